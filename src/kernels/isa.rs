@@ -1,0 +1,99 @@
+//! The vector machine that all kernels are written for: 16 lanes of f32 and i32, and an int8 dot-product tile.
+//!
+//! 16 lanes are one AVX-512 register, two AVX2 registers or four NEON registers. Every method has one exact result
+//! on every instruction set (IEEE 754, fused multiply-add, ties to even, min and max defined for NaN), so code written
+//! over `Isa` gives the same bits everywhere. `scalar` is the specification.
+//!
+//! A value of an `Isa` type is the proof that the CPU has the instructions: only `Kernels` makes one, after detection.
+
+/// Sixteen f32, 64-byte aligned: the unit in which every f32 buffer and parameter vector is stored, zero-padded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub struct F32x16(pub [f32; 16]);
+
+/// Sixteen i32, 64-byte aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct I32x16(pub [i32; 16]);
+
+/// Sixteen f16 bit patterns, 32-byte aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(32))]
+pub struct F16x16(pub [u16; 16]);
+
+/// 16 output channels by 4 inputs of int8 weights, `[channel][k]`: one 512-bit VNNI operand, four SDOT operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct I8x16x4(pub [i8; 64]);
+
+/// Sixteen 8-bit activation codes of one row, 16-byte aligned. The stored byte is the u8 code xor
+/// [`Isa::CODE_XOR`], so that each instruction set finds the signedness that its dot product takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct U8x16(pub [u8; 16]);
+
+/// See the module documentation.
+pub(crate) trait Isa: Copy {
+    /// Sixteen lanes of f32 in registers.
+    type F: Copy;
+    /// Sixteen lanes of i32 in registers.
+    type I: Copy;
+
+    /// 0x00 where the dot product takes u8 activations (x86), 0x80 where it takes i8 (NEON).
+    const CODE_XOR: u8;
+    /// Rows of the int8 tile (`M` of [`Isa::dot_i8`]) that keep all accumulators in registers, one column block wide.
+    const TILE_ROWS: usize;
+
+    fn splat(self, x: f32) -> Self::F;
+    fn load(self, x: &F32x16) -> Self::F;
+    fn store(self, x: Self::F, out: &mut F32x16);
+    /// Widens sixteen f16, exactly.
+    fn load_f16(self, x: &F16x16) -> Self::F;
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// IEEE division, correctly rounded.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The smaller; `b` where `a` is NaN. The sign of a zero result is unspecified; callers must not depend on it.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The larger; `b` where `a` is NaN. The sign of a zero result is unspecified; callers must not depend on it.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, a: Self::F) -> Self::F;
+    /// |a| with the sign bit of `sign`.
+    fn copysign(self, a: Self::F, sign: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::F) -> Self::F;
+    /// `2^n` for integral `n` in [-126, 127]; anything outside is the caller's bug and gives an unspecified value.
+    fn exp2_int(self, n: Self::F) -> Self::F;
+    /// Lanes `0..n` of `a`, zero in the others; `n` at most 16.
+    fn keep_first(self, a: Self::F, n: usize) -> Self::F;
+    /// Sum of the lanes by halves: lanes l + (l+8), then l + (l+4), l + (l+2), l + (l+1).
+    fn sum(self, a: Self::F) -> f32;
+    fn min_lane(self, a: Self::F) -> f32;
+    fn max_lane(self, a: Self::F) -> f32;
+
+    fn splat_i(self, x: i32) -> Self::I;
+    fn load_i(self, x: &I32x16) -> Self::I;
+    fn store_i(self, x: Self::I, out: &mut I32x16);
+    /// Wrapping.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Wrapping.
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Wrapping, low 32 bits.
+    fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Nearest f32, ties to even.
+    fn to_f32(self, a: Self::I) -> Self::F;
+    /// Nearest i32, ties to even, for values that the caller has clamped to the range of i32.
+    fn to_i32(self, a: Self::F) -> Self::I;
+    /// The low byte of each lane, in lane order (values are already in u8 or i8 range), xor `flip`.
+    fn store_low_bytes(self, a: Self::I, flip: u8, out: &mut U8x16);
+
+    /// Adds to `acc[m]` the products of row `m` of activations with one block of 16 output channels:
+    /// `acc[m][n] += sum over k of a[m][k] * w[k / 4][n][k % 4]`, exact in i32, with `a` read as u8 where
+    /// `CODE_XOR` is 0 and as i8 where it is 0x80 (weights within [-127, 127] there; -128 may give another sum, nothing else).
+    ///
+    /// `w` holds `K8 / 4` groups, an even number; each row of `a` holds at least `K8` codes. Panics (on entry, not in the loop) if a row is shorter.
+    fn dot_i8<const M: usize>(self, a: [&[U8x16]; M], w: &[I8x16x4], acc: [Self::I; M]) -> [Self::I; M];
+}
