@@ -5,4 +5,11 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod config;
+mod error;
 mod kernels;
+pub mod layout;
+mod picture;
+
+pub use config::{Activation, Config, LayerScale, Named, Pooling, Precision, Scores};
+pub use error::Error;

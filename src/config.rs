@@ -1,0 +1,268 @@
+//! The hyperparameters of a network, as plain data: one forward pass serves every plain ViT from this struct.
+//!
+//! Lengths are in elements. `pad16` is the padding that every vector over channels has in the file and in memory.
+
+use crate::error::Error;
+
+/// `n` rounded up to a multiple of 16.
+pub const fn pad16(n: usize) -> usize {
+    n.div_ceil(16) * 16
+}
+
+/// What the weights are stored as and what the matrices are computed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// int8 weights with a scale per output channel, 8-bit activations quantized per token at run time.
+    Int8,
+    /// f16 weights with a scale per output channel.
+    F16,
+    /// f32 weights.
+    F32,
+}
+
+/// Where LayerScale's gamma is; the names are those of the command line and of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerScale {
+    /// The network has none.
+    None,
+    /// In the per-channel scale and the bias.
+    Fold,
+    /// In the weights, quantized afterwards.
+    FoldWeights,
+    /// A per-channel multiply fused into the residual add.
+    Keep,
+    /// A pass of its own over the branch's output.
+    KeepPass,
+}
+
+/// The non-linearity of the MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// GELU by erf.
+    Gelu,
+    /// GELU by tanh.
+    GeluTanh,
+    /// `x * sigmoid(1.702 x)`.
+    GeluQuick,
+    /// `silu(gate) * up`; the first linear layer is twice as wide.
+    SwiGlu,
+}
+
+/// How the tokens become one feature vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Token 0.
+    Cls,
+    /// Mean of the patch tokens.
+    Avg,
+    /// Token 0, then the mean of the patch tokens.
+    ClsAvg,
+    /// Token 0, then token 1 (DeiT's distillation token).
+    ClsDist,
+    /// Mean of all tokens.
+    All,
+}
+
+/// How logits become scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scores {
+    /// One label a picture.
+    Softmax,
+    /// Each label on its own.
+    Sigmoid,
+}
+
+/// Names as they stand in the file and on the command line.
+pub trait Named: Sized + Copy + PartialEq + 'static {
+    /// Every value with its name.
+    const NAMES: &'static [(Self, &'static str)];
+
+    /// The value of that name.
+    fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, n)| *n == name).map(|(v, _)| *v)
+    }
+
+    /// The name of this value.
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(v, _)| *v == self).map_or("", |(_, n)| n)
+    }
+}
+
+impl Named for Precision {
+    const NAMES: &'static [(Self, &'static str)] = &[(Self::Int8, "int8"), (Self::F16, "f16"), (Self::F32, "f32")];
+}
+
+impl Named for LayerScale {
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::None, "none"),
+        (Self::Fold, "fold"),
+        (Self::FoldWeights, "fold-weights"),
+        (Self::Keep, "keep"),
+        (Self::KeepPass, "keep-pass"),
+    ];
+}
+
+impl Named for Activation {
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::Gelu, "gelu"),
+        (Self::GeluTanh, "gelu_tanh"),
+        (Self::GeluQuick, "gelu_quick"),
+        (Self::SwiGlu, "swiglu"),
+    ];
+}
+
+impl Named for Pooling {
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::Cls, "cls"),
+        (Self::Avg, "avg"),
+        (Self::ClsAvg, "cls_avg"),
+        (Self::ClsDist, "cls_dist"),
+        (Self::All, "all"),
+    ];
+}
+
+impl Named for Scores {
+    const NAMES: &'static [(Self, &'static str)] = &[(Self::Softmax, "softmax"), (Self::Sigmoid, "sigmoid")];
+}
+
+/// A plain Vision Transformer (Dosovitskiy et al. 2020; Touvron et al. 2021 for LayerScale; Oquab et al. 2023).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// Input height and width in pixels, multiples of the patch.
+    pub image_height: usize,
+    /// See `image_height`.
+    pub image_width: usize,
+    /// Patch height and width in pixels.
+    pub patch_height: usize,
+    /// See `patch_height`.
+    pub patch_width: usize,
+    /// Width D of the residual stream.
+    pub dim: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width d of one head.
+    pub head_dim: usize,
+    /// Width of the MLP (of the gate, and of its twin, for SwiGLU).
+    pub hidden: usize,
+    /// Class, distillation and register tokens before the patch tokens.
+    pub prefix_tokens: usize,
+    /// Epsilon of every LayerNorm.
+    pub norm_eps: f32,
+    /// Factor on q k before the softmax, 1 / sqrt(head_dim).
+    pub attention_scale: f32,
+    /// LayerNorm over each head's q and k.
+    pub qk_norm: bool,
+    /// LayerNorm on the embedded tokens, before the first block.
+    pub norm_pre: bool,
+    /// LayerNorm on the tokens after the last block.
+    pub norm: bool,
+    /// LayerNorm on the pooled features.
+    pub fc_norm: bool,
+    /// The MLP's non-linearity.
+    pub activation: Activation,
+    /// Tokens to features.
+    pub pooling: Pooling,
+    /// Logits; 0 where there is no head and the output is the features.
+    pub classes: usize,
+    /// Logits to scores.
+    pub scores: Scores,
+    /// Storage of the matrices.
+    pub precision: Precision,
+    /// Where gamma is.
+    pub layerscale: LayerScale,
+}
+
+impl Config {
+    /// Patch tokens.
+    pub const fn patches(&self) -> usize {
+        (self.image_height / self.patch_height) * (self.image_width / self.patch_width)
+    }
+
+    /// All tokens: prefix, then patches.
+    pub const fn tokens(&self) -> usize {
+        self.prefix_tokens + self.patches()
+    }
+
+    /// Inputs of the patch embedding: channels * patch height * patch width.
+    pub const fn patch_len(&self) -> usize {
+        3 * self.patch_height * self.patch_width
+    }
+
+    /// Elements of an input tensor `[3, height, width]`.
+    pub const fn input_len(&self) -> usize {
+        3 * self.image_height * self.image_width
+    }
+
+    /// `heads * pad16(head_dim)`: width of q, of k, of v and of the attention's output as stored.
+    pub const fn attention_width(&self) -> usize {
+        self.heads * pad16(self.head_dim)
+    }
+
+    /// Outputs of the MLP's first linear layer as stored.
+    pub const fn ffn_up_width(&self) -> usize {
+        match self.activation {
+            Activation::SwiGlu => 2 * pad16(self.hidden),
+            _ => pad16(self.hidden),
+        }
+    }
+
+    /// Vectors of `dim` that pooling puts side by side.
+    pub const fn parts(&self) -> usize {
+        match self.pooling {
+            Pooling::ClsAvg | Pooling::ClsDist => 2,
+            Pooling::Cls | Pooling::Avg | Pooling::All => 1,
+        }
+    }
+
+    /// Length of the pooled features, without padding.
+    pub const fn features(&self) -> usize {
+        self.parts() * self.dim
+    }
+
+    /// Tokens that the head reads: the last block computes no others.
+    pub const fn rows_read(&self) -> usize {
+        match self.pooling {
+            Pooling::Cls => 1,
+            Pooling::ClsDist => 2,
+            Pooling::Avg | Pooling::ClsAvg | Pooling::All => self.tokens(),
+        }
+    }
+
+    /// Whether gamma is a tensor of the file.
+    pub const fn keeps_gamma(&self) -> bool {
+        matches!(self.layerscale, LayerScale::Keep | LayerScale::KeepPass)
+    }
+
+    /// Every length within what the arithmetic is proved for: K and tokens at most 65,536, so that no product of
+    /// lengths below overflows 64 bits and no int8 dot product overflows 32.
+    pub fn check(&self) -> Result<(), Error> {
+        let ok = |cond: bool, what: &'static str| if cond { Ok(()) } else { Err(Error::Config(what)) };
+        let within = |n: usize, most: usize| (1..=most).contains(&n);
+        ok(within(self.image_height, 16_384) && within(self.image_width, 16_384), "image size must be 1 to 16384")?;
+        ok(within(self.patch_height, 128) && within(self.patch_width, 128), "patch size must be 1 to 128")?;
+        ok(
+            self.image_height.is_multiple_of(self.patch_height) && self.image_width.is_multiple_of(self.patch_width),
+            "image size must be a multiple of the patch size",
+        )?;
+        ok(within(self.dim, 16_384), "embedding length must be 1 to 16384")?;
+        ok(within(self.depth, 1_024), "block count must be 1 to 1024")?;
+        ok(within(self.heads, 1_024) && within(self.head_dim, 1_024), "heads and head length must be 1 to 1024")?;
+        ok(self.attention_width() <= 65_536, "heads * head length must be at most 65536")?;
+        ok(within(self.hidden, 32_768), "feed forward length must be 1 to 32768")?;
+        ok(self.prefix_tokens <= 1_024 && self.tokens() <= 65_536, "at most 65536 tokens")?;
+        ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
+        ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
+        ok(
+            self.attention_scale.is_finite() && self.attention_scale >= 0.0,
+            "attention scale must be finite and not negative",
+        )?;
+        let needed = match self.pooling {
+            Pooling::Cls | Pooling::ClsAvg => 1,
+            Pooling::ClsDist => 2,
+            Pooling::Avg | Pooling::All => 0,
+        };
+        ok(self.prefix_tokens >= needed, "pooling reads a token that the network does not have")
+    }
+}

@@ -1,0 +1,234 @@
+//! The layout of a model file: which tensors a [`Config`] has, in their one canonical order, and how matrices are packed.
+//!
+//! The converter writes by this list and `Model::parse` checks against it, so there is one source of truth.
+//! docs/format.md says the same in words.
+
+use core::fmt;
+
+use crate::config::{Config, Precision, pad16};
+
+/// Version of the format that this crate writes and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Every tensor starts at a multiple of this.
+pub const ALIGNMENT: usize = 64;
+
+/// Element types of tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DType {
+    /// IEEE single.
+    F32,
+    /// IEEE half.
+    F16,
+    /// Signed byte.
+    I8,
+    /// Signed 32-bit integer.
+    I32,
+}
+
+impl DType {
+    /// GGML's number of this type.
+    pub const fn ggml(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::I8 => 24,
+            Self::I32 => 26,
+        }
+    }
+
+    /// Bytes of one element.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 | Self::I32 => 4,
+            Self::F16 => 2,
+            Self::I8 => 1,
+        }
+    }
+}
+
+/// A tensor's name, without allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TensorName {
+    bytes: [u8; 32],
+    len: u8,
+}
+
+impl TensorName {
+    fn new(prefix: Prefix, stem: &str, suffix: &str) -> Self {
+        use fmt::Write;
+        let mut name = Self { bytes: [0; 32], len: 0 };
+        // The longest, "blk.1023.attn_q_norm.weight", fits.
+        let _ = match prefix {
+            Prefix::None => write!(name, "{stem}{suffix}"),
+            Prefix::Block(i) => write!(name, "blk.{i}.{stem}{suffix}"),
+        };
+        name
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+    }
+}
+
+impl fmt::Write for TensorName {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let start = usize::from(self.len);
+        let end = start + s.len();
+        self.bytes.get_mut(start..end).ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
+        self.len = end as u8;
+        Ok(())
+    }
+}
+
+impl fmt::Display for TensorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for TensorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Prefix {
+    None,
+    Block(usize),
+}
+
+/// One tensor of the canonical list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TensorSpec {
+    /// Its name.
+    pub name: TensorName,
+    /// Its element type.
+    pub dtype: DType,
+    dims: [usize; 4],
+    rank: u8,
+}
+
+impl TensorSpec {
+    /// GGUF dimensions, innermost first.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..usize::from(self.rank)]
+    }
+
+    /// Bytes without padding.
+    pub fn bytes(&self) -> usize {
+        self.dims().iter().product::<usize>() * self.dtype.bytes()
+    }
+
+    /// Bytes up to the next tensor.
+    pub fn padded_bytes(&self) -> usize {
+        self.bytes().next_multiple_of(ALIGNMENT)
+    }
+}
+
+/// K rounded up as int8 weights store it.
+pub const fn k8(k: usize) -> usize {
+    k.div_ceil(8) * 8
+}
+
+/// Where W[n, k] stands in a packed int8 matrix with K inputs: `[N/16][K8/4][16][4]`.
+pub const fn index_i8(n: usize, k: usize, k_len: usize) -> usize {
+    ((n / 16) * (k8(k_len) / 4) + k / 4) * 64 + (n % 16) * 4 + k % 4
+}
+
+/// Where W[n, k] stands in a packed f16 or f32 matrix with K inputs: `[N/16][K][16]`.
+pub const fn index_float(n: usize, k: usize, k_len: usize) -> usize {
+    ((n / 16) * k_len + k) * 16 + n % 16
+}
+
+/// Calls `visit` with every tensor of a network, in the order in which they stand in the file; stops at the first error.
+///
+/// # Errors
+/// The first that `visit` returns.
+pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> Result<(), E>) -> Result<(), E> {
+    let c = config;
+    let mut list = List { precision: c.precision, visit: &mut visit };
+    let top = Prefix::None;
+    list.linear(top, "patch_embd", c.dim, c.patch_len())?;
+    list.matrix(top, "pos_embd", c.dim, c.patches())?;
+    if c.prefix_tokens > 0 {
+        list.matrix(top, "prefix_embd", c.dim, c.prefix_tokens)?;
+    }
+    if c.norm_pre {
+        list.norm(top, "norm_pre", c.dim)?;
+    }
+    for i in 0..c.depth {
+        let block = Prefix::Block(i);
+        list.norm(block, "norm1", c.dim)?;
+        list.linear(block, "attn_qkv", 3 * c.attention_width(), c.dim)?;
+        if c.qk_norm {
+            list.norm(block, "attn_q_norm", c.head_dim)?;
+            list.norm(block, "attn_k_norm", c.head_dim)?;
+        }
+        list.linear(block, "attn_out", c.dim, c.attention_width())?;
+        if c.keeps_gamma() {
+            list.vector(block, "gamma1", "", DType::F32, c.dim)?;
+        }
+        list.norm(block, "norm2", c.dim)?;
+        list.linear(block, "ffn_up", c.ffn_up_width(), c.dim)?;
+        list.linear(block, "ffn_down", c.dim, pad16(c.hidden))?;
+        if c.keeps_gamma() {
+            list.vector(block, "gamma2", "", DType::F32, c.dim)?;
+        }
+    }
+    if c.norm {
+        list.norm(top, "norm", c.dim)?;
+    }
+    if c.fc_norm {
+        list.norm(top, "fc_norm", c.dim)?;
+    }
+    if c.classes > 0 {
+        list.linear(top, "head", c.classes, c.parts() * pad16(c.dim))?;
+    }
+    Ok(())
+}
+
+struct List<'v, V> {
+    precision: Precision,
+    visit: &'v mut V,
+}
+
+impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, V> {
+    fn put(&mut self, at: Prefix, stem: &str, suffix: &str, dtype: DType, dims: &[usize]) -> Result<(), E> {
+        let mut all = [1; 4];
+        all[..dims.len()].copy_from_slice(dims);
+        let name = TensorName::new(at, stem, suffix);
+        (self.visit)(TensorSpec { name, dtype, dims: all, rank: dims.len() as u8 })
+    }
+
+    fn vector(&mut self, at: Prefix, stem: &str, suffix: &str, dtype: DType, n: usize) -> Result<(), E> {
+        self.put(at, stem, suffix, dtype, &[pad16(n)])
+    }
+
+    fn matrix(&mut self, at: Prefix, stem: &str, n: usize, rows: usize) -> Result<(), E> {
+        self.put(at, stem, "", DType::F32, &[pad16(n), rows])
+    }
+
+    fn norm(&mut self, at: Prefix, stem: &str, n: usize) -> Result<(), E> {
+        self.vector(at, stem, ".weight", DType::F32, n)?;
+        self.vector(at, stem, ".bias", DType::F32, n)
+    }
+
+    fn linear(&mut self, at: Prefix, stem: &str, n: usize, k: usize) -> Result<(), E> {
+        let blocks = pad16(n) / 16;
+        match self.precision {
+            Precision::Int8 => self.put(at, stem, ".weight", DType::I8, &[4, 16, k8(k) / 4, blocks])?,
+            Precision::F16 => self.put(at, stem, ".weight", DType::F16, &[16, k, blocks])?,
+            Precision::F32 => self.put(at, stem, ".weight", DType::F32, &[16, k, blocks])?,
+        }
+        if self.precision != Precision::F32 {
+            self.vector(at, stem, ".scale", DType::F32, n)?;
+        }
+        if self.precision == Precision::Int8 {
+            self.vector(at, stem, ".sum", DType::I32, n)?;
+        }
+        self.vector(at, stem, ".bias", DType::F32, n)
+    }
+}
