@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+pub mod keys;
+
 use crate::config::{Config, Precision, pad16};
 
 /// Version of the format that this crate writes and the newest that it reads.

@@ -1,0 +1,47 @@
+//! Metadata keys of a model file; docs/format.md says what each holds.
+#![allow(missing_docs)]
+
+pub const ARCHITECTURE: &str = "general.architecture";
+pub const ALIGNMENT: &str = "general.alignment";
+pub const NAME: &str = "general.name";
+pub const LICENSE: &str = "general.license";
+pub const SOURCE_URL: &str = "general.source.url";
+
+pub const FORMAT_VERSION: &str = "vitlet.format_version";
+pub const PRECISION: &str = "vitlet.precision";
+pub const CHECKSUM: &str = "vitlet.checksum";
+pub const LABELS: &str = "vitlet.labels";
+pub const LAYERSCALE_MODE: &str = "vitlet.layerscale.mode";
+pub const LAYERSCALE_WEIGHT_SCALE: &str = "vitlet.layerscale.weight_scale";
+pub const LAYERSCALE_GAMMA1: &str = "vitlet.layerscale.gamma1";
+pub const LAYERSCALE_GAMMA2: &str = "vitlet.layerscale.gamma2";
+
+pub const MEAN: &str = "vitlet.preprocess.mean";
+pub const STD: &str = "vitlet.preprocess.std";
+pub const INTERPOLATION: &str = "vitlet.preprocess.interpolation";
+pub const RESIZE: &str = "vitlet.preprocess.resize";
+pub const RESIZE_HEIGHT: &str = "vitlet.preprocess.resize_height";
+pub const RESIZE_WIDTH: &str = "vitlet.preprocess.resize_width";
+pub const CROP_ROUNDING: &str = "vitlet.preprocess.crop_rounding";
+
+pub const IMAGE_HEIGHT: &str = "vit.image_height";
+pub const IMAGE_WIDTH: &str = "vit.image_width";
+pub const PATCH_HEIGHT: &str = "vit.patch_height";
+pub const PATCH_WIDTH: &str = "vit.patch_width";
+pub const CHANNELS: &str = "vit.channels";
+pub const DIM: &str = "vit.embedding_length";
+pub const DEPTH: &str = "vit.block_count";
+pub const HEADS: &str = "vit.attention.head_count";
+pub const HEAD_DIM: &str = "vit.attention.head_length";
+pub const HIDDEN: &str = "vit.feed_forward_length";
+pub const PREFIX_TOKENS: &str = "vit.prefix_tokens";
+pub const NORM_EPS: &str = "vit.attention.layer_norm_epsilon";
+pub const ATTENTION_SCALE: &str = "vit.attention.scale";
+pub const QK_NORM: &str = "vit.attention.qk_norm";
+pub const NORM_PRE: &str = "vit.norm_pre";
+pub const NORM: &str = "vit.norm";
+pub const FC_NORM: &str = "vit.fc_norm";
+pub const ACTIVATION: &str = "vit.activation";
+pub const POOLING: &str = "vit.pooling";
+pub const CLASSES: &str = "vit.class_count";
+pub const SCORES: &str = "vit.scores";
