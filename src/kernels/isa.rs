@@ -6,6 +6,16 @@
 //!
 //! A value of an `Isa` type is the proof that the CPU has the instructions: only `Kernels` makes one, after detection.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod scalar;
+
+pub(crate) use scalar::Scalar;
+
 /// Sixteen f32, 64-byte aligned: the unit in which every f32 buffer and parameter vector is stored, zero-padded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
@@ -56,9 +66,10 @@ pub(crate) trait Isa: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// The smaller; `b` where `a` is NaN. The sign of a zero result is unspecified; callers must not depend on it.
+    /// The smaller; `b` where `a` is a quiet NaN. Callers never pass a NaN as `b` and never depend on the sign of a zero result:
+    /// instruction sets differ there.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The larger; `b` where `a` is NaN. The sign of a zero result is unspecified; callers must not depend on it.
+    /// The larger; `b` where `a` is a quiet NaN; see [`Isa::min`].
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     fn abs(self, a: Self::F) -> Self::F;
     /// |a| with the sign bit of `sign`.
@@ -95,5 +106,28 @@ pub(crate) trait Isa: Copy {
     /// `CODE_XOR` is 0 and as i8 where it is 0x80 (weights within [-127, 127] there; -128 may give another sum, nothing else).
     ///
     /// `w` holds `K8 / 4` groups, an even number; each row of `a` holds at least `K8` codes. Panics (on entry, not in the loop) if a row is shorter.
-    fn dot_i8<const M: usize>(self, a: [&[U8x16]; M], w: &[I8x16x4], acc: [Self::I; M]) -> [Self::I; M];
+    fn dot_i8<const M: usize>(
+        self,
+        a: [&[U8x16]; M],
+        w: &[I8x16x4],
+        acc: [Self::I; M],
+    ) -> [Self::I; M];
 }
+
+/// The check that [`Isa::dot_i8`] promises: whole pairs of groups, and rows long enough.
+#[inline(always)]
+fn check_dot_operands<const M: usize>(a: [&[U8x16]; M], w: &[I8x16x4]) {
+    assert!(
+        w.len().is_multiple_of(2),
+        "weights come in groups of 8 inputs"
+    );
+    for row in a {
+        assert!(
+            row.len() * 4 >= w.len(),
+            "a row of activations is shorter than the weights"
+        );
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests;
