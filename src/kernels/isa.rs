@@ -51,8 +51,10 @@ pub(crate) trait Isa: Copy {
 
     /// 0x00 where the dot product takes u8 activations (x86), 0x80 where it takes i8 (NEON).
     const CODE_XOR: u8;
-    /// Rows of the int8 tile (`M` of [`Isa::dot_i8`]) that keep all accumulators in registers, one column block wide.
+    /// Rows of the int8 tile (`M` of [`Isa::dot_i8`]) that keep all accumulators in registers, at most 8.
     const TILE_ROWS: usize;
+    /// Blocks of 16 columns of the tile (`N` of [`Isa::dot_i8`], and of f32 tiles too): 1 or 2.
+    const TILE_BLOCKS: usize;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &F32x16) -> Self::F;
@@ -101,32 +103,18 @@ pub(crate) trait Isa: Copy {
     /// The low byte of each lane, in lane order (values are already in u8 or i8 range), xor `flip`.
     fn store_low_bytes(self, a: Self::I, flip: u8, out: &mut U8x16);
 
-    /// Adds to `acc[m]` the products of row `m` of activations with one block of 16 output channels:
-    /// `acc[m][n] += sum over k of a[m][k] * w[k / 4][n][k % 4]`, exact in i32, with `a` read as u8 where
+    /// Adds to `acc[m][n]` the products of row `m` of activations with block `n` of 16 output channels:
+    /// `acc[m][n][c] += sum over k of a[m][k] * w[n][k / 4][c][k % 4]`, exact in i32, with `a` read as u8 where
     /// `CODE_XOR` is 0 and as i8 where it is 0x80 (weights within [-127, 127] there; -128 may give another sum, nothing else).
     ///
-    /// `w` holds `K8 / 4` groups, an even number; each row of `a` holds at least `K8` codes. Panics (on entry, not in the loop) if a row is shorter.
-    fn dot_i8<const M: usize>(
+    /// Each block of `w` holds `K8 / 4` groups, an even number; each row of `a` holds at least `K8` codes. Panics (on
+    /// entry, not in the loop) if that is not so.
+    fn dot_i8<const M: usize, const N: usize>(
         self,
         a: [&[U8x16]; M],
-        w: &[I8x16x4],
-        acc: [Self::I; M],
-    ) -> [Self::I; M];
-}
-
-/// The check that [`Isa::dot_i8`] promises: whole pairs of groups, and rows long enough.
-#[inline(always)]
-fn check_dot_operands<const M: usize>(a: [&[U8x16]; M], w: &[I8x16x4]) {
-    assert!(
-        w.len().is_multiple_of(2),
-        "weights come in groups of 8 inputs"
-    );
-    for row in a {
-        assert!(
-            row.len() * 4 >= w.len(),
-            "a row of activations is shorter than the weights"
-        );
-    }
+        w: [&[I8x16x4]; N],
+        acc: [[Self::I; N]; M],
+    ) -> [[Self::I; N]; M];
 }
 
 #[cfg(all(test, feature = "std"))]

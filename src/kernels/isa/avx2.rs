@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16, check_dot_operands};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use crate::kernels::{Op, dot_i8};
 
 /// Proof that the CPU has AVX2, FMA and F16C: only [`run`] makes one.
@@ -24,6 +24,7 @@ impl Isa for Avx2 {
     type I = I;
     const CODE_XOR: u8 = 0;
     const TILE_ROWS: usize = 4;
+    const TILE_BLOCKS: usize = 1;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
@@ -254,12 +255,13 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_i8<const M: usize>(self, a: [&[U8x16]; M], w: &[I8x16x4], acc: [I; M]) -> [I; M] {
-        check_dot_operands(a, w);
-        let mut sums = [I32x16([0; 16]); M];
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            self.store_i(acc, sums);
-        }
-        dot_i8::scalar::dot::<M, 0>(a, w, sums).map(|sums| self.load_i(&sums))
+    fn dot_i8<const M: usize, const N: usize>(
+        self,
+        a: [&[U8x16]; M],
+        w: [&[I8x16x4]; N],
+        acc: [[I; N]; M],
+    ) -> [[I; N]; M] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { dot_i8::avx2::dot(a, w, acc) }
     }
 }

@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16, check_dot_operands};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use crate::kernels::{Op, dot_i8};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI: only [`run`] makes one.
@@ -21,6 +21,7 @@ impl Isa for Avx512Vnni {
     type I = __m512i;
     const CODE_XOR: u8 = 0;
     const TILE_ROWS: usize = 8;
+    const TILE_BLOCKS: usize = 2;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -190,17 +191,13 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn dot_i8<const M: usize>(
+    fn dot_i8<const M: usize, const N: usize>(
         self,
         a: [&[U8x16]; M],
-        w: &[I8x16x4],
-        acc: [__m512i; M],
-    ) -> [__m512i; M] {
-        check_dot_operands(a, w);
-        let mut sums = [I32x16([0; 16]); M];
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            self.store_i(acc, sums);
-        }
-        dot_i8::scalar::dot::<M, 0>(a, w, sums).map(|sums| self.load_i(&sums))
+        w: [&[I8x16x4]; N],
+        acc: [[__m512i; N]; M],
+    ) -> [[__m512i; N]; M] {
+        // SAFETY: `self` proves AVX-512 VNNI.
+        unsafe { dot_i8::avx512_vnni::dot(a, w, acc) }
     }
 }

@@ -7,7 +7,7 @@
 use core::arch::aarch64::*;
 use core::ptr;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16, check_dot_operands};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use crate::kernels::{Op, dot_i8};
 
 /// Proof that the CPU has NEON, and with `DOT` the dot product too: only [`run`] and [`run_dot`] make one.
@@ -34,6 +34,7 @@ impl<const DOT: bool> Isa for Neon<DOT> {
     type I = I;
     const CODE_XOR: u8 = 0x80;
     const TILE_ROWS: usize = if DOT { 6 } else { 2 };
+    const TILE_BLOCKS: usize = 1;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
@@ -331,12 +332,19 @@ impl<const DOT: bool> Isa for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn dot_i8<const M: usize>(self, a: [&[U8x16]; M], w: &[I8x16x4], acc: [I; M]) -> [I; M] {
-        check_dot_operands(a, w);
-        let mut sums = [I32x16([0; 16]); M];
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            self.store_i(acc, sums);
+    fn dot_i8<const M: usize, const N: usize>(
+        self,
+        a: [&[U8x16]; M],
+        w: [&[I8x16x4]; N],
+        acc: [[I; N]; M],
+    ) -> [[I; N]; M] {
+        // SAFETY: `self` proves NEON, and the dot product where `DOT` says so.
+        unsafe {
+            if const { DOT } {
+                dot_i8::neon_dot::dot(a, w, acc)
+            } else {
+                dot_i8::neon::dot(a, w, acc)
+            }
         }
-        dot_i8::scalar::dot::<M, 0x80>(a, w, sums).map(|sums| self.load_i(&sums))
     }
 }

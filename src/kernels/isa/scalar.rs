@@ -1,6 +1,6 @@
 //! Plain Rust: the specification that every other instruction set equals bit for bit. Never tuned.
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16, check_dot_operands};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use crate::kernels::dot_i8;
 
 /// Needs no feature of the CPU.
@@ -57,6 +57,7 @@ impl Isa for Scalar {
     type I = I32x16;
     const CODE_XOR: u8 = 0;
     const TILE_ROWS: usize = 4;
+    const TILE_BLOCKS: usize = 1;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
@@ -187,13 +188,12 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn dot_i8<const M: usize>(
+    fn dot_i8<const M: usize, const N: usize>(
         self,
         a: [&[U8x16]; M],
-        w: &[I8x16x4],
-        acc: [I32x16; M],
-    ) -> [I32x16; M] {
-        check_dot_operands(a, w);
-        dot_i8::scalar::dot::<M, 0>(a, w, acc)
+        w: [&[I8x16x4]; N],
+        acc: [[I32x16; N]; M],
+    ) -> [[I32x16; N]; M] {
+        dot_i8::scalar::dot(a, w, acc)
     }
 }

@@ -142,10 +142,10 @@ impl Op for Dot<'_> {
         let start = I32x16(core::array::from_fn(|n| n as i32 - 5));
         let acc = s.dot_i8(
             [&rows[0], &rows[1], &rows[2]],
-            self.w,
-            [s.load_i(&start); 3],
+            [self.w],
+            [[s.load_i(&start)]; 3],
         );
-        acc.map(|acc| {
+        acc.map(|[acc]| {
             let mut out = start;
             s.store_i(acc, &mut out);
             for (n, sum) in out.0.iter_mut().enumerate() {
@@ -310,5 +310,5 @@ fn int8_tiles_equal_the_definition() {
 #[should_panic(expected = "shorter")]
 fn a_short_row_is_refused() {
     let (row, w) = ([U8x16([0; 16])], [I8x16x4([0; 64]); 6]);
-    Scalar.dot_i8([&row], &w, [I32x16([0; 16])]);
+    Scalar.dot_i8([&row], [&w], [[I32x16([0; 16])]]);
 }
