@@ -6,13 +6,192 @@
 //! and picks at run time.
 //!
 //! What does not belong here: shapes of networks, the model file, threads.
+#![allow(unsafe_code)]
 
+pub(crate) mod dot_i8;
+pub(crate) mod fpenv;
 pub(crate) mod isa;
 
-use isa::Isa;
+use isa::{Isa, Scalar};
 
 /// One operation over slices; implementations mark `run` `#[inline(always)]` so that it is compiled for `S`.
 pub(crate) trait Op {
     type Output;
     fn run<S: Isa>(self, s: S) -> Self::Output;
+}
+
+/// An instruction set that this CPU is known to have, chosen once and passed by value.
+///
+/// All of them give the same bits in int8 models; they differ in speed only. A value other than [`Kernels::scalar`] and
+/// [`Kernels::baseline`] comes from run-time detection or from an `unsafe` constructor, so no safe program can
+/// meet an illegal instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernels(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Scalar,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+impl Kernels {
+    /// The specification, in plain Rust: slow, and the same everywhere.
+    pub const fn scalar() -> Self {
+        Self(Level::Scalar)
+    }
+
+    /// What every CPU of the compilation target has: NEON on aarch64, scalar elsewhere.
+    pub const fn baseline() -> Self {
+        #[cfg(target_arch = "aarch64")]
+        return Self(Level::Neon);
+        #[cfg(not(target_arch = "aarch64"))]
+        return Self(Level::Scalar);
+    }
+
+    /// The fastest that this CPU has.
+    #[cfg(feature = "std")]
+    pub fn detect() -> Self {
+        Self::available().last().unwrap_or(Self::baseline())
+    }
+
+    /// All that this CPU has, the slowest (scalar) first.
+    #[cfg(feature = "std")]
+    pub fn available() -> impl Iterator<Item = Self> {
+        Level::ALL
+            .iter()
+            .filter(|level| level.is_detected())
+            .map(|&level| Self(level))
+    }
+
+    /// The one of that [`name`](Self::name), if this CPU has it.
+    #[cfg(feature = "std")]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::available().find(|kernels| kernels.name() == name)
+    }
+
+    /// `scalar`, `neon`, `neon-dotprod`, `avx2` or `avx512-vnni`.
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Level::Scalar => "scalar",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDot => "neon-dotprod",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => "avx512-vnni",
+        }
+    }
+
+    /// The fastest that a core with these ID registers has (`ID_AA64ISAR0_EL1`, `ID_AA64ISAR1_EL1`,
+    /// `ID_AA64PFR0_EL1`; Arm Architecture Reference Manual, D24.2). For bare metal: see [`read_aarch64_id_registers`].
+    /// `isar1` says whether the core has SMMLA, which no kernel here uses.
+    ///
+    /// # Safety
+    /// Every core that runs the returned kernels has at least these features, and FP/SIMD is enabled on it.
+    #[cfg(target_arch = "aarch64")]
+    pub const unsafe fn from_aarch64_id_registers(isar0: u64, isar1: u64, pfr0: u64) -> Self {
+        let _ = isar1;
+        let has_simd = (pfr0 >> 20) & 0xf != 0xf;
+        let has_dot = (isar0 >> 44) & 0xf != 0;
+        Self(match (has_simd, has_dot) {
+            (false, _) => Level::Scalar,
+            (true, false) => Level::Neon,
+            (true, true) => Level::NeonDot,
+        })
+    }
+
+    /// Compiles `op` for each instruction set and runs the chosen one.
+    pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
+        match self.0 {
+            Level::Scalar => op.run(Scalar),
+            // SAFETY: in each arm, a `Kernels` of that level exists only on a CPU that has the features.
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => unsafe { isa::neon::run(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDot => unsafe { isa::neon::run_dot(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { isa::avx2::run(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => unsafe { isa::avx512::run(op) },
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+impl Level {
+    /// Slowest first.
+    const ALL: &[Self] = &[
+        Self::Scalar,
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonDot,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512Vnni,
+    ];
+
+    /// Exactly the features that the `run` function of the level enables.
+    fn is_detected(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => {
+                std::arch::is_aarch64_feature_detected!("neon")
+                    && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                std::arch::is_x86_feature_detected!("avx2")
+                    && std::arch::is_x86_feature_detected!("fma")
+                    && std::arch::is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                Self::Avx2.is_detected()
+                    && std::arch::is_x86_feature_detected!("avx512f")
+                    && std::arch::is_x86_feature_detected!("avx512bw")
+                    && std::arch::is_x86_feature_detected!("avx512dq")
+                    && std::arch::is_x86_feature_detected!("avx512vl")
+                    && std::arch::is_x86_feature_detected!("avx512vnni")
+            }
+        }
+    }
+}
+
+/// `ID_AA64ISAR0_EL1`, `ID_AA64ISAR1_EL1` and `ID_AA64PFR0_EL1` of the core that runs this, in that order.
+///
+/// # Safety
+/// Runs at EL1 or above. (At EL0 the registers trap, and not every operating system answers.)
+#[cfg(target_arch = "aarch64")]
+pub unsafe fn read_aarch64_id_registers() -> [u64; 3] {
+    let (isar0, isar1, pfr0);
+    // SAFETY: reads three constant system registers; the caller is at EL1, where they can be read.
+    unsafe {
+        core::arch::asm!(
+            "mrs {isar0}, id_aa64isar0_el1",
+            "mrs {isar1}, id_aa64isar1_el1",
+            "mrs {pfr0}, id_aa64pfr0_el1",
+            isar0 = out(reg) isar0,
+            isar1 = out(reg) isar1,
+            pfr0 = out(reg) pfr0,
+            options(nomem, nostack, preserves_flags, pure),
+        );
+    }
+    [isar0, isar1, pfr0]
 }

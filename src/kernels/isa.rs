@@ -6,6 +6,16 @@
 //!
 //! A value of an `Isa` type is the proof that the CPU has the instructions: only `Kernels` makes one, after detection.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod scalar;
+
+pub(crate) use scalar::Scalar;
+
 /// Sixteen f32, 64-byte aligned: the unit in which every f32 buffer and parameter vector is stored, zero-padded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
@@ -41,8 +51,10 @@ pub(crate) trait Isa: Copy {
 
     /// 0x00 where the dot product takes u8 activations (x86), 0x80 where it takes i8 (NEON).
     const CODE_XOR: u8;
-    /// Rows of the int8 tile (`M` of [`Isa::dot_i8`]) that keep all accumulators in registers, one column block wide.
+    /// Rows of the int8 tile (`M` of [`Isa::dot_i8`]) that keep all accumulators in registers, at most 8.
     const TILE_ROWS: usize;
+    /// Blocks of 16 columns of the tile (`N` of [`Isa::dot_i8`], and of f32 tiles too): 1 or 2.
+    const TILE_BLOCKS: usize;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &F32x16) -> Self::F;
@@ -56,9 +68,10 @@ pub(crate) trait Isa: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// The smaller; `b` where `a` is NaN. The sign of a zero result is unspecified; callers must not depend on it.
+    /// The smaller; `b` where `a` is a quiet NaN. Callers never pass a NaN as `b` and never depend on the sign of a zero result:
+    /// instruction sets differ there.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The larger; `b` where `a` is NaN. The sign of a zero result is unspecified; callers must not depend on it.
+    /// The larger; `b` where `a` is a quiet NaN; see [`Isa::min`].
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     fn abs(self, a: Self::F) -> Self::F;
     /// |a| with the sign bit of `sign`.
@@ -90,10 +103,19 @@ pub(crate) trait Isa: Copy {
     /// The low byte of each lane, in lane order (values are already in u8 or i8 range), xor `flip`.
     fn store_low_bytes(self, a: Self::I, flip: u8, out: &mut U8x16);
 
-    /// Adds to `acc[m]` the products of row `m` of activations with one block of 16 output channels:
-    /// `acc[m][n] += sum over k of a[m][k] * w[k / 4][n][k % 4]`, exact in i32, with `a` read as u8 where
+    /// Adds to `acc[m][n]` the products of row `m` of activations with block `n` of 16 output channels:
+    /// `acc[m][n][c] += sum over k of a[m][k] * w[n][k / 4][c][k % 4]`, exact in i32, with `a` read as u8 where
     /// `CODE_XOR` is 0 and as i8 where it is 0x80 (weights within [-127, 127] there; -128 may give another sum, nothing else).
     ///
-    /// `w` holds `K8 / 4` groups, an even number; each row of `a` holds at least `K8` codes. Panics (on entry, not in the loop) if a row is shorter.
-    fn dot_i8<const M: usize>(self, a: [&[U8x16]; M], w: &[I8x16x4], acc: [Self::I; M]) -> [Self::I; M];
+    /// Each block of `w` holds `K8 / 4` groups, an even number; each row of `a` holds at least `K8` codes. Panics (on
+    /// entry, not in the loop) if that is not so.
+    fn dot_i8<const M: usize, const N: usize>(
+        self,
+        a: [&[U8x16]; M],
+        w: [&[I8x16x4]; N],
+        acc: [[Self::I; N]; M],
+    ) -> [[Self::I; N]; M];
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

@@ -1,0 +1,57 @@
+//! The int8 dot-product tile: M rows of activations by N blocks of 16 output channels, exact in i32.
+//!
+//! ```text
+//! acc[m][n][c] += sum over k of a[m][k] * w[n][k / 4][c][k % 4]        k in 0..4 * groups
+//! ```
+//!
+//! All matrix products of the int8 path (linear layers, Q K^T and P V) are calls of this tile. It reads the weights in
+//! place, in the one layout of the model file: a group is 16 channels by 4 inputs, 64 bytes, so it is one VNNI operand,
+//! four SDOT operands, or eight 8-byte halves (2 channels by 4 inputs) for `smull`. The accumulators stay in
+//! registers from the first group to the last; the caller starts them at the zero point's correction and finishes
+//! them in registers too.
+//!
+//! | file | tile (rows x channels) | how | peak, MAC per cycle |
+//! |---|---|---|---|
+//! | `scalar` | any | the specification, not tuned | |
+//! | `neon` | 2 x 16 | `smull` + `smlal` (two products, at most 2 * 128 * 127 = 32,512, fit i16), `sadalp` to i32 | 8 on A57 and A72 |
+//! | `neon_dot` | 6 x 16 | `sdot` by element: one load brings 16 activations | 32 on A76 |
+//! | `avx2` | 4 x 16 | both operands widened to i16, `vpmaddwd` + `vpaddd` (`vpmaddubsw` saturates: never used) | 32 with two multipliers |
+//! | `avx512_vnni` | 8 x 32 | `vpdpbusd`, the 4 activations of a group broadcast from memory | 128 on Zen 5 |
+//!
+//! Activations are u8 codes, stored xor [`Isa::CODE_XOR`](super::isa::Isa::CODE_XOR): `neon` and `neon_dot` read the bytes as i8,
+//! `avx2` and `avx512_vnni` as u8, `scalar` as u8.
+//!
+//! What does not belong here: scales, zero points, anything in f32.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512_vnni;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_dot;
+pub(crate) mod scalar;
+
+use super::isa::{I8x16x4, U8x16};
+
+/// The number of groups. Panics unless it is even, all column blocks have as many, and every row holds the codes for
+/// them: after this the loops read without further checks.
+#[inline(always)]
+fn groups<const M: usize, const N: usize>(a: &[&[U8x16]; M], w: &[&[I8x16x4]; N]) -> usize {
+    let groups = w[0].len();
+    assert!(
+        groups.is_multiple_of(2),
+        "weights come in groups of 8 inputs"
+    );
+    for block in w {
+        assert!(block.len() == groups, "blocks of weights differ in length");
+    }
+    for row in a {
+        assert!(
+            row.len() * 4 >= groups,
+            "a row of activations is shorter than the weights"
+        );
+    }
+    groups
+}

@@ -1,0 +1,350 @@
+//! NEON (every aarch64 core), with or without the dot product of Armv8.2: sixteen lanes are four registers.
+//!
+//! Loads and stores go through aligned vector types: on the strict-align target aarch64-unknown-none `vld1q` would become
+//! sixteen byte loads.
+#![allow(unsafe_code)]
+
+use core::arch::aarch64::*;
+use core::ptr;
+
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
+use crate::kernels::{Op, dot_i8};
+
+/// Proof that the CPU has NEON, and with `DOT` the dot product too: only [`run`] and [`run_dot`] make one.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon<const DOT: bool>(());
+
+/// Compiles `op` for Armv8.0.
+#[target_feature(enable = "neon")]
+pub(crate) fn run<O: Op>(op: O) -> O::Output {
+    op.run(Neon::<false>(()))
+}
+
+/// Compiles `op` for cores with SDOT.
+#[target_feature(enable = "neon,dotprod")]
+pub(crate) fn run_dot<O: Op>(op: O) -> O::Output {
+    op.run(Neon::<true>(()))
+}
+
+type F = [float32x4_t; 4];
+type I = [int32x4_t; 4];
+
+impl<const DOT: bool> Isa for Neon<DOT> {
+    type F = F;
+    type I = I;
+    const CODE_XOR: u8 = 0x80;
+    const TILE_ROWS: usize = if DOT { 6 } else { 2 };
+    const TILE_BLOCKS: usize = 1;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vdupq_n_f32(x); 4] }
+    }
+    #[inline(always)]
+    fn load(self, x: &F32x16) -> F {
+        // SAFETY: `self` proves NEON; the reference is to 64 bytes, 64-byte aligned, and every bit pattern is a value.
+        unsafe { ptr::from_ref(x).cast::<F>().read() }
+    }
+    #[inline(always)]
+    fn store(self, x: F, out: &mut F32x16) {
+        // SAFETY: `self` proves NEON; the reference is to 64 bytes, 64-byte aligned, and every bit pattern is a value.
+        unsafe { ptr::from_mut(out).cast::<F>().write(x) }
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &F16x16) -> F {
+        // SAFETY: `self` proves NEON; the reference is to 32 bytes, 32-byte aligned, and every bit pattern is a value.
+        unsafe {
+            let x = ptr::from_ref(x).cast::<[float16x8_t; 2]>().read();
+            [
+                vcvt_f32_f16(vget_low_f16(x[0])),
+                vcvt_high_f32_f16(x[0]),
+                vcvt_f32_f16(vget_low_f16(x[1])),
+                vcvt_high_f32_f16(x[1]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: F, b: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vaddq_f32(a[0], b[0]),
+                vaddq_f32(a[1], b[1]),
+                vaddq_f32(a[2], b[2]),
+                vaddq_f32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn sub(self, a: F, b: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vsubq_f32(a[0], b[0]),
+                vsubq_f32(a[1], b[1]),
+                vsubq_f32(a[2], b[2]),
+                vsubq_f32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn mul(self, a: F, b: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vmulq_f32(a[0], b[0]),
+                vmulq_f32(a[1], b[1]),
+                vmulq_f32(a[2], b[2]),
+                vmulq_f32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn div(self, a: F, b: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vdivq_f32(a[0], b[0]),
+                vdivq_f32(a[1], b[1]),
+                vdivq_f32(a[2], b[2]),
+                vdivq_f32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn fma(self, a: F, b: F, c: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vfmaq_f32(c[0], a[0], b[0]),
+                vfmaq_f32(c[1], a[1], b[1]),
+                vfmaq_f32(c[2], a[2], b[2]),
+                vfmaq_f32(c[3], a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn min(self, a: F, b: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vminnmq_f32(a[0], b[0]),
+                vminnmq_f32(a[1], b[1]),
+                vminnmq_f32(a[2], b[2]),
+                vminnmq_f32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn max(self, a: F, b: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vmaxnmq_f32(a[0], b[0]),
+                vmaxnmq_f32(a[1], b[1]),
+                vmaxnmq_f32(a[2], b[2]),
+                vmaxnmq_f32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn abs(self, a: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vabsq_f32(a[0]),
+                vabsq_f32(a[1]),
+                vabsq_f32(a[2]),
+                vabsq_f32(a[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn copysign(self, a: F, sign: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let mask = vdupq_n_u32(1 << 31);
+            [
+                vbslq_f32(mask, sign[0], a[0]),
+                vbslq_f32(mask, sign[1], a[1]),
+                vbslq_f32(mask, sign[2], a[2]),
+                vbslq_f32(mask, sign[3], a[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn round(self, a: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vrndnq_f32(a[0]),
+                vrndnq_f32(a[1]),
+                vrndnq_f32(a[2]),
+                vrndnq_f32(a[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn exp2_int(self, n: F) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let biased = self.add_i(self.to_i32(n), self.splat_i(127));
+            [
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased[0])),
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased[1])),
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased[2])),
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased[3])),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn keep_first(self, a: F, n: usize) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            const LANES: I32x16 = I32x16([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+            let (lane, n) = (self.load_i(&LANES), vdupq_n_s32(n as i32));
+            let mut kept = a;
+            for (kept, lane) in kept.iter_mut().zip(lane) {
+                *kept = vreinterpretq_f32_u32(vandq_u32(
+                    vreinterpretq_u32_f32(*kept),
+                    vcltq_s32(lane, n),
+                ));
+            }
+            kept
+        }
+    }
+    #[inline(always)]
+    fn sum(self, a: F) -> f32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let a = vaddq_f32(vaddq_f32(a[0], a[2]), vaddq_f32(a[1], a[3]));
+            let a = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+            vget_lane_f32::<0>(vadd_f32(a, vdup_lane_f32::<1>(a)))
+        }
+    }
+    #[inline(always)]
+    fn min_lane(self, a: F) -> f32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let a = vminnmq_f32(vminnmq_f32(a[0], a[2]), vminnmq_f32(a[1], a[3]));
+            let a = vminnm_f32(vget_low_f32(a), vget_high_f32(a));
+            vget_lane_f32::<0>(vminnm_f32(a, vdup_lane_f32::<1>(a)))
+        }
+    }
+    #[inline(always)]
+    fn max_lane(self, a: F) -> f32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let a = vmaxnmq_f32(vmaxnmq_f32(a[0], a[2]), vmaxnmq_f32(a[1], a[3]));
+            let a = vmaxnm_f32(vget_low_f32(a), vget_high_f32(a));
+            vget_lane_f32::<0>(vmaxnm_f32(a, vdup_lane_f32::<1>(a)))
+        }
+    }
+
+    #[inline(always)]
+    fn splat_i(self, x: i32) -> I {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vdupq_n_s32(x); 4] }
+    }
+    #[inline(always)]
+    fn load_i(self, x: &I32x16) -> I {
+        // SAFETY: `self` proves NEON; the reference is to 64 bytes, 64-byte aligned, and every bit pattern is a value.
+        unsafe { ptr::from_ref(x).cast::<I>().read() }
+    }
+    #[inline(always)]
+    fn store_i(self, x: I, out: &mut I32x16) {
+        // SAFETY: `self` proves NEON; the reference is to 64 bytes, 64-byte aligned, and every bit pattern is a value.
+        unsafe { ptr::from_mut(out).cast::<I>().write(x) }
+    }
+    #[inline(always)]
+    fn add_i(self, a: I, b: I) -> I {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vaddq_s32(a[0], b[0]),
+                vaddq_s32(a[1], b[1]),
+                vaddq_s32(a[2], b[2]),
+                vaddq_s32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn sub_i(self, a: I, b: I) -> I {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vsubq_s32(a[0], b[0]),
+                vsubq_s32(a[1], b[1]),
+                vsubq_s32(a[2], b[2]),
+                vsubq_s32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn mul_i(self, a: I, b: I) -> I {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vmulq_s32(a[0], b[0]),
+                vmulq_s32(a[1], b[1]),
+                vmulq_s32(a[2], b[2]),
+                vmulq_s32(a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn to_f32(self, a: I) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vcvtq_f32_s32(a[0]),
+                vcvtq_f32_s32(a[1]),
+                vcvtq_f32_s32(a[2]),
+                vcvtq_f32_s32(a[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn to_i32(self, a: F) -> I {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vcvtnq_s32_f32(a[0]),
+                vcvtnq_s32_f32(a[1]),
+                vcvtnq_s32_f32(a[2]),
+                vcvtnq_s32_f32(a[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn store_low_bytes(self, a: I, flip: u8, out: &mut U8x16) {
+        // SAFETY: `self` proves NEON; the reference is to 16 bytes, 16-byte aligned.
+        unsafe {
+            let low = vuzp1q_u16(vreinterpretq_u16_s32(a[0]), vreinterpretq_u16_s32(a[1]));
+            let high = vuzp1q_u16(vreinterpretq_u16_s32(a[2]), vreinterpretq_u16_s32(a[3]));
+            let bytes = veorq_u8(
+                vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high)),
+                vdupq_n_u8(flip),
+            );
+            ptr::from_mut(out).cast::<uint8x16_t>().write(bytes)
+        }
+    }
+
+    #[inline(always)]
+    fn dot_i8<const M: usize, const N: usize>(
+        self,
+        a: [&[U8x16]; M],
+        w: [&[I8x16x4]; N],
+        acc: [[I; N]; M],
+    ) -> [[I; N]; M] {
+        // SAFETY: `self` proves NEON, and the dot product where `DOT` says so.
+        unsafe {
+            if const { DOT } {
+                dot_i8::neon_dot::dot(a, w, acc)
+            } else {
+                dot_i8::neon::dot(a, w, acc)
+            }
+        }
+    }
+}
