@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Everything that must pass, from a fresh Debian machine with rustup:
+#
+#     ./scripts/test.sh
+#
+# It says what it needs, installs what is missing where it may (root on Debian; rustup targets; a Python environment
+# under target/), and otherwise names it. With CI=true nothing is skipped: what cannot be installed is an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3-venv)
+targets=(aarch64-unknown-linux-gnu aarch64-unknown-none aarch64-apple-darwin x86_64-pc-windows-gnu)
+cores=(cortex-a53 cortex-a57 cortex-a72 cortex-a76 max)
+skipped=()
+
+say() { printf '\n== %s\n' "$*"; }
+# A part that this machine cannot run: an error under CI, named at the end otherwise.
+skip() {
+    if [ "${CI:-}" = true ]; then
+        echo "error: $*" >&2
+        exit 1
+    fi
+    skipped+=("$*")
+    echo "skipped: $*"
+}
+
+echo "vitlet's tests need rustup targets (${targets[*]}),"
+echo "Debian packages (${packages[*]}) and the Python package gguf (in target/venv)."
+echo "Missing ones are installed now where that is allowed."
+
+say "Tools"
+for target in "${targets[@]}"; do
+    rustup target list --installed | grep -qx "$target" || rustup target add "$target" || skip "rustup target $target: could not be added"
+done
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+            skip "Debian packages ${missing[*]}: could not be installed"
+    else
+        skip "Debian packages ${missing[*]}: install them (apt-get install ${missing[*]})"
+    fi
+fi
+
+say "Formatting and lints"
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+say "Tests on this machine"
+cargo test --workspace --profile checked --quiet
+
+say "Other targets"
+cargo check --quiet -p vitlet --no-default-features --target aarch64-unknown-none
+for target in aarch64-apple-darwin x86_64-pc-windows-gnu; do
+    if rustup target list --installed | grep -qx "$target"; then
+        cargo check --quiet --workspace --target "$target"
+    fi
+done
+
+say "The program"
+cargo build --release --quiet
+host=target/release/vitlet
+models=target/test-models
+mkdir -p "$models"
+# One model of each precision beside the built-in one, and pictures that every machine classifies.
+fixture=tests/fixtures/checkpoints/timm_deit3
+"$host" convert "$fixture" -o "$models/int8.gguf" >/dev/null
+"$host" convert "$fixture" -o "$models/f32.gguf" --precision f32 >/dev/null
+pictures=(models/pictures/*.jpg)
+
+if python3 -m venv target/venv 2>/dev/null && target/venv/bin/pip install --quiet gguf; then
+    say "The model file, read by the gguf package"
+    target/venv/bin/python scripts/check_gguf.py "$models/int8.gguf"
+else
+    skip "Python package gguf: could not be installed"
+fi
+
+# All digests of one program: every model, every picture, at 1 and 2 threads.
+digests() {
+    for threads in 1 2; do
+        for model in "" "-m $models/int8.gguf" "-m $models/f32.gguf"; do
+            # shellcheck disable=SC2086
+            "$@" classify $model --threads "$threads" --digest "${pictures[@]}" 2>/dev/null | grep -oE '[0-9a-f]{16}'
+        done
+    done
+}
+
+say "Logits, bit for bit: this machine"
+expected=$(digests "$host")
+echo "$expected" | sort | uniq -c | sort -rn | head -n 3
+if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc >/dev/null; then
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+    say "Logits, bit for bit: aarch64 under QEMU"
+    cargo build --release --quiet --target aarch64-unknown-linux-gnu
+    for core in "${cores[@]}"; do
+        qemu=(qemu-aarch64-static -cpu "$core" -L /usr/aarch64-linux-gnu)
+        got=$(digests "${qemu[@]}" target/aarch64-unknown-linux-gnu/release/vitlet)
+        [ "$got" = "$expected" ] || { echo "error: digests differ on $core" >&2; exit 1; }
+        echo "$core: $(echo "$got" | wc -l) digests equal"
+    done
+    say "The engine's own tests under QEMU"
+    for core in "${cores[@]}"; do
+        echo "$core"
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $core -L /usr/aarch64-linux-gnu" \
+            cargo test -p vitlet --profile checked --quiet --lib --target aarch64-unknown-linux-gnu
+    done
+fi
+
+say "Done"
+if [ "${#skipped[@]}" -gt 0 ]; then
+    printf 'skipped: %s\n' "${skipped[@]}"
+fi
+echo "all passed"

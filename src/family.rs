@@ -1,0 +1,3 @@
+//! Network families: forward passes that read like their papers.
+
+pub(crate) mod vit;

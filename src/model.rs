@@ -1,0 +1,424 @@
+//! A model file, checked once and borrowed from then on.
+//!
+//! `Model::parse` checks header, metadata, the tensor table against the canonical list of [`crate::layout`], and the
+//! scales; it does not read the weights. After that every tensor's place follows from the hyperparameters, so taking
+//! one apart costs an addition and can not fail.
+
+use crate::bytes::{self, Plain};
+use crate::config::{Config, LayerScale, Named, Precision, pad16};
+use crate::error::Error;
+use crate::gguf::{self, File, TensorInfo, Value};
+use crate::kernels::isa::{F16x16, F32x16, I8x16x4, I32x16};
+use crate::layout::{self, ALIGNMENT, DType, TensorSpec, keys};
+use crate::picture::{CropRounding, Interpolation, Preprocess, Resize};
+
+/// A parsed model, borrowing the file's bytes.
+#[derive(Clone, Copy)]
+pub struct Model<'a> {
+    config: Config,
+    preprocess: Preprocess,
+    file: File<'a>,
+    /// Offset of block 0 and bytes of one block: all blocks have the same shapes.
+    blocks_at: usize,
+    block_bytes: usize,
+    /// Offset of what follows the last block.
+    tail_at: usize,
+}
+
+impl<'a> Model<'a> {
+    /// Checks a model file; `bytes` must start on a 64-byte boundary (a memory map does, [`crate::include_model!`] too).
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file; see [`Error`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let file = File::parse(bytes)?;
+        if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            return Err(Error::Misaligned);
+        }
+        let meta = Metadata(&file);
+        meta.check_origin()?;
+        let config = meta.config()?;
+        config.check()?;
+        let preprocess = meta.preprocess(&config)?;
+        if let Some(Value::Strs(labels)) = file.get(keys::LABELS) {
+            if labels.count() != config.classes as u64 {
+                return Err(Error::Metadata { key: keys::LABELS, why: "not one label a class" });
+            }
+        }
+        check_tensors(&file, &config)?;
+
+        let mut model = Self { config, preprocess, file, blocks_at: 0, block_bytes: 0, tail_at: 0 };
+        let mut cursor = Cursor { data: file.data, at: 0 };
+        let _ = model.embedding_at(&mut cursor);
+        model.blocks_at = cursor.at;
+        let _ = model.block_from(&mut cursor);
+        model.block_bytes = cursor.at - model.blocks_at;
+        model.tail_at = model.blocks_at + config.depth * model.block_bytes;
+        Ok(model)
+    }
+
+    /// The network's hyperparameters.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How a picture becomes the network's input.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// `general.name`.
+    pub fn name(&self) -> Option<&'a str> {
+        self.text(keys::NAME)
+    }
+
+    /// A string of the metadata, by its key (see [`keys`]).
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        match self.file.get(key)? {
+            Value::Str(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The checksum that the file states (docs/format.md); `None` if it states none.
+    pub fn stated_checksum(&self) -> Option<u64> {
+        match self.file.get(keys::CHECKSUM)? {
+            Value::U64(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The labels in order of their class; empty where the file has none.
+    pub fn labels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let labels = match self.file.get(keys::LABELS) {
+            Some(Value::Strs(labels)) => Some(labels),
+            _ => None,
+        };
+        labels.into_iter().flatten()
+    }
+
+    /// The label of one class.
+    pub fn label(&self, class: usize) -> Option<&'a str> {
+        self.labels().nth(class)
+    }
+
+    /// The original gammas `[blocks, dim]` of the attention branches (0) or the MLP branches (1), also when folded.
+    pub fn original_gamma(&self, branch: usize) -> Option<impl Iterator<Item = f32> + use<'a>> {
+        let key = if branch == 0 { keys::LAYERSCALE_GAMMA1 } else { keys::LAYERSCALE_GAMMA2 };
+        match self.file.get(key)? {
+            Value::F32s(values) if values.len() == self.config.depth * self.config.dim => Some(values.iter()),
+            _ => None,
+        }
+    }
+
+    /// Calls `visit` with every tensor and its bytes, in file order.
+    pub fn for_each_tensor(&self, mut visit: impl FnMut(&TensorSpec, &'a [u8])) {
+        let mut at = 0;
+        let Ok(()) = layout::for_each_tensor(&self.config, |spec| {
+            visit(&spec, self.file.data.get(at..at + spec.bytes()).unwrap_or(&[]));
+            at += spec.padded_bytes();
+            Ok::<(), core::convert::Infallible>(())
+        });
+    }
+
+    /// All tensor data, for checksums.
+    pub fn data(&self) -> &'a [u8] {
+        self.file.data
+    }
+
+    pub(crate) fn embedding(&self) -> Embedding<'a> {
+        self.embedding_at(&mut Cursor { data: self.file.data, at: 0 })
+    }
+
+    pub(crate) fn block(&self, i: usize) -> Block<'a> {
+        self.block_from(&mut Cursor { data: self.file.data, at: self.blocks_at + i * self.block_bytes })
+    }
+
+    pub(crate) fn tail(&self) -> Tail<'a> {
+        let c = &self.config;
+        let mut cursor = Cursor { data: self.file.data, at: self.tail_at };
+        Tail {
+            norm: c.norm.then(|| cursor.norm(c.dim, c)),
+            fc_norm: c.fc_norm.then(|| cursor.norm(c.dim, c)),
+            head: (c.classes > 0).then(|| cursor.linear(c.classes, c.parts() * pad16(c.dim), c)),
+        }
+    }
+
+    fn embedding_at(&self, cursor: &mut Cursor<'a>) -> Embedding<'a> {
+        let c = &self.config;
+        Embedding {
+            patch: cursor.linear(c.dim, c.patch_len(), c),
+            positions: cursor.chunks(c.patches() * pad16(c.dim) / 16),
+            prefix: cursor.chunks(c.prefix_tokens * pad16(c.dim) / 16),
+            norm_pre: c.norm_pre.then(|| cursor.norm(c.dim, c)),
+        }
+    }
+
+    fn block_from(&self, cursor: &mut Cursor<'a>) -> Block<'a> {
+        let c = &self.config;
+        Block {
+            norm1: cursor.norm(c.dim, c),
+            qkv: cursor.linear(3 * c.attention_width(), c.dim, c),
+            qk_norm: c.qk_norm.then(|| (cursor.norm(c.head_dim, c), cursor.norm(c.head_dim, c))),
+            out: cursor.linear(c.dim, c.attention_width(), c),
+            gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
+            norm2: cursor.norm(c.dim, c),
+            up: cursor.linear(c.ffn_up_width(), c.dim, c),
+            down: cursor.linear(c.dim, pad16(c.hidden), c),
+            gamma2: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
+        }
+    }
+}
+
+/// LayerNorm's parameters, each `[pad16(n)]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm<'a> {
+    pub(crate) weight: &'a [F32x16],
+    pub(crate) bias: &'a [F32x16],
+    /// Channels that are normalised over.
+    pub(crate) n: usize,
+    pub(crate) eps: f32,
+}
+
+/// A matrix `[N, K]`, packed as docs/format.md says, with its per-channel vectors `[pad16(N)]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Linear<'a> {
+    pub(crate) k: usize,
+    pub(crate) weight: Weight<'a>,
+    pub(crate) bias: &'a [F32x16],
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Weight<'a> {
+    Int8 { codes: &'a [I8x16x4], scale: &'a [F32x16], sums: &'a [I32x16] },
+    F16 { values: &'a [F16x16], scale: &'a [F32x16] },
+    F32 { values: &'a [F32x16] },
+}
+
+/// What turns pictures into tokens.
+pub(crate) struct Embedding<'a> {
+    pub(crate) patch: Linear<'a>,
+    /// `[patches, pad16(dim)]`.
+    pub(crate) positions: &'a [F32x16],
+    /// `[prefix tokens, pad16(dim)]`, with their positions added.
+    pub(crate) prefix: &'a [F32x16],
+    pub(crate) norm_pre: Option<Norm<'a>>,
+}
+
+/// One transformer block.
+pub(crate) struct Block<'a> {
+    pub(crate) norm1: Norm<'a>,
+    pub(crate) qkv: Linear<'a>,
+    /// q's and k's LayerNorm.
+    pub(crate) qk_norm: Option<(Norm<'a>, Norm<'a>)>,
+    pub(crate) out: Linear<'a>,
+    pub(crate) gamma1: Option<&'a [F32x16]>,
+    pub(crate) norm2: Norm<'a>,
+    pub(crate) up: Linear<'a>,
+    pub(crate) down: Linear<'a>,
+    pub(crate) gamma2: Option<&'a [F32x16]>,
+}
+
+/// What turns tokens into logits.
+pub(crate) struct Tail<'a> {
+    pub(crate) norm: Option<Norm<'a>>,
+    pub(crate) fc_norm: Option<Norm<'a>>,
+    pub(crate) head: Option<Linear<'a>>,
+}
+
+/// Walks the tensor data in the canonical order, which `parse` has checked.
+struct Cursor<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn chunks<T: Plain>(&mut self, count: usize) -> &'a [T] {
+        let bytes = count * size_of::<T>();
+        let start = self.at;
+        self.at += bytes.next_multiple_of(ALIGNMENT);
+        // `parse` has checked that every tensor lies within the data; an empty slice can only follow from a bug here.
+        self.data.get(start..start + bytes).and_then(bytes::cast).unwrap_or(&[])
+    }
+
+    fn norm(&mut self, n: usize, c: &Config) -> Norm<'a> {
+        let chunks = pad16(n) / 16;
+        Norm { weight: self.chunks(chunks), bias: self.chunks(chunks), n, eps: c.norm_eps }
+    }
+
+    fn linear(&mut self, n: usize, k: usize, c: &Config) -> Linear<'a> {
+        let blocks = pad16(n) / 16;
+        let weight = match c.precision {
+            Precision::Int8 => Weight::Int8 {
+                codes: self.chunks(blocks * layout::k8(k) / 4),
+                scale: self.chunks(blocks),
+                sums: self.chunks(blocks),
+            },
+            Precision::F16 => Weight::F16 { values: self.chunks(blocks * k), scale: self.chunks(blocks) },
+            Precision::F32 => Weight::F32 { values: self.chunks(blocks * k) },
+        };
+        Linear { k, weight, bias: self.chunks(blocks) }
+    }
+}
+
+fn check_tensors(file: &File<'_>, config: &Config) -> Result<(), Error> {
+    let mut table = file.tensors();
+    let mut at = 0;
+    layout::for_each_tensor(config, |spec| {
+        let wrong = |why| Error::Tensor { name: spec.name, why };
+        let info = table.next().ok_or(wrong("missing"))?;
+        check_tensor(&info, &spec, at).map_err(wrong)?;
+        let bytes = file.data.get(at..at + spec.bytes()).ok_or(Error::Truncated)?;
+        if spec.name.as_str().ends_with(".scale") {
+            check_scales(bytes, config.precision).map_err(wrong)?;
+        }
+        at += spec.padded_bytes();
+        Ok(())
+    })?;
+    match table.next() {
+        Some(_) => Err(Error::Malformed("more tensors than the hyperparameters ask for")),
+        None => Ok(()),
+    }
+}
+
+fn check_tensor(info: &TensorInfo<'_>, spec: &TensorSpec, at: usize) -> Result<(), &'static str> {
+    if info.name != spec.name.as_str() {
+        return Err("missing or out of order");
+    }
+    if info.ggml_type != spec.dtype.ggml() {
+        return Err("wrong element type");
+    }
+    if !info.dims().iter().copied().eq(spec.dims().iter().map(|&d| d as u64)) {
+        return Err("wrong shape");
+    }
+    if info.offset != at as u64 {
+        return Err("not at its place in the file");
+    }
+    debug_assert!(matches!(spec.dtype, DType::F32 | DType::F16 | DType::I8 | DType::I32));
+    Ok(())
+}
+
+fn check_scales(bytes: &[u8], precision: Precision) -> Result<(), &'static str> {
+    for scale in bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)) {
+        if !scale.is_finite() {
+            return Err("a scale is not finite");
+        }
+        if precision == Precision::Int8 && scale < 0.0 {
+            return Err("a scale is negative");
+        }
+    }
+    Ok(())
+}
+
+/// Typed access to the metadata.
+struct Metadata<'f, 'a>(&'f File<'a>);
+
+impl<'a> Metadata<'_, 'a> {
+    fn get<T>(&self, key: &'static str, pick: impl Fn(Value<'a>) -> Option<T>) -> Result<T, Error> {
+        let value = self.0.get(key).ok_or(Error::Metadata { key, why: "missing" })?;
+        pick(value).ok_or(Error::Metadata { key, why: "wrong type or value" })
+    }
+
+    fn len(&self, key: &'static str) -> Result<usize, Error> {
+        self.get(key, |v| if let Value::U32(n) = v { usize::try_from(n).ok() } else { None })
+    }
+
+    fn f32(&self, key: &'static str) -> Result<f32, Error> {
+        self.get(key, |v| if let Value::F32(x) = v { Some(x) } else { None })
+    }
+
+    fn flag(&self, key: &'static str) -> Result<bool, Error> {
+        self.get(key, |v| if let Value::Bool(b) = v { Some(b) } else { None })
+    }
+
+    fn text(&self, key: &'static str) -> Result<&'a str, Error> {
+        self.get(key, |v| if let Value::Str(s) = v { Some(s) } else { None })
+    }
+
+    fn named<T: Named>(&self, key: &'static str) -> Result<T, Error> {
+        self.get(key, |v| if let Value::Str(s) = v { T::from_name(s) } else { None })
+    }
+
+    fn rgb(&self, key: &'static str) -> Result<[f32; 3], Error> {
+        self.get(key, |v| {
+            let Value::F32s(values) = v else { return None };
+            let mut rgb = [0.0; 3];
+            (values.len() == 3).then(|| rgb.iter_mut().zip(values.iter()).for_each(|(c, x)| *c = x))?;
+            Some(rgb)
+        })
+    }
+
+    fn check_origin(&self) -> Result<(), Error> {
+        if self.text(keys::ARCHITECTURE) != Ok("vit") || self.0.get(keys::FORMAT_VERSION).is_none() {
+            return Err(Error::Architecture);
+        }
+        let version = self.len(keys::FORMAT_VERSION)?;
+        if version != layout::FORMAT_VERSION as usize {
+            return Err(Error::FormatVersion(version as u32));
+        }
+        if self.len(keys::ALIGNMENT)? != ALIGNMENT {
+            return Err(Error::Metadata { key: keys::ALIGNMENT, why: "must be 64" });
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> Result<Config, Error> {
+        if self.len(keys::CHANNELS)? != 3 {
+            return Err(Error::Metadata { key: keys::CHANNELS, why: "must be 3" });
+        }
+        Ok(Config {
+            image_height: self.len(keys::IMAGE_HEIGHT)?,
+            image_width: self.len(keys::IMAGE_WIDTH)?,
+            patch_height: self.len(keys::PATCH_HEIGHT)?,
+            patch_width: self.len(keys::PATCH_WIDTH)?,
+            dim: self.len(keys::DIM)?,
+            depth: self.len(keys::DEPTH)?,
+            heads: self.len(keys::HEADS)?,
+            head_dim: self.len(keys::HEAD_DIM)?,
+            hidden: self.len(keys::HIDDEN)?,
+            prefix_tokens: self.len(keys::PREFIX_TOKENS)?,
+            norm_eps: self.f32(keys::NORM_EPS)?,
+            attention_scale: self.f32(keys::ATTENTION_SCALE)?,
+            qk_norm: self.flag(keys::QK_NORM)?,
+            norm_pre: self.flag(keys::NORM_PRE)?,
+            norm: self.flag(keys::NORM)?,
+            fc_norm: self.flag(keys::FC_NORM)?,
+            activation: self.named(keys::ACTIVATION)?,
+            pooling: self.named(keys::POOLING)?,
+            classes: self.len(keys::CLASSES)?,
+            scores: self.named(keys::SCORES)?,
+            precision: self.named(keys::PRECISION)?,
+            layerscale: self.named::<LayerScale>(keys::LAYERSCALE_MODE)?,
+        })
+    }
+
+    fn preprocess(&self, config: &Config) -> Result<Preprocess, Error> {
+        let size = |key| self.len(key).map(|n| n as u32);
+        let resize = match self.text(keys::RESIZE)? {
+            "shorter_edge" => Resize::ShorterEdge(size(keys::RESIZE_HEIGHT)?),
+            "exact" => Resize::Exact { height: size(keys::RESIZE_HEIGHT)?, width: size(keys::RESIZE_WIDTH)? },
+            "cover" => Resize::Cover { height: size(keys::RESIZE_HEIGHT)?, width: size(keys::RESIZE_WIDTH)? },
+            "contain" => Resize::Contain { height: size(keys::RESIZE_HEIGHT)?, width: size(keys::RESIZE_WIDTH)? },
+            _ => return Err(Error::Metadata { key: keys::RESIZE, why: "unknown" }),
+        };
+        let interpolation = match self.text(keys::INTERPOLATION)? {
+            "bicubic" => Interpolation::Bicubic,
+            "bilinear" => Interpolation::Bilinear,
+            _ => return Err(Error::Metadata { key: keys::INTERPOLATION, why: "unknown" }),
+        };
+        let crop_rounding = match self.text(keys::CROP_ROUNDING)? {
+            "even" => CropRounding::Even,
+            "floor" => CropRounding::Floor,
+            _ => return Err(Error::Metadata { key: keys::CROP_ROUNDING, why: "unknown" }),
+        };
+        Ok(Preprocess {
+            height: config.image_height as u32,
+            width: config.image_width as u32,
+            resize,
+            interpolation,
+            crop_rounding,
+            mean: self.rgb(keys::MEAN)?,
+            std: self.rgb(keys::STD)?,
+        })
+    }
+}

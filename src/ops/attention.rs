@@ -1,0 +1,202 @@
+//! Queries, keys and values of all tokens, and attention over them: int8 models attend in int8, the others in f32.
+//!
+//! Keys and values are packed as the weights of a matrix are, so that both products of attention run on the
+//! same kernels as the linear layers. dp is the head's width padded to 16, T the tokens, T16 = T padded to 16.
+
+use crate::arena::Arena;
+use crate::config::{Config, Precision, pad16};
+use crate::error::Error;
+use crate::kernels::Kernels;
+use crate::kernels::attention::float::{AttendF32, PackF32, attend_f32_scratch};
+use crate::kernels::attention::int8::{AttendI8, PackQk, PackV, attend_i8_scratch};
+use crate::kernels::isa::{F32x16, I8x16x4, I32x16, U8x16};
+use crate::parallel::{Chunks, Either, Executor, Split, for_each};
+
+/// q, k and v of all tokens.
+pub(crate) enum Cache<'a> {
+    Int8(Int8Cache<'a>),
+    Float(FloatCache<'a>),
+}
+
+/// Codes, and what the scales belong to: q and k to a token and head, v to a channel.
+pub(crate) struct Int8Cache<'a> {
+    /// `[T, heads * dp / 16]`, u8 with zero point 128.
+    q_codes: &'a mut [U8x16],
+    /// `[T, heads]`.
+    q_scale: &'a mut [f32],
+    /// `[T16 / 16, heads, dp / 4]`.
+    k_codes: &'a mut [I8x16x4],
+    /// `[T16 / 16, heads]`.
+    k_scale: &'a mut [F32x16],
+    /// `[T16 / 16, heads]`.
+    k_sums: &'a mut [I32x16],
+    /// v before it is quantized, `[T, heads * dp / 16]`.
+    v: &'a mut [F32x16],
+    /// `[heads, dp / 16, T16 / 4]`.
+    v_codes: &'a mut [I8x16x4],
+    /// `[heads, dp / 16]`.
+    v_scale: &'a mut [F32x16],
+    /// `[heads, dp / 16]`.
+    v_sums: &'a mut [I32x16],
+}
+
+/// f32 throughout.
+pub(crate) struct FloatCache<'a> {
+    /// `[T, heads * dp / 16]`.
+    q: &'a mut [F32x16],
+    /// `[T16 / 16, heads, dp]`: one chunk is one channel of sixteen tokens.
+    k: &'a mut [F32x16],
+    /// `[T, heads * dp / 16]`.
+    v: &'a mut [F32x16],
+}
+
+/// The part of a cache that belongs to one block of tokens.
+pub(crate) type CacheBlock<'a> = Either<Int8Block<'a>, FloatBlock<'a>>;
+type Int8Block<'a> = ((&'a mut [U8x16], &'a mut [f32]), (KeyBlock<'a>, &'a mut [F32x16]));
+type KeyBlock<'a> = (&'a mut [I8x16x4], (&'a mut [F32x16], &'a mut [I32x16]));
+type FloatBlock<'a> = (&'a mut [F32x16], (&'a mut [F32x16], &'a mut [F32x16]));
+
+/// One worker's memory for attention over a block of rows.
+pub(crate) struct AttentionScratch<'w> {
+    /// Scores of the rows of a tile.
+    scores: &'w mut [F32x16],
+    /// Their softmax in 8 bits; empty in f32 attention.
+    p: &'w mut [U8x16],
+}
+
+impl<'w> AttentionScratch<'w> {
+    pub(crate) fn carve(c: &Config, arena: &mut Arena<'w>) -> Self {
+        let (scores, p) = match c.precision {
+            Precision::Int8 => {
+                let need = attend_i8_scratch(c.tokens());
+                (need.scores, need.p)
+            }
+            Precision::F16 | Precision::F32 => (attend_f32_scratch(c.tokens()), 0),
+        };
+        Self { scores: arena.take(scores), p: arena.take(p) }
+    }
+}
+
+impl<'a> Cache<'a> {
+    pub(crate) fn carve(c: &Config, arena: &mut Arena<'a>) -> Self {
+        let width = c.attention_width() / 16;
+        let (tokens, token_blocks) = (c.tokens(), pad16(c.tokens()) / 16);
+        let head = pad16(c.head_dim);
+        match c.precision {
+            Precision::Int8 => Self::Int8(Int8Cache {
+                q_codes: arena.take(tokens * width),
+                q_scale: arena.take(tokens * c.heads),
+                k_codes: arena.take(token_blocks * c.heads * head / 4),
+                k_scale: arena.take(token_blocks * c.heads),
+                k_sums: arena.take(token_blocks * c.heads),
+                v: arena.take(tokens * width),
+                v_codes: arena.take(width * token_blocks * 4),
+                v_scale: arena.take(width),
+                v_sums: arena.take(width),
+            }),
+            Precision::F16 | Precision::F32 => Self::Float(FloatCache {
+                q: arena.take(tokens * width),
+                k: arena.take(token_blocks * c.heads * head),
+                v: arena.take(tokens * width),
+            }),
+        }
+    }
+
+    /// The cache in blocks of `rows` tokens, a multiple of 16.
+    pub(crate) fn blocks<'s>(&'s mut self, c: &Config, rows: usize) -> impl Split<Piece = CacheBlock<'s>> {
+        let width = c.attention_width() / 16;
+        let keys = rows / 16 * c.heads;
+        let head = pad16(c.head_dim);
+        match self {
+            Self::Int8(cache) => {
+                let q = (Chunks::new(cache.q_codes, rows * width), Chunks::new(cache.q_scale, rows * c.heads));
+                let k_of = (Chunks::new(cache.k_scale, keys), Chunks::new(cache.k_sums, keys));
+                let k = (Chunks::new(cache.k_codes, keys * head / 4), k_of);
+                Either::Left((q, (k, Chunks::new(cache.v, rows * width))))
+            }
+            Self::Float(cache) => {
+                let k_and_v = (Chunks::new(cache.k, keys * head), Chunks::new(cache.v, rows * width));
+                Either::Right((Chunks::new(cache.q, rows * width), k_and_v))
+            }
+        }
+    }
+
+    /// v by channel over all tokens, head by head, once every block is packed.
+    pub(crate) fn pack_values(
+        &mut self,
+        k: Kernels,
+        c: &Config,
+        executor: &dyn Executor,
+        workers: Chunks<'_, u8>,
+    ) -> Result<(), Error> {
+        let Self::Int8(cache) = self else { return Ok(()) };
+        let dp = pad16(c.head_dim);
+        let (heads, tokens, v) = (c.heads, c.tokens(), &*cache.v);
+        let v_of = (Chunks::new(cache.v_scale, dp / 16), Chunks::new(cache.v_sums, dp / 16));
+        let codes = Chunks::new(cache.v_codes, dp / 16 * pad16(tokens) / 4);
+        for_each(executor, workers, (codes, v_of), |_, head, (v_codes, (v_scale, v_sums))| {
+            k.run(PackV { v, tokens, heads, dp, head, v_codes, v_scale, v_sums });
+        })
+    }
+
+    /// The heads' outputs `[rows, heads * dp / 16]` for tokens `first..first + rows`.
+    pub(crate) fn attend(
+        &self,
+        k: Kernels,
+        c: &Config,
+        first: usize,
+        rows: usize,
+        scratch: AttentionScratch<'_>,
+        out: &mut [F32x16],
+    ) {
+        let (heads, dp, tokens, attention_scale) = (c.heads, pad16(c.head_dim), c.tokens(), c.attention_scale);
+        let width = c.attention_width() / 16;
+        let AttentionScratch { scores, p } = scratch;
+        match self {
+            Self::Int8(cache) => k.run(AttendI8 {
+                rows,
+                q_codes: &cache.q_codes[first * width..][..rows * width],
+                q_scale: &cache.q_scale[first * heads..][..rows * heads],
+                k_codes: cache.k_codes,
+                k_scale: cache.k_scale,
+                k_sums: cache.k_sums,
+                v_codes: cache.v_codes,
+                v_scale: cache.v_scale,
+                v_sums: cache.v_sums,
+                heads,
+                dp,
+                tokens,
+                attention_scale,
+                scores,
+                p,
+                out,
+            }),
+            Self::Float(cache) => k.run(AttendF32 {
+                rows,
+                q: &cache.q[first * width..][..rows * width],
+                k: cache.k,
+                v: cache.v,
+                heads,
+                dp,
+                tokens,
+                attention_scale,
+                scores,
+                out,
+            }),
+        }
+    }
+}
+
+impl CacheBlock<'_> {
+    /// Packs rows of q | k | v, `[tokens, 3 * heads * dp / 16]`.
+    pub(crate) fn pack(&mut self, kernels: Kernels, c: &Config, qkv: &[F32x16]) {
+        let (heads, dp) = (c.heads, pad16(c.head_dim));
+        let rows = qkv.len() / (3 * c.attention_width() / 16);
+        match self {
+            Either::Left(((q_codes, q_scale), ((k_codes, (k_scale, k_sums)), v))) => {
+                kernels.run(PackQk { qkv, rows, heads, dp, q_codes, q_scale, k_codes, k_scale, k_sums, v });
+            }
+            Either::Right((q, (k, v))) => kernels.run(PackF32 { qkv, rows, heads, dp, q, k, v }),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A session: a model, the caller's scratch memory, and runs in it. Nothing is allocated, locked or asked of a system.
+
+use crate::arena::Arena;
+use crate::bytes;
+use crate::config::Config;
+use crate::error::Error;
+use crate::family::vit::{self, Input};
+use crate::kernels::Kernels;
+use crate::kernels::isa::F32x16;
+use crate::model::Model;
+use crate::parallel::Executor;
+use crate::picture::Picture;
+
+/// What a run returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// `[classes]`; the features where the network has no head.
+    #[default]
+    Logits,
+    /// The pooled features `[parts * dim]`, before the head.
+    Features,
+    /// The patch tokens after the last norm, `[patches, dim]`.
+    Tokens,
+}
+
+/// How a model is run; decides how much scratch memory a session needs.
+#[derive(Clone, Copy, Debug)]
+pub struct RunConfig {
+    /// Instruction set; see [`Kernels::detect`] and [`Kernels::baseline`].
+    pub kernels: Kernels,
+    /// Threads that may work at once, 1 to 256. The executor brings them; more than these find nothing to do.
+    pub threads: usize,
+    /// Width and height of the largest picture for [`Session::run_rgb8`], in pixels.
+    pub max_picture: (u32, u32),
+    /// What runs return.
+    pub output: Output,
+}
+
+/// Runs of one model, one after another, in the caller's memory.
+pub struct Session<'s, 'm> {
+    model: &'s Model<'m>,
+    run: RunConfig,
+    memory: &'s mut [u8],
+    /// Pixel value to network input, per channel.
+    normalized: [[f32; 256]; 3],
+}
+
+impl Model<'_> {
+    /// Bytes of scratch memory, at a 64-byte boundary, that a [`Session`] with this configuration needs.
+    ///
+    /// # Errors
+    /// `RunConfig`, if threads or the largest picture are out of range.
+    pub fn scratch_bytes(&self, run: &RunConfig) -> Result<usize, Error> {
+        if !(1..=256).contains(&run.threads) {
+            return Err(Error::RunConfig("threads must be 1 to 256"));
+        }
+        let picture = self.preprocess().scratch_bytes(run.max_picture);
+        let picture = picture.ok_or(Error::RunConfig("the largest picture is too large"))?;
+        let mut arena = Arena::counting();
+        let _ = Front::carve(self.config(), run, &mut arena);
+        let network = vit::bytes(self, run);
+        Ok(arena.used() + network.max(picture.next_multiple_of(crate::layout::ALIGNMENT)))
+    }
+}
+
+/// What lies before the memory that preparation and network share.
+struct Front<'a> {
+    /// The run's result, compact.
+    out: &'a mut [F32x16],
+    /// `[height, width, 3]`.
+    pixels: &'a mut [u8],
+}
+
+impl<'a> Front<'a> {
+    fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
+        let out = output_len(c, run.output).div_ceil(16);
+        Self { out: arena.take(out), pixels: arena.take(c.input_len()) }
+    }
+}
+
+fn output_len(c: &Config, output: Output) -> usize {
+    match output {
+        Output::Logits if c.classes > 0 => c.classes,
+        Output::Logits | Output::Features => c.features(),
+        Output::Tokens => c.patches() * c.dim,
+    }
+}
+
+impl<'s, 'm> Session<'s, 'm> {
+    /// Takes `scratch` for as long as the session lives; what it holds does not matter.
+    ///
+    /// # Errors
+    /// `Scratch`, if the memory is too small or not 64-byte aligned; `RunConfig` as [`Model::scratch_bytes`].
+    pub fn new(model: &'s Model<'m>, run: &RunConfig, scratch: &'s mut [u8]) -> Result<Self, Error> {
+        let need = model.scratch_bytes(run)?;
+        let have = scratch.len();
+        if have < need || !scratch.as_ptr().addr().is_multiple_of(crate::layout::ALIGNMENT) {
+            return Err(Error::Scratch { need, have });
+        }
+        Ok(Self { model, run: *run, memory: &mut scratch[..need], normalized: model.preprocess().normalized() })
+    }
+
+    /// Resizes, crops and normalizes a picture as the model's preprocessing says, and runs the network.
+    ///
+    /// # Errors
+    /// `Picture`, if it is malformed or larger than the session's largest; `Executor`.
+    pub fn run_rgb8(&mut self, picture: &Picture<'_>, executor: &dyn Executor) -> Result<&[f32], Error> {
+        self.check_size(picture)?;
+        let (front, shared) = carve(self.model.config(), &self.run, self.memory);
+        self.model.preprocess().prepare(picture, shared, front.pixels)?;
+        let input = Input::Rgb8 { pixels: front.pixels, normalized: &self.normalized };
+        vit::forward(self.model, &self.run, input, shared, front.out, executor)?;
+        Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
+    }
+
+    /// Runs the network on a normalized input tensor `[3, height, width]`.
+    ///
+    /// # Errors
+    /// `InputLen`, if the tensor has another length; `Executor`.
+    pub fn run_tensor(&mut self, tensor: &[f32], executor: &dyn Executor) -> Result<&[f32], Error> {
+        self.check_input(tensor.len())?;
+        let (front, shared) = carve(self.model.config(), &self.run, self.memory);
+        vit::forward(self.model, &self.run, Input::Tensor(tensor), shared, front.out, executor)?;
+        Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
+    }
+
+    /// Writes the normalized input tensor `[3, height, width]` that [`Session::run_rgb8`] would feed to the network.
+    ///
+    /// # Errors
+    /// `Picture` and `InputLen`.
+    pub fn prepare(&mut self, picture: &Picture<'_>, out: &mut [f32]) -> Result<(), Error> {
+        self.check_size(picture)?;
+        self.check_input(out.len())?;
+        let (front, shared) = carve(self.model.config(), &self.run, self.memory);
+        self.model.preprocess().prepare(picture, shared, front.pixels)?;
+        let plane = out.len() / 3;
+        for (i, pixel) in front.pixels.as_chunks::<3>().0.iter().enumerate() {
+            for (c, &value) in pixel.iter().enumerate() {
+                out[c * plane + i] = self.normalized[c][usize::from(value)];
+            }
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, picture: &Picture<'_>) -> Result<(), Error> {
+        let (width, height) = self.run.max_picture;
+        if picture.width > width || picture.height > height {
+            return Err(Error::RunConfig("the picture is larger than max_picture"));
+        }
+        Ok(())
+    }
+
+    fn check_input(&self, have: usize) -> Result<(), Error> {
+        let need = self.model.config().input_len();
+        if have == need { Ok(()) } else { Err(Error::InputLen { need, have }) }
+    }
+}
+
+/// The front, and the memory that preparation and network use one after the other.
+fn carve<'a>(c: &Config, run: &RunConfig, memory: &'a mut [u8]) -> (Front<'a>, &'a mut [u8]) {
+    let mut arena = Arena::over(memory);
+    let front = Front::carve(c, run, &mut arena);
+    (front, arena.into_rest())
+}

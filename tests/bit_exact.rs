@@ -1,0 +1,26 @@
+//! int8 and f32 outputs are the same bits from every instruction set and at any number of threads.
+
+mod common;
+
+use common::{checkpoints, convert, npy, run};
+use vitlet::{Executor, Kernels, Output, Precision, Sequential, ThreadPool, digest};
+use vitlet_convert::Options;
+
+#[test]
+fn every_kernel_and_thread_count_gives_the_same_bits() {
+    let pools: Vec<_> = [2, 3].into_iter().map(|threads| ThreadPool::new(threads).unwrap()).collect();
+    for source in checkpoints() {
+        let (_, inputs) = npy(&source.join("input.npy"));
+        for precision in [Precision::Int8, Precision::F32] {
+            let model = convert(&source, &Options { precision, ..Options::default() });
+            let expected = digest(&run(&model.bytes, &inputs, Kernels::scalar(), &Sequential, 1, Output::Logits));
+            for kernels in Kernels::available() {
+                let executors = [&Sequential as &dyn Executor, &pools[0], &pools[1]];
+                for (threads, executor) in (1..).zip(executors) {
+                    let got = digest(&run(&model.bytes, &inputs, kernels, executor, threads, Output::Logits));
+                    assert_eq!(got, expected, "{} {precision:?} {kernels:?} {threads}", source.display());
+                }
+            }
+        }
+    }
+}

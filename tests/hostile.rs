@@ -1,0 +1,129 @@
+//! Damaged model files end in a typed error or in a run: never in a panic, never in a read outside the file.
+//!
+//! File and scratch memory end at an inaccessible page, so a read or write past either is a crash of this test.
+#![cfg(unix)]
+
+mod common;
+
+use vitlet::{Error, Kernels, Model, Output, Picture, RunConfig, Sequential, Session};
+use vitlet_convert::Options;
+
+/// Memory whose last byte is followed by a page that may not be touched.
+struct Guarded {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Guarded {
+    fn new(bytes: usize) -> Self {
+        // SAFETY: sysconf has no preconditions.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let len = bytes.next_multiple_of(page);
+        let (flags, access) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: a fresh anonymous mapping, whose last page is then made inaccessible.
+        unsafe {
+            let start = libc::mmap(std::ptr::null_mut(), len + page, access, flags, -1, 0);
+            assert_ne!(start, libc::MAP_FAILED);
+            assert_eq!(libc::mprotect(start.add(len), page, libc::PROT_NONE), 0);
+            Self { start: start.cast(), len }
+        }
+    }
+
+    /// The last `n` bytes before the guard, rounded up so that they start on a 64-byte boundary.
+    fn last(&mut self, n: usize) -> &mut [u8] {
+        let n = n.next_multiple_of(64);
+        assert!(n <= self.len);
+        // SAFETY: within the mapping, which lives as long as the test.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(self.len - n), n) }
+    }
+}
+
+/// Parses, and runs what parses; whether it ran.
+fn try_to_run(bytes: &[u8], scratch: &mut Guarded) -> Result<(), Error> {
+    let model = Model::parse(bytes)?;
+    let _ = (model.name(), model.labels().count(), model.label(3), model.original_gamma(0).map(Iterator::count));
+    let run = RunConfig { kernels: Kernels::detect(), threads: 1, max_picture: (40, 30), output: Output::Logits };
+    let need = model.scratch_bytes(&run)?;
+    if need > scratch.len {
+        return Err(Error::Scratch { need, have: scratch.len });
+    }
+    let mut session = Session::new(&model, &run, scratch.last(need))?;
+    let pixels: Vec<u8> = (0..3 * 40 * 30).map(|i| (i * 7) as u8).collect();
+    session.run_rgb8(&Picture { data: &pixels, width: 40, height: 30, stride: 120 }, &Sequential)?;
+    Ok(())
+}
+
+fn small_model() -> Vec<u8> {
+    common::convert(&common::checkpoint("timm_reg4_gap"), &Options::default()).bytes.to_vec()
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let file = small_model();
+    let mut memory = Guarded::new(file.len());
+    let copy = memory.last(file.len());
+    copy[..file.len()].copy_from_slice(&file);
+    for len in 0..file.len() {
+        let error = Model::parse(&copy[..len]).err();
+        assert!(matches!(error, Some(Error::Truncated | Error::NotGguf)), "{len}: {error:?}");
+    }
+    assert!(Model::parse(&copy[..file.len()]).is_ok());
+}
+
+#[test]
+fn a_misaligned_base_is_an_error() {
+    let file = small_model();
+    let mut memory = Guarded::new(file.len() + 64);
+    let copy = memory.last(file.len() + 64);
+    for shift in 1..64 {
+        copy[shift..shift + file.len()].copy_from_slice(&file);
+        assert_eq!(Model::parse(&copy[shift..shift + file.len()]).err(), Some(Error::Misaligned));
+    }
+}
+
+#[test]
+fn ten_thousand_mutations_neither_panic_nor_read_outside() {
+    let file = small_model();
+    assert!(file.len().is_multiple_of(64), "the file ends where the guard starts");
+    let header = file.len() - {
+        let mut memory = Guarded::new(file.len());
+        let copy = memory.last(file.len());
+        copy.copy_from_slice(&file);
+        Model::parse(copy).unwrap().data().len()
+    };
+    let mut memory = Guarded::new(file.len());
+    let mut scratch = Guarded::new(16 << 20);
+    let copy = memory.last(file.len());
+    let mut state = 1_u64;
+    // Knuth's MMIX generator.
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as usize) % below
+    };
+    let extremes = [0, 1, 2, 16, 63, 0x7f, 0xff, 0xffff, 1 << 31, u64::from(u32::MAX), 1 << 32, i64::MAX as u64, u64::MAX - 7, u64::MAX];
+    let (mut ran, mut refused) = (0, 0);
+    for i in 0..10_000 {
+        copy.copy_from_slice(&file);
+        for _ in 0..=random(3) {
+            let region = if i % 10 != 0 { 0..header } else { header..file.len() };
+            let at = region.start + random(region.len());
+            match random(3) {
+                0 => copy[at] ^= 1 << random(8),
+                1 => copy[at] = random(256) as u8,
+                // Lengths, counts, dimensions, offsets and floats, set to extremes.
+                _ => {
+                    let width = if random(2) == 0 { 4 } else { 8 };
+                    let end = (at + width).min(file.len());
+                    let value = extremes[random(extremes.len())].to_le_bytes();
+                    copy[at..end].copy_from_slice(&value[..end - at]);
+                }
+            }
+        }
+        match try_to_run(copy, &mut scratch) {
+            Ok(()) => ran += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    println!("{ran} ran, {refused} were refused");
+    assert!(ran > 500 && refused > 3000, "{ran} ran, {refused} were refused: the mutations miss their target");
+}

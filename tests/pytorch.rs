@@ -1,0 +1,51 @@
+//! Every fixture checkpoint against PyTorch's f32 outputs on the same input tensors.
+
+mod common;
+
+use common::{checkpoints, convert, npy, relative_error, run};
+use vitlet::{Kernels, Model, Output, Precision, Sequential};
+use vitlet_convert::{Mode, Options};
+
+const MODES: [Mode; 4] = [Mode::Fold, Mode::FoldWeights, Mode::Keep, Mode::KeepPass];
+
+/// Largest relative error over all checkpoints and modes at one precision.
+fn check(precision: Precision, most: f64) {
+    for source in checkpoints() {
+        let (_, inputs) = npy(&source.join("input.npy"));
+        for (file, output) in
+            [("logits.npy", Output::Logits), ("features.npy", Output::Features), ("tokens.npy", Output::Tokens)]
+        {
+            let path = source.join(file);
+            if !path.exists() {
+                continue;
+            }
+            let (_, expected) = npy(&path);
+            for layerscale in MODES {
+                let model = convert(&source, &Options { precision, layerscale, ..Options::default() });
+                let got = run(&model.bytes, &inputs, Kernels::detect(), &Sequential, 1, output);
+                let error = relative_error(&got, &expected);
+                println!("{} {file} {layerscale:?}: {error:.2e}", source.file_name().unwrap().display());
+                assert!(error <= most, "{} {file} {layerscale:?}: {error:.2e}", source.display());
+                if Model::parse(&model.bytes).unwrap().config().layerscale == vitlet::LayerScale::None {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn f32_agrees_to_2e_5() {
+    check(Precision::F32, 2e-5);
+}
+
+#[test]
+fn f16_agrees_to_2e_3() {
+    check(Precision::F16, 2e-3);
+}
+
+#[test]
+fn int8_stays_near() {
+    // Random networks of a few dozen channels are far harsher on 8 bits than trained ones: a guard against wrong wiring.
+    check(Precision::Int8, 0.25);
+}
