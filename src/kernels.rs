@@ -11,6 +11,8 @@
 pub(crate) mod dot_i8;
 pub(crate) mod fpenv;
 pub(crate) mod isa;
+pub(crate) mod math;
+pub(crate) mod rows;
 
 use isa::{Isa, Scalar};
 
@@ -64,10 +66,7 @@ impl Kernels {
     /// All that this CPU has, the slowest (scalar) first.
     #[cfg(feature = "std")]
     pub fn available() -> impl Iterator<Item = Self> {
-        Level::ALL
-            .iter()
-            .filter(|level| level.is_detected())
-            .map(|&level| Self(level))
+        Level::ALL.iter().filter(|level| level.is_detected()).map(|&level| Self(level))
     }
 
     /// The one of that [`name`](Self::name), if this CPU has it.
@@ -152,8 +151,7 @@ impl Level {
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "aarch64")]
             Self::NeonDot => {
-                std::arch::is_aarch64_feature_detected!("neon")
-                    && std::arch::is_aarch64_feature_detected!("dotprod")
+                std::arch::is_aarch64_feature_detected!("neon") && std::arch::is_aarch64_feature_detected!("dotprod")
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {

@@ -24,10 +24,7 @@ impl FpEnv {
         if found != DEFAULT {
             write(DEFAULT);
         }
-        Self {
-            found,
-            not_send: core::marker::PhantomData,
-        }
+        Self { found, not_send: core::marker::PhantomData }
     }
 }
 

@@ -53,10 +53,7 @@ impl Isa for Avx2 {
         // SAFETY: `self` proves AVX2; the reference is to 32 bytes, 32-byte aligned.
         unsafe {
             let x = x.0.as_ptr().cast::<__m128i>();
-            [
-                _mm256_cvtph_ps(_mm_load_si128(x)),
-                _mm256_cvtph_ps(_mm_load_si128(x.add(1))),
-            ]
+            [_mm256_cvtph_ps(_mm_load_si128(x)), _mm256_cvtph_ps(_mm_load_si128(x.add(1)))]
         }
     }
     #[inline(always)]
@@ -82,12 +79,7 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn fma(self, a: F, b: F, c: F) -> F {
         // SAFETY: `self` proves AVX2.
-        unsafe {
-            [
-                _mm256_fmadd_ps(a[0], b[0], c[0]),
-                _mm256_fmadd_ps(a[1], b[1], c[1]),
-            ]
-        }
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
     }
     #[inline(always)]
     fn min(self, a: F, b: F) -> F {
@@ -144,14 +136,9 @@ impl Isa for Avx2 {
         unsafe {
             let n = _mm256_set1_epi32(n as i32);
             let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            let keep = [
-                _mm256_cmpgt_epi32(n, lane),
-                _mm256_cmpgt_epi32(n, _mm256_add_epi32(lane, _mm256_set1_epi32(8))),
-            ];
-            [
-                _mm256_and_ps(a[0], _mm256_castsi256_ps(keep[0])),
-                _mm256_and_ps(a[1], _mm256_castsi256_ps(keep[1])),
-            ]
+            let keep =
+                [_mm256_cmpgt_epi32(n, lane), _mm256_cmpgt_epi32(n, _mm256_add_epi32(lane, _mm256_set1_epi32(8)))];
+            [_mm256_and_ps(a[0], _mm256_castsi256_ps(keep[0])), _mm256_and_ps(a[1], _mm256_castsi256_ps(keep[1]))]
         }
     }
     #[inline(always)]
@@ -220,12 +207,7 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn mul_i(self, a: I, b: I) -> I {
         // SAFETY: `self` proves AVX2.
-        unsafe {
-            [
-                _mm256_mullo_epi32(a[0], b[0]),
-                _mm256_mullo_epi32(a[1], b[1]),
-            ]
-        }
+        unsafe { [_mm256_mullo_epi32(a[0], b[0]), _mm256_mullo_epi32(a[1], b[1])] }
     }
     #[inline(always)]
     fn to_f32(self, a: I) -> F {
@@ -245,10 +227,7 @@ impl Isa for Avx2 {
             let (a, b) = (_mm256_and_si256(a[0], low), _mm256_and_si256(a[1], low));
             // Packing works within 128-bit halves: words a0 b0 | a1 b1, put in order a0 a1 | b0 b1.
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
-            let bytes = _mm_packus_epi16(
-                _mm256_castsi256_si128(words),
-                _mm256_extracti128_si256::<1>(words),
-            );
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(flip.cast_signed()));
             _mm_store_si128(out.0.as_mut_ptr().cast(), bytes);
         }

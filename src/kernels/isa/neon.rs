@@ -67,50 +67,22 @@ impl<const DOT: bool> Isa for Neon<DOT> {
     #[inline(always)]
     fn add(self, a: F, b: F) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vaddq_f32(a[0], b[0]),
-                vaddq_f32(a[1], b[1]),
-                vaddq_f32(a[2], b[2]),
-                vaddq_f32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vaddq_f32(a[0], b[0]), vaddq_f32(a[1], b[1]), vaddq_f32(a[2], b[2]), vaddq_f32(a[3], b[3])] }
     }
     #[inline(always)]
     fn sub(self, a: F, b: F) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vsubq_f32(a[0], b[0]),
-                vsubq_f32(a[1], b[1]),
-                vsubq_f32(a[2], b[2]),
-                vsubq_f32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vsubq_f32(a[0], b[0]), vsubq_f32(a[1], b[1]), vsubq_f32(a[2], b[2]), vsubq_f32(a[3], b[3])] }
     }
     #[inline(always)]
     fn mul(self, a: F, b: F) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vmulq_f32(a[0], b[0]),
-                vmulq_f32(a[1], b[1]),
-                vmulq_f32(a[2], b[2]),
-                vmulq_f32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1]), vmulq_f32(a[2], b[2]), vmulq_f32(a[3], b[3])] }
     }
     #[inline(always)]
     fn div(self, a: F, b: F) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vdivq_f32(a[0], b[0]),
-                vdivq_f32(a[1], b[1]),
-                vdivq_f32(a[2], b[2]),
-                vdivq_f32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vdivq_f32(a[0], b[0]), vdivq_f32(a[1], b[1]), vdivq_f32(a[2], b[2]), vdivq_f32(a[3], b[3])] }
     }
     #[inline(always)]
     fn fma(self, a: F, b: F, c: F) -> F {
@@ -127,38 +99,17 @@ impl<const DOT: bool> Isa for Neon<DOT> {
     #[inline(always)]
     fn min(self, a: F, b: F) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vminnmq_f32(a[0], b[0]),
-                vminnmq_f32(a[1], b[1]),
-                vminnmq_f32(a[2], b[2]),
-                vminnmq_f32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vminnmq_f32(a[0], b[0]), vminnmq_f32(a[1], b[1]), vminnmq_f32(a[2], b[2]), vminnmq_f32(a[3], b[3])] }
     }
     #[inline(always)]
     fn max(self, a: F, b: F) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vmaxnmq_f32(a[0], b[0]),
-                vmaxnmq_f32(a[1], b[1]),
-                vmaxnmq_f32(a[2], b[2]),
-                vmaxnmq_f32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vmaxnmq_f32(a[0], b[0]), vmaxnmq_f32(a[1], b[1]), vmaxnmq_f32(a[2], b[2]), vmaxnmq_f32(a[3], b[3])] }
     }
     #[inline(always)]
     fn abs(self, a: F) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vabsq_f32(a[0]),
-                vabsq_f32(a[1]),
-                vabsq_f32(a[2]),
-                vabsq_f32(a[3]),
-            ]
-        }
+        unsafe { [vabsq_f32(a[0]), vabsq_f32(a[1]), vabsq_f32(a[2]), vabsq_f32(a[3])] }
     }
     #[inline(always)]
     fn copysign(self, a: F, sign: F) -> F {
@@ -176,14 +127,7 @@ impl<const DOT: bool> Isa for Neon<DOT> {
     #[inline(always)]
     fn round(self, a: F) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vrndnq_f32(a[0]),
-                vrndnq_f32(a[1]),
-                vrndnq_f32(a[2]),
-                vrndnq_f32(a[3]),
-            ]
-        }
+        unsafe { [vrndnq_f32(a[0]), vrndnq_f32(a[1]), vrndnq_f32(a[2]), vrndnq_f32(a[3])] }
     }
     #[inline(always)]
     fn exp2_int(self, n: F) -> F {
@@ -206,10 +150,7 @@ impl<const DOT: bool> Isa for Neon<DOT> {
             let (lane, n) = (self.load_i(&LANES), vdupq_n_s32(n as i32));
             let mut kept = a;
             for (kept, lane) in kept.iter_mut().zip(lane) {
-                *kept = vreinterpretq_f32_u32(vandq_u32(
-                    vreinterpretq_u32_f32(*kept),
-                    vcltq_s32(lane, n),
-                ));
+                *kept = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(*kept), vcltq_s32(lane, n)));
             }
             kept
         }
@@ -260,62 +201,27 @@ impl<const DOT: bool> Isa for Neon<DOT> {
     #[inline(always)]
     fn add_i(self, a: I, b: I) -> I {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vaddq_s32(a[0], b[0]),
-                vaddq_s32(a[1], b[1]),
-                vaddq_s32(a[2], b[2]),
-                vaddq_s32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1]), vaddq_s32(a[2], b[2]), vaddq_s32(a[3], b[3])] }
     }
     #[inline(always)]
     fn sub_i(self, a: I, b: I) -> I {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vsubq_s32(a[0], b[0]),
-                vsubq_s32(a[1], b[1]),
-                vsubq_s32(a[2], b[2]),
-                vsubq_s32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vsubq_s32(a[0], b[0]), vsubq_s32(a[1], b[1]), vsubq_s32(a[2], b[2]), vsubq_s32(a[3], b[3])] }
     }
     #[inline(always)]
     fn mul_i(self, a: I, b: I) -> I {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vmulq_s32(a[0], b[0]),
-                vmulq_s32(a[1], b[1]),
-                vmulq_s32(a[2], b[2]),
-                vmulq_s32(a[3], b[3]),
-            ]
-        }
+        unsafe { [vmulq_s32(a[0], b[0]), vmulq_s32(a[1], b[1]), vmulq_s32(a[2], b[2]), vmulq_s32(a[3], b[3])] }
     }
     #[inline(always)]
     fn to_f32(self, a: I) -> F {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vcvtq_f32_s32(a[0]),
-                vcvtq_f32_s32(a[1]),
-                vcvtq_f32_s32(a[2]),
-                vcvtq_f32_s32(a[3]),
-            ]
-        }
+        unsafe { [vcvtq_f32_s32(a[0]), vcvtq_f32_s32(a[1]), vcvtq_f32_s32(a[2]), vcvtq_f32_s32(a[3])] }
     }
     #[inline(always)]
     fn to_i32(self, a: F) -> I {
         // SAFETY: `self` proves NEON.
-        unsafe {
-            [
-                vcvtnq_s32_f32(a[0]),
-                vcvtnq_s32_f32(a[1]),
-                vcvtnq_s32_f32(a[2]),
-                vcvtnq_s32_f32(a[3]),
-            ]
-        }
+        unsafe { [vcvtnq_s32_f32(a[0]), vcvtnq_s32_f32(a[1]), vcvtnq_s32_f32(a[2]), vcvtnq_s32_f32(a[3])] }
     }
     #[inline(always)]
     fn store_low_bytes(self, a: I, flip: u8, out: &mut U8x16) {
@@ -323,10 +229,7 @@ impl<const DOT: bool> Isa for Neon<DOT> {
         unsafe {
             let low = vuzp1q_u16(vreinterpretq_u16_s32(a[0]), vreinterpretq_u16_s32(a[1]));
             let high = vuzp1q_u16(vreinterpretq_u16_s32(a[2]), vreinterpretq_u16_s32(a[3]));
-            let bytes = veorq_u8(
-                vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high)),
-                vdupq_n_u8(flip),
-            );
+            let bytes = veorq_u8(vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high)), vdupq_n_u8(flip));
             ptr::from_mut(out).cast::<uint8x16_t>().write(bytes)
         }
     }
@@ -339,12 +242,6 @@ impl<const DOT: bool> Isa for Neon<DOT> {
         acc: [[I; N]; M],
     ) -> [[I; N]; M] {
         // SAFETY: `self` proves NEON, and the dot product where `DOT` says so.
-        unsafe {
-            if const { DOT } {
-                dot_i8::neon_dot::dot(a, w, acc)
-            } else {
-                dot_i8::neon::dot(a, w, acc)
-            }
-        }
+        unsafe { if const { DOT } { dot_i8::neon_dot::dot(a, w, acc) } else { dot_i8::neon::dot(a, w, acc) } }
     }
 }

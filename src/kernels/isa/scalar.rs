@@ -124,9 +124,7 @@ impl Isa for Scalar {
     }
     #[inline(always)]
     fn exp2_int(self, n: F32x16) -> F32x16 {
-        map(n, |n| {
-            f32::from_bits((n as i32).wrapping_add(127).cast_unsigned() << 23)
-        })
+        map(n, |n| f32::from_bits((n as i32).wrapping_add(127).cast_unsigned() << 23))
     }
     #[inline(always)]
     fn keep_first(self, mut a: F32x16, n: usize) -> F32x16 {

@@ -95,12 +95,7 @@ impl Op for Ints {
     fn run<S: Isa>(self, s: S) -> Self::Output {
         let (a, b) = (s.load_i(&self.0), s.load_i(&self.1));
         let mut ints = Vec::new();
-        for x in [
-            s.add_i(a, b),
-            s.sub_i(a, b),
-            s.mul_i(a, b),
-            s.splat_i(self.0.0[1]),
-        ] {
+        for x in [s.add_i(a, b), s.sub_i(a, b), s.mul_i(a, b), s.splat_i(self.0.0[1])] {
             let mut out = I32x16([0; 16]);
             s.store_i(x, &mut out);
             ints.push(out);
@@ -140,11 +135,7 @@ impl Op for Dot<'_> {
             self.codes[row].chunks_exact(16).map(chunk).collect()
         });
         let start = I32x16(core::array::from_fn(|n| n as i32 - 5));
-        let acc = s.dot_i8(
-            [&rows[0], &rows[1], &rows[2]],
-            [self.w],
-            [[s.load_i(&start)]; 3],
-        );
+        let acc = s.dot_i8([&rows[0], &rows[1], &rows[2]], [self.w], [[s.load_i(&start)]; 3]);
         acc.map(|[acc]| {
             let mut out = start;
             s.store_i(acc, &mut out);
@@ -163,9 +154,7 @@ fn others() -> impl Iterator<Item = Kernels> {
 
 /// A small generator: the high bits of a multiplicative congruence.
 fn random(seed: &mut u64) -> u32 {
-    *seed = seed
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 32) as u32
 }
 
@@ -176,26 +165,15 @@ fn float_methods_equal_scalar() {
         let mut vector = || {
             F32x16(core::array::from_fn(|_| {
                 let r = random(&mut seed);
-                if round % 2 == 0 {
-                    EDGES[r as usize % EDGES.len()]
-                } else {
-                    f32::from_bits(r)
-                }
+                if round % 2 == 0 { EDGES[r as usize % EDGES.len()] } else { f32::from_bits(r) }
             }))
         };
         // Arithmetic first: a signaling NaN is outside the contract of min and max.
         let (a, b, c) = (vector(), vector(), vector());
-        let (a, b, c) = [a, b, c]
-            .map(|v| F32x16(v.0.map(|x| if x.is_nan() { f32::NAN } else { x })))
-            .into();
+        let (a, b, c) = [a, b, c].map(|v| F32x16(v.0.map(|x| if x.is_nan() { f32::NAN } else { x }))).into();
         let expected = Kernels::scalar().run(Floats(a, b, c));
         for kernels in others() {
-            assert_eq!(
-                kernels.run(Floats(a, b, c)),
-                expected,
-                "{}: {a:?} {b:?} {c:?}",
-                kernels.name()
-            );
+            assert_eq!(kernels.run(Floats(a, b, c)), expected, "{}: {a:?} {b:?} {c:?}", kernels.name());
         }
     }
 }
@@ -224,18 +202,8 @@ fn integer_methods_equal_scalar() {
         let expected_small = Kernels::scalar().run(Ints(small, b));
         for kernels in others() {
             let got = kernels.run(Ints(a, b));
-            assert_eq!(
-                (&got.0, got.1),
-                (&expected.0, expected.1),
-                "{}",
-                kernels.name()
-            );
-            assert_eq!(
-                kernels.run(Ints(small, b)),
-                expected_small,
-                "{}",
-                kernels.name()
-            );
+            assert_eq!((&got.0, got.1), (&expected.0, expected.1), "{}", kernels.name());
+            assert_eq!(kernels.run(Ints(small, b)), expected_small, "{}", kernels.name());
         }
     }
 }
@@ -246,12 +214,7 @@ fn every_f16_widens_equally() {
         let x = F16x16(core::array::from_fn(|i| first + i as u16));
         let expected = Kernels::scalar().run(LoadF16(x));
         for kernels in others() {
-            assert_eq!(
-                kernels.run(LoadF16(x)),
-                expected,
-                "{} {first:#x}",
-                kernels.name()
-            );
+            assert_eq!(kernels.run(LoadF16(x)), expected, "{} {first:#x}", kernels.name());
         }
     }
 }
@@ -259,48 +222,27 @@ fn every_f16_widens_equally() {
 #[test]
 fn int8_tiles_equal_the_definition() {
     let mut seed = 3;
-    for (k8, extreme) in [
-        (8, false),
-        (16, true),
-        (24, false),
-        (40, true),
-        (192, false),
-        (3072, true),
-    ] {
+    for (k8, extreme) in [(8, false), (16, true), (24, false), (40, true), (192, false), (3072, true)] {
         let mut code = || {
             let r = random(&mut seed);
-            if extreme {
-                [0, 255, 128, 127][r as usize % 4]
-            } else {
-                r as u8
-            }
+            if extreme { [0, 255, 128, 127][r as usize % 4] } else { r as u8 }
         };
         let padded = usize::next_multiple_of(k8, 16);
         let codes: [Vec<u8>; 3] = core::array::from_fn(|_| (0..padded).map(|_| code()).collect());
         let mut weight = || {
             let r = random(&mut seed);
-            if extreme {
-                [-127, 127, 0, -1][r as usize % 4]
-            } else {
-                (r % 255) as i32 as i8
-            }
+            if extreme { [-127, 127, 0, -1][r as usize % 4] } else { (r % 255) as i32 as i8 }
         };
         let weight_of = |w: i8| if w == i8::MIN { -127 } else { w };
-        let w: Vec<I8x16x4> = (0..k8 / 4)
-            .map(|_| I8x16x4(core::array::from_fn(|_| weight_of(weight()))))
-            .collect();
+        let w: Vec<I8x16x4> = (0..k8 / 4).map(|_| I8x16x4(core::array::from_fn(|_| weight_of(weight())))).collect();
         let expected: [I32x16; 3] = core::array::from_fn(|row| {
             I32x16(core::array::from_fn(|n| {
-                let products = (0..k8)
-                    .map(|k| i32::from(codes[row][k]) * i32::from(w[k / 4].0[4 * n + k % 4]));
+                let products = (0..k8).map(|k| i32::from(codes[row][k]) * i32::from(w[k / 4].0[4 * n + k % 4]));
                 n as i32 - 5 + products.sum::<i32>()
             }))
         });
         for kernels in Kernels::available() {
-            let got = kernels.run(Dot {
-                codes: &codes,
-                w: &w,
-            });
+            let got = kernels.run(Dot { codes: &codes, w: &w });
             assert_eq!(got, expected, "{} K8 = {k8}", kernels.name());
         }
     }

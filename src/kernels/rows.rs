@@ -1,0 +1,356 @@
+//! Row-wise operations of the f32 stream: LayerNorm, activation functions, quantization of activations, LayerScale as a pass.
+//!
+//! A matrix `[rows, n]` is stored as `rows * ceil(n / 16)` chunks of sixteen floats, zero in the lanes past n. Every op takes
+//! whole rows and works row by row, so a caller may cut a matrix into blocks of rows as it likes: the bits stay the same.
+//! Formulas and their order: docs/numerics.md ("Activations, int8", "LayerNorm", "exp and the activation functions").
+//!
+//! Every op panics on entry, before it writes, if its slices do not have the shapes that its fields state.
+//! What does not belong here: anything that mixes rows (attention, linear layers).
+
+use super::Op;
+use super::isa::{F32x16, Isa, U8x16};
+use super::math;
+use crate::config::Activation;
+
+/// Rows of 8-bit activation codes with one scale and one zero point each; to be read.
+#[derive(Clone, Copy)]
+pub(crate) struct Codes<'a> {
+    /// `[rows, stride]`; stored bytes are the u8 codes xor [`Isa::CODE_XOR`].
+    pub codes: &'a [U8x16],
+    /// Chunks of sixteen codes from row to row.
+    pub stride: usize,
+    /// `[rows]`: x = scale * (code - zero).
+    pub scale: &'a [f32],
+    /// `[rows]`, 0 to 255.
+    pub zero: &'a [i32],
+}
+
+/// [`Codes`] to be written. Chunks of a row past its width stay as they are.
+pub(crate) struct CodesMut<'a> {
+    pub codes: &'a mut [U8x16],
+    pub stride: usize,
+    pub scale: &'a mut [f32],
+    pub zero: &'a mut [i32],
+}
+
+impl CodesMut<'_> {
+    fn check(&self, rows: usize, chunks: usize) {
+        assert!(self.stride >= chunks && self.codes.len() >= rows * self.stride, "too few codes");
+        assert!(self.scale.len() >= rows && self.zero.len() >= rows, "too few scales or zero points");
+    }
+
+    /// Quantizes row `index`, whose values span `range`.
+    #[inline(always)]
+    fn quantize<S: Isa>(&mut self, s: S, index: usize, row: &[F32x16], range: Range<S>) {
+        let (scale, inverse, zero) = range.parameters(s);
+        self.scale[index] = scale;
+        self.zero[index] = zero as i32;
+        let (inverse, zero) = (s.splat(inverse), s.splat(zero));
+        let codes = &mut self.codes[index * self.stride..][..row.len()];
+        for (x, code) in row.iter().zip(codes) {
+            let q = s.fma(s.load(x), inverse, zero);
+            let q = s.min(s.max(q, s.splat(0.0)), s.splat(255.0));
+            s.store_low_bytes(s.to_i32(q), S::CODE_XOR, code);
+        }
+    }
+}
+
+/// Lane by lane the least and the greatest value of a row so far, and zero; NaN is passed over.
+#[derive(Clone, Copy)]
+struct Range<S: Isa> {
+    lo: S::F,
+    hi: S::F,
+}
+
+impl<S: Isa> Range<S> {
+    #[inline(always)]
+    fn zero(s: S) -> Self {
+        Self { lo: s.splat(0.0), hi: s.splat(0.0) }
+    }
+
+    #[inline(always)]
+    fn include(&mut self, s: S, x: S::F) {
+        self.lo = s.min(x, self.lo);
+        self.hi = s.max(x, self.hi);
+    }
+
+    /// Scale, its inverse, and the zero point (a whole number).
+    #[inline(always)]
+    fn parameters(self, s: S) -> (f32, f32, f32) {
+        let (lo, hi) = (s.min_lane(self.lo), s.max_lane(self.hi));
+        let range = hi - lo;
+        let (scale, inverse) =
+            if range >= 1.0e-30 && range < f32::INFINITY { (range / 255.0, 255.0 / range) } else { (0.0, 0.0) };
+        let zero = -lo * inverse;
+        // Written out: NaN (an infinite lo times 0) becomes 0.
+        let zero = if zero > 0.0 { zero } else { 0.0 };
+        let zero = if zero < 255.0 { zero } else { 255.0 };
+        (scale, inverse, libm::rintf(zero))
+    }
+}
+
+/// Activations `[rows, 16 * chunks]` to 8 bits.
+pub(crate) struct Quantize<'a> {
+    pub x: &'a [F32x16],
+    /// Chunks per row.
+    pub chunks: usize,
+    pub out: CodesMut<'a>,
+}
+
+impl Op for Quantize<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(mut self, s: S) {
+        self.out.check(whole_rows(self.x, self.chunks), self.chunks);
+        for (index, row) in self.x.chunks_exact(self.chunks).enumerate() {
+            let mut range = Range::zero(s);
+            for x in row {
+                range.include(s, s.load(x));
+            }
+            self.out.quantize(s, index, row, range);
+        }
+    }
+}
+
+/// The number of rows of `chunks` chunks in `x`.
+fn whole_rows(x: &[F32x16], chunks: usize) -> usize {
+    assert!(chunks > 0 && x.len().is_multiple_of(chunks), "not a whole number of rows");
+    x.len() / chunks
+}
+
+/// LayerNorm of every row of `x` `[rows, n]` into `out`, which has the same shape.
+pub(crate) struct LayerNorm<'a> {
+    pub x: &'a [F32x16],
+    /// `[n]`, zero-padded.
+    pub weight: &'a [F32x16],
+    /// `[n]`, zero-padded.
+    pub bias: &'a [F32x16],
+    pub n: usize,
+    pub eps: f32,
+    pub out: &'a mut [F32x16],
+}
+
+impl Op for LayerNorm<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        let norm = Norm::new(self.weight, self.bias, self.n, self.eps);
+        whole_rows(self.x, norm.chunks());
+        assert_eq!(self.x.len(), self.out.len(), "out has the shape of x");
+        for (row, out) in self.x.chunks_exact(norm.chunks()).zip(self.out.chunks_exact_mut(norm.chunks())) {
+            norm.apply(s, row, out);
+        }
+    }
+}
+
+/// [`LayerNorm`] followed by [`Quantize`], with one row of f32 between them.
+pub(crate) struct LayerNormQuantize<'a> {
+    pub x: &'a [F32x16],
+    pub weight: &'a [F32x16],
+    pub bias: &'a [F32x16],
+    pub n: usize,
+    pub eps: f32,
+    /// Scratch, `[n]`.
+    pub row: &'a mut [F32x16],
+    pub out: CodesMut<'a>,
+}
+
+impl Op for LayerNormQuantize<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(mut self, s: S) {
+        let norm = Norm::new(self.weight, self.bias, self.n, self.eps);
+        self.out.check(whole_rows(self.x, norm.chunks()), norm.chunks());
+        let normalized = &mut self.row[..norm.chunks()];
+        for (index, row) in self.x.chunks_exact(norm.chunks()).enumerate() {
+            let range = norm.apply(s, row, normalized);
+            self.out.quantize(s, index, normalized, range);
+        }
+    }
+}
+
+/// The parameters of one LayerNorm over `n` channels.
+struct Norm<'a> {
+    weight: &'a [F32x16],
+    bias: &'a [F32x16],
+    inverse_n: f32,
+    eps: f32,
+    /// Lanes of the last chunk that hold channels, 1 to 16.
+    last_lanes: usize,
+}
+
+impl<'a> Norm<'a> {
+    fn new(weight: &'a [F32x16], bias: &'a [F32x16], n: usize, eps: f32) -> Self {
+        let chunks = n.div_ceil(16);
+        assert!(n > 0 && weight.len() == chunks && bias.len() == chunks, "weight and bias have n channels");
+        Self { weight, bias, inverse_n: 1.0 / n as f32, eps, last_lanes: n - 16 * (chunks - 1) }
+    }
+
+    fn chunks(&self) -> usize {
+        self.weight.len()
+    }
+
+    /// Normalizes one row and returns the range of the result. Lanes past n come out zero because weight and bias are
+    /// zero there.
+    #[inline(always)]
+    fn apply<S: Isa>(&self, s: S, row: &[F32x16], out: &mut [F32x16]) -> Range<S> {
+        let (mean, inverse_deviation) = self.statistics(s, row);
+        let mut range = Range::zero(s);
+        for (((x, y), weight), bias) in row.iter().zip(out).zip(self.weight).zip(self.bias) {
+            let unit = s.mul(s.sub(s.load(x), mean), inverse_deviation);
+            let normalized = s.fma(unit, s.load(weight), s.load(bias));
+            range.include(s, normalized);
+            s.store(normalized, y);
+        }
+        range
+    }
+
+    /// The mean, and 1 / sqrt(variance + eps), in all lanes.
+    #[inline(always)]
+    fn statistics<S: Isa>(&self, s: S, row: &[F32x16]) -> (S::F, S::F) {
+        let mut sum = s.splat(0.0);
+        for x in row {
+            sum = s.add(sum, s.load(x));
+        }
+        let mean = s.splat(s.sum(sum) * self.inverse_n);
+        let mut squares = s.splat(0.0);
+        let (last, whole) = row.split_last().expect("a row has at least one chunk");
+        for x in whole {
+            let centered = s.sub(s.load(x), mean);
+            squares = s.fma(centered, centered, squares);
+        }
+        let centered = s.keep_first(s.sub(s.load(last), mean), self.last_lanes);
+        squares = s.fma(centered, centered, squares);
+        let variance = s.sum(squares) * self.inverse_n;
+        (mean, s.splat(1.0 / libm::sqrtf(variance + self.eps)))
+    }
+}
+
+/// The activation function of an MLP on rows of `chunks` chunks, in place. SwiGLU's result is in the first half of each row.
+pub(crate) struct Activate<'a> {
+    pub x: &'a mut [F32x16],
+    /// Chunks per row, even for SwiGLU.
+    pub chunks: usize,
+    pub activation: Activation,
+}
+
+impl Op for Activate<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        whole_rows(self.x, self.chunks);
+        for row in self.x.chunks_exact_mut(self.chunks) {
+            activate_row(s, row, self.activation);
+        }
+    }
+}
+
+/// [`Activate`] followed by [`Quantize`] of the result: of the first half of each row for SwiGLU.
+pub(crate) struct ActivateQuantize<'a> {
+    /// Holds the activated values afterwards.
+    pub x: &'a mut [F32x16],
+    pub chunks: usize,
+    pub activation: Activation,
+    pub out: CodesMut<'a>,
+}
+
+impl Op for ActivateQuantize<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(mut self, s: S) {
+        let halves = if self.activation == Activation::SwiGlu { 2 } else { 1 };
+        self.out.check(whole_rows(self.x, self.chunks), self.chunks / halves);
+        for (index, row) in self.x.chunks_exact_mut(self.chunks).enumerate() {
+            let range = activate_row(s, row, self.activation);
+            self.out.quantize(s, index, &row[..self.chunks / halves], range);
+        }
+    }
+}
+
+/// Activates one row in place and returns the range of the result.
+#[inline(always)]
+fn activate_row<S: Isa>(s: S, row: &mut [F32x16], activation: Activation) -> Range<S> {
+    match activation {
+        Activation::Gelu => map_row::<S, Gelu>(s, row),
+        Activation::GeluTanh => map_row::<S, GeluTanh>(s, row),
+        Activation::GeluQuick => map_row::<S, GeluQuick>(s, row),
+        Activation::SwiGlu => gate_row(s, row),
+    }
+}
+
+/// A function of one value. A type and not a closure, so that it is inlined wherever the instruction set is known.
+trait Map {
+    fn map<S: Isa>(s: S, x: S::F) -> S::F;
+}
+
+struct Gelu;
+struct GeluTanh;
+struct GeluQuick;
+
+impl Map for Gelu {
+    #[inline(always)]
+    fn map<S: Isa>(s: S, x: S::F) -> S::F {
+        math::gelu(s, x)
+    }
+}
+
+impl Map for GeluTanh {
+    #[inline(always)]
+    fn map<S: Isa>(s: S, x: S::F) -> S::F {
+        math::gelu_tanh(s, x)
+    }
+}
+
+impl Map for GeluQuick {
+    #[inline(always)]
+    fn map<S: Isa>(s: S, x: S::F) -> S::F {
+        math::gelu_quick(s, x)
+    }
+}
+
+#[inline(always)]
+fn map_row<S: Isa, M: Map>(s: S, row: &mut [F32x16]) -> Range<S> {
+    let mut range = Range::zero(s);
+    for x in row {
+        let y = M::map(s, s.load(x));
+        range.include(s, y);
+        s.store(y, x);
+    }
+    range
+}
+
+/// `[gate | up]` to `[up * silu(gate) | up]`.
+#[inline(always)]
+fn gate_row<S: Isa>(s: S, row: &mut [F32x16]) -> Range<S> {
+    let (gate, up) = row.split_at_mut(row.len() / 2);
+    let mut range = Range::zero(s);
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let y = s.mul(s.load(up), math::silu(s, s.load(gate)));
+        range.include(s, y);
+        s.store(y, gate);
+    }
+    range
+}
+
+/// `y = gamma * y` over the rows of `y` `[rows, n]`: LayerScale as a pass of its own.
+pub(crate) struct Scale<'a> {
+    pub y: &'a mut [F32x16],
+    /// `[n]`.
+    pub gamma: &'a [F32x16],
+}
+
+impl Op for Scale<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        whole_rows(self.y, self.gamma.len());
+        for row in self.y.chunks_exact_mut(self.gamma.len()) {
+            for (y, gamma) in row.iter_mut().zip(self.gamma) {
+                s.store(s.mul(s.load(gamma), s.load(y)), y);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

@@ -1,0 +1,240 @@
+//! Every op on every instruction set against `scalar`, bit for bit (any NaN equals any NaN), and `scalar` against the
+//! formulas in f64.
+
+use std::string::String;
+use std::vec::Vec;
+use std::{format, vec};
+
+use super::*;
+use crate::kernels::Kernels;
+
+/// Widths at the edges of a chunk, and those of DeiT-Tiny.
+const WIDTHS: [usize; 9] = [1, 15, 16, 17, 31, 48, 192, 197, 768];
+
+/// What a test row holds: ordinary values, or ordinary ones with a few of these among them.
+const KINDS: [&[f32]; 7] = [
+    &[],
+    &[0.0, -0.0, 1.0e-40, -1.0e-40],
+    &[3.0e38, -3.0e38],
+    &[f32::NAN],
+    &[f32::INFINITY],
+    &[f32::NEG_INFINITY, f32::NAN],
+    &[1.0e-32, -1.0e-31],
+];
+
+fn random(seed: &mut u64) -> f32 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    ((*seed >> 40) as f32 / 8_388_608.0 - 1.0) * 4.0
+}
+
+/// `[rows, n]` as chunks, zero-padded. `special` values replace about one in eight, and all where they are tiny.
+fn matrix(rows: usize, n: usize, special: &[f32], seed: &mut u64) -> Vec<F32x16> {
+    let chunks = n.div_ceil(16);
+    let mut x = vec![F32x16([0.0; 16]); rows * chunks];
+    for row in 0..rows {
+        for k in 0..n {
+            let value = random(seed);
+            let pick = (value.to_bits() >> 3) as usize;
+            let tiny = special.contains(&1.0e-32);
+            x[row * chunks + k / 16].0[k % 16] = match special {
+                [] => value,
+                _ if tiny || pick.is_multiple_of(8) => special[pick / 8 % special.len()],
+                _ => value,
+            };
+        }
+    }
+    x
+}
+
+fn value(x: &[F32x16], row: usize, chunks: usize, k: usize) -> f32 {
+    x[row * chunks + k / 16].0[k % 16]
+}
+
+/// Codes as u8 whatever the instruction set stores, scales and zero points as bits.
+#[derive(PartialEq, Debug)]
+struct Quantized {
+    codes: Vec<u8>,
+    scale: Vec<u32>,
+    zero: Vec<i32>,
+}
+
+const ROWS: usize = 3;
+
+/// Runs `op` with room for three rows of `chunks` chunks, one chunk of stride beyond, and reads the codes back.
+fn quantized(kernels: Kernels, chunks: usize, op: impl FnOnce(CodesMut)) -> Quantized {
+    let stride = chunks + 1;
+    let mut codes = vec![U8x16([0x55; 16]); ROWS * stride];
+    let (mut scale, mut zero) = (vec![f32::NAN; ROWS], vec![-1; ROWS]);
+    op(CodesMut { codes: &mut codes, stride, scale: &mut scale, zero: &mut zero });
+    let flip = if kernels.name().starts_with("neon") { 0x80 } else { 0 };
+    for row in codes.chunks_exact_mut(stride) {
+        let (past, written) = row.split_last_mut().unwrap();
+        assert_eq!(past.0, [0x55; 16], "chunks past the row stay as they are");
+        for code in written.iter_mut().flat_map(|chunk| &mut chunk.0) {
+            *code ^= flip;
+        }
+    }
+    Quantized {
+        codes: codes.iter().flat_map(|chunk| chunk.0).collect(),
+        scale: scale.iter().map(|scale| scale.to_bits()).collect(),
+        zero,
+    }
+}
+
+fn bits(x: &[F32x16]) -> Vec<u32> {
+    let bits = |x: f32| if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() };
+    x.iter().flat_map(|chunk| chunk.0.map(bits)).collect()
+}
+
+/// Calls `compute` for every instruction set and demands the result of `scalar`.
+fn same_everywhere<T: PartialEq + core::fmt::Debug>(what: &str, mut compute: impl FnMut(Kernels) -> T) {
+    let expected = compute(Kernels::scalar());
+    for kernels in Kernels::available() {
+        assert!(compute(kernels) == expected, "{} differs: {what}", kernels.name());
+    }
+}
+
+/// Every width, with every kind of special value, named.
+fn cases() -> impl Iterator<Item = (usize, &'static [f32], String)> {
+    WIDTHS.into_iter().flat_map(|n| KINDS.into_iter().map(move |kind| (n, kind, format!("n = {n}, {kind:?}"))))
+}
+
+#[test]
+fn quantize_is_the_same_everywhere() {
+    let mut seed = 1;
+    for (n, kind, what) in cases() {
+        let chunks = n.div_ceil(16);
+        let x = matrix(ROWS, n, kind, &mut seed);
+        same_everywhere(&what, |kernels| {
+            quantized(kernels, chunks, |out| kernels.run(Quantize { x: &x, chunks, out }))
+        });
+    }
+}
+
+#[test]
+fn layer_norm_is_the_same_everywhere() {
+    let mut seed = 2;
+    for (n, kind, what) in cases() {
+        let chunks = n.div_ceil(16);
+        let x = matrix(ROWS, n, kind, &mut seed);
+        let (weight, bias) = (&matrix(1, n, &[], &mut seed), &matrix(1, n, &[], &mut seed));
+        let eps = 1.0e-6;
+        same_everywhere(&what, |kernels| {
+            let mut out = vec![F32x16([7.0; 16]); x.len()];
+            kernels.run(LayerNorm { x: &x, weight, bias, n, eps, out: &mut out });
+            let together = quantized(kernels, chunks, |out| {
+                let row = &mut vec![F32x16([0.0; 16]); chunks];
+                kernels.run(LayerNormQuantize { x: &x, weight, bias, n, eps, row, out });
+            });
+            let apart = quantized(kernels, chunks, |codes| kernels.run(Quantize { x: &out, chunks, out: codes }));
+            assert_eq!(together, apart, "{}: {what}", kernels.name());
+            (bits(&out), together)
+        });
+    }
+}
+
+#[test]
+fn activate_and_scale_are_the_same_everywhere() {
+    let mut seed = 3;
+    for (n, kind, what) in cases() {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::GeluQuick, Activation::SwiGlu] {
+            let (chunks, out_chunks) = match activation {
+                Activation::SwiGlu => (2 * n.div_ceil(16), n.div_ceil(16)),
+                _ => (n.div_ceil(16), n.div_ceil(16)),
+            };
+            let x = matrix(ROWS, 16 * chunks, kind, &mut seed);
+            let gamma = &matrix(1, 16 * chunks, &[], &mut seed);
+            same_everywhere(&format!("{activation:?}, {what}"), |kernels| {
+                let (mut alone, mut with_codes) = (x.clone(), x.clone());
+                kernels.run(Activate { x: &mut alone, chunks, activation });
+                let together = quantized(kernels, out_chunks, |out| {
+                    kernels.run(ActivateQuantize { x: &mut with_codes, chunks, activation, out });
+                });
+                assert_eq!(bits(&alone), bits(&with_codes), "{}: {what}", kernels.name());
+                let apart = quantized(kernels, out_chunks, |out| {
+                    let rows = alone.chunks_exact(chunks).flat_map(|row| &row[..out_chunks]);
+                    let x = &rows.copied().collect::<Vec<_>>();
+                    kernels.run(Quantize { x, chunks: out_chunks, out });
+                });
+                assert_eq!(together, apart, "{}: {what}", kernels.name());
+                kernels.run(Scale { y: &mut alone, gamma });
+                (bits(&alone), together)
+            });
+        }
+    }
+}
+
+#[test]
+fn codes_give_the_values_back() {
+    let (n, mut seed) = (197_usize, 4);
+    let chunks = n.div_ceil(16);
+    let x = matrix(ROWS, n, &[], &mut seed);
+    let kernels = Kernels::scalar();
+    let q = quantized(kernels, chunks, |out| kernels.run(Quantize { x: &x, chunks, out }));
+    for row in 0..ROWS {
+        let (scale, zero) = (f32::from_bits(q.scale[row]), q.zero[row]);
+        let codes = &q.codes[row * 16 * (chunks + 1)..][..n];
+        for (k, &code) in codes.iter().enumerate() {
+            let back = scale * (i32::from(code) - zero) as f32;
+            let error = (back - value(&x, row, chunks, k)).abs();
+            // Half a step; at the ends of the range the rounded zero point may cost another half.
+            assert!(error <= 1.001 * scale, "row {row}, k {k}: {error} with scale {scale}");
+            assert!(error <= 0.501 * scale || code == 0 || code == 255, "row {row}, k {k}: {error}, scale {scale}");
+        }
+        assert_eq!((codes.iter().min(), codes.iter().max()), (Some(&0), Some(&255)), "the whole range is used");
+    }
+}
+
+#[test]
+fn constant_and_one_sided_rows_quantize_as_written() {
+    let kernels = Kernels::scalar();
+    let of = |x: [f32; 16]| {
+        let x = [F32x16(x); ROWS];
+        let q = quantized(kernels, 1, |out| kernels.run(Quantize { x: &x, chunks: 1, out }));
+        (f32::from_bits(q.scale[0]), q.zero[0], q.codes[0])
+    };
+    assert_eq!(of([0.0; 16]), (0.0, 0, 0));
+    assert_eq!(of([2.55; 16]), (2.55 / 255.0, 0, 255));
+    assert_eq!(of([-2.55; 16]), (2.55 / 255.0, 255, 0));
+    assert_eq!(of([1.0e-31; 16]), (0.0, 0, 0), "a range below 1e-30 counts as none");
+    assert_eq!(of([f32::INFINITY; 16]), (0.0, 0, 0));
+}
+
+#[test]
+fn layer_norm_equals_the_formula_in_f64() {
+    let mut seed = 5;
+    for n in WIDTHS {
+        let chunks = n.div_ceil(16);
+        let x = matrix(ROWS, n, &[], &mut seed);
+        let (weight, bias) = (&matrix(1, n, &[], &mut seed), &matrix(1, n, &[], &mut seed));
+        let mut out = vec![F32x16([7.0; 16]); x.len()];
+        Kernels::scalar().run(LayerNorm { x: &x, weight, bias, n, eps: 1.0e-3, out: &mut out });
+        for row in 0..ROWS {
+            let of = |k| f64::from(value(&x, row, chunks, k));
+            let mean = (0..n).map(of).sum::<f64>() / n as f64;
+            let variance = (0..n).map(|k| (of(k) - mean).powi(2)).sum::<f64>() / n as f64;
+            for k in 0..16 * chunks {
+                let (w, b) = (f64::from(value(weight, 0, chunks, k)), f64::from(value(bias, 0, chunks, k)));
+                let exact = if k < n { (of(k) - mean) / (variance + 1.0e-3).sqrt() * w + b } else { 0.0 };
+                let error = (f64::from(value(&out, row, chunks, k)) - exact).abs();
+                assert!(error < 1.0e-5, "n = {n}, k = {k}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn swiglu_multiplies_up_by_the_gated_half() {
+    let mut x = [F32x16([1.5; 16]), F32x16([-2.0; 16])];
+    Kernels::scalar().run(Activate { x: &mut x, chunks: 2, activation: Activation::SwiGlu });
+    let exact = -2.0 * 1.5 / (1.0 + libm::exp(-1.5));
+    assert!((f64::from(x[0].0[3]) - exact).abs() < 1.0e-6);
+}
+
+#[test]
+#[should_panic(expected = "too few codes")]
+fn too_small_an_output_is_refused() {
+    let (mut codes, mut scale, mut zero) = ([U8x16([0; 16])], [0.0; 2], [0; 2]);
+    let out = CodesMut { codes: &mut codes, stride: 1, scale: &mut scale, zero: &mut zero };
+    Kernels::scalar().run(Quantize { x: &[F32x16([0.0; 16]); 2], chunks: 1, out });
+}
