@@ -9,7 +9,7 @@ pub mod config;
 mod error;
 mod kernels;
 pub mod layout;
-mod picture;
+pub mod picture;
 
 pub use config::{Activation, Config, LayerScale, Named, Pooling, Precision, Scores};
 pub use error::Error;
