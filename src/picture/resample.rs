@@ -1,0 +1,327 @@
+//! Pillow's separable resampling of 8-bit pixels: one axis, rounded to bytes, then the other.
+//!
+//! The algorithm (Pillow, libImaging/Resample.c, 8 bits per channel): an output pixel i has its center at (i + 1/2) * scale in the source.
+//! The filter is stretched by max(scale, 1); the weights of the source pixels under it are computed in f64, divided by their
+//! sum, and rounded (half away from zero) to integers with 22 fractional bits. A channel is the i32 sum of weight * byte plus
+//! one half, shifted down by 22 and clamped to a byte. The order of the f64 operations is part of the result: Rust never contracts
+//! them, so x86-64 and aarch64 agree with Pillow's x86-64 wheel.
+//!
+//! Which axis comes first shows in the last bit of a byte. The choice is that of Pillow 13: horizontally first, unless the
+//! height shrinks, and by more than twice as many pixels as the width. (Before version 13, always horizontally first.) Horizontally
+//! first, a ring of finished rows as tall as the vertical filter is kept; vertically first, one row of the source's width.
+//!
+//! Where a size does not change, the weights are 2^22 and zeros, which copies. Pillow skips that pass, with the same result.
+
+use core::ops::Range;
+
+use super::{Interpolation, Picture};
+
+/// Fractional bits of a weight: 8 bits of a byte, and 2 for sign and overshoot, leave 22 of 32.
+const FRACTION_BITS: u32 = 32 - 8 - 2;
+
+/// One half: sums start with it, so that the shift rounds.
+const HALF: i32 = 1 << (FRACTION_BITS - 1);
+
+/// Bytes of a row that the vertical pass sums at a time, in registers.
+const BLOCK: usize = 32;
+
+/// An i32 or u32 in native byte order: scratch memory is bytes of any alignment.
+type Word = [u8; 4];
+
+/// Words before the weights of an output column: the first source pixel, the number of weights.
+const HEADER: usize = 2;
+
+/// The most weights that one output pixel has at this many source pixels per output pixel.
+pub(super) fn tap_capacity(interpolation: Interpolation, scale: f64) -> usize {
+    (libm::ceil(interpolation.support() * scale.max(1.0)) as usize).saturating_mul(2).saturating_add(1)
+}
+
+impl Interpolation {
+    /// Half the width of the filter, in pixels of the coarser picture.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+        }
+    }
+
+    /// The filter at distance `x` from its center.
+    fn at(self, x: f64) -> f64 {
+        const A: f64 = -0.5;
+        let x = libm::fabs(x);
+        match self {
+            Self::Bilinear if x < 1.0 => 1.0 - x,
+            Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+            _ => 0.0,
+        }
+    }
+}
+
+/// One axis of a resize, of which the output pixels from `origin` on are wanted.
+pub(super) struct Filter {
+    interpolation: Interpolation,
+    source_len: u32,
+    output_len: u32,
+    origin: usize,
+    /// Source pixels per output pixel.
+    scale: f64,
+    /// How far the filter is widened: 1 when the picture grows.
+    stretch: f64,
+    /// Half the width of the filter in source pixels.
+    support: f64,
+}
+
+/// The weights of one output pixel, for the source pixels from `first` on.
+struct Taps<'a> {
+    first: usize,
+    weights: &'a [Word],
+}
+
+/// Memory for the weights of one output pixel, at least [`Filter::tap_capacity`] elements each.
+struct Desk<'a> {
+    /// Before rounding: f64 in native byte order.
+    exact: &'a mut [[u8; 8]],
+    /// Rounded.
+    weights: &'a mut [Word],
+}
+
+impl Filter {
+    pub(super) fn new(interpolation: Interpolation, source_len: u32, output_len: u32, origin: usize) -> Self {
+        let scale = f64::from(source_len) / f64::from(output_len);
+        let stretch = scale.max(1.0);
+        let support = interpolation.support() * stretch;
+        Self { interpolation, source_len, output_len, origin, scale, stretch, support }
+    }
+
+    pub(super) fn tap_capacity(&self) -> usize {
+        tap_capacity(self.interpolation, self.scale)
+    }
+
+    /// By how many pixels the picture shrinks; negative where it grows.
+    fn shrinks_by(&self) -> i64 {
+        i64::from(self.source_len) - i64::from(self.output_len)
+    }
+
+    /// The weights of the `i`-th wanted pixel.
+    fn taps<'a>(&self, i: usize, desk: &'a mut Desk<'_>) -> Taps<'a> {
+        let center = ((self.origin + i) as f64 + 0.5) * self.scale;
+        let inverse = 1.0 / self.stretch;
+        // Conversions truncate towards zero, as in C, and saturate.
+        let first = (center - self.support + 0.5) as u32;
+        let end = ((center + self.support + 0.5) as u32).min(self.source_len);
+        let count = end.saturating_sub(first) as usize;
+        let mut sum = 0.0;
+        for (x, exact) in (first..end).zip(desk.exact.iter_mut()) {
+            let weight = self.interpolation.at((f64::from(x) - center + 0.5) * inverse);
+            sum += weight;
+            *exact = weight.to_ne_bytes();
+        }
+        for (weight, exact) in desk.weights.iter_mut().zip(&desk.exact[..count]) {
+            let exact = f64::from_ne_bytes(*exact);
+            let scaled = (if sum != 0.0 { exact / sum } else { exact }) * f64::from(1 << FRACTION_BITS);
+            *weight = ((if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32).to_ne_bytes();
+        }
+        Taps { first: first as usize, weights: &desk.weights[..count] }
+    }
+}
+
+/// The number of elements of each part of [`Scratch`].
+pub(super) struct Layout {
+    table_len: usize,
+    taps_len: usize,
+    rows_bytes: usize,
+}
+
+/// The working memory of one resize.
+pub(super) struct Scratch<'a> {
+    /// The table of [`Columns`].
+    table: &'a mut [Word],
+    desk: Desk<'a>,
+    /// Rows between the two passes.
+    rows: &'a mut [u8],
+}
+
+impl Layout {
+    /// For output rows of `width` pixels, which have up to `taps_x` by `taps_y` weights each, from a source of up to
+    /// `source_width` by `source_height` pixels, whichever axis comes first.
+    pub(super) fn new(
+        width: usize,
+        (taps_x, taps_y): (usize, usize),
+        (source_width, source_height): (u32, u32),
+    ) -> Option<Self> {
+        let ring_bytes = width.checked_mul(3)?.checked_mul(taps_y.min(source_height as usize))?;
+        Some(Self {
+            table_len: taps_x.checked_add(HEADER)?.checked_mul(width)?,
+            taps_len: taps_x.max(taps_y),
+            rows_bytes: ring_bytes.max((source_width as usize).checked_mul(3)?),
+        })
+    }
+
+    pub(super) fn bytes(&self) -> Option<usize> {
+        let table = self.table_len.checked_mul(size_of::<Word>())?;
+        let desk = self.taps_len.checked_mul(size_of::<f64>() + size_of::<Word>())?;
+        table.checked_add(desk)?.checked_add(self.rows_bytes)
+    }
+
+    /// None where `scratch` is too short.
+    pub(super) fn split<'a>(&self, scratch: &'a mut [u8]) -> Option<Scratch<'a>> {
+        let (table, scratch) = take(scratch, self.table_len)?;
+        let (exact, scratch) = take(scratch, self.taps_len)?;
+        let (weights, scratch) = take(scratch, self.taps_len)?;
+        let (rows, _) = scratch.split_at_mut_checked(self.rows_bytes)?;
+        Some(Scratch { table, desk: Desk { exact, weights }, rows })
+    }
+}
+
+fn take<const N: usize>(scratch: &mut [u8], len: usize) -> Option<(&mut [[u8; N]], &mut [u8])> {
+    let (taken, rest) = scratch.split_at_mut_checked(len.checked_mul(N)?)?;
+    Some((taken.as_chunks_mut().0, rest))
+}
+
+/// Writes `out_rows`, RGB of the width that `scratch` is laid out for, from the pixels that `across` and `down` want.
+pub(super) fn resample<'a>(
+    picture: &Picture<'_>,
+    across: &Filter,
+    down: &Filter,
+    scratch: Scratch<'_>,
+    out_rows: impl Iterator<Item = &'a mut [u8]>,
+) {
+    let Scratch { table, mut desk, rows } = scratch;
+    let columns = Columns::new(across, table, &mut desk);
+    if down.shrinks_by() > 0 && down.shrinks_by() > 2 * across.shrinks_by() {
+        vertical_first(picture, &columns, down, desk, rows, out_rows);
+    } else {
+        horizontal_first(picture, &columns, down, desk, rows, out_rows);
+    }
+}
+
+/// Source row y, resized, is in slot y % slots of `rows` from the first output row that needs it to the last.
+fn horizontal_first<'a>(
+    picture: &Picture<'_>,
+    columns: &Columns<'_>,
+    down: &Filter,
+    mut desk: Desk<'_>,
+    rows: &mut [u8],
+    out_rows: impl Iterator<Item = &'a mut [u8]>,
+) {
+    let row_bytes = 3 * columns.len();
+    let slots = rows.len() / row_bytes;
+    let mut next = 0;
+    for (i, out) in out_rows.enumerate() {
+        let taps = down.taps(i, &mut desk);
+        let end = taps.first + taps.weights.len();
+        for y in next.max(taps.first)..end {
+            columns.resize(picture.row(y), &mut rows[y % slots * row_bytes..][..row_bytes]);
+        }
+        next = end;
+        let slot = taps.first % slots;
+        let row = |t| &rows[(if slot + t < slots { slot + t } else { slot + t - slots }) * row_bytes..][..row_bytes];
+        sum_rows(taps.weights, row, out);
+    }
+}
+
+/// Each row of the output is summed from rows of the source, as far as the columns are needed, and then resized.
+fn vertical_first<'a>(
+    picture: &Picture<'_>,
+    columns: &Columns<'_>,
+    down: &Filter,
+    mut desk: Desk<'_>,
+    rows: &mut [u8],
+    out_rows: impl Iterator<Item = &'a mut [u8]>,
+) {
+    let needed = columns.needed_bytes();
+    let sums = &mut rows[..needed.end];
+    for (i, out) in out_rows.enumerate() {
+        let taps = down.taps(i, &mut desk);
+        let row = |t| &picture.row(taps.first + t)[needed.clone()];
+        sum_rows(taps.weights, row, &mut sums[needed.clone()]);
+        columns.resize(sums, out);
+    }
+}
+
+/// The weights of every output column.
+struct Columns<'a> {
+    /// `[columns][HEADER + taps]`
+    table: &'a [Word],
+    entry_len: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// `table` holds `HEADER` and [`Filter::tap_capacity`] words for each column.
+    fn new(across: &Filter, table: &'a mut [Word], desk: &mut Desk<'_>) -> Self {
+        let entry_len = HEADER + across.tap_capacity();
+        for (i, entry) in table.chunks_exact_mut(entry_len).enumerate() {
+            let Taps { first, weights } = across.taps(i, desk);
+            // Weights that rounded to zero at the ends are left out: most often one, and all but one where the size does not change.
+            let is_used = |weight: &Word| *weight != [0; 4];
+            let start = weights.iter().position(is_used).unwrap_or(0);
+            let end = weights.iter().rposition(is_used).map_or(0, |last| last + 1);
+            entry[0] = ((first + start) as u32).to_ne_bytes();
+            entry[1] = ((end - start) as u32).to_ne_bytes();
+            entry[HEADER..][..end - start].copy_from_slice(&weights[start..end]);
+        }
+        Self { table, entry_len }
+    }
+
+    fn len(&self) -> usize {
+        self.table.len() / self.entry_len
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Taps<'_>> {
+        self.table.chunks_exact(self.entry_len).map(|entry| {
+            let (first, count) = (u32::from_ne_bytes(entry[0]) as usize, u32::from_ne_bytes(entry[1]) as usize);
+            Taps { first, weights: &entry[HEADER..][..count] }
+        })
+    }
+
+    /// The bytes of a source row that the columns read.
+    fn needed_bytes(&self) -> Range<usize> {
+        let bounds = self.iter().map(|taps| (taps.first, taps.first + taps.weights.len()));
+        let (first, end) = bounds.fold((usize::MAX, 0), |(first, end), taps| (first.min(taps.0), end.max(taps.1)));
+        3 * first.min(end)..3 * end
+    }
+
+    /// Resizes a row, RGB.
+    fn resize(&self, row: &[u8], out: &mut [u8]) {
+        let pixels = row.as_chunks::<3>().0;
+        for (taps, out) in self.iter().zip(out.as_chunks_mut::<3>().0) {
+            let mut sum = [HALF; 3];
+            for (weight, pixel) in taps.weights.iter().zip(&pixels[taps.first..][..taps.weights.len()]) {
+                let weight = i32::from_ne_bytes(*weight);
+                sum[0] += weight * i32::from(pixel[0]);
+                sum[1] += weight * i32::from(pixel[1]);
+                sum[2] += weight * i32::from(pixel[2]);
+            }
+            *out = sum.map(to_byte);
+        }
+    }
+}
+
+/// The weighted sum of `row(0)`, `row(1)`, ..., each as long as `out`.
+fn sum_rows<'a>(weights: &[Word], row: impl Fn(usize) -> &'a [u8], out: &mut [u8]) {
+    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+    let rest_at = blocks.len() * BLOCK;
+    for (i, block) in blocks.iter_mut().enumerate() {
+        *block = sum_block(weights, &row, i * BLOCK);
+    }
+    for (i, byte) in rest.iter_mut().enumerate() {
+        [*byte] = sum_block(weights, &row, rest_at + i);
+    }
+}
+
+/// `N` bytes from `at` on.
+fn sum_block<'a, const N: usize>(weights: &[Word], row: &impl Fn(usize) -> &'a [u8], at: usize) -> [u8; N] {
+    let mut sum = [HALF; N];
+    for (t, weight) in weights.iter().enumerate() {
+        let weight = i32::from_ne_bytes(*weight);
+        for (sum, byte) in sum.iter_mut().zip(&row(t)[at..][..N]) {
+            *sum += weight * i32::from(*byte);
+        }
+    }
+    sum.map(to_byte)
+}
+
+fn to_byte(sum: i32) -> u8 {
+    (sum >> FRACTION_BITS).clamp(0, 255) as u8
+}
