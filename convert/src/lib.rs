@@ -1,1 +1,186 @@
+//! Checkpoint to model file: what the hubs serve becomes one flat file that the engine reads in place.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), vitlet_convert::Error> {
+//! use std::path::Path;
+//! use vitlet_convert::{Options, convert, write_file};
+//!
+//! let converted = convert(Path::new("checkpoint"), &Options::default(), &mut |_| {})?;
+//! write_file(&converted.bytes, Path::new("model.gguf"))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Data flows one way: an importer ([`timm`], [`transformers`], [`model_file`]) reads its source into a [`network::Network`] in f32;
+//! `pack` quantizes it ([`quantize`]), absorbs gamma ([`diagonal`]) and lays it out as `vitlet::layout` says; `writer` puts GGUF's
+//! header before it. The same input gives the same bytes on every machine.
+#![deny(unsafe_code)]
 
+use std::path::Path;
+
+use aligned_vec::{AVec, ConstAlign};
+use vitlet::{Config, LayerScale, Named};
+
+mod checkpoint;
+pub mod diagonal;
+mod error;
+mod head;
+mod json;
+mod labels;
+mod model_file;
+pub mod network;
+mod options;
+mod pack;
+pub mod position;
+mod preprocess;
+pub mod quantize;
+pub mod report;
+mod timm;
+mod transformers;
+mod writer;
+
+pub use checkpoint::Checkpoint;
+pub use error::Error;
+pub use labels::{imagenet_names, imagenet_synsets};
+pub use options::{Mode, Options};
+pub use quantize::WeightScale;
+pub use report::Report;
+pub use writer::write_file;
+
+/// A model file in memory, and what was done to make it.
+#[derive(Clone, Debug)]
+pub struct Converted {
+    /// The file, on a 64-byte boundary as `vitlet::Model::parse` wants it.
+    pub bytes: AVec<u8, ConstAlign<64>>,
+    /// See [`Report`].
+    pub report: Report,
+}
+
+/// How far a conversion is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The layer that was just finished.
+    pub layer: &'a str,
+    /// Layers finished.
+    pub done: usize,
+    /// Layers in all.
+    pub total: usize,
+}
+
+/// Converts a checkpoint directory of timm or transformers, or an f32 model file of ours.
+///
+/// # Errors
+/// One line that names what is wrong with the source and what to do about it.
+pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Converted, Error> {
+    let mut source = read(src, options)?;
+    let gammas = report::gammas(&source);
+    let config = Config {
+        precision: options.precision,
+        layerscale: if gammas.is_some() { options.layerscale.into() } else { LayerScale::None },
+        ..source.network.config
+    };
+    check(&config)?;
+    let given = source.labels.take();
+    let labels = labels::choose(options.labels.as_deref(), given, config.classes, &mut source.announcements)?;
+
+    let (places, data_len) = pack::places(&config);
+    let header = writer::header(&source, &config, labels.as_deref(), gammas.as_ref(), options.weight_scale, &places);
+    let mut bytes = AVec::with_capacity(64, header.bytes.len() + data_len);
+    bytes.extend_from_slice(&header.bytes);
+    bytes.resize(header.bytes.len() + data_len, 0);
+    let data = &mut bytes[header.bytes.len()..];
+
+    let total = 2 + 4 * config.depth - usize::from(config.classes == 0);
+    let mut done = 0;
+    let already_folded = source.folded_gammas.is_some();
+    let linears = pack::pack(&source.network, &config, options, already_folded, data, |layer| {
+        done += 1;
+        progress(Progress { layer, done, total });
+    })?;
+    let checksum = vitlet::checksum(data);
+    bytes[header.checksum_at..][..8].copy_from_slice(&checksum.to_le_bytes());
+
+    let report = Report {
+        name: source.name,
+        precision: config.precision.name(),
+        layerscale: config.layerscale.name(),
+        weight_scale: options.weight_scale.name(),
+        image_size: (config.image_height, config.image_width),
+        tokens: config.tokens(),
+        classes: config.classes,
+        parameters: source.network.parameters(),
+        file_bytes: bytes.len(),
+        announcements: source.announcements,
+        blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, config.dim)),
+        linears,
+    };
+    Ok(Converted { bytes, report })
+}
+
+/// Reads what `src` is.
+fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
+    if src.is_dir() {
+        return read_dir(src, options);
+    }
+    if !src.exists() {
+        return Err(Error::file(src, "no such file or directory"));
+    }
+    match src.extension().and_then(|e| e.to_str()).unwrap_or_default() {
+        "gguf" => model_file::read(src, options),
+        "bin" | "pth" | "pt" | "ckpt" => Err(checkpoint::pickle_error(src)),
+        "safetensors" => Err(Error::file(src, "weights alone; give the directory that has config.json beside them")),
+        _ => Err(Error::file(src, "neither a checkpoint directory nor an f32 .gguf of ours")),
+    }
+}
+
+fn read_dir(dir: &Path, options: &Options) -> Result<network::Source, Error> {
+    if dir.join("adapter_config.json").is_file() {
+        let why = "a LoRA or PEFT adapter, not a whole network; merge it first: in Python, PeftModel.merge_and_unload() and save_pretrained()";
+        return Err(Error::file(dir, why));
+    }
+    let config = dir.join("config.json");
+    if !config.is_file() {
+        let why = "no config.json in this directory; download it together with the weights, or write it with timm's save_for_hf or transformers' save_pretrained";
+        return Err(Error::file(dir, why));
+    }
+    let json = json::Object::read(&config)?;
+    if json.value("architecture").is_some() {
+        timm::read(dir, &json, options)
+    } else if json.value("model_type").is_some() {
+        transformers::read(dir, &json, options)
+    } else {
+        Err(Error::file(&config, format!("neither timm's (architecture) nor transformers' (model_type); vitlet runs {}", timm::what_we_run())))
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    config.check().map_err(|e| {
+        let text = e.to_string();
+        let (what, why) = text.split_once(": ").unwrap_or(("hyperparameters", &text));
+        Error::new(what, why)
+    })
+}
+
+/// Refuses a picture size that is not whole patches, before anything is computed with it.
+fn check_size(c: &Config) -> Result<(), Error> {
+    let fits = |size: usize, patch: usize| patch > 0 && size > 0 && size.is_multiple_of(patch);
+    if fits(c.image_height, c.patch_height) && fits(c.image_width, c.patch_width) {
+        return check(c);
+    }
+    let size = format!("picture size {}x{}", c.image_height, c.image_width);
+    let nearest = |size: usize, patch: usize| (size / patch.max(1)).max(1) * patch;
+    let (height, width) = (nearest(c.image_height, c.patch_height), nearest(c.image_width, c.patch_width));
+    let why = format!("not a multiple of the {}x{} patch; --image-size {height}x{width} is", c.patch_height, c.patch_width);
+    Err(Error::new(size, why))
+}
+
+/// `1 / sqrt(head_dim)`, as PyTorch rounds it: in double, then to single.
+fn attention_scale(head_dim: usize) -> f32 {
+    (head_dim as f64).sqrt().recip() as f32
+}
+
+fn announce_left_out(names: Vec<String>, announcements: &mut Vec<String>) {
+    if !names.is_empty() {
+        announcements.push(format!("left out, not read at inference: {}", names.join(", ")));
+    }
+}

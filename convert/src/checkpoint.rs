@@ -1,0 +1,306 @@
+//! The tensors of a checkpoint directory: safetensors, one file or sharded, widened to f32 as they are taken.
+//!
+//! Every tensor is accounted for: `take` marks it, and `finish` refuses what nobody took, so a network that is not
+//! what its config says can not be converted by accident. Not here: which tensors a network has (`timm`, `transformers`).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::error::Error;
+use crate::network::{Linear, Norm};
+
+/// Wrappers leave these before every name: DataParallel, lightning-like trainers, torch.compile.
+const PREFIXES: [&str; 3] = ["module.", "model.", "_orig_mod."];
+
+/// Tensors that checkpoints of these networks carry and that the forward pass does not read: the token that
+/// replaces masked patches in pre-training, the pooler of transformers' headless models, timm's removed pre-logits layer.
+const UNUSED: [&str; 3] = ["*mask_token", "*pooler.dense.*", "pre_logits.*"];
+
+/// The tensors of one checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    files: Vec<Mmap>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+    taken: bool,
+}
+
+impl Checkpoint {
+    /// Opens the weights of a checkpoint directory.
+    ///
+    /// # Errors
+    /// No safetensors (with the cure for what is there instead), a git-LFS pointer, a damaged or truncated file.
+    pub fn open_dir(dir: &Path) -> Result<Self, Error> {
+        Self::open(&weight_files(dir)?)
+    }
+
+    /// Opens the tensors of these safetensors files.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open_dir`].
+    pub fn open(paths: &[PathBuf]) -> Result<Self, Error> {
+        let mut all = Self { files: Vec::new(), tensors: BTreeMap::new() };
+        for path in paths {
+            all.add(path)?;
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), Error> {
+        let bytes = map(path)?;
+        refuse_lfs_pointer(path, &bytes)?;
+        let damaged = |e| Error::file(path, format!("not a whole safetensors file ({e}); download it again"));
+        let (header_len, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        SafeTensors::deserialize(&bytes).map_err(damaged)?;
+        let data_at = 8 + header_len;
+        for (name, info) in metadata.tensors() {
+            let entry = Entry {
+                file: self.files.len(),
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                bytes: data_at + info.data_offsets.0..data_at + info.data_offsets.1,
+                taken: false,
+            };
+            let short = strip_prefixes(&name);
+            if self.tensors.insert(short.to_owned(), entry).is_some() {
+                return Err(Error::tensor(&name, format!("there are two tensors named {short} without their prefixes")));
+            }
+        }
+        self.files.push(bytes);
+        Ok(())
+    }
+
+    /// Whether a tensor of that name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|t| t.shape.as_slice())
+    }
+
+    /// The names of all tensors, without wrappers' prefixes.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Takes a tensor of this shape as f32, row by row.
+    ///
+    /// # Errors
+    /// Missing, of another shape or of an integer type, NaN or infinite values.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        let Some(entry) = self.tensors.get_mut(name) else {
+            return Err(Error::tensor(name, format!("missing; config.json asks for one of shape {shape:?}")));
+        };
+        if entry.shape != shape {
+            return Err(Error::tensor(name, format!("shape {:?}, but config.json asks for {shape:?}", entry.shape)));
+        }
+        entry.taken = true;
+        let bytes = &self.files[entry.file][entry.bytes.clone()];
+        let values = match entry.dtype {
+            Dtype::F32 => widen(bytes, f32::from_le_bytes),
+            Dtype::F16 => widen(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => widen(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            other => return Err(Error::tensor(name, format!("{other:?} values; f32, f16 and bf16 are read"))),
+        };
+        match values.iter().position(|x| !x.is_finite()) {
+            Some(at) => Err(Error::tensor(name, format!("value {} at element {at}; the weights are broken", values[at]))),
+            None => Ok(values),
+        }
+    }
+
+    /// Takes `{name}.weight` `[n, k]` and, where `bias`, `{name}.bias` `[n]`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::take`].
+    pub fn linear(&mut self, name: &str, n: usize, k: usize, bias: bool) -> Result<Linear, Error> {
+        Ok(Linear {
+            n,
+            k,
+            weight: self.take(&format!("{name}.weight"), &[n, k])?,
+            bias: if bias { self.take(&format!("{name}.bias"), &[n])? } else { vec![0.0; n] },
+        })
+    }
+
+    /// Takes a patch convolution `{name}.weight` `[n, 3, height, width]` as a matrix, and its bias where `bias`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::take`].
+    pub fn patch(&mut self, name: &str, n: usize, patch: (usize, usize), bias: bool) -> Result<Linear, Error> {
+        Ok(Linear {
+            n,
+            k: 3 * patch.0 * patch.1,
+            weight: self.take(&format!("{name}.weight"), &[n, 3, patch.0, patch.1])?,
+            bias: if bias { self.take(&format!("{name}.bias"), &[n])? } else { vec![0.0; n] },
+        })
+    }
+
+    /// Takes `{name}.weight` and `{name}.bias`, `[n]` each.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::take`].
+    pub fn norm(&mut self, name: &str, n: usize) -> Result<Norm, Error> {
+        Ok(Norm { weight: self.take(&format!("{name}.weight"), &[n])?, bias: self.take(&format!("{name}.bias"), &[n])? })
+    }
+
+    /// Marks a tensor as dealt with without reading it.
+    pub fn drop_tensor(&mut self, name: &str) {
+        if let Some(entry) = self.tensors.get_mut(name) {
+            entry.taken = true;
+        }
+    }
+
+    /// Ends the reading: every tensor must have been taken, be known not to matter, or match a pattern of `ignore`
+    /// (`*` stands for any characters). Returns the names that were left out.
+    ///
+    /// # Errors
+    /// Names the tensors that nobody took.
+    pub fn finish(self, ignore: &[String]) -> Result<Vec<String>, Error> {
+        let patterns: Vec<&str> = UNUSED.into_iter().chain(ignore.iter().map(String::as_str)).collect();
+        let (left_out, unknown): (Vec<_>, Vec<_>) = self
+            .tensors
+            .into_iter()
+            .filter(|(_, entry)| !entry.taken)
+            .map(|(name, _)| name)
+            .partition(|name| patterns.iter().any(|p| matches_pattern(p, name)));
+        let Some(first) = unknown.first() else {
+            return Ok(left_out);
+        };
+        let more = match unknown.len() - 1 {
+            0 => String::new(),
+            n => format!(" (nor are {n} more: {})", unknown[1..unknown.len().min(6)].join(", ")),
+        };
+        let why = format!("not a part of this architecture as config.json describes it{more}; correct config.json, or name it with --ignore");
+        Err(Error::tensor(first, why))
+    }
+}
+
+/// The safetensors files of a directory, in the order of their names.
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let whole = dir.join("model.safetensors");
+    if whole.is_file() {
+        return Ok(vec![whole]);
+    }
+    let index = dir.join("model.safetensors.index.json");
+    if index.is_file() {
+        return shards(dir, &index);
+    }
+    let mut names: Vec<PathBuf> = std::fs::read_dir(dir)
+        .map_err(|e| Error::file(dir, e))?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .collect();
+    names.sort();
+    let with = |extensions: &[&str]| -> Vec<&PathBuf> {
+        names.iter().filter(|p| p.extension().is_some_and(|e| extensions.iter().any(|x| e == *x))).collect()
+    };
+    match with(&["safetensors"])[..] {
+        [one] => return Ok(vec![one.clone()]),
+        [] => {}
+        _ => return Err(Error::file(dir, "several safetensors files and none is model.safetensors; rename the one to convert")),
+    }
+    match with(&["bin", "pth", "pt", "ckpt"])[..] {
+        [] => Err(Error::file(dir, "no model.safetensors in this directory")),
+        [pickle, ..] => Err(pickle_error(pickle)),
+    }
+}
+
+/// How to make safetensors from a pickle, in one line.
+pub(crate) fn pickle_error(path: &Path) -> Error {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Error::file(
+        path,
+        format!(
+            "a PyTorch pickle, which can run code and is not read; save it as safetensors: python -c \"import torch; \
+             from safetensors.torch import save_file; w = torch.load('{name}', map_location='cpu', weights_only=True); \
+             w = w.get('model', w.get('state_dict', w)); \
+             save_file({{k: v.contiguous().clone() for k, v in w.items()}}, 'model.safetensors')\""
+        ),
+    )
+}
+
+fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
+    let json = crate::json::read(index)?;
+    let map = json.get("weight_map").and_then(|m| m.as_object());
+    let map = map.ok_or_else(|| Error::file(index, "no weight_map in it; download it again"))?;
+    let mut names: Vec<&str> = map.values().filter_map(|v| v.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in &names {
+        if name.contains(['/', '\\']) {
+            return Err(Error::file(index, format!("shard {name} is outside the directory")));
+        }
+    }
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+fn map(path: &Path) -> Result<Mmap, Error> {
+    let file = File::open(path).map_err(|e| Error::file(path, e))?;
+    // SAFETY: the map is only read; as with every memory-mapped file, whoever truncates it meanwhile ends this process
+    // with a bus error, and whoever writes to it meanwhile gets other weights: no reference outlives the conversion.
+    #[allow(unsafe_code)]
+    unsafe { Mmap::map(&file) }.map_err(|e| Error::file(path, e))
+}
+
+/// A clone without `git lfs` leaves a small text file in the place of each large one.
+pub(crate) fn refuse_lfs_pointer(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err(Error::file(path, "a git-LFS pointer instead of the file itself; run `git lfs pull` in its repository"));
+    }
+    Ok(())
+}
+
+fn strip_prefixes(name: &str) -> &str {
+    let mut short = name;
+    while let Some(rest) = PREFIXES.iter().find_map(|p| short.strip_prefix(p)) {
+        short = rest;
+    }
+    short
+}
+
+fn widen<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks::<N>().0.iter().map(|b| convert(*b)).collect()
+}
+
+/// Whether `name` is `pattern` with each `*` replaced by some characters.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, tail)) => name
+            .strip_prefix(head)
+            .is_some_and(|rest| rest.char_indices().map(|(i, _)| i).chain([rest.len()]).any(|i| matches_pattern(tail, &rest[i..]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        assert!(matches_pattern("*mask_token", "dinov2.embeddings.mask_token"));
+        assert!(matches_pattern("*mask_token", "mask_token"));
+        assert!(matches_pattern("aux.*.weight", "aux.head.fc.weight"));
+        assert!(!matches_pattern("aux.*.weight", "aux.head.fc.bias"));
+        assert!(!matches_pattern("mask_token", "mask_token2"));
+    }
+
+    #[test]
+    fn prefixes_are_stripped_in_any_order() {
+        assert_eq!(strip_prefixes("module._orig_mod.model.blocks.0.norm1.weight"), "blocks.0.norm1.weight");
+        assert_eq!(strip_prefixes("vit.embeddings.cls_token"), "vit.embeddings.cls_token");
+    }
+}

@@ -1,0 +1,110 @@
+//! Reading of the hubs' JSON files, with errors that name the file or the key.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+
+/// A JSON object; the missing and `null` are the same to every reader below.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    /// What errors put before a key.
+    at: String,
+    map: Map<String, Value>,
+}
+
+/// Reads a JSON file.
+pub(crate) fn read(path: &Path) -> Result<Value, Error> {
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+    crate::checkpoint::refuse_lfs_pointer(path, &bytes)?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not JSON ({e})")))
+}
+
+impl Object {
+    /// `map`, whose keys errors put after `at` (a path of keys that ends in a dot, or nothing).
+    pub(crate) fn new(at: &str, map: Map<String, Value>) -> Self {
+        Self { at: at.to_owned(), map }
+    }
+
+    /// The object in a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        match read(path)? {
+            Value::Object(map) => Ok(Self::new("", map)),
+            _ => Err(Error::file(path, "not a JSON object")),
+        }
+    }
+
+    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|v| !v.is_null())
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.map.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str())
+    }
+
+    /// The object below `key`; empty if there is none.
+    pub(crate) fn object(&self, key: &str) -> Self {
+        let map = self.value(key).and_then(Value::as_object).cloned().unwrap_or_default();
+        Self::new(&format!("{}{key}.", self.at), map)
+    }
+
+    /// Adds the entries of `other`, which win.
+    pub(crate) fn update(&mut self, other: &Self) {
+        self.map.extend(other.map.iter().map(|(k, v)| (k.clone(), v.clone())));
+        self.at.clone_from(&other.at);
+    }
+
+    pub(crate) fn error(&self, key: &str, why: impl Into<String>) -> Error {
+        Error::setting(&format!("{}{key}", self.at), why)
+    }
+
+    fn typed<T>(&self, key: &str, kind: &str, pick: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Error> {
+        self.value(key).map(|v| pick(v).ok_or_else(|| self.error(key, format!("{v} is not {kind}")))).transpose()
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, Error> {
+        self.typed(key, "true or false", Value::as_bool)
+    }
+
+    pub(crate) fn len(&self, key: &str) -> Result<Option<usize>, Error> {
+        self.typed(key, "a count", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
+    }
+
+    /// A count that has no default.
+    pub(crate) fn required_len(&self, key: &str) -> Result<usize, Error> {
+        self.len(key)?.ok_or_else(|| self.error(key, "missing"))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, Error> {
+        self.typed(key, "a number", Value::as_f64)
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&str>, Error> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::String(s)) => Ok(Some(s)),
+            Some(v) => Err(self.error(key, format!("{v} is not a string"))),
+        }
+    }
+
+    /// `n` or `[height, width]`.
+    pub(crate) fn size(&self, key: &str) -> Result<Option<(usize, usize)>, Error> {
+        let side = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
+        self.typed(key, "a size", |v| match v.as_array().map(Vec::as_slice) {
+            Some([h, w]) => side(h).zip(side(w)),
+            Some(_) => None,
+            None => side(v).map(|n| (n, n)),
+        })
+    }
+
+    /// Three numbers, or one for all channels.
+    pub(crate) fn rgb(&self, key: &str) -> Result<Option<[f64; 3]>, Error> {
+        self.typed(key, "three numbers", |v| match v.as_array().map(Vec::as_slice) {
+            Some([r, g, b]) => Some([r.as_f64()?, g.as_f64()?, b.as_f64()?]),
+            Some([one]) => one.as_f64().map(|x| [x; 3]),
+            Some(_) => None,
+            None => v.as_f64().map(|x| [x; 3]),
+        })
+    }
+}

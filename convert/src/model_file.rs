@@ -1,0 +1,150 @@
+//! An f32 model file of ours as a source: unpacked to the network it was made from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use aligned_vec::{AVec, ConstAlign};
+use vitlet::config::pad16;
+use vitlet::layout::{self, keys};
+use vitlet::{Activation, Config, LayerScale, Model, Named, Precision};
+
+use crate::error::Error;
+use crate::network::{Block, Linear, Network, Norm, Source};
+use crate::options::Options;
+use crate::preprocess;
+
+/// Reads a model file.
+///
+/// # Errors
+/// A file that is not one of ours, a newer one, a quantized one, or an option that needs the checkpoint.
+pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+    crate::checkpoint::refuse_lfs_pointer(path, &bytes)?;
+    let bytes = AVec::<u8, ConstAlign<64>>::from_slice(64, &bytes);
+    let model = Model::parse(&bytes).map_err(|e| match e {
+        vitlet::Error::Architecture => Error::file(
+            path,
+            "a GGUF file, but of another architecture (a language model's?); vitlet converts checkpoint directories and its own f32 files",
+        ),
+        other => Error::file(path, other),
+    })?;
+    let stored = *model.config();
+    if stored.precision != Precision::F32 {
+        let why = format!("{} weights; convert the checkpoint, or an f32 model file", stored.precision.name());
+        return Err(Error::file(path, why));
+    }
+    if options.image_size.is_some_and(|size| size != (stored.image_height, stored.image_width)) {
+        return Err(Error::file(path, "a model file does not say how its position embedding is resampled; --image-size needs the checkpoint"));
+    }
+    let folded = matches!(stored.layerscale, LayerScale::Fold | LayerScale::FoldWeights);
+    let keep = matches!(LayerScale::from(options.layerscale), LayerScale::Keep | LayerScale::KeepPass);
+    if folded && keep {
+        return Err(Error::file(path, "its gammas are folded already; convert the checkpoint, or an f32 file made with --layerscale keep"));
+    }
+    let mut announcements = Vec::new();
+    if folded {
+        announcements.push("this file's gammas are in its weights: codes may differ in rounding from those of the checkpoint".to_owned());
+    }
+    let folded_gammas = match (folded, model.original_gamma(0), model.original_gamma(1)) {
+        (true, Some(first), Some(second)) => Some([first.collect(), second.collect()]),
+        (true, _, _) => return Err(Error::file(path, "LayerScale is folded, but the original gammas are not in the metadata")),
+        (false, _, _) => None,
+    };
+    let mut network = unpack(&model);
+    if let Some(head) = &options.head {
+        network.head = Some(crate::head::replace(head, &mut network.config, &mut announcements)?);
+    }
+    let labels: Vec<String> = model.labels().map(str::to_owned).collect();
+    Ok(Source {
+        network,
+        preprocess: preprocess::overridden(*model.preprocess(), options)?,
+        labels: (!labels.is_empty()).then_some(labels),
+        name: model.name().unwrap_or_default().to_owned(),
+        license: model.text(keys::LICENSE).map(str::to_owned),
+        url: model.text(keys::SOURCE_URL).map(str::to_owned),
+        folded_gammas,
+        announcements,
+    })
+}
+
+/// The tensors of a file by name, as f32 with their padding.
+struct Tensors(BTreeMap<String, Vec<f32>>);
+
+fn unpack(model: &Model<'_>) -> Network {
+    let c = *model.config();
+    let mut tensors = BTreeMap::new();
+    model.for_each_tensor(|spec, bytes| {
+        let values = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        tensors.insert(spec.name.as_str().to_owned(), values);
+    });
+    let mut t = Tensors(tensors);
+    Network {
+        patch: t.linear("patch_embd", (c.dim, 1, c.dim), (c.patch_len(), 1, c.patch_len())),
+        positions: t.vectors("pos_embd", c.patches(), c.dim),
+        prefix: if c.prefix_tokens > 0 { t.vectors("prefix_embd", c.prefix_tokens, c.dim) } else { Vec::new() },
+        norm_pre: c.norm_pre.then(|| t.norm("norm_pre", c.dim)),
+        blocks: (0..c.depth).map(|i| t.block(i, &c)).collect(),
+        norm: c.norm.then(|| t.norm("norm", c.dim)),
+        fc_norm: c.fc_norm.then(|| t.norm("fc_norm", c.dim)),
+        head: (c.classes > 0).then(|| {
+            t.linear("head", (c.classes, 1, c.classes), (c.dim, c.parts(), pad16(c.dim)))
+        }),
+        config: Config { layerscale: LayerScale::None, ..c },
+    }
+}
+
+impl Tensors {
+    /// `Model::parse` has checked that every tensor of the layout is there.
+    fn take(&mut self, name: &str) -> Vec<f32> {
+        self.0.remove(name).unwrap_or_default()
+    }
+
+    /// `rows` vectors of `n` without their padding.
+    fn vectors(&mut self, name: &str, rows: usize, n: usize) -> Vec<f32> {
+        let padded = self.take(name);
+        padded.chunks_exact(pad16(n)).take(rows).flat_map(|row| &row[..n]).copied().collect()
+    }
+
+    fn norm(&mut self, name: &str, n: usize) -> Norm {
+        Norm { weight: self.vectors(&format!("{name}.weight"), 1, n), bias: self.vectors(&format!("{name}.bias"), 1, n) }
+    }
+
+    /// A layer whose outputs and inputs are (length of a group, number of groups, length of a group in the file).
+    fn linear(&mut self, name: &str, outputs: (usize, usize, usize), inputs: (usize, usize, usize)) -> Linear {
+        let dense = |(len, groups, pitch): (usize, usize, usize)| -> Vec<usize> {
+            (0..groups).flat_map(|g| g * pitch..g * pitch + len).collect()
+        };
+        let (rows, columns) = (dense(outputs), dense(inputs));
+        let k_len = inputs.1 * inputs.2;
+        let (packed, bias) = (self.take(&format!("{name}.weight")), self.take(&format!("{name}.bias")));
+        Linear {
+            n: rows.len(),
+            k: columns.len(),
+            weight: rows
+                .iter()
+                .flat_map(|&n| columns.iter().map(move |&k| (n, k)))
+                .map(|(n, k)| packed[layout::index_float(n, k, k_len)])
+                .collect(),
+            bias: rows.iter().map(|&n| bias[n]).collect(),
+        }
+    }
+
+    fn block(&mut self, i: usize, c: &Config) -> Block {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        let (d, dp, hidden) = (c.head_dim, pad16(c.head_dim), (c.hidden, 1, pad16(c.hidden)));
+        let dim = (c.dim, 1, c.dim);
+        let up = if c.activation == Activation::SwiGlu { (c.hidden, 2, pad16(c.hidden)) } else { hidden };
+        let keeps = c.keeps_gamma();
+        Block {
+            norm1: self.norm(&at("norm1"), c.dim),
+            qkv: self.linear(&at("attn_qkv"), (d, 3 * c.heads, dp), dim),
+            qk_norm: c.qk_norm.then(|| (self.norm(&at("attn_q_norm"), d), self.norm(&at("attn_k_norm"), d))),
+            proj: self.linear(&at("attn_out"), dim, (d, c.heads, dp)),
+            gamma1: keeps.then(|| self.vectors(&at("gamma1"), 1, c.dim)),
+            norm2: self.norm(&at("norm2"), c.dim),
+            up: self.linear(&at("ffn_up"), up, dim),
+            down: self.linear(&at("ffn_down"), dim, hidden),
+            gamma2: keeps.then(|| self.vectors(&at("gamma2"), 1, c.dim)),
+        }
+    }
+}

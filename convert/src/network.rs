@@ -1,0 +1,160 @@
+//! A plain Vision Transformer in f32 as plain data: what every importer produces and the packer consumes.
+//!
+//! Nothing here is padded or reordered; matrices are `[outputs, inputs]` row by row, as the frameworks have them.
+//! Quantization, gamma folding and the file's layout come later (`quantize`, `diagonal`, `pack`).
+
+use vitlet::Config;
+use vitlet::picture::Preprocess;
+
+/// `y = weight x + bias`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// Outputs.
+    pub n: usize,
+    /// Inputs.
+    pub k: usize,
+    /// `[n, k]`.
+    pub weight: Vec<f32>,
+    /// `[n]`, zeros where the network has none.
+    pub bias: Vec<f32>,
+}
+
+impl Linear {
+    /// The rows of the matrix, `[k]` each.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.weight.chunks_exact(self.k)
+    }
+
+    /// Layers with the same input, one after another: outputs of the first, then of the second, ...
+    ///
+    /// # Panics
+    /// If `parts` is empty or their inputs differ.
+    pub fn stack(parts: &[Self]) -> Self {
+        let k = parts[0].k;
+        assert!(parts.iter().all(|p| p.k == k), "stacked layers share their input");
+        Self {
+            n: parts.iter().map(|p| p.n).sum(),
+            k,
+            weight: parts.iter().flat_map(|p| &p.weight).copied().collect(),
+            bias: parts.iter().flat_map(|p| &p.bias).copied().collect(),
+        }
+    }
+
+    /// The sum of two layers over the concatenation of their inputs: `[self | other]`, biases added.
+    ///
+    /// # Panics
+    /// If their outputs differ.
+    pub fn beside(&self, other: &Self) -> Self {
+        assert_eq!(self.n, other.n, "layers beside each other share their output");
+        Self {
+            n: self.n,
+            k: self.k + other.k,
+            weight: self.rows().zip(other.rows()).flat_map(|(a, b)| a.iter().chain(b)).copied().collect(),
+            bias: self.bias.iter().zip(&other.bias).map(|(a, b)| a + b).collect(),
+        }
+    }
+}
+
+/// LayerNorm's affine part, `[n]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Norm {
+    /// Factors.
+    pub weight: Vec<f32>,
+    /// Offsets.
+    pub bias: Vec<f32>,
+}
+
+/// One transformer block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// Before the attention, `[dim]`.
+    pub norm1: Norm,
+    /// Rows `[3][heads][head_dim]` (q, k, v), inputs `[dim]`.
+    pub qkv: Linear,
+    /// LayerNorms of q and of k over one head, `[head_dim]`.
+    pub qk_norm: Option<(Norm, Norm)>,
+    /// Outputs `[dim]`, inputs `[heads][head_dim]`.
+    pub proj: Linear,
+    /// LayerScale of the attention branch, `[dim]`.
+    pub gamma1: Option<Vec<f32>>,
+    /// Before the MLP, `[dim]`.
+    pub norm2: Norm,
+    /// Outputs `[hidden]`, or `[gate: hidden][up: hidden]` for SwiGLU; inputs `[dim]`.
+    pub up: Linear,
+    /// Outputs `[dim]`, inputs `[hidden]`.
+    pub down: Linear,
+    /// LayerScale of the MLP branch, `[dim]`.
+    pub gamma2: Option<Vec<f32>>,
+}
+
+/// The whole network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Hyperparameters. `precision` and `layerscale` are the packer's to set.
+    pub config: Config,
+    /// The patch convolution as a matrix: outputs `[dim]`, inputs `[channel][dy][dx]`.
+    pub patch: Linear,
+    /// Position embedding of the patches, `[patches, dim]`.
+    pub positions: Vec<f32>,
+    /// Class, distillation and register tokens with their position embedding added, `[prefix_tokens, dim]`.
+    pub prefix: Vec<f32>,
+    /// On the embedded tokens, `[dim]`.
+    pub norm_pre: Option<Norm>,
+    /// In order.
+    pub blocks: Vec<Block>,
+    /// On the tokens after the last block, `[dim]`.
+    pub norm: Option<Norm>,
+    /// On the pooled features, `[dim]`.
+    pub fc_norm: Option<Norm>,
+    /// Outputs `[classes]`, inputs `[parts][dim]`.
+    pub head: Option<Linear>,
+}
+
+/// A network with what a model file says beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// The weights.
+    pub network: Network,
+    /// How a picture becomes the input.
+    pub preprocess: Preprocess,
+    /// One a class, or none.
+    pub labels: Option<Vec<String>>,
+    /// The architecture's name.
+    pub name: String,
+    /// The weights' licence, where the source states it.
+    pub license: Option<String>,
+    /// Where the weights come from, where the source states it.
+    pub url: Option<String>,
+    /// The original gammas `[depth * dim]` of both branches where the weights already contain them.
+    pub folded_gammas: Option<[Vec<f32>; 2]>,
+    /// What the user should know about choices that were made, one sentence each.
+    pub announcements: Vec<String>,
+}
+
+impl Network {
+    /// Weights, biases, norms, embeddings and gammas, all told.
+    pub fn parameters(&self) -> usize {
+        let linear = |l: &Linear| l.weight.len() + l.bias.len();
+        let norm = |n: &Norm| n.weight.len() + n.bias.len();
+        let norms = [&self.norm_pre, &self.norm, &self.fc_norm];
+        let blocks: usize = self
+            .blocks
+            .iter()
+            .map(|b| {
+                let gammas = b.gamma1.iter().chain(&b.gamma2).map(Vec::len).sum::<usize>();
+                let qk_norms = b.qk_norm.iter().map(|(q, k)| norm(q) + norm(k)).sum::<usize>();
+                [&b.qkv, &b.proj, &b.up, &b.down].map(linear).iter().sum::<usize>()
+                    + norm(&b.norm1)
+                    + norm(&b.norm2)
+                    + gammas
+                    + qk_norms
+            })
+            .sum();
+        linear(&self.patch)
+            + self.positions.len()
+            + self.prefix.len()
+            + norms.into_iter().flatten().map(norm).sum::<usize>()
+            + blocks
+            + self.head.as_ref().map_or(0, linear)
+    }
+}

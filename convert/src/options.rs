@@ -1,0 +1,87 @@
+//! What the user may choose about a conversion.
+
+use std::path::PathBuf;
+
+use vitlet::Precision;
+use vitlet::picture::Interpolation;
+
+use crate::quantize::WeightScale;
+
+/// Where LayerScale's gamma goes; without LayerScale the mode has no effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Into the per-channel scale and the bias: exact, free.
+    #[default]
+    Fold,
+    /// Into the weights, quantized afterwards (a study of the damage).
+    FoldWeights,
+    /// A multiply fused into the residual add.
+    Keep,
+    /// A pass of its own.
+    KeepPass,
+}
+
+impl From<Mode> for vitlet::LayerScale {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Fold => Self::Fold,
+            Mode::FoldWeights => Self::FoldWeights,
+            Mode::Keep => Self::Keep,
+            Mode::KeepPass => Self::KeepPass,
+        }
+    }
+}
+
+impl vitlet::Named for Mode {
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::Fold, "fold"),
+        (Self::FoldWeights, "fold-weights"),
+        (Self::Keep, "keep"),
+        (Self::KeepPass, "keep-pass"),
+    ];
+}
+
+/// The options of [`crate::convert`]. The default is int8, `fold`, one scale per channel, everything else from the source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Storage of the matrices.
+    pub precision: Precision,
+    /// Where gamma goes.
+    pub layerscale: Mode,
+    /// Scales of int8 weights.
+    pub weight_scale: WeightScale,
+    /// A text file with one label a line, instead of the source's labels.
+    pub labels: Option<PathBuf>,
+    /// Input height and width, instead of the source's; position embeddings are resampled.
+    pub image_size: Option<(usize, usize)>,
+    /// A safetensors file with a linear layer, instead of the source's head.
+    pub head: Option<PathBuf>,
+    /// Names of tensors that need not be understood; `*` stands for any characters.
+    pub ignore: Vec<String>,
+    /// Subtracted from pixels in [0, 1].
+    pub mean: Option<[f32; 3]>,
+    /// Divides them afterwards.
+    pub std: Option<[f32; 3]>,
+    /// The part of the resized picture's edge that the crop keeps.
+    pub crop_pct: Option<f64>,
+    /// The filter of the resize.
+    pub interpolation: Option<Interpolation>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            precision: Precision::Int8,
+            layerscale: Mode::default(),
+            weight_scale: WeightScale::default(),
+            labels: None,
+            image_size: None,
+            head: None,
+            ignore: Vec::new(),
+            mean: None,
+            std: None,
+            crop_pct: None,
+            interpolation: None,
+        }
+    }
+}

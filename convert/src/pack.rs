@@ -1,0 +1,248 @@
+//! From the network to the bytes of the tensor data: quantize, fold gamma, and put everything into the kernels' order.
+//!
+//! Names, order, types and sizes are `vitlet::layout`'s; this file only says which part of the network each tensor is, and
+//! how the dense rows and columns of the network spread over the padded ones of the file (docs/format.md, "Sizes").
+
+use std::collections::BTreeMap;
+
+use vitlet::config::pad16;
+use vitlet::layout::{self, TensorSpec};
+use vitlet::{Config, LayerScale, Precision};
+
+use crate::diagonal;
+use crate::error::Error;
+use crate::network::{Block, Linear, Network, Norm};
+use crate::options::{Mode, Options};
+use crate::quantize::{self, Packed, Values, damage};
+use crate::report::LinearReport;
+
+/// The tensors of a network with their offsets into the tensor data, in file order, and the data's length.
+pub(crate) fn places(config: &Config) -> (Vec<(TensorSpec, usize)>, usize) {
+    let (mut places, mut at) = (Vec::new(), 0);
+    let Ok(()) = layout::for_each_tensor(config, |spec| {
+        places.push((spec, at));
+        at += spec.padded_bytes();
+        Ok::<(), std::convert::Infallible>(())
+    });
+    (places, at)
+}
+
+/// Dense index `i` of groups of `group` stands at `i / group * pitch + i % group` in the file.
+#[derive(Clone, Copy)]
+struct Spread {
+    group: usize,
+    pitch: usize,
+}
+
+impl Spread {
+    const DENSE: Self = Self { group: usize::MAX, pitch: 0 };
+
+    /// Each group is padded to a multiple of 16.
+    fn padded(group: usize) -> Self {
+        Self { group, pitch: pad16(group) }
+    }
+
+    fn at(self, i: usize) -> usize {
+        i / self.group * self.pitch + i % self.group
+    }
+}
+
+/// Writes the tensor data, zeros before; `done` hears of every linear layer. Returns a report for each.
+///
+/// # Errors
+/// Weights that overflow f16 under `fold-weights`.
+pub(crate) fn pack(
+    network: &Network,
+    config: &Config,
+    options: &Options,
+    already_folded: bool,
+    data: &mut [u8],
+    mut done: impl FnMut(&str),
+) -> Result<Vec<LinearReport>, Error> {
+    let places = places(config).0.into_iter().map(|(spec, at)| (spec.name.as_str().to_owned(), (spec, at))).collect();
+    let mut file = File { config, options, already_folded, places, data, reports: Vec::new(), done: &mut done };
+    file.network(network)?;
+    assert!(file.places.is_empty(), "tensors left unwritten: {:?}", file.places.keys());
+    Ok(file.reports)
+}
+
+struct File<'a> {
+    config: &'a Config,
+    options: &'a Options,
+    /// The branches' last layers contain gamma already.
+    already_folded: bool,
+    /// What is not written yet.
+    places: BTreeMap<String, (TensorSpec, usize)>,
+    data: &'a mut [u8],
+    reports: Vec<LinearReport>,
+    done: &'a mut dyn FnMut(&str),
+}
+
+impl File<'_> {
+    fn network(&mut self, network: &Network) -> Result<(), Error> {
+        let dim = self.config.dim;
+        self.plain_linear("patch_embd", &network.patch, Spread::DENSE, Spread::DENSE)?;
+        self.matrix("pos_embd", &network.positions);
+        if !network.prefix.is_empty() {
+            self.matrix("prefix_embd", &network.prefix);
+        }
+        self.norm("norm_pre", network.norm_pre.as_ref());
+        for (i, block) in network.blocks.iter().enumerate() {
+            self.block(i, block)?;
+        }
+        self.norm("norm", network.norm.as_ref());
+        self.norm("fc_norm", network.fc_norm.as_ref());
+        if let Some(head) = &network.head {
+            self.plain_linear("head", head, Spread::DENSE, Spread::padded(dim))?;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, i: usize, block: &Block) -> Result<(), Error> {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        let heads = Spread::padded(self.config.head_dim);
+        self.norm(&at("norm1"), Some(&block.norm1));
+        self.plain_linear(&at("attn_qkv"), &block.qkv, heads, Spread::DENSE)?;
+        if let Some((q, k)) = &block.qk_norm {
+            self.norm(&at("attn_q_norm"), Some(q));
+            self.norm(&at("attn_k_norm"), Some(k));
+        }
+        self.branch_linear(&at("attn_out"), &block.proj, heads, block.gamma1.as_deref())?;
+        self.norm(&at("norm2"), Some(&block.norm2));
+        self.plain_linear(&at("ffn_up"), &block.up, Spread::padded(self.config.hidden), Spread::DENSE)?;
+        self.branch_linear(&at("ffn_down"), &block.down, Spread::DENSE, block.gamma2.as_deref())?;
+        if self.config.keeps_gamma() {
+            self.vector(&at("gamma1"), block.gamma1.as_deref().unwrap_or_default(), Spread::DENSE);
+            self.vector(&at("gamma2"), block.gamma2.as_deref().unwrap_or_default(), Spread::DENSE);
+        }
+        Ok(())
+    }
+
+    /// The last layer of a residual branch: gamma is its output diagonal.
+    fn branch_linear(&mut self, name: &str, linear: &Linear, inputs: Spread, gamma: Option<&[f32]>) -> Result<(), Error> {
+        let mode = self.config.layerscale;
+        let (packed, loss) = match gamma {
+            Some(gamma) if mode == LayerScale::Fold && self.config.precision != Precision::F32 => {
+                let mut packed = self.quantize(linear)?;
+                diagonal::fold_into_scale(&mut packed, gamma);
+                let loss = damage(&packed, linear, Some(gamma));
+                (packed, loss)
+            }
+            Some(gamma) if !self.config.keeps_gamma() => {
+                let mut scaled = linear.clone();
+                diagonal::scale_rows(&mut scaled, gamma);
+                let packed = self.quantize_folded(&scaled)?;
+                let loss = damage(&packed, &scaled, None);
+                (packed, loss)
+            }
+            _ => {
+                let packed = if self.already_folded { self.quantize_folded(linear)? } else { self.quantize(linear)? };
+                let loss = damage(&packed, linear, None);
+                (packed, loss)
+            }
+        };
+        self.reports.push(LinearReport::new(name, linear, loss));
+        self.linear(name, &packed, Spread::DENSE, inputs);
+        Ok(())
+    }
+
+    fn plain_linear(&mut self, name: &str, linear: &Linear, outputs: Spread, inputs: Spread) -> Result<(), Error> {
+        let packed = self.quantize(linear)?;
+        self.reports.push(LinearReport::new(name, linear, damage(&packed, linear, None)));
+        self.linear(name, &packed, outputs, inputs);
+        Ok(())
+    }
+
+    fn quantize(&self, linear: &Linear) -> Result<Packed, Error> {
+        Ok(match self.config.precision {
+            Precision::Int8 => quantize::quantize_int8(linear, self.options.weight_scale),
+            Precision::F16 => quantize::quantize_f16(linear),
+            Precision::F32 => quantize::keep_f32(linear),
+        })
+    }
+
+    /// Weights that contain gamma: under `fold-weights`, f16 has no scale beside it.
+    fn quantize_folded(&self, linear: &Linear) -> Result<Packed, Error> {
+        match (self.config.precision, self.options.layerscale) {
+            (Precision::F16, Mode::FoldWeights) => quantize::quantize_f16_unscaled(linear),
+            _ => self.quantize(linear),
+        }
+    }
+
+    /// Takes the place of a tensor: its spec, and its bytes.
+    fn place(&mut self, name: &str) -> (TensorSpec, &mut [u8]) {
+        let (spec, at) = self.places.remove(name).unwrap_or_else(|| panic!("{name} is not in the layout, or written twice"));
+        (spec, &mut self.data[at..at + spec.bytes()])
+    }
+
+    fn vector(&mut self, name: &str, values: &[f32], spread: Spread) {
+        let (_, bytes) = self.place(name);
+        for (i, x) in values.iter().enumerate() {
+            put(bytes, spread.at(i), x.to_le_bytes());
+        }
+    }
+
+    /// Rows of `dim`, each padded.
+    fn matrix(&mut self, name: &str, values: &[f32]) {
+        self.vector(name, values, Spread::padded(self.config.dim));
+    }
+
+    fn norm(&mut self, name: &str, norm: Option<&Norm>) {
+        if let Some(norm) = norm {
+            self.vector(&format!("{name}.weight"), &norm.weight, Spread::DENSE);
+            self.vector(&format!("{name}.bias"), &norm.bias, Spread::DENSE);
+        }
+    }
+
+    fn linear(&mut self, name: &str, packed: &Packed, outputs: Spread, inputs: Spread) {
+        let (spec, bytes) = self.place(&format!("{name}.weight"));
+        match &packed.values {
+            Values::Int8 { codes, .. } => {
+                let k_len = 4 * spec.dims()[2];
+                scatter(bytes, codes, packed, |n, k| layout::index_i8(outputs.at(n), inputs.at(k), k_len), i8::to_le_bytes);
+            }
+            Values::F16(values) => {
+                let k_len = spec.dims()[1];
+                let index = |n, k| layout::index_float(outputs.at(n), inputs.at(k), k_len);
+                scatter(bytes, values, packed, index, half::f16::to_le_bytes);
+            }
+            Values::F32(values) => {
+                let k_len = spec.dims()[1];
+                let index = |n, k| layout::index_float(outputs.at(n), inputs.at(k), k_len);
+                scatter(bytes, values, packed, index, f32::to_le_bytes);
+            }
+        }
+        if self.config.precision != Precision::F32 {
+            self.vector(&format!("{name}.scale"), &packed.scale, outputs);
+        }
+        if let Values::Int8 { sums, .. } = &packed.values {
+            let (_, bytes) = self.place(&format!("{name}.sum"));
+            for (n, sum) in sums.iter().enumerate() {
+                put(bytes, outputs.at(n), sum.to_le_bytes());
+            }
+        }
+        self.vector(&format!("{name}.bias"), &packed.bias, outputs);
+        (self.done)(name);
+    }
+}
+
+/// Writes `values` `[n, k]` to the elements that `index` names. The layouts are sums of a part of n and a part of k.
+fn scatter<T: Copy, const B: usize>(
+    bytes: &mut [u8],
+    values: &[T],
+    packed: &Packed,
+    index: impl Fn(usize, usize) -> usize,
+    to_bytes: impl Fn(T) -> [u8; B],
+) {
+    let columns: Vec<usize> = (0..packed.k).map(|k| index(0, k)).collect();
+    for (n, row) in values.chunks_exact(packed.k).enumerate() {
+        let start = index(n, 0);
+        for (&x, column) in row.iter().zip(&columns) {
+            put(bytes, start + column, to_bytes(x));
+        }
+    }
+}
+
+fn put<const B: usize>(bytes: &mut [u8], element: usize, value: [u8; B]) {
+    bytes[element * B..][..B].copy_from_slice(&value);
+}

@@ -1,0 +1,133 @@
+//! Position embeddings for another grid of patches, as PyTorch's `interpolate(align_corners=False)` does it.
+//!
+//! Separable: every output line is a weighted sum of input lines, first along the width, then along the height.
+//! timm and DINOv2-with-registers antialias (cubic with a = -0.5, widened by the scale when shrinking; Keys 1981,
+//! the kernel of Pillow); the other models of transformers do not (a = -0.75, four taps, borders repeated).
+
+use vitlet::Config;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::Error;
+
+/// How a library resamples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resampling {
+    /// `mode="bicubic", antialias=True`: timm, DINOv2 with registers.
+    BicubicAntialias,
+    /// `mode="bicubic"`: ViT, DeiT and DINOv2 in transformers.
+    Bicubic,
+    /// `mode="bilinear"`: FlexiViT in timm.
+    Bilinear,
+}
+
+/// Patches along height and width.
+pub type Grid = (usize, usize);
+
+/// One output position: input positions with their weights.
+type Taps = Vec<(usize, f32)>;
+
+/// Takes the position embedding `name` of a checkpoint made for pictures of `native` (height, width). Its first rows, as
+/// many as `prefix` `[tokens, dim]` holds, are added to `prefix`; the others come back on the grid of `config`.
+///
+/// # Errors
+/// As [`Checkpoint::take`].
+pub(crate) fn take(
+    checkpoint: &mut Checkpoint,
+    name: &str,
+    config: &Config,
+    native: (usize, usize),
+    prefix: &mut [f32],
+    how: Resampling,
+    announcements: &mut Vec<String>,
+) -> Result<Vec<f32>, Error> {
+    let (dim, patch) = (config.dim, (config.patch_height, config.patch_width));
+    let prefix_rows = prefix.len() / dim;
+    let rows = checkpoint.shape(name).map_or(0, |s| s.get(1).copied().unwrap_or(0));
+    let from = grid_of(rows.saturating_sub(prefix_rows), (native.0 / patch.0, native.1 / patch.1));
+    let table = checkpoint.take(name, &[1, prefix_rows + from.0 * from.1, dim])?;
+    let (of_prefix, of_patches) = table.split_at(prefix_rows * dim);
+    prefix.iter_mut().zip(of_prefix).for_each(|(token, position)| *token += position);
+    let to = (config.image_height / patch.0, config.image_width / patch.1);
+    if from != to {
+        let text = format!("position embedding resampled from {}x{} patches to {}x{}", from.0, from.1, to.0, to.1);
+        announcements.push(text);
+    }
+    Ok(resample(of_patches, from, to, dim, how))
+}
+
+/// The grid of a table with `rows` patches: `native` if that has as many, else a square (timm's and transformers' rule).
+/// A count that is neither comes back as `native`, so that the tensor's shape does not fit it.
+fn grid_of(rows: usize, native: Grid) -> Grid {
+    let side = rows.isqrt();
+    if native.0 * native.1 != rows && side * side == rows && rows > 0 { (side, side) } else { native }
+}
+
+/// Resamples `table` `[from.0, from.1, dim]` to `[to.0, to.1, dim]`; the same grid comes back unchanged.
+pub fn resample(table: &[f32], from: Grid, to: Grid, dim: usize, how: Resampling) -> Vec<f32> {
+    if from == to {
+        return table.to_vec();
+    }
+    let columns: Vec<Taps> = (0..to.1).map(|i| taps(i, from.1, to.1, how)).collect();
+    let rows: Vec<Taps> = (0..to.0).map(|i| taps(i, from.0, to.0, how)).collect();
+    let wide: Vec<f32> = table
+        .chunks_exact(from.1 * dim)
+        .flat_map(|line| columns.iter().flat_map(move |t| weighted_sum(line, t, dim)))
+        .collect();
+    rows.iter().flat_map(|t| weighted_sum(&wide, t, to.1 * dim)).collect()
+}
+
+/// The sum of `taps` over the lines of `len` elements in `lines`.
+fn weighted_sum(lines: &[f32], taps: &Taps, len: usize) -> Vec<f32> {
+    let mut out = vec![0.0; len];
+    for &(at, weight) in taps {
+        for (o, x) in out.iter_mut().zip(&lines[at * len..]) {
+            *o += weight * x;
+        }
+    }
+    out
+}
+
+fn taps(i: usize, from: usize, to: usize, how: Resampling) -> Taps {
+    let scale = from as f64 / to as f64;
+    match how {
+        Resampling::BicubicAntialias => antialiased_taps(i, from, scale),
+        Resampling::Bicubic => border_taps(i, from, scale, 2, |x| cubic(x, -0.75)),
+        Resampling::Bilinear => border_taps(i, from, scale, 1, |x| (1.0 - x.abs()).max(0.0)),
+    }
+}
+
+/// The kernel stretched over `scale` input positions when shrinking, cut off at the borders and normalised.
+fn antialiased_taps(i: usize, from: usize, scale: f64) -> Taps {
+    let stretch = scale.max(1.0);
+    let support = 2.0 * stretch;
+    let center = scale * (i as f64 + 0.5);
+    let first = ((center - support + 0.5) as isize).max(0) as usize;
+    let end = ((center + support + 0.5) as usize).min(from);
+    let weights: Vec<f64> = (first..end).map(|j| cubic((j as f64 - center + 0.5) / stretch, -0.5)).collect();
+    let sum: f64 = weights.iter().sum();
+    (first..end).zip(weights).map(|(j, w)| (j, (w / sum) as f32)).collect()
+}
+
+/// `2 * reach` taps around the position; those past a border read the border.
+fn border_taps(i: usize, from: usize, scale: f64, reach: isize, kernel: impl Fn(f64) -> f64) -> Taps {
+    let mut center = scale * (i as f64 + 0.5) - 0.5;
+    if reach == 1 {
+        center = center.max(0.0); // as PyTorch does for linear modes only
+    }
+    let base = center.floor() as isize;
+    (base + 1 - reach..=base + reach)
+        .map(|j| (j.clamp(0, from as isize - 1) as usize, kernel(j as f64 - center) as f32))
+        .collect()
+}
+
+/// Keys' cubic convolution kernel.
+fn cubic(x: f64, a: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        ((x - 5.0) * x + 8.0) * x * a - 4.0 * a
+    } else {
+        0.0
+    }
+}

@@ -1,0 +1,245 @@
+//! From the hubs' descriptions of image preparation to the engine's: timm's `pretrained_cfg` and transformers'
+//! `preprocessor_config.json`. The arithmetic itself is the engine's.
+
+use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
+
+use crate::error::Error;
+use crate::json::Object;
+use crate::options::Options;
+
+/// The mean and standard deviation of ImageNet, timm's default.
+const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+const HALF: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
+const CLIP: ([f64; 3], [f64; 3]) = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
+
+/// timm's evaluation transform (`transforms_imagenet_eval`) for pictures of `size` (height, width).
+///
+/// # Errors
+/// An interpolation or crop mode that the engine does not have.
+pub(crate) fn timm(cfg: &Object, size: (usize, usize), options: &Options) -> Result<Preprocess, Error> {
+    let interpolation = match options.interpolation {
+        Some(chosen) => chosen,
+        None => match cfg.text("interpolation")?.unwrap_or("bicubic") {
+            "bicubic" => Interpolation::Bicubic,
+            "bilinear" => Interpolation::Bilinear,
+            other => return Err(cfg.error("interpolation", unknown_interpolation(other))),
+        },
+    };
+    let pct = options.crop_pct.or(cfg.number("crop_pct")?.filter(|p| *p != 0.0)).unwrap_or(0.875);
+    let (height, width) = enlarged(size, pct)?;
+    let resize = match cfg.text("crop_mode")?.unwrap_or("center") {
+        "squash" => Resize::Exact { height, width },
+        "border" => Resize::Contain { height, width },
+        "center" if height == width => Resize::ShorterEdge(height),
+        "center" => Resize::Cover { height, width },
+        other => return Err(cfg.error("crop_mode", format!("{other} is unknown; center, squash and border are"))),
+    };
+    let mean = options.mean.or(cfg.rgb("mean")?.map(narrow)).unwrap_or(narrow(IMAGENET.0));
+    let std = options.std.or(cfg.rgb("std")?.map(narrow)).unwrap_or(narrow(IMAGENET.1));
+    let preprocess = Preprocess {
+        height: size.0 as u32,
+        width: size.1 as u32,
+        resize,
+        interpolation,
+        crop_rounding: CropRounding::Even,
+        mean,
+        std,
+    };
+    check(preprocess)
+}
+
+/// A preparation that is complete already, with what the user chose otherwise.
+///
+/// # Errors
+/// A crop percentage or a mean that is none.
+pub(crate) fn overridden(mut preprocess: Preprocess, options: &Options) -> Result<Preprocess, Error> {
+    if let Some(pct) = options.crop_pct {
+        let (height, width) = enlarged((preprocess.height as usize, preprocess.width as usize), pct)?;
+        preprocess.resize = Resize::Cover { height, width };
+    }
+    preprocess.interpolation = options.interpolation.unwrap_or(preprocess.interpolation);
+    preprocess.mean = options.mean.unwrap_or(preprocess.mean);
+    preprocess.std = options.std.unwrap_or(preprocess.std);
+    check(preprocess)
+}
+
+/// What `preprocessor_config.json` says, with the defaults of the processor that it names.
+pub(crate) struct Processor<'j> {
+    json: &'j Object,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Vit,
+    Deit,
+    /// BitImageProcessor and CLIPImageProcessor: a bare size is the shortest edge.
+    Bit,
+}
+
+impl<'j> Processor<'j> {
+    /// # Errors
+    /// A processor that prepares pictures in some other way.
+    pub(crate) fn new(json: &'j Object) -> Result<Self, Error> {
+        let name = json.text("image_processor_type")?.or(json.text("feature_extractor_type")?).unwrap_or("ViT");
+        let stems = [("ViT", Kind::Vit), ("DeiT", Kind::Deit), ("Bit", Kind::Bit), ("CLIP", Kind::Bit)];
+        match stems.iter().find(|(stem, _)| name.starts_with(stem)) {
+            Some(&(_, kind)) => Ok(Self { json, kind }),
+            None => {
+                let why = format!("{name} is unknown; ViT, DeiT, Bit and CLIP image processors are");
+                Err(json.error("image_processor_type", why))
+            }
+        }
+    }
+
+    fn crops(&self) -> Result<bool, Error> {
+        Ok(self.json.flag("do_center_crop")?.unwrap_or(self.kind != Kind::Vit))
+    }
+
+    /// `{"height", "width"}`, `{"shortest_edge"}` or a bare number; the processor's default where there is none.
+    fn resize(&self) -> Result<Resize, Error> {
+        let size = self.json.object("size");
+        let bare = self.json.value("size").is_some_and(|v| !v.is_object());
+        let edge = if bare { self.json.size("size")? } else { None };
+        Ok(match (edge, size.len("shortest_edge")?, size.len("height")?.zip(size.len("width")?)) {
+            (Some((h, _)), _, _) if self.kind == Kind::Bit => Resize::ShorterEdge(h as u32),
+            (Some((h, w)), _, _) | (_, _, Some((h, w))) => Resize::Exact { height: h as u32, width: w as u32 },
+            (_, Some(edge), _) => Resize::ShorterEdge(edge as u32),
+            _ if self.json.value("size").is_some() => {
+                return Err(self.json.error("size", "neither height and width nor shortest_edge"));
+            }
+            _ => match self.kind {
+                Kind::Vit => Resize::Exact { height: 224, width: 224 },
+                Kind::Deit => Resize::Exact { height: 256, width: 256 },
+                Kind::Bit => Resize::ShorterEdge(224),
+            },
+        })
+    }
+
+    /// The size (height, width) of what comes out.
+    ///
+    /// # Errors
+    /// Sizes that are not sizes.
+    pub(crate) fn output(&self) -> Result<(usize, usize), Error> {
+        if self.crops()? {
+            let crop = self.json.object("crop_size");
+            return Ok(match crop.len("height")?.zip(crop.len("width")?) {
+                Some(size) => size,
+                None if self.json.value("crop_size").is_some() => self.json.size("crop_size")?.unwrap_or((224, 224)),
+                None => (224, 224),
+            });
+        }
+        Ok(match self.resize()? {
+            Resize::ShorterEdge(edge) => (edge as usize, edge as usize),
+            Resize::Exact { height, width } | Resize::Cover { height, width } | Resize::Contain { height, width } => {
+                (height as usize, width as usize)
+            }
+        })
+    }
+
+    /// The preparation for pictures of `size` (height, width): that of [`Processor::output`], or another whose resize
+    /// keeps its proportion to it.
+    ///
+    /// # Errors
+    /// A resampling filter that the engine does not have.
+    pub(crate) fn preprocess(
+        &self,
+        size: (usize, usize),
+        options: &Options,
+        announcements: &mut Vec<String>,
+    ) -> Result<Preprocess, Error> {
+        let json = self.json;
+        let own = self.output()?;
+        let scaled = |n: u32, own: usize, new: usize| (n as usize * new / own.max(1)) as u32;
+        let resize = match (self.resize()?, options.crop_pct) {
+            (_, Some(pct)) => {
+                let (height, width) = enlarged(size, pct)?;
+                Resize::Cover { height, width }
+            }
+            _ if json.flag("do_resize")? == Some(false) => {
+                announcements.push(format!(
+                    "preprocessor_config.json has do_resize false: pictures of another size than {}x{} are resized to it",
+                    size.0, size.1
+                ));
+                Resize::Exact { height: size.0 as u32, width: size.1 as u32 }
+            }
+            (Resize::Exact { height, width }, _) => {
+                Resize::Exact { height: scaled(height, own.0, size.0), width: scaled(width, own.1, size.1) }
+            }
+            (Resize::ShorterEdge(edge), _) if size.0 == size.1 => Resize::ShorterEdge(scaled(edge, own.0, size.0)),
+            (Resize::ShorterEdge(edge), _) => {
+                Resize::Cover { height: scaled(edge, own.0, size.0), width: scaled(edge, own.1, size.1) }
+            }
+            (other, _) => other,
+        };
+        let (mean, std) = self.normalization(options)?;
+        check(Preprocess {
+            height: size.0 as u32,
+            width: size.1 as u32,
+            resize,
+            interpolation: self.interpolation(options)?,
+            crop_rounding: CropRounding::Floor,
+            mean,
+            std,
+        })
+    }
+
+    fn interpolation(&self, options: &Options) -> Result<Interpolation, Error> {
+        let default = if self.kind == Kind::Vit { 2 } else { 3 };
+        match (options.interpolation, self.json.len("resample")?.unwrap_or(default)) {
+            (Some(chosen), _) => Ok(chosen),
+            (None, 2) => Ok(Interpolation::Bilinear),
+            (None, 3) => Ok(Interpolation::Bicubic),
+            (None, n) => {
+                let name = ["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"].get(n).unwrap_or(&"?");
+                Err(self.json.error("resample", unknown_interpolation(name)))
+            }
+        }
+    }
+
+    /// Mean and standard deviation for pixels in [0, 1], whatever the processor rescales them to.
+    fn normalization(&self, options: &Options) -> Result<([f32; 3], [f32; 3]), Error> {
+        let json = self.json;
+        let default = match self.kind {
+            Kind::Vit | Kind::Deit => HALF,
+            Kind::Bit => CLIP,
+        };
+        let (mut mean, mut std) = (json.rgb("image_mean")?.unwrap_or(default.0), json.rgb("image_std")?.unwrap_or(default.1));
+        if json.flag("do_normalize")? == Some(false) {
+            (mean, std) = ([0.0; 3], [1.0; 3]);
+        }
+        let white = match json.flag("do_rescale")? {
+            Some(false) => 255.0,
+            _ => json.number("rescale_factor")?.map_or(1.0, |f| f * 255.0),
+        };
+        if (white - 1.0f64).abs() > 1e-6 {
+            mean.iter_mut().chain(&mut std).for_each(|x| *x /= white);
+        }
+        Ok((options.mean.unwrap_or(narrow(mean)), options.std.unwrap_or(narrow(std))))
+    }
+}
+
+/// timm's `floor(x / crop_pct)` of height and width.
+fn enlarged(size: (usize, usize), pct: f64) -> Result<(u32, u32), Error> {
+    if !(0.01..=1.0).contains(&pct) {
+        return Err(Error::new("crop-pct", format!("{pct} is not between 0.01 and 1")));
+    }
+    let floor = |n: usize| (n as f64 / pct).floor() as u32;
+    Ok((floor(size.0), floor(size.1)))
+}
+
+fn narrow(rgb: [f64; 3]) -> [f32; 3] {
+    rgb.map(|x| x as f32)
+}
+
+fn unknown_interpolation(name: &str) -> String {
+    format!("{name} is not run; choose --interpolation bicubic or bilinear")
+}
+
+fn check(preprocess: Preprocess) -> Result<Preprocess, Error> {
+    let usable = |x: &f32| x.is_finite();
+    if !preprocess.mean.iter().all(usable) || !preprocess.std.iter().all(|s| usable(s) && *s != 0.0) {
+        return Err(Error::new("mean and std", "they must be finite, and std not zero"));
+    }
+    Ok(preprocess)
+}

@@ -1,0 +1,142 @@
+//! What a conversion did, for a table on the screen or as JSON.
+
+use serde::Serialize;
+
+use crate::network::{Linear, Source};
+use crate::quantize::Damage;
+
+/// The outcome of a conversion, beside the file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The architecture's name.
+    pub name: String,
+    /// int8, f16 or f32.
+    pub precision: &'static str,
+    /// none, fold, fold-weights, keep or keep-pass.
+    pub layerscale: &'static str,
+    /// per-channel or per-tensor.
+    pub weight_scale: &'static str,
+    /// Input height and width.
+    pub image_size: (usize, usize),
+    /// Tokens, prefix included.
+    pub tokens: usize,
+    /// Logits; 0 without a head.
+    pub classes: usize,
+    /// Weights and biases of the network, LayerScale's gammas included.
+    pub parameters: usize,
+    /// Size of the model file.
+    pub file_bytes: usize,
+    /// Choices that the user should know of, one sentence each.
+    pub announcements: Vec<String>,
+    /// LayerScale of each block; empty where the network has none.
+    pub blocks: Vec<BlockReport>,
+    /// Every matrix, in file order.
+    pub linears: Vec<LinearReport>,
+}
+
+/// LayerScale of one block.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BlockReport {
+    /// Its number.
+    pub block: usize,
+    /// The attention branch.
+    pub gamma1: GammaReport,
+    /// The MLP branch.
+    pub gamma2: GammaReport,
+}
+
+/// The factors of one branch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct GammaReport {
+    /// The smallest |gamma|.
+    pub min: f32,
+    /// The median of |gamma|.
+    pub median: f32,
+    /// The largest |gamma|.
+    pub max: f32,
+    /// Channels whose gamma is zero or denormal: the branch does not reach them.
+    pub dead: usize,
+    /// Channels whose gamma is negative.
+    pub negative: usize,
+}
+
+impl GammaReport {
+    /// Of `gamma` `[dim]`, which is not empty.
+    pub fn new(gamma: &[f32]) -> Self {
+        let mut sizes: Vec<f32> = gamma.iter().map(|g| g.abs()).collect();
+        sizes.sort_unstable_by(f32::total_cmp);
+        let at = |i: usize| sizes.get(i).copied().unwrap_or(0.0);
+        Self {
+            min: at(0),
+            median: at(sizes.len() / 2),
+            max: at(sizes.len().saturating_sub(1)),
+            dead: sizes.iter().filter(|g| **g < f32::MIN_POSITIVE).count(),
+            negative: gamma.iter().filter(|g| **g < 0.0).count(),
+        }
+    }
+}
+
+/// One matrix.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LinearReport {
+    /// Its name in the file.
+    pub name: String,
+    /// Outputs.
+    pub outputs: usize,
+    /// Inputs.
+    pub inputs: usize,
+    /// Signal to quantization noise of the weights as they act (gamma included where it is folded); `None` where nothing was lost.
+    pub sqnr_db: Option<f64>,
+    /// Weights that are not zero and became zero in f16.
+    pub f16_underflows: usize,
+    /// Output channels without any weight.
+    pub zero_rows: usize,
+}
+
+impl LinearReport {
+    pub(crate) fn new(name: &str, linear: &Linear, loss: Damage) -> Self {
+        Self {
+            name: name.to_owned(),
+            outputs: linear.n,
+            inputs: linear.k,
+            sqnr_db: loss.sqnr_db.is_finite().then_some(loss.sqnr_db),
+            f16_underflows: loss.f16_underflows,
+            zero_rows: linear.rows().filter(|row| row.iter().all(|w| *w == 0.0)).count(),
+        }
+    }
+}
+
+/// The original gammas of both branches, `[depth * dim]` each.
+pub(crate) fn gammas(source: &Source) -> Option<[Vec<f32>; 2]> {
+    if source.folded_gammas.is_some() {
+        return source.folded_gammas.clone();
+    }
+    let blocks = &source.network.blocks;
+    let branch = |pick: fn(&crate::network::Block) -> Option<&Vec<f32>>| -> Option<Vec<f32>> {
+        let all: Option<Vec<&Vec<f32>>> = blocks.iter().map(pick).collect();
+        all.map(|gammas| gammas.into_iter().flatten().copied().collect())
+    };
+    Some([branch(|b| b.gamma1.as_ref())?, branch(|b| b.gamma2.as_ref())?])
+}
+
+/// A line for each block.
+pub(crate) fn blocks(gammas: &[Vec<f32>; 2], dim: usize) -> Vec<BlockReport> {
+    let [first, second] = gammas;
+    first
+        .chunks_exact(dim)
+        .zip(second.chunks_exact(dim))
+        .enumerate()
+        .map(|(block, (g1, g2))| BlockReport { block, gamma1: GammaReport::new(g1), gamma2: GammaReport::new(g2) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gamma_statistics() {
+        let report = GammaReport::new(&[0.1, -0.3, 0.0, 1e-39, 2.0]);
+        assert_eq!(report, GammaReport { min: 0.0, median: 0.1, max: 2.0, dead: 2, negative: 1 });
+    }
+}

@@ -1,0 +1,338 @@
+//! timm's checkpoints: config.json with `architecture`, `model_args` and `pretrained_cfg`, beside model.safetensors.
+//!
+//! An architecture is its constructor arguments: data/timm_architectures.json has those of timm's plain ViTs, config.json's
+//! `model_args` win over them, and an unknown name works when its `model_args` say enough. Source of the facts:
+//! timm's `VisionTransformer` and `VisionTransformerDistilled` (timm 1.0).
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+use vitlet::{Activation, Config, LayerScale, Pooling, Precision, Scores};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::Error;
+use crate::json::Object;
+use crate::network::{Block, Linear, Network, Source};
+use crate::options::Options;
+use crate::position::Resampling;
+use crate::{labels, position, preprocess};
+
+const ARCHITECTURES: &str = include_str!("../data/timm_architectures.json");
+
+fn architectures() -> &'static Map<String, Value> {
+    static TABLE: OnceLock<Map<String, Value>> = OnceLock::new();
+    TABLE.get_or_init(|| serde_json::from_str(ARCHITECTURES).unwrap_or_default())
+}
+
+/// What a checkpoint holds beyond what [`Config`] says.
+struct Plan {
+    config: Config,
+    /// The picture size that the checkpoint's position embedding is for.
+    native: (usize, usize),
+    qkv_bias: bool,
+    proj_bias: bool,
+    layerscale: bool,
+    class_token: bool,
+    registers: usize,
+    distilled: bool,
+    position: Position,
+    resampling: Resampling,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Position {
+    None,
+    /// A row for each patch (`no_embed_class`).
+    Patches,
+    /// Rows for the prefix tokens, then for the patches.
+    All,
+}
+
+/// Reads a timm directory whose config.json is `json`.
+///
+/// # Errors
+/// An architecture that we do not run, or a checkpoint that is not what config.json describes.
+pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Source, Error> {
+    let mut announcements = Vec::new();
+    let name = json.text("architecture")?.unwrap_or_default().to_owned();
+    let pretrained = json.object("pretrained_cfg");
+    let args = arguments(&name, json, &pretrained)?;
+    let mut plan = plan(&name, &args, json, &pretrained, &mut announcements)?;
+    let size = options.image_size.unwrap_or(plan.native);
+    (plan.config.image_height, plan.config.image_width) = size;
+    crate::check_size(&plan.config)?;
+
+    let mut checkpoint = Checkpoint::open_dir(dir)?;
+    let network = network(&mut checkpoint, &plan, options, &mut announcements)?;
+    crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
+    Ok(Source {
+        network,
+        preprocess: preprocess::timm(&pretrained, size, options)?,
+        labels: labels::timm(json).or_else(|| labels::timm(&pretrained)),
+        name: match pretrained.text("tag")? {
+            Some(tag) if !name.contains('.') && !tag.is_empty() => format!("{name}.{tag}"),
+            _ => name,
+        },
+        license: pretrained.text("license")?.map(str::to_owned),
+        url: pretrained.text("origin_url")?.map(str::to_owned),
+        folded_gammas: None,
+        announcements,
+    })
+}
+
+/// The architecture's own arguments, overridden by `model_args`.
+fn arguments(name: &str, json: &Object, pretrained: &Object) -> Result<Object, Error> {
+    let given = json.object("model_args");
+    let stem = name.split('.').next().unwrap_or(name);
+    let Some(known) = architectures().get(stem).and_then(Value::as_object) else {
+        let enough = ["embed_dim", "depth", "num_heads", "patch_size"].iter().all(|key| given.value(key).is_some());
+        let sized = given.value("img_size").or(pretrained.value("input_size")).is_some();
+        return match enough && sized {
+            true => Ok(given),
+            false => Err(json.error("architecture", format!("{name} is not one that vitlet runs: {}", what_we_run()))),
+        };
+    };
+    let mut args = Object::new("model_args.", known.clone());
+    args.update(&given);
+    Ok(args)
+}
+
+/// For errors.
+pub(crate) fn what_we_run() -> &'static str {
+    "plain ViTs, that is timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_reg*_gap*, vit_*_clip_* or any ViT with \
+     embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2 and \
+     dinov2_with_registers"
+}
+
+/// Arguments that change nothing at inference, or that are read elsewhere.
+const READ_ELSEWHERE: [&str; 24] = [
+    "img_size", "patch_size", "in_chans", "num_classes", "global_pool", "embed_dim", "depth", "num_heads", "mlp_ratio",
+    "qkv_bias", "qk_norm", "proj_bias", "init_values", "class_token", "no_embed_class", "reg_tokens", "pre_norm",
+    "final_norm", "fc_norm", "pool_include_prefix", "norm_eps", "distilled", "weight_init", "fix_init",
+];
+
+/// Arguments of which we run these values only.
+const ONLY: [(&str, &[&str]); 12] = [
+    ("act_layer", &["gelu", "gelu_tanh", "quick_gelu", "silu"]),
+    ("mlp_layer", &["SwiGLUPacked"]),
+    ("pos_embed", &["learn", "none", ""]),
+    ("norm_layer", &["layernorm"]),
+    ("attn_layer", &["attn", ""]),
+    ("residual", &["layerscale", "none"]),
+    ("block_fn", &[]),
+    ("embed_layer", &[]),
+    ("embed_norm_layer", &[]),
+    ("scale_attn_norm", &[]),
+    ("scale_mlp_norm", &[]),
+    ("dynamic_img_pad", &[]),
+];
+
+fn check_arguments(args: &Object) -> Result<(), Error> {
+    for key in args.keys() {
+        let harmless = READ_ELSEWHERE.contains(&key) || key == "dynamic_img_size" || key.contains("drop");
+        let off = args.value(key).and_then(Value::as_bool) == Some(false);
+        if harmless || off {
+            continue;
+        }
+        let only = ONLY.iter().find(|(k, _)| *k == key).map_or(&[][..], |(_, values)| *values);
+        if !args.value(key).and_then(Value::as_str).is_some_and(|v| only.contains(&v)) {
+            let given = args.value(key).map_or(String::new(), Value::to_string);
+            return Err(args.error(key, format!("{given} is not run; vitlet runs {}", what_we_run())));
+        }
+    }
+    Ok(())
+}
+
+fn plan(name: &str, args: &Object, json: &Object, pretrained: &Object, announcements: &mut Vec<String>) -> Result<Plan, Error> {
+    check_arguments(args)?;
+    let input = pretrained.value("input_size").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let side = |at: usize| input.get(at).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+    if args.len("in_chans")?.or(side(0)).unwrap_or(3) != 3 {
+        return Err(args.error("in_chans", "vitlet takes RGB pictures, 3 channels"));
+    }
+    let native = args.size("img_size")?.or(side(1).zip(side(2))).unwrap_or((224, 224));
+    let patch = args.size("patch_size")?.unwrap_or((16, 16));
+    let (dim, depth, heads) = (args.required_len("embed_dim")?, args.required_len("depth")?, args.required_len("num_heads")?);
+    if heads == 0 || !dim.is_multiple_of(heads) {
+        return Err(args.error("num_heads", format!("{heads} heads do not divide {dim} channels")));
+    }
+    let head_dim = dim / heads;
+    let flag = |key: &str, default: bool| args.flag(key).map(|f| f.unwrap_or(default));
+
+    let class_token = flag("class_token", true)?;
+    let registers = args.len("reg_tokens")?.unwrap_or(0);
+    let distilled = flag("distilled", name.contains("_distilled"))?;
+    let classes = match (args.len("num_classes")?, json.len("num_classes")?, pretrained.len("num_classes")?) {
+        (Some(n), _, _) | (_, Some(n), _) | (_, _, Some(n)) => n,
+        _ => 1000,
+    };
+    let pool = match (args.text("global_pool")?, pretrained.text("global_pool")?) {
+        (Some(pool), _) | (_, Some(pool)) => pool,
+        _ => "token",
+    };
+    let pooling = pooling(args, pool, class_token, distilled, classes, announcements)?;
+    let fc_norm = flag("fc_norm", pool == "avg")?;
+    let final_norm = flag("final_norm", true)?;
+    let (activation, hidden) = mlp(args, dim)?;
+    let config = Config {
+        image_height: native.0,
+        image_width: native.1,
+        patch_height: patch.0,
+        patch_width: patch.1,
+        dim,
+        depth,
+        heads,
+        head_dim,
+        hidden,
+        prefix_tokens: usize::from(class_token) + usize::from(distilled) + registers,
+        norm_eps: args.number("norm_eps")?.unwrap_or(1e-6) as f32,
+        attention_scale: crate::attention_scale(head_dim),
+        qk_norm: flag("qk_norm", false)?,
+        norm_pre: flag("pre_norm", false)?,
+        norm: final_norm && !fc_norm,
+        fc_norm: final_norm && fc_norm,
+        activation,
+        pooling,
+        classes,
+        scores: Scores::Softmax,
+        precision: Precision::F32,
+        layerscale: LayerScale::None,
+    };
+    let position = match args.text("pos_embed")?.unwrap_or("learn") {
+        "learn" if flag("no_embed_class", false)? => Position::Patches,
+        "learn" => Position::All,
+        _ => Position::None,
+    };
+    Ok(Plan {
+        config,
+        native,
+        qkv_bias: flag("qkv_bias", true)?,
+        proj_bias: flag("proj_bias", true)?,
+        layerscale: args.number("init_values")?.is_some_and(|v| v != 0.0),
+        class_token,
+        registers,
+        distilled,
+        position,
+        resampling: if name.starts_with("flexivit") { Resampling::Bilinear } else { Resampling::BicubicAntialias },
+    })
+}
+
+fn pooling(
+    args: &Object,
+    pool: &str,
+    class_token: bool,
+    distilled: bool,
+    classes: usize,
+    announcements: &mut Vec<String>,
+) -> Result<Pooling, Error> {
+    match pool {
+        "token" if distilled && classes == 0 => {
+            let why = "0: a distilled network without its heads is not run; convert the one with them";
+            Err(args.error("num_classes", why))
+        }
+        "token" if distilled => Ok(Pooling::ClsDist),
+        "token" if class_token => Ok(Pooling::Cls),
+        "token" => Err(args.error("global_pool", "token, but class_token is false")),
+        "avg" if args.flag("pool_include_prefix")?.unwrap_or(false) => Ok(Pooling::All),
+        "avg" => Ok(Pooling::Avg),
+        "" if classes == 0 => {
+            let (pooling, what) = if class_token { (Pooling::Cls, "the class token") } else { (Pooling::Avg, "the mean of the patches") };
+            announcements.push(format!("no pooling in config.json: the features are {what} (patch tokens come with --tokens)"));
+            Ok(pooling)
+        }
+        other => Err(args.error("global_pool", format!("{other:?} is not run; token and avg are"))),
+    }
+}
+
+/// The activation, and the width after it.
+fn mlp(args: &Object, dim: usize) -> Result<(Activation, usize), Error> {
+    let width = (dim as f64 * args.number("mlp_ratio")?.unwrap_or(4.0)) as usize;
+    let activation = match (args.text("mlp_layer")?, args.text("act_layer")?.unwrap_or("gelu")) {
+        (Some(_), "silu") => return Ok((Activation::SwiGlu, width / 2)),
+        (None, "gelu") => Activation::Gelu,
+        (None, "gelu_tanh") => Activation::GeluTanh,
+        (None, "quick_gelu") => Activation::GeluQuick,
+        (_, other) => return Err(args.error("act_layer", format!("{other} is not run with this MLP"))),
+    };
+    Ok((activation, width))
+}
+
+fn network(checkpoint: &mut Checkpoint, plan: &Plan, options: &Options, announcements: &mut Vec<String>) -> Result<Network, Error> {
+    let mut config = plan.config;
+    let patch = checkpoint.patch("patch_embed.proj", config.dim, (config.patch_height, config.patch_width), !config.norm_pre)?;
+    let mut prefix = Vec::new();
+    for (there, name, rows) in [
+        (plan.class_token, "cls_token", 1),
+        (plan.distilled, "dist_token", 1),
+        (plan.registers > 0, "reg_token", plan.registers),
+    ] {
+        if there {
+            prefix.extend(checkpoint.take(name, &[1, rows, config.dim])?);
+        }
+    }
+    let with_position = match plan.position {
+        Position::All => &mut prefix[..],
+        Position::None | Position::Patches => &mut [],
+    };
+    let positions = match plan.position {
+        Position::None => vec![0.0; config.patches() * config.dim],
+        _ => position::take(checkpoint, "pos_embed", &config, plan.native, with_position, plan.resampling, announcements)?,
+    };
+    let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
+    let blocks = (0..config.depth).map(|i| block(checkpoint, plan, i)).collect::<Result<_, _>>()?;
+    let norm = config.norm.then(|| checkpoint.norm("norm", config.dim)).transpose()?;
+    let fc_norm = config.fc_norm.then(|| checkpoint.norm("fc_norm", config.dim)).transpose()?;
+    let head = match &options.head {
+        Some(path) => {
+            ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"].map(|name| checkpoint.drop_tensor(name));
+            Some(crate::head::replace(path, &mut config, announcements)?)
+        }
+        None => head(checkpoint, &config)?,
+    };
+    Ok(Network { config, patch, positions, prefix, norm_pre, blocks, norm, fc_norm, head })
+}
+
+/// A distilled network's logits are the mean of two heads: one layer over both tokens.
+fn head(checkpoint: &mut Checkpoint, config: &Config) -> Result<Option<Linear>, Error> {
+    if config.classes == 0 {
+        return Ok(None);
+    }
+    let head = checkpoint.linear("head", config.classes, config.dim, true)?;
+    if config.pooling != Pooling::ClsDist {
+        return Ok(Some(head));
+    }
+    Ok(Some(crate::head::mean(head, checkpoint.linear("head_dist", config.classes, config.dim, true)?)))
+}
+
+fn block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<Block, Error> {
+    let c = &plan.config;
+    let at = |name: &str| format!("blocks.{i}.{name}");
+    let qk_norm = match c.qk_norm {
+        true => Some((checkpoint.norm(&at("attn.q_norm"), c.head_dim)?, checkpoint.norm(&at("attn.k_norm"), c.head_dim)?)),
+        false => None,
+    };
+    let up_width = if c.activation == Activation::SwiGlu { 2 * c.hidden } else { c.hidden };
+    Ok(Block {
+        norm1: checkpoint.norm(&at("norm1"), c.dim)?,
+        qkv: checkpoint.linear(&at("attn.qkv"), 3 * c.dim, c.dim, plan.qkv_bias)?,
+        qk_norm,
+        proj: checkpoint.linear(&at("attn.proj"), c.dim, c.dim, plan.proj_bias)?,
+        gamma1: gamma(checkpoint, plan, i, 1)?,
+        norm2: checkpoint.norm(&at("norm2"), c.dim)?,
+        // SwiGLUPacked: the gate first (gate_last is false).
+        up: checkpoint.linear(&at("mlp.fc1"), up_width, c.dim, plan.proj_bias)?,
+        down: checkpoint.linear(&at("mlp.fc2"), c.dim, c.hidden, plan.proj_bias)?,
+        gamma2: gamma(checkpoint, plan, i, 2)?,
+    })
+}
+
+/// `ls1.gamma`, or `gamma_1` as DeiT-III's authors saved it.
+fn gamma(checkpoint: &mut Checkpoint, plan: &Plan, i: usize, branch: usize) -> Result<Option<Vec<f32>>, Error> {
+    if !plan.layerscale {
+        return Ok(None);
+    }
+    let original = format!("blocks.{i}.gamma_{branch}");
+    let name = if checkpoint.has(&original) { original } else { format!("blocks.{i}.ls{branch}.gamma") };
+    checkpoint.take(&name, &[plan.config.dim]).map(Some)
+}

@@ -1,0 +1,203 @@
+//! GGUF v3: header, metadata, tensor table; and the file on disk.
+//!
+//! The bytes depend on the network and the options alone: no dates, no paths, no versions of this program.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
+use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
+use vitlet::{Config, Named};
+
+use crate::error::Error;
+use crate::network::Source;
+use crate::quantize::WeightScale;
+
+/// Everything before the tensor data, padded to the alignment.
+pub(crate) struct Header {
+    pub(crate) bytes: Vec<u8>,
+    /// Where the checksum's 8 bytes stand; they are zero.
+    pub(crate) checksum_at: usize,
+}
+
+/// The header of a model file.
+pub(crate) fn header(
+    source: &Source,
+    config: &Config,
+    labels: Option<&[String]>,
+    gammas: Option<&[Vec<f32>; 2]>,
+    weight_scale: WeightScale,
+    tensors: &[(TensorSpec, usize)],
+) -> Header {
+    let mut meta = Metadata::default();
+    meta.text(keys::ARCHITECTURE, "vit");
+    meta.count(keys::ALIGNMENT, ALIGNMENT);
+    meta.text(keys::NAME, &source.name);
+    for (key, value) in [(keys::LICENSE, &source.license), (keys::SOURCE_URL, &source.url)] {
+        if let Some(value) = value {
+            meta.text(key, value);
+        }
+    }
+    meta.count(keys::FORMAT_VERSION, FORMAT_VERSION as usize);
+    meta.text(keys::PRECISION, config.precision.name());
+    meta.put(keys::CHECKSUM, 10, &[0; 8]);
+    let checksum_from_end = meta.bytes.len() - 8;
+    hyperparameters(&mut meta, config);
+    meta.text(keys::LAYERSCALE_MODE, config.layerscale.name());
+    meta.text(keys::LAYERSCALE_WEIGHT_SCALE, weight_scale.name());
+    if let Some([first, second]) = gammas {
+        meta.numbers(keys::LAYERSCALE_GAMMA1, first);
+        meta.numbers(keys::LAYERSCALE_GAMMA2, second);
+    }
+    preprocess(&mut meta, &source.preprocess);
+    if let Some(labels) = labels {
+        meta.texts(keys::LABELS, labels);
+    }
+
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3u32.to_le_bytes());
+    bytes.extend((tensors.len() as u64).to_le_bytes());
+    bytes.extend(meta.count.to_le_bytes());
+    let checksum_at = bytes.len() + checksum_from_end;
+    bytes.extend(meta.bytes);
+    for (spec, at) in tensors {
+        string(&mut bytes, spec.name.as_str());
+        bytes.extend((spec.dims().len() as u32).to_le_bytes());
+        spec.dims().iter().for_each(|d| bytes.extend((*d as u64).to_le_bytes()));
+        bytes.extend(spec.dtype.ggml().to_le_bytes());
+        bytes.extend((*at as u64).to_le_bytes());
+    }
+    bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+    Header { bytes, checksum_at }
+}
+
+fn hyperparameters(meta: &mut Metadata, c: &Config) {
+    for (key, value) in [
+        (keys::IMAGE_HEIGHT, c.image_height),
+        (keys::IMAGE_WIDTH, c.image_width),
+        (keys::PATCH_HEIGHT, c.patch_height),
+        (keys::PATCH_WIDTH, c.patch_width),
+        (keys::CHANNELS, 3),
+        (keys::DIM, c.dim),
+        (keys::DEPTH, c.depth),
+        (keys::HEADS, c.heads),
+        (keys::HEAD_DIM, c.head_dim),
+        (keys::HIDDEN, c.hidden),
+        (keys::PREFIX_TOKENS, c.prefix_tokens),
+    ] {
+        meta.count(key, value);
+    }
+    meta.number(keys::NORM_EPS, c.norm_eps);
+    meta.number(keys::ATTENTION_SCALE, c.attention_scale);
+    for (key, value) in
+        [(keys::QK_NORM, c.qk_norm), (keys::NORM_PRE, c.norm_pre), (keys::NORM, c.norm), (keys::FC_NORM, c.fc_norm)]
+    {
+        meta.put(key, 7, &[u8::from(value)]);
+    }
+    meta.text(keys::ACTIVATION, c.activation.name());
+    meta.text(keys::POOLING, c.pooling.name());
+    meta.count(keys::CLASSES, c.classes);
+    meta.text(keys::SCORES, c.scores.name());
+}
+
+fn preprocess(meta: &mut Metadata, p: &Preprocess) {
+    meta.numbers(keys::MEAN, &p.mean);
+    meta.numbers(keys::STD, &p.std);
+    let interpolation = match p.interpolation {
+        Interpolation::Bicubic => "bicubic",
+        Interpolation::Bilinear => "bilinear",
+    };
+    meta.text(keys::INTERPOLATION, interpolation);
+    let (name, height, width) = match p.resize {
+        Resize::ShorterEdge(edge) => ("shorter_edge", edge, edge),
+        Resize::Exact { height, width } => ("exact", height, width),
+        Resize::Cover { height, width } => ("cover", height, width),
+        Resize::Contain { height, width } => ("contain", height, width),
+    };
+    meta.text(keys::RESIZE, name);
+    meta.count(keys::RESIZE_HEIGHT, height as usize);
+    meta.count(keys::RESIZE_WIDTH, width as usize);
+    let rounding = match p.crop_rounding {
+        CropRounding::Even => "even",
+        CropRounding::Floor => "floor",
+    };
+    meta.text(keys::CROP_ROUNDING, rounding);
+}
+
+/// Key-value pairs as they stand in the file.
+#[derive(Default)]
+struct Metadata {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl Metadata {
+    fn put(&mut self, key: &str, kind: u32, value: &[u8]) {
+        string(&mut self.bytes, key);
+        self.bytes.extend(kind.to_le_bytes());
+        self.bytes.extend(value);
+        self.count += 1;
+    }
+
+    /// Every count in a file has been checked against the engine's limits, far below 2^32.
+    fn count(&mut self, key: &str, n: usize) {
+        self.put(key, 4, &(n as u32).to_le_bytes());
+    }
+
+    fn number(&mut self, key: &str, x: f32) {
+        self.put(key, 6, &x.to_le_bytes());
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        let mut value = Vec::new();
+        string(&mut value, text);
+        self.put(key, 8, &value);
+    }
+
+    fn numbers(&mut self, key: &str, values: &[f32]) {
+        let elements = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.array(key, 6, values.len(), elements);
+    }
+
+    fn texts(&mut self, key: &str, texts: &[String]) {
+        let mut elements = Vec::new();
+        texts.iter().for_each(|t| string(&mut elements, t));
+        self.array(key, 8, texts.len(), elements);
+    }
+
+    fn array(&mut self, key: &str, kind: u32, count: usize, elements: Vec<u8>) {
+        let mut value = kind.to_le_bytes().to_vec();
+        value.extend((count as u64).to_le_bytes());
+        value.extend(elements);
+        self.put(key, 9, &value);
+    }
+}
+
+fn string(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend((text.len() as u64).to_le_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+/// Writes a file whole or not at all: into a temporary file beside it, flushed to the disk, then renamed.
+///
+/// # Errors
+/// What the operating system says; the temporary file is gone then.
+pub fn write_file(bytes: &[u8], path: &Path) -> Result<(), Error> {
+    let Some(name) = path.file_name() else {
+        return Err(Error::file(path, "not the name of a file"));
+    };
+    let temporary = path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    let written = write_through(bytes, &temporary).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|e| {
+        // The first error is the one to report; a temporary file that was never made can not be removed either.
+        let _ = fs::remove_file(&temporary);
+        Error::file(path, format!("not written ({e})"))
+    })
+}
+
+fn write_through(bytes: &[u8], path: &Path) -> std::io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
