@@ -113,7 +113,7 @@ pub(crate) struct Strs<'a> {
 }
 
 impl Strs<'_> {
-    pub(crate) fn count(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.left
     }
 }

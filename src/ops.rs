@@ -11,9 +11,9 @@ use crate::arena::Arena;
 use crate::config::{Activation, LayerScale};
 use crate::kernels::Kernels;
 use crate::kernels::isa::{F32x16, U8x16};
-use crate::kernels::linear::{Add, AddScaled, Epilogue, LinearF16, LinearF32, LinearI8, Store, WeightsI8};
+use crate::kernels::linear::{Add, AddScaled, Epilogue, LinearFloat, LinearI8, Store, WeightsI8};
 use crate::kernels::rows::{
-    Activate, ActivateQuantize, Codes, CodesMut, LayerNorm, LayerNormQuantize, Quantize, ScaleRows,
+    Activate, ActivateQuantize, Codes, CodesMut, LayerNorm, LayerNormQuantize, Quantize, Scale,
 };
 use crate::model::{Linear, Norm, Weight};
 
@@ -140,11 +140,13 @@ pub(crate) fn multiply<E: Epilogue>(
             let groups = crate::layout::k8(w.k) / 4;
             k.run(LinearI8 { a, rows, weights: WeightsI8 { codes, groups, scale, sums, bias }, blocks, epilogue });
         }
-        (Operand::Float { rows: a, stride }, Weight::F16 { values, scale }) => {
-            k.run(LinearF16 { a, a_stride: stride, k: w.k, rows, weights: values, scale, bias, blocks, epilogue });
+        (Operand::Float { rows: a, stride: a_stride }, Weight::F16 { values: weights, scale }) => {
+            let scale = Some(scale);
+            k.run(LinearFloat { a, a_stride, k: w.k, rows, weights, scale, bias, blocks, epilogue });
         }
-        (Operand::Float { rows: a, stride }, Weight::F32 { values }) => {
-            k.run(LinearF32 { a, a_stride: stride, k: w.k, rows, weights: values, bias, blocks, epilogue });
+        (Operand::Float { rows: a, stride: a_stride }, Weight::F32 { values: weights }) => {
+            let scale = None;
+            k.run(LinearFloat { a, a_stride, k: w.k, rows, weights, scale, bias, blocks, epilogue });
         }
         // `OperandScratch` makes int8 operands for int8 matrices and float operands for the others.
         (Operand::Int8(_), _) | (Operand::Float { .. }, Weight::Int8 { .. }) => {
@@ -172,8 +174,10 @@ impl Residual<'_> {
             Some(gamma) if self.mode == LayerScale::KeepPass => {
                 let branch = &mut self.branch[..x.len()];
                 multiply(k, a, rows, w, 0..stride, Store { out: branch, stride });
-                k.run(ScaleRows { x: branch, gamma });
-                k.run(crate::kernels::rows::AddRows { x, y: branch });
+                k.run(Scale { y: branch, gamma });
+                for (x, y) in x.iter_mut().zip(branch) {
+                    x.0.iter_mut().zip(&y.0).for_each(|(x, y)| *x += y);
+                }
             }
             Some(gamma) => multiply(k, a, rows, w, 0..stride, AddScaled { x, stride, gamma }),
         }

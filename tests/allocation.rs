@@ -1,8 +1,7 @@
 //! A run allocates nothing: counted by the allocator, on all threads.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vitlet::{F32x16, Kernels, Model, Output, Picture, Precision, RunConfig, Session, ThreadPool};
@@ -33,7 +32,9 @@ fn parsing_and_running_allocate_nothing() {
     let pool = ThreadPool::new(2).unwrap();
     let pixels = vec![77; 3 * 90 * 70];
     for precision in [Precision::Int8, Precision::F16, Precision::F32] {
-        let bytes = common::convert(&common::checkpoint("timm_deit3"), &Options { precision, ..Options::default() }).bytes;
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints/timm_deit3");
+        let options = Options { precision, ..Options::default() };
+        let bytes = vitlet_convert::convert(&source, &options, &mut |_| {}).unwrap().bytes;
         let run = RunConfig { kernels: Kernels::detect(), threads: 2, max_picture: (90, 70), output: Output::Logits };
         let need = Model::parse(&bytes).unwrap().scratch_bytes(&run).unwrap();
         let mut scratch = vec![F32x16([0.0; 16]); need.div_ceil(64)];

@@ -76,7 +76,10 @@ impl Checkpoint {
             };
             let short = strip_prefixes(&name);
             if self.tensors.insert(short.to_owned(), entry).is_some() {
-                return Err(Error::tensor(&name, format!("there are two tensors named {short} without their prefixes")));
+                return Err(Error::tensor(
+                    &name,
+                    format!("there are two tensors named {short} without their prefixes"),
+                ));
             }
         }
         self.files.push(bytes);
@@ -118,7 +121,9 @@ impl Checkpoint {
             other => return Err(Error::tensor(name, format!("{other:?} values; f32, f16 and bf16 are read"))),
         };
         match values.iter().position(|x| !x.is_finite()) {
-            Some(at) => Err(Error::tensor(name, format!("value {} at element {at}; the weights are broken", values[at]))),
+            Some(at) => {
+                Err(Error::tensor(name, format!("value {} at element {at}; the weights are broken", values[at])))
+            }
             None => Ok(values),
         }
     }
@@ -154,7 +159,10 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::take`].
     pub fn norm(&mut self, name: &str, n: usize) -> Result<Norm, Error> {
-        Ok(Norm { weight: self.take(&format!("{name}.weight"), &[n])?, bias: self.take(&format!("{name}.bias"), &[n])? })
+        Ok(Norm {
+            weight: self.take(&format!("{name}.weight"), &[n])?,
+            bias: self.take(&format!("{name}.bias"), &[n])?,
+        })
     }
 
     /// Marks a tensor as dealt with without reading it.
@@ -184,7 +192,9 @@ impl Checkpoint {
             0 => String::new(),
             n => format!(" (nor are {n} more: {})", unknown[1..unknown.len().min(6)].join(", ")),
         };
-        let why = format!("not a part of this architecture as config.json describes it{more}; correct config.json, or name it with --ignore");
+        let why = format!(
+            "not a part of this architecture as config.json describes it{more}; correct config.json, or name it with --ignore"
+        );
         Err(Error::tensor(first, why))
     }
 }
@@ -210,7 +220,12 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     match with(&["safetensors"])[..] {
         [one] => return Ok(vec![one.clone()]),
         [] => {}
-        _ => return Err(Error::file(dir, "several safetensors files and none is model.safetensors; rename the one to convert")),
+        _ => {
+            return Err(Error::file(
+                dir,
+                "several safetensors files and none is model.safetensors; rename the one to convert",
+            ));
+        }
     }
     match with(&["bin", "pth", "pt", "ckpt"])[..] {
         [] => Err(Error::file(dir, "no model.safetensors in this directory")),
@@ -258,7 +273,10 @@ fn map(path: &Path) -> Result<Mmap, Error> {
 /// A clone without `git lfs` leaves a small text file in the place of each large one.
 pub(crate) fn refuse_lfs_pointer(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if bytes.starts_with(b"version https://git-lfs") {
-        return Err(Error::file(path, "a git-LFS pointer instead of the file itself; run `git lfs pull` in its repository"));
+        return Err(Error::file(
+            path,
+            "a git-LFS pointer instead of the file itself; run `git lfs pull` in its repository",
+        ));
     }
     Ok(())
 }
@@ -279,9 +297,9 @@ fn widen<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<
 fn matches_pattern(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
-        Some((head, tail)) => name
-            .strip_prefix(head)
-            .is_some_and(|rest| rest.char_indices().map(|(i, _)| i).chain([rest.len()]).any(|i| matches_pattern(tail, &rest[i..]))),
+        Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
+            rest.char_indices().map(|(i, _)| i).chain([rest.len()]).any(|i| matches_pattern(tail, &rest[i..]))
+        }),
     }
 }
 

@@ -98,7 +98,8 @@ mod tests {
         let plain = quantize_int8(&linear(), WeightScale::PerChannel);
         let mut folded = quantize_int8(&linear(), WeightScale::PerChannel);
         fold_into_scale(&mut folded, &GAMMA);
-        let (Values::Int8 { codes: p, sums: ps }, Values::Int8 { codes: f, sums: fs }) = (&plain.values, &folded.values)
+        let (Values::Int8 { codes: p, sums: ps }, Values::Int8 { codes: f, sums: fs }) =
+            (&plain.values, &folded.values)
         else {
             panic!("int8 values")
         };

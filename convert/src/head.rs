@@ -23,11 +23,7 @@ pub(crate) fn mean(cls: Linear, dist: Linear) -> Linear {
 ///
 /// # Errors
 /// A file with anything else in it, or a width that does not fit.
-pub(crate) fn replace(
-    path: &Path,
-    config: &mut Config,
-    announcements: &mut Vec<String>,
-) -> Result<Linear, Error> {
+pub(crate) fn replace(path: &Path, config: &mut Config, announcements: &mut Vec<String>) -> Result<Linear, Error> {
     let mut file = Checkpoint::open(&[path.to_owned()])?;
     let with_rank = |rank: usize| -> Vec<(String, Vec<usize>)> {
         let shape = |name: &str| file.shape(name).map(<[usize]>::to_vec).filter(|s| s.len() == rank);
@@ -35,7 +31,10 @@ pub(crate) fn replace(
     };
     let (matrices, vectors) = (with_rank(2), with_rank(1));
     let ([(weight, shape)], 0..=1) = (&matrices[..], vectors.len()) else {
-        return Err(Error::file(path, "not a linear head: one matrix [classes, features] and one vector [classes] are read"));
+        return Err(Error::file(
+            path,
+            "not a linear head: one matrix [classes, features] and one vector [classes] are read",
+        ));
     };
     let (classes, features) = (shape[0], shape[1]);
     let bias = match vectors.first() {

@@ -149,7 +149,13 @@ fn read_dir(dir: &Path, options: &Options) -> Result<network::Source, Error> {
     } else if json.value("model_type").is_some() {
         transformers::read(dir, &json, options)
     } else {
-        Err(Error::file(&config, format!("neither timm's (architecture) nor transformers' (model_type); vitlet runs {}", timm::what_we_run())))
+        Err(Error::file(
+            &config,
+            format!(
+                "neither timm's (architecture) nor transformers' (model_type); vitlet runs {}",
+                timm::what_we_run()
+            ),
+        ))
     }
 }
 
@@ -170,7 +176,8 @@ fn check_size(c: &Config) -> Result<(), Error> {
     let size = format!("picture size {}x{}", c.image_height, c.image_width);
     let nearest = |size: usize, patch: usize| (size / patch.max(1)).max(1) * patch;
     let (height, width) = (nearest(c.image_height, c.patch_height), nearest(c.image_width, c.patch_width));
-    let why = format!("not a multiple of the {}x{} patch; --image-size {height}x{width} is", c.patch_height, c.patch_width);
+    let why =
+        format!("not a multiple of the {}x{} patch; --image-size {height}x{width} is", c.patch_height, c.patch_width);
     Err(Error::new(size, why))
 }
 

@@ -34,20 +34,31 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
         return Err(Error::file(path, why));
     }
     if options.image_size.is_some_and(|size| size != (stored.image_height, stored.image_width)) {
-        return Err(Error::file(path, "a model file does not say how its position embedding is resampled; --image-size needs the checkpoint"));
+        return Err(Error::file(
+            path,
+            "a model file does not say how its position embedding is resampled; --image-size needs the checkpoint",
+        ));
     }
     let folded = matches!(stored.layerscale, LayerScale::Fold | LayerScale::FoldWeights);
     let keep = matches!(LayerScale::from(options.layerscale), LayerScale::Keep | LayerScale::KeepPass);
     if folded && keep {
-        return Err(Error::file(path, "its gammas are folded already; convert the checkpoint, or an f32 file made with --layerscale keep"));
+        return Err(Error::file(
+            path,
+            "its gammas are folded already; convert the checkpoint, or an f32 file made with --layerscale keep",
+        ));
     }
     let mut announcements = Vec::new();
     if folded {
-        announcements.push("this file's gammas are in its weights: codes may differ in rounding from those of the checkpoint".to_owned());
+        announcements.push(
+            "this file's gammas are in its weights: codes may differ in rounding from those of the checkpoint"
+                .to_owned(),
+        );
     }
     let folded_gammas = match (folded, model.original_gamma(0), model.original_gamma(1)) {
         (true, Some(first), Some(second)) => Some([first.collect(), second.collect()]),
-        (true, _, _) => return Err(Error::file(path, "LayerScale is folded, but the original gammas are not in the metadata")),
+        (true, _, _) => {
+            return Err(Error::file(path, "LayerScale is folded, but the original gammas are not in the metadata"));
+        }
         (false, _, _) => None,
     };
     let mut network = unpack(&model);
@@ -86,9 +97,7 @@ fn unpack(model: &Model<'_>) -> Network {
         blocks: (0..c.depth).map(|i| t.block(i, &c)).collect(),
         norm: c.norm.then(|| t.norm("norm", c.dim)),
         fc_norm: c.fc_norm.then(|| t.norm("fc_norm", c.dim)),
-        head: (c.classes > 0).then(|| {
-            t.linear("head", (c.classes, 1, c.classes), (c.dim, c.parts(), pad16(c.dim)))
-        }),
+        head: (c.classes > 0).then(|| t.linear("head", (c.classes, 1, c.classes), (c.dim, c.parts(), pad16(c.dim)))),
         config: Config { layerscale: LayerScale::None, ..c },
     }
 }
@@ -106,7 +115,10 @@ impl Tensors {
     }
 
     fn norm(&mut self, name: &str, n: usize) -> Norm {
-        Norm { weight: self.vectors(&format!("{name}.weight"), 1, n), bias: self.vectors(&format!("{name}.bias"), 1, n) }
+        Norm {
+            weight: self.vectors(&format!("{name}.weight"), 1, n),
+            bias: self.vectors(&format!("{name}.bias"), 1, n),
+        }
     }
 
     /// A layer whose outputs and inputs are (length of a group, number of groups, length of a group in the file).

@@ -119,7 +119,13 @@ impl File<'_> {
     }
 
     /// The last layer of a residual branch: gamma is its output diagonal.
-    fn branch_linear(&mut self, name: &str, linear: &Linear, inputs: Spread, gamma: Option<&[f32]>) -> Result<(), Error> {
+    fn branch_linear(
+        &mut self,
+        name: &str,
+        linear: &Linear,
+        inputs: Spread,
+        gamma: Option<&[f32]>,
+    ) -> Result<(), Error> {
         let mode = self.config.layerscale;
         let (packed, loss) = match gamma {
             Some(gamma) if mode == LayerScale::Fold && self.config.precision != Precision::F32 => {
@@ -171,7 +177,8 @@ impl File<'_> {
 
     /// Takes the place of a tensor: its spec, and its bytes.
     fn place(&mut self, name: &str) -> (TensorSpec, &mut [u8]) {
-        let (spec, at) = self.places.remove(name).unwrap_or_else(|| panic!("{name} is not in the layout, or written twice"));
+        let (spec, at) =
+            self.places.remove(name).unwrap_or_else(|| panic!("{name} is not in the layout, or written twice"));
         (spec, &mut self.data[at..at + spec.bytes()])
     }
 
@@ -199,7 +206,13 @@ impl File<'_> {
         match &packed.values {
             Values::Int8 { codes, .. } => {
                 let k_len = 4 * spec.dims()[2];
-                scatter(bytes, codes, packed, |n, k| layout::index_i8(outputs.at(n), inputs.at(k), k_len), i8::to_le_bytes);
+                scatter(
+                    bytes,
+                    codes,
+                    packed,
+                    |n, k| layout::index_i8(outputs.at(n), inputs.at(k), k_len),
+                    i8::to_le_bytes,
+                );
             }
             Values::F16(values) => {
                 let k_len = spec.dims()[1];

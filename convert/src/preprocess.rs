@@ -10,7 +10,8 @@ use crate::options::Options;
 /// The mean and standard deviation of ImageNet, timm's default.
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 const HALF: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
-const CLIP: ([f64; 3], [f64; 3]) = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
+const CLIP: ([f64; 3], [f64; 3]) =
+    ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
 
 /// timm's evaluation transform (`transforms_imagenet_eval`) for pictures of `size` (height, width).
 ///
@@ -204,7 +205,8 @@ impl<'j> Processor<'j> {
             Kind::Vit | Kind::Deit => HALF,
             Kind::Bit => CLIP,
         };
-        let (mut mean, mut std) = (json.rgb("image_mean")?.unwrap_or(default.0), json.rgb("image_std")?.unwrap_or(default.1));
+        let (mut mean, mut std) =
+            (json.rgb("image_mean")?.unwrap_or(default.0), json.rgb("image_std")?.unwrap_or(default.1));
         if json.flag("do_normalize")? == Some(false) {
             (mean, std) = ([0.0; 3], [1.0; 3]);
         }

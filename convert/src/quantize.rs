@@ -18,7 +18,8 @@ pub enum WeightScale {
 }
 
 impl vitlet::Named for WeightScale {
-    const NAMES: &'static [(Self, &'static str)] = &[(Self::PerChannel, "per-channel"), (Self::PerTensor, "per-tensor")];
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::PerChannel, "per-channel"), (Self::PerTensor, "per-tensor")];
 }
 
 /// A linear layer with its values as stored.
@@ -80,11 +81,7 @@ fn code(quotient: f32) -> i8 {
 /// `h = f16(W / s)` with the power of two `s` that puts each row's largest value into [1, 2).
 pub fn quantize_f16(linear: &Linear) -> Packed {
     let scale: Vec<f32> = linear.rows().map(|row| power_of_two(max_abs(row))).collect();
-    let values = linear
-        .rows()
-        .zip(&scale)
-        .flat_map(|(row, s)| row.iter().map(move |w| f16::from_f32(w / s)))
-        .collect();
+    let values = linear.rows().zip(&scale).flat_map(|(row, s)| row.iter().map(move |w| f16::from_f32(w / s))).collect();
     Packed { n: linear.n, k: linear.k, values: Values::F16(values), scale, bias: linear.bias.clone() }
 }
 

@@ -107,9 +107,30 @@ pub(crate) fn what_we_run() -> &'static str {
 
 /// Arguments that change nothing at inference, or that are read elsewhere.
 const READ_ELSEWHERE: [&str; 24] = [
-    "img_size", "patch_size", "in_chans", "num_classes", "global_pool", "embed_dim", "depth", "num_heads", "mlp_ratio",
-    "qkv_bias", "qk_norm", "proj_bias", "init_values", "class_token", "no_embed_class", "reg_tokens", "pre_norm",
-    "final_norm", "fc_norm", "pool_include_prefix", "norm_eps", "distilled", "weight_init", "fix_init",
+    "img_size",
+    "patch_size",
+    "in_chans",
+    "num_classes",
+    "global_pool",
+    "embed_dim",
+    "depth",
+    "num_heads",
+    "mlp_ratio",
+    "qkv_bias",
+    "qk_norm",
+    "proj_bias",
+    "init_values",
+    "class_token",
+    "no_embed_class",
+    "reg_tokens",
+    "pre_norm",
+    "final_norm",
+    "fc_norm",
+    "pool_include_prefix",
+    "norm_eps",
+    "distilled",
+    "weight_init",
+    "fix_init",
 ];
 
 /// Arguments of which we run these values only.
@@ -144,7 +165,13 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
     Ok(())
 }
 
-fn plan(name: &str, args: &Object, json: &Object, pretrained: &Object, announcements: &mut Vec<String>) -> Result<Plan, Error> {
+fn plan(
+    name: &str,
+    args: &Object,
+    json: &Object,
+    pretrained: &Object,
+    announcements: &mut Vec<String>,
+) -> Result<Plan, Error> {
     check_arguments(args)?;
     let input = pretrained.value("input_size").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let side = |at: usize| input.get(at).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
@@ -153,7 +180,8 @@ fn plan(name: &str, args: &Object, json: &Object, pretrained: &Object, announcem
     }
     let native = args.size("img_size")?.or(side(1).zip(side(2))).unwrap_or((224, 224));
     let patch = args.size("patch_size")?.unwrap_or((16, 16));
-    let (dim, depth, heads) = (args.required_len("embed_dim")?, args.required_len("depth")?, args.required_len("num_heads")?);
+    let (dim, depth, heads) =
+        (args.required_len("embed_dim")?, args.required_len("depth")?, args.required_len("num_heads")?);
     if heads == 0 || !dim.is_multiple_of(heads) {
         return Err(args.error("num_heads", format!("{heads} heads do not divide {dim} channels")));
     }
@@ -237,8 +265,10 @@ fn pooling(
         "avg" if args.flag("pool_include_prefix")?.unwrap_or(false) => Ok(Pooling::All),
         "avg" => Ok(Pooling::Avg),
         "" if classes == 0 => {
-            let (pooling, what) = if class_token { (Pooling::Cls, "the class token") } else { (Pooling::Avg, "the mean of the patches") };
-            announcements.push(format!("no pooling in config.json: the features are {what} (patch tokens come with --tokens)"));
+            let (pooling, what) =
+                if class_token { (Pooling::Cls, "the class token") } else { (Pooling::Avg, "the mean of the patches") };
+            announcements
+                .push(format!("no pooling in config.json: the features are {what} (patch tokens come with --tokens)"));
             Ok(pooling)
         }
         other => Err(args.error("global_pool", format!("{other:?} is not run; token and avg are"))),
@@ -258,9 +288,19 @@ fn mlp(args: &Object, dim: usize) -> Result<(Activation, usize), Error> {
     Ok((activation, width))
 }
 
-fn network(checkpoint: &mut Checkpoint, plan: &Plan, options: &Options, announcements: &mut Vec<String>) -> Result<Network, Error> {
+fn network(
+    checkpoint: &mut Checkpoint,
+    plan: &Plan,
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<Network, Error> {
     let mut config = plan.config;
-    let patch = checkpoint.patch("patch_embed.proj", config.dim, (config.patch_height, config.patch_width), !config.norm_pre)?;
+    let patch = checkpoint.patch(
+        "patch_embed.proj",
+        config.dim,
+        (config.patch_height, config.patch_width),
+        !config.norm_pre,
+    )?;
     let mut prefix = Vec::new();
     for (there, name, rows) in [
         (plan.class_token, "cls_token", 1),
@@ -277,7 +317,15 @@ fn network(checkpoint: &mut Checkpoint, plan: &Plan, options: &Options, announce
     };
     let positions = match plan.position {
         Position::None => vec![0.0; config.patches() * config.dim],
-        _ => position::take(checkpoint, "pos_embed", &config, plan.native, with_position, plan.resampling, announcements)?,
+        _ => position::take(
+            checkpoint,
+            "pos_embed",
+            &config,
+            plan.native,
+            with_position,
+            plan.resampling,
+            announcements,
+        )?,
     };
     let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
     let blocks = (0..config.depth).map(|i| block(checkpoint, plan, i)).collect::<Result<_, _>>()?;
@@ -309,7 +357,9 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<Block, Er
     let c = &plan.config;
     let at = |name: &str| format!("blocks.{i}.{name}");
     let qk_norm = match c.qk_norm {
-        true => Some((checkpoint.norm(&at("attn.q_norm"), c.head_dim)?, checkpoint.norm(&at("attn.k_norm"), c.head_dim)?)),
+        true => {
+            Some((checkpoint.norm(&at("attn.q_norm"), c.head_dim)?, checkpoint.norm(&at("attn.k_norm"), c.head_dim)?))
+        }
         false => None,
     };
     let up_width = if c.activation == Activation::SwiGlu { 2 * c.hidden } else { c.hidden };

@@ -32,7 +32,9 @@ impl Family {
             "dinov2" => Self::Dinov2,
             "dinov2_with_registers" => Self::Dinov2WithRegisters,
             other => {
-                return Err(json.error("model_type", format!("{other} is not one that vitlet runs: {}", timm::what_we_run())));
+                return Err(
+                    json.error("model_type", format!("{other} is not one that vitlet runs: {}", timm::what_we_run()))
+                );
             }
         })
     }
@@ -68,7 +70,8 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
     let file = dir.join("preprocessor_config.json");
     let processor_json = if file.is_file() { Object::read(&file)? } else { Object::new("", default_processor(&plan)) };
     if !file.is_file() {
-        announcements.push("no preprocessor_config.json: the image processor's defaults at config.json's size".to_owned());
+        announcements
+            .push("no preprocessor_config.json: the image processor's defaults at config.json's size".to_owned());
     }
     let processor = Processor::new(&processor_json)?;
     let size = input_size(&processor, plan.native, options, &mut announcements)?;
@@ -86,7 +89,9 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
         labels: labels::transformers(json),
         name: match text("_name_or_path")?.filter(|n| !n.is_empty()) {
             Some(name) => name,
-            None => dir.file_name().map_or(text("model_type")?.unwrap_or_default(), |n| n.to_string_lossy().into_owned()),
+            None => {
+                dir.file_name().map_or(text("model_type")?.unwrap_or_default(), |n| n.to_string_lossy().into_owned())
+            }
         },
         license: None,
         url: None,

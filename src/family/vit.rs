@@ -175,7 +175,9 @@ impl Pass<'_> {
             let first = i * ROWS;
             let prefix_rows = c.prefix_tokens.saturating_sub(first).min(x.len() / dim);
             let (prefix, patches) = x.split_at_mut(prefix_rows * dim);
-            prefix.copy_from_slice(&embedding.prefix[first * dim..][..prefix.len()]);
+            if !prefix.is_empty() {
+                prefix.copy_from_slice(&embedding.prefix[first * dim..][..prefix.len()]);
+            }
             if !patches.is_empty() {
                 let first_patch = (first + prefix_rows) - c.prefix_tokens;
                 patches.copy_from_slice(&embedding.positions[first_patch * dim..][..patches.len()]);

@@ -34,12 +34,8 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
                     let codes_even = _mm256_and_si256(codes, _mm256_set1_epi16(0xff));
                     let codes_odd = _mm256_srli_epi16::<8>(codes);
                     for half in 0..2 {
-                        let sum = _mm256_add_epi32(
-                            acc[m][n][half],
-                            _mm256_madd_epi16(even[half], codes_even),
-                        );
-                        acc[m][n][half] =
-                            _mm256_add_epi32(sum, _mm256_madd_epi16(odd[half], codes_odd));
+                        let sum = _mm256_add_epi32(acc[m][n][half], _mm256_madd_epi16(even[half], codes_even));
+                        acc[m][n][half] = _mm256_add_epi32(sum, _mm256_madd_epi16(odd[half], codes_odd));
                     }
                 }
             }

@@ -43,9 +43,7 @@ unsafe fn step<const M: usize, const N: usize>(
 #[inline(always)]
 fn spread<const G: i32, const M: usize>(codes: &[int8x16_t; M]) -> [int8x16_t; M] {
     // SAFETY: NEON is part of every aarch64 target that has this module.
-    codes.map(|codes| unsafe {
-        vreinterpretq_s8_s32(vdupq_laneq_s32::<G>(vreinterpretq_s32_s8(codes)))
-    })
+    codes.map(|codes| unsafe { vreinterpretq_s8_s32(vdupq_laneq_s32::<G>(vreinterpretq_s32_s8(codes))) })
 }
 
 /// See [`super`]; `a` is read as i8.
@@ -69,33 +67,15 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
         // these groups.
         unsafe {
             let codes = a.map(|row| *row.add(g / 4));
-            step(
-                &spread::<0, M>(&codes),
-                &spread::<1, M>(&codes),
-                &w,
-                g,
-                &mut pairs,
-            );
-            step(
-                &spread::<2, M>(&codes),
-                &spread::<3, M>(&codes),
-                &w,
-                g + 2,
-                &mut pairs,
-            );
+            step(&spread::<0, M>(&codes), &spread::<1, M>(&codes), &w, g, &mut pairs);
+            step(&spread::<2, M>(&codes), &spread::<3, M>(&codes), &w, g + 2, &mut pairs);
         }
     }
     if whole < groups {
         // SAFETY: as above; two groups are left, and rows are whole chunks of 16 codes, so the load is inside.
         unsafe {
             let codes = a.map(|row| *row.add(whole / 4));
-            step(
-                &spread::<0, M>(&codes),
-                &spread::<1, M>(&codes),
-                &w,
-                whole,
-                &mut pairs,
-            );
+            step(&spread::<0, M>(&codes), &spread::<1, M>(&codes), &w, whole, &mut pairs);
         }
     }
     for m in 0..M {

@@ -37,7 +37,14 @@ pub fn npy(path: &Path) -> (Vec<usize>, Vec<f32>) {
 }
 
 /// The outputs for a batch of input tensors, one after another.
-pub fn run(bytes: &[u8], inputs: &[f32], kernels: Kernels, executor: &dyn Executor, threads: usize, output: Output) -> Vec<f32> {
+pub fn run(
+    bytes: &[u8],
+    inputs: &[f32],
+    kernels: Kernels,
+    executor: &dyn Executor,
+    threads: usize,
+    output: Output,
+) -> Vec<f32> {
     let model = Model::parse(bytes).unwrap();
     let run = RunConfig { kernels, threads, max_picture: (1, 1), output };
     let mut scratch = vec![F32x16([f32::NAN; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];

@@ -1,8 +1,6 @@
 //! Every fixture checkpoint against PyTorch's f32 outputs on the same input tensors.
 
-mod common;
-
-use common::{checkpoints, convert, npy, relative_error, run};
+use crate::common::{checkpoints, convert, npy, relative_error, run};
 use vitlet::{Kernels, Model, Output, Precision, Sequential};
 use vitlet_convert::{Mode, Options};
 

@@ -1,8 +1,6 @@
 //! int8 and f32 outputs are the same bits from every instruction set and at any number of threads.
 
-mod common;
-
-use common::{checkpoints, convert, npy, run};
+use crate::common::{checkpoints, convert, npy, run};
 use vitlet::{Executor, Kernels, Output, Precision, Sequential, ThreadPool, digest};
 use vitlet_convert::Options;
 

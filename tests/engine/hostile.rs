@@ -3,8 +3,6 @@
 //! File and scratch memory end at an inaccessible page, so a read or write past either is a crash of this test.
 #![cfg(unix)]
 
-mod common;
-
 use vitlet::{Error, Kernels, Model, Output, Picture, RunConfig, Sequential, Session};
 use vitlet_convert::Options;
 
@@ -54,7 +52,7 @@ fn try_to_run(bytes: &[u8], scratch: &mut Guarded) -> Result<(), Error> {
 }
 
 fn small_model() -> Vec<u8> {
-    common::convert(&common::checkpoint("timm_reg4_gap"), &Options::default()).bytes.to_vec()
+    crate::common::convert(&crate::common::checkpoint("timm_reg4_gap"), &Options::default()).bytes.to_vec()
 }
 
 #[test]
@@ -100,7 +98,22 @@ fn ten_thousand_mutations_neither_panic_nor_read_outside() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) as usize) % below
     };
-    let extremes = [0, 1, 2, 16, 63, 0x7f, 0xff, 0xffff, 1 << 31, u64::from(u32::MAX), 1 << 32, i64::MAX as u64, u64::MAX - 7, u64::MAX];
+    let extremes = [
+        0,
+        1,
+        2,
+        16,
+        63,
+        0x7f,
+        0xff,
+        0xffff,
+        1 << 31,
+        u64::from(u32::MAX),
+        1 << 32,
+        i64::MAX as u64,
+        u64::MAX - 7,
+        u64::MAX,
+    ];
     let (mut ran, mut refused) = (0, 0);
     for i in 0..10_000 {
         copy.copy_from_slice(&file);

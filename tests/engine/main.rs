@@ -1,0 +1,6 @@
+//! The engine from outside: converted checkpoints, run and compared.
+
+mod bit_exact;
+mod common;
+mod hostile;
+mod pytorch;
