@@ -8,11 +8,16 @@
 //! What does not belong here: shapes of networks, the model file, threads.
 #![allow(unsafe_code)]
 
+pub(crate) mod attention;
 pub(crate) mod dot_i8;
 pub(crate) mod fpenv;
 pub(crate) mod isa;
+pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod rows;
+#[cfg(all(test, feature = "std"))]
+pub(crate) mod test_data;
+pub(crate) mod tiles;
 
 use isa::{Isa, Scalar};
 

@@ -40,18 +40,12 @@ use super::isa::{I8x16x4, U8x16};
 #[inline(always)]
 fn groups<const M: usize, const N: usize>(a: &[&[U8x16]; M], w: &[&[I8x16x4]; N]) -> usize {
     let groups = w[0].len();
-    assert!(
-        groups.is_multiple_of(2),
-        "weights come in groups of 8 inputs"
-    );
+    assert!(groups.is_multiple_of(2), "weights come in groups of 8 inputs");
     for block in w {
         assert!(block.len() == groups, "blocks of weights differ in length");
     }
     for row in a {
-        assert!(
-            row.len() * 4 >= groups,
-            "a row of activations is shorter than the weights"
-        );
+        assert!(row.len() * 4 >= groups, "a row of activations is shorter than the weights");
     }
     groups
 }

@@ -23,9 +23,7 @@ unsafe fn step<const M: usize, const N: usize>(
         for n in 0..N {
             // SAFETY: the caller promises the instructions and the group; activations are 4-byte aligned (U8x16),
             // weights 64-byte aligned (I8x16x4).
-            acc[m][n] = unsafe {
-                _mm512_dpbusd_epi32(acc[m][n], _mm512_set1_epi32(*a[m].add(g)), *w[n].add(g))
-            };
+            acc[m][n] = unsafe { _mm512_dpbusd_epi32(acc[m][n], _mm512_set1_epi32(*a[m].add(g)), *w[n].add(g)) };
         }
     }
 }

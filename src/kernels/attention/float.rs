@@ -1,0 +1,183 @@
+//! Attention in f32, for f32 and f16 models.
+//!
+//! ```text
+//! t[j] = (sum over c of q[c] k[j][c]) * attention_scale        fused multiply-add, c in order
+//! p[j] = exp(t[j] - max over j of t[j])
+//! o[c] = (sum over j of p[j] v[j][c]) * (1 / sum(p))           fused multiply-add, j in order
+//! ```
+
+use super::Tokens;
+use crate::kernels::Op;
+use crate::kernels::isa::{F32x16, Isa};
+use crate::kernels::linear::{FLOAT_TILE_ROWS, dot_float};
+use crate::kernels::math::exp_nonpositive;
+use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
+
+/// Copies q and v of `rows` tokens and transposes k. The first token is at a multiple of 16, and only the last tokens of
+/// all may be a number of rows that is not.
+pub(crate) struct PackF32<'a> {
+    /// `[rows][3][h][dp]`.
+    pub qkv: &'a [F32x16],
+    pub rows: usize,
+    pub heads: usize,
+    /// Head width, padded to 16.
+    pub dp: usize,
+    /// `[rows][h][dp]`.
+    pub q: &'a mut [F32x16],
+    /// `[ceil(rows / 16)][h][dp]` chunks, of which each is one channel of 16 tokens; zero past the last token.
+    pub k: &'a mut [F32x16],
+    /// `[rows][h][dp]`.
+    pub v: &'a mut [F32x16],
+}
+
+impl Op for PackF32<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, _: S) {
+        let width = self.heads * self.dp / 16;
+        self.k[..self.rows.div_ceil(16) * 16 * width].fill(F32x16([0.0; 16]));
+        for row in 0..self.rows {
+            let (q, kv) = self.qkv[row * 3 * width..][..3 * width].split_at(width);
+            let (k, v) = kv.split_at(width);
+            self.q[row * width..][..width].copy_from_slice(q);
+            self.v[row * width..][..width].copy_from_slice(v);
+            let block = &mut self.k[row / 16 * 16 * width..][..16 * width];
+            for (channel, &x) in block.iter_mut().zip(k.iter().flat_map(|k| &k.0)) {
+                channel.0[row % 16] = x;
+            }
+        }
+    }
+}
+
+/// F32x16 of the scratch that [`AttendF32`] needs for this many tokens, whatever the instruction set and the rows.
+pub(crate) const fn attend_f32_scratch(tokens: usize) -> usize {
+    MAX_ROWS * tokens.div_ceil(16)
+}
+
+/// Attention of `rows` query rows, any of the tokens, over all tokens.
+pub(crate) struct AttendF32<'a> {
+    pub rows: usize,
+    pub heads: usize,
+    pub dp: usize,
+    pub tokens: usize,
+    /// 1 / sqrt(d).
+    pub attention_scale: f32,
+    /// `[rows][h][dp]`.
+    pub q: &'a [F32x16],
+    /// `[Tb][h][dp]` chunks: see [`PackF32`].
+    pub k: &'a [F32x16],
+    /// `[tokens][h][dp]`.
+    pub v: &'a [F32x16],
+    /// See [`attend_f32_scratch`].
+    pub scores: &'a mut [F32x16],
+    /// `[rows][h][dp]`.
+    pub out: &'a mut [F32x16],
+}
+
+impl Op for AttendF32<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(mut self, s: S) {
+        let tokens = Tokens::new(self.tokens);
+        for head in 0..self.heads {
+            let mut row = 0;
+            while row < self.rows {
+                let rows = FLOAT_TILE_ROWS.min(self.rows - row);
+                let mut scores =
+                    Scores { op: &mut self, tokens, head, row, max: [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS] };
+                for_tiles(s, rows, 0..tokens.blocks, &mut scores);
+                let max = scores.max;
+                let mut inverse_sum = [0.0; MAX_ROWS];
+                for (m, inverse_sum) in inverse_sum[..rows].iter_mut().enumerate() {
+                    let max = s.max_lane(s.load(&max[m]));
+                    *inverse_sum = 1.0 / self.probabilities(s, tokens, m, max);
+                }
+                let chunks = self.dp / 16;
+                for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens, head, row, inverse_sum });
+                row += rows;
+            }
+        }
+    }
+}
+
+/// t of one head and of the query rows from `row` on, into the scratch.
+struct Scores<'a, 'b> {
+    op: &'a mut AttendF32<'b>,
+    tokens: Tokens,
+    head: usize,
+    row: usize,
+    /// Of each row: lane by lane, the largest so far.
+    max: [F32x16; MAX_ROWS],
+}
+
+impl<S: Isa> Tile<S> for Scores<'_, '_> {
+    const ROWS: usize = FLOAT_TILE_ROWS;
+
+    #[inline(always)]
+    fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
+        let AttendF32 { heads, dp, q, k, attention_scale, .. } = *self.op;
+        let chunks = dp / 16;
+        let query = (self.row + row) * heads + self.head;
+        let key = block * heads + self.head;
+        let q = slices(q, query * chunks, heads * chunks, chunks);
+        let k = slices(k, key * dp, heads * dp, dp);
+        let acc = dot_float::<S, F32x16, M, N>(s, q, dp, k, 1);
+        for (m, acc) in acc.iter().enumerate() {
+            let mut max = s.load(&self.max[row + m]);
+            for (n, &acc) in acc.iter().enumerate() {
+                let t = s.mul(acc, s.splat(attention_scale));
+                s.store(t, &mut self.op.scores[(row + m) * self.tokens.blocks + block + n]);
+                max = self.tokens.max(s, block + n, t, max);
+            }
+            s.store(max, &mut self.max[row + m]);
+        }
+    }
+}
+
+impl AttendF32<'_> {
+    /// p in place of the scores of row `m` in the scratch; returns their sum.
+    #[inline(always)]
+    fn probabilities<S: Isa>(&mut self, s: S, tokens: Tokens, m: usize, max: f32) -> f32 {
+        let max = s.splat(max);
+        let mut sum = s.splat(0.0);
+        for (block, t) in self.scores[m * tokens.blocks..][..tokens.blocks].iter_mut().enumerate() {
+            let p = tokens.keep(s, block, exp_nonpositive(s, s.sub(s.load(t), max)));
+            sum = s.add(sum, p);
+            s.store(p, t);
+        }
+        s.sum(sum)
+    }
+}
+
+/// o of one head and of the query rows from `row` on; column blocks are chunks of its channels.
+struct Values<'a, 'b> {
+    op: &'a mut AttendF32<'b>,
+    tokens: Tokens,
+    head: usize,
+    row: usize,
+    inverse_sum: [f32; MAX_ROWS],
+}
+
+impl<S: Isa> Tile<S> for Values<'_, '_> {
+    const ROWS: usize = FLOAT_TILE_ROWS;
+
+    #[inline(always)]
+    fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
+        let AttendF32 { heads, dp, tokens, v, .. } = *self.op;
+        let (chunks, blocks) = (dp / 16, self.tokens.blocks);
+        let first = self.head * chunks + block;
+        let step = heads * chunks;
+        let p = slices(self.op.scores, row * blocks, blocks, blocks);
+        let v = slices(v, first, 1, (tokens - 1) * step + 1);
+        let acc = dot_float::<S, F32x16, M, N>(s, p, tokens, v, step);
+        for (m, acc) in acc.iter().enumerate() {
+            let inverse_sum = s.splat(self.inverse_sum[row + m]);
+            for (n, &acc) in acc.iter().enumerate() {
+                let out = &mut self.op.out[(self.row + row + m) * step + first + n];
+                s.store(s.mul(acc, inverse_sum), out);
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Attention with 8-bit Q, K, V and probabilities; docs/numerics.md, "Attention, int8".
+//!
+//! ```text
+//! t[j] = f32(sum over c of Q[c] K[j][c]) * s_K[j]        m = max over j of t[j]
+//! p[j] = rne(255 * exp((t[j] - m) * r))                  r = s_Q * attention_scale
+//! o[c] = f32(sum over j of p[j] V[j][c]) * (s_V[c] * (1 / f32(sum over j of p[j])))
+//! ```
+//!
+//! Both products are the int8 tile of linear layers, so Q is stored as u8 with zero point 128, p as u8 with zero
+//! point 0, both xor [`Isa::CODE_XOR`]; what the stored bytes are off is corrected with the sums of K over channels and of V over tokens.
+
+use super::Tokens;
+use crate::kernels::Op;
+use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
+use crate::kernels::math::exp_nonpositive;
+use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
+
+/// Scale and inverse scale of symmetric codes for the largest magnitude `max`.
+#[inline(always)]
+fn symmetric(max: f32) -> (f32, f32) {
+    if max < 1e-30 { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) }
+}
+
+/// Symmetric codes: rne(clamp(x * inv, -127, 127)).
+#[inline(always)]
+fn encode<S: Isa>(s: S, x: S::F, inv: S::F) -> S::I {
+    let x = s.max(s.mul(x, inv), s.splat(-127.0));
+    s.to_i32(s.min(x, s.splat(127.0)))
+}
+
+/// The sum of sixteen i32.
+#[inline(always)]
+fn sum_lanes<S: Isa>(s: S, x: S::I) -> i32 {
+    let mut lanes = I32x16([0; 16]);
+    s.store_i(x, &mut lanes);
+    lanes.0.iter().sum()
+}
+
+/// Quantizes q and k of `rows` tokens, and copies v. The first token is at a multiple of 16, and only the last
+/// tokens of all may be a number of rows that is not.
+pub(crate) struct PackQk<'a> {
+    /// `[rows][3][h][dp]`.
+    pub qkv: &'a [F32x16],
+    pub rows: usize,
+    pub heads: usize,
+    /// Head width, padded to 16.
+    pub dp: usize,
+    /// `[rows][h][dp]`: code + 128.
+    pub q_codes: &'a mut [U8x16],
+    /// `[rows][h]`.
+    pub q_scale: &'a mut [f32],
+    /// `[ceil(rows / 16)][h][dp / 4]`, tokens as output channels; zero codes past the last.
+    pub k_codes: &'a mut [I8x16x4],
+    /// `[ceil(rows / 16)][h]`, a lane for each token; zero past the last.
+    pub k_scale: &'a mut [F32x16],
+    /// `[ceil(rows / 16)][h]`: for each token, the sum of its codes.
+    pub k_sums: &'a mut [I32x16],
+    /// `[rows][h][dp]`.
+    pub v: &'a mut [F32x16],
+}
+
+impl Op for PackQk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        let (heads, chunks) = (self.heads, self.dp / 16);
+        let width = heads * chunks;
+        let blocks = self.rows.div_ceil(16);
+        self.k_codes[..blocks * heads * 4 * chunks].fill(I8x16x4([0; 64]));
+        self.k_scale[..blocks * heads].fill(F32x16([0.0; 16]));
+        self.k_sums[..blocks * heads].fill(I32x16([0; 16]));
+        for row in 0..self.rows {
+            let qkv = &self.qkv[row * 3 * width..][..3 * width];
+            let (block, lane) = (row / 16, row % 16);
+            for head in 0..heads {
+                let q = &qkv[head * chunks..][..chunks];
+                let codes = &mut self.q_codes[row * width + head * chunks..][..chunks];
+                let (scale, _) = quantize(s, q, 0x80 ^ S::CODE_XOR, |chunk, bytes| codes[chunk] = bytes);
+                self.q_scale[row * heads + head] = scale;
+
+                let k = &qkv[width + head * chunks..][..chunks];
+                let place = block * heads + head;
+                let codes = &mut self.k_codes[place * 4 * chunks..][..4 * chunks];
+                let (scale, sum) = quantize(s, k, 0, |chunk, bytes| {
+                    for (group, bytes) in codes[4 * chunk..][..4].iter_mut().zip(bytes.0.chunks_exact(4)) {
+                        for (code, &byte) in group.0[4 * lane..][..4].iter_mut().zip(bytes) {
+                            *code = byte.cast_signed();
+                        }
+                    }
+                });
+                self.k_scale[place].0[lane] = scale;
+                self.k_sums[place].0[lane] = sum;
+            }
+            self.v[row * width..][..width].copy_from_slice(&qkv[2 * width..]);
+        }
+    }
+}
+
+/// Symmetric codes of one head's row, handed to `store` by chunks of 16, each byte xor `flip`. Returns the scale
+/// and the sum of the codes.
+#[inline(always)]
+fn quantize<S: Isa>(s: S, x: &[F32x16], flip: u8, mut store: impl FnMut(usize, U8x16)) -> (f32, i32) {
+    let mut max = s.splat(0.0);
+    for x in x {
+        max = s.max(s.abs(s.load(x)), max);
+    }
+    let (scale, inv) = symmetric(s.max_lane(max));
+    let inv = s.splat(inv);
+    let mut sum = s.splat_i(0);
+    for (chunk, x) in x.iter().enumerate() {
+        let codes = encode(s, s.load(x), inv);
+        sum = s.add_i(sum, codes);
+        let mut bytes = U8x16([0; 16]);
+        s.store_low_bytes(codes, flip, &mut bytes);
+        store(chunk, bytes);
+    }
+    (scale, sum_lanes(s, sum))
+}
+
+/// Quantizes one head's v, per channel over all tokens.
+pub(crate) struct PackV<'a> {
+    /// `[tokens][h][dp]`.
+    pub v: &'a [F32x16],
+    pub tokens: usize,
+    pub heads: usize,
+    pub dp: usize,
+    /// Which head.
+    pub head: usize,
+    /// `[dp / 16][T16 / 4]`, tokens as inputs; zero codes past the last.
+    pub v_codes: &'a mut [I8x16x4],
+    /// `[dp / 16]`.
+    pub v_scale: &'a mut [F32x16],
+    /// `[dp / 16]`: for each channel, the sum of its codes.
+    pub v_sums: &'a mut [I32x16],
+}
+
+impl Op for PackV<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        let chunks = self.dp / 16;
+        let groups = 4 * self.tokens.div_ceil(16);
+        for chunk in 0..chunks {
+            let v = |token: usize| s.load(&self.v[(token * self.heads + self.head) * chunks + chunk]);
+            let mut max = s.splat(0.0);
+            for token in 0..self.tokens {
+                max = s.max(s.abs(v(token)), max);
+            }
+            let (scale, inv) = (&mut self.v_scale[chunk], &mut F32x16([0.0; 16]));
+            s.store(max, scale);
+            for (scale, inv) in scale.0.iter_mut().zip(&mut inv.0) {
+                (*scale, *inv) = symmetric(*scale);
+            }
+            let inv = s.load(inv);
+            let mut sums = s.splat_i(0);
+            for (group, out) in self.v_codes[chunk * groups..][..groups].iter_mut().enumerate() {
+                let mut codes = [I32x16([0; 16]); 4];
+                for (i, codes) in codes.iter_mut().enumerate() {
+                    if 4 * group + i < self.tokens {
+                        let code = encode(s, v(4 * group + i), inv);
+                        sums = s.add_i(sums, code);
+                        s.store_i(code, codes);
+                    }
+                }
+                interleave(&codes, out);
+            }
+            s.store_i(sums, &mut self.v_sums[chunk]);
+        }
+    }
+}
+
+/// `out[c][i]` is the low byte of `codes[i][c]`.
+#[inline(always)]
+fn interleave(codes: &[I32x16; 4], out: &mut I8x16x4) {
+    for lane in 0..16 {
+        let bytes = codes.map(|codes| codes.0[lane] as i8);
+        out.0[4 * lane..][..4].copy_from_slice(&bytes);
+    }
+}
+
+/// Sizes of the scratch buffers of [`AttendI8`].
+pub(crate) struct AttendI8Scratch {
+    /// F32x16 of `scores`.
+    pub scores: usize,
+    /// U8x16 of `p`.
+    pub p: usize,
+}
+
+/// The scratch that [`AttendI8`] needs for this many tokens, whatever the instruction set and the rows.
+pub(crate) const fn attend_i8_scratch(tokens: usize) -> AttendI8Scratch {
+    let chunks = MAX_ROWS * tokens.div_ceil(16);
+    AttendI8Scratch { scores: chunks, p: chunks }
+}
+
+/// Attention of `rows` query rows, any of the tokens, over all tokens.
+pub(crate) struct AttendI8<'a> {
+    pub rows: usize,
+    pub heads: usize,
+    pub dp: usize,
+    pub tokens: usize,
+    /// 1 / sqrt(d); not negative.
+    pub attention_scale: f32,
+    /// `[rows][h][dp]`, `q_scale` `[rows][h]`: see [`PackQk`].
+    pub q_codes: &'a [U8x16],
+    pub q_scale: &'a [f32],
+    /// `[Tb][h][dp / 4]`, `k_scale` and `k_sums` `[Tb][h]`: see [`PackQk`].
+    pub k_codes: &'a [I8x16x4],
+    pub k_scale: &'a [F32x16],
+    pub k_sums: &'a [I32x16],
+    /// `[h][dp / 16][T16 / 4]`, `v_scale` and `v_sums` `[h][dp / 16]`: see [`PackV`].
+    pub v_codes: &'a [I8x16x4],
+    pub v_scale: &'a [F32x16],
+    pub v_sums: &'a [I32x16],
+    /// See [`attend_i8_scratch`].
+    pub scores: &'a mut [F32x16],
+    /// See [`attend_i8_scratch`].
+    pub p: &'a mut [U8x16],
+    /// `[rows][h][dp]`.
+    pub out: &'a mut [F32x16],
+}
+
+impl Op for AttendI8<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(mut self, s: S) {
+        let tokens = Tokens::new(self.tokens);
+        for head in 0..self.heads {
+            let mut row = 0;
+            while row < self.rows {
+                let rows = S::TILE_ROWS.min(self.rows - row);
+                let mut scores =
+                    Scores { op: &mut self, tokens, head, row, max: [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS] };
+                for_tiles(s, rows, 0..tokens.blocks, &mut scores);
+                let max = scores.max;
+                let mut inverse_sum = [0.0; MAX_ROWS];
+                for (m, inverse_sum) in inverse_sum[..rows].iter_mut().enumerate() {
+                    let max = s.max_lane(s.load(&max[m]));
+                    *inverse_sum = 1.0 / self.probabilities(s, tokens, head, row, m, max) as f32;
+                }
+                let chunks = self.dp / 16;
+                for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens, head, row, inverse_sum });
+                row += rows;
+            }
+        }
+    }
+}
+
+/// t of one head and of the query rows from `row` on, into the scratch.
+struct Scores<'a, 'b> {
+    op: &'a mut AttendI8<'b>,
+    tokens: Tokens,
+    head: usize,
+    row: usize,
+    /// Of each row: lane by lane, the largest so far.
+    max: [F32x16; MAX_ROWS],
+}
+
+impl<S: Isa> Tile<S> for Scores<'_, '_> {
+    const ROWS: usize = S::TILE_ROWS;
+
+    #[inline(always)]
+    fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
+        let AttendI8 { heads, dp, q_codes, k_codes, k_scale, k_sums, .. } = *self.op;
+        let (chunks, groups) = (dp / 16, dp / 4);
+        let query = (self.row + row) * heads + self.head;
+        let key = block * heads + self.head;
+        let q = slices(q_codes, query * chunks, heads * chunks, chunks);
+        let k = slices(k_codes, key * groups, heads * groups, groups);
+        let zero = s.splat_i(i32::from(S::CODE_XOR) - 128);
+        let mut start = [s.splat_i(0); N];
+        for (n, start) in start.iter_mut().enumerate() {
+            *start = s.mul_i(zero, s.load_i(&k_sums[key + n * heads]));
+        }
+        let acc = s.dot_i8::<M, N>(q, k, [start; M]);
+        for (m, acc) in acc.iter().enumerate() {
+            let mut max = s.load(&self.max[row + m]);
+            for (n, &acc) in acc.iter().enumerate() {
+                let t = s.mul(s.to_f32(acc), s.load(&k_scale[key + n * heads]));
+                s.store(t, &mut self.op.scores[(row + m) * self.tokens.blocks + block + n]);
+                max = self.tokens.max(s, block + n, t, max);
+            }
+            s.store(max, &mut self.max[row + m]);
+        }
+    }
+}
+
+impl AttendI8<'_> {
+    /// p of row `row + m`, whose scores are those of `m` in the scratch; returns the sum of its codes.
+    #[inline(always)]
+    fn probabilities<S: Isa>(&mut self, s: S, tokens: Tokens, head: usize, row: usize, m: usize, max: f32) -> i32 {
+        let r = self.q_scale[(row + m) * self.heads + head] * self.attention_scale;
+        let (r, max) = (s.splat(r), s.splat(max));
+        let t = &self.scores[m * tokens.blocks..][..tokens.blocks];
+        let p = &mut self.p[m * tokens.blocks..][..tokens.blocks];
+        let mut sum = s.splat_i(0);
+        for (block, (t, p)) in t.iter().zip(p).enumerate() {
+            let x = s.mul(s.sub(s.load(t), max), r);
+            let x = s.mul(s.splat(255.0), exp_nonpositive(s, x));
+            let code = s.to_i32(tokens.keep(s, block, x));
+            sum = s.add_i(sum, code);
+            s.store_low_bytes(code, S::CODE_XOR, p);
+        }
+        sum_lanes(s, sum)
+    }
+}
+
+/// o of one head and of the query rows from `row` on; column blocks are chunks of its channels.
+struct Values<'a, 'b> {
+    op: &'a mut AttendI8<'b>,
+    tokens: Tokens,
+    head: usize,
+    row: usize,
+    inverse_sum: [f32; MAX_ROWS],
+}
+
+impl<S: Isa> Tile<S> for Values<'_, '_> {
+    const ROWS: usize = S::TILE_ROWS;
+
+    #[inline(always)]
+    fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
+        let AttendI8 { heads, dp, v_codes, v_scale, v_sums, .. } = *self.op;
+        let (chunks, blocks) = (dp / 16, self.tokens.blocks);
+        let first = self.head * chunks + block;
+        let groups = 4 * blocks;
+        let p = slices(self.op.p, row * blocks, blocks, blocks);
+        let v = slices(v_codes, first * groups, groups, groups);
+        let zero = s.splat_i(i32::from(S::CODE_XOR));
+        let mut start = [s.splat_i(0); N];
+        for (n, start) in start.iter_mut().enumerate() {
+            *start = s.mul_i(zero, s.load_i(&v_sums[first + n]));
+        }
+        let acc = s.dot_i8::<M, N>(p, v, [start; M]);
+        for (m, acc) in acc.iter().enumerate() {
+            let inverse_sum = s.splat(self.inverse_sum[row + m]);
+            for (n, &acc) in acc.iter().enumerate() {
+                let scale = s.mul(s.load(&v_scale[first + n]), inverse_sum);
+                let o = s.mul(s.to_f32(acc), scale);
+                s.store(o, &mut self.op.out[(self.row + row + m) * heads * chunks + first + n]);
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Cutting a matrix product into register tiles.
+//!
+//! A tile is `M` rows by `N` blocks of 16 columns, both const generics, so that its accumulators are registers. The loops here pick
+//! the instance for every place: all tiles but the last of a column of tiles have the full height, the last has what is left.
+//!
+//! What does not belong here: what a tile computes.
+
+use core::ops::Range;
+
+use super::isa::Isa;
+
+/// An operation over tiles.
+pub(crate) trait Tile<S: Isa> {
+    /// Rows of a full tile, 1 to [`MAX_ROWS`].
+    const ROWS: usize;
+
+    /// Computes the rows `row..row + M` of the column blocks `block..block + N`; `M` is at most `ROWS`, `N` at most
+    /// [`Isa::TILE_BLOCKS`].
+    fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize);
+}
+
+/// No tile is higher, on any instruction set.
+pub(crate) const MAX_ROWS: usize = 8;
+
+/// Runs `op` for the rows `0..rows` of each of `blocks`: column blocks outside, so that a block of weights stays in the
+/// first-level cache for all rows.
+#[inline(always)]
+pub(crate) fn for_tiles<S: Isa, T: Tile<S>>(s: S, rows: usize, blocks: Range<usize>, op: &mut T) {
+    let mut block = blocks.start;
+    if const { S::TILE_BLOCKS == 2 } {
+        while block + 2 <= blocks.end {
+            strip::<S, T, 2>(s, rows, block, op);
+            block += 2;
+        }
+    }
+    while block < blocks.end {
+        strip::<S, T, 1>(s, rows, block, op);
+        block += 1;
+    }
+}
+
+/// All rows of `N` column blocks.
+#[inline(always)]
+fn strip<S: Isa, T: Tile<S>, const N: usize>(s: S, rows: usize, block: usize, op: &mut T) {
+    const { assert!(1 <= T::ROWS && T::ROWS <= MAX_ROWS) };
+    let mut row = 0;
+    while row < rows {
+        let height = T::ROWS.min(rows - row);
+        // A guard is a constant: an instance that is too high for `T` leaves no code.
+        match height {
+            1 => op.tile::<1, N>(s, row, block),
+            2 if const { T::ROWS >= 2 } => op.tile::<2, N>(s, row, block),
+            3 if const { T::ROWS >= 3 } => op.tile::<3, N>(s, row, block),
+            4 if const { T::ROWS >= 4 } => op.tile::<4, N>(s, row, block),
+            5 if const { T::ROWS >= 5 } => op.tile::<5, N>(s, row, block),
+            6 if const { T::ROWS >= 6 } => op.tile::<6, N>(s, row, block),
+            7 if const { T::ROWS >= 7 } => op.tile::<7, N>(s, row, block),
+            8 if const { T::ROWS >= 8 } => op.tile::<8, N>(s, row, block),
+            _ => unreachable!("a tile is at most MAX_ROWS high"),
+        }
+        row += height;
+    }
+}
+
+/// The operands of a tile: `x[first..][..len]` and its successors, each `stride` further on. Panics if `x` is shorter.
+///
+/// A loop on purpose: the closures of `array::from_fn` are not compiled for the instruction set and need not be inlined.
+#[inline(always)]
+pub(crate) fn slices<T, const M: usize>(x: &[T], first: usize, stride: usize, len: usize) -> [&[T]; M] {
+    let mut slices = [&x[..0]; M];
+    for (m, slice) in slices.iter_mut().enumerate() {
+        *slice = &x[first + m * stride..][..len];
+    }
+    slices
+}
