@@ -15,6 +15,8 @@ pub(crate) mod isa;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod rows;
+#[cfg(all(test, feature = "std"))]
+pub(crate) mod test_data;
 pub(crate) mod tiles;
 
 use isa::{Isa, Scalar};

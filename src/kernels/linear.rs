@@ -17,7 +17,7 @@ use core::ops::Range;
 use super::Op;
 use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa};
 use super::rows::Codes;
-use super::tiles::{Tile, for_tiles};
+use super::tiles::{Tile, for_tiles, slices};
 
 /// What happens to 16 outputs of one row. `column` counts blocks of 16 from the start of the operation's `blocks`, so
 /// the slices of an epilogue begin at the first computed column.
@@ -106,20 +106,21 @@ impl<S: Isa, E: Epilogue> Tile<S> for LinearI8<'_, E> {
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
         let WeightsI8 { codes, groups, scale, sums, bias } = self.weights;
-        let a = core::array::from_fn(|m| &self.a.codes[(row + m) * self.a.stride..][..self.a.stride]);
-        let w = core::array::from_fn(|n| &codes[(block + n) * groups..][..groups]);
+        let stride = self.a.stride;
+        let a = slices(self.a.codes, row * stride, stride, stride);
+        let w = slices(codes, block * groups, groups, groups);
         let mut acc = [[s.splat_i(0); N]; M];
-        for m in 0..M {
+        for (m, acc) in acc.iter_mut().enumerate() {
             let zero = s.splat_i(i32::from(S::CODE_XOR) - self.a.zero[row + m]);
-            for n in 0..N {
-                acc[m][n] = s.mul_i(zero, s.load_i(&sums[block + n]));
+            for (n, acc) in acc.iter_mut().enumerate() {
+                *acc = s.mul_i(zero, s.load_i(&sums[block + n]));
             }
         }
         let acc = s.dot_i8::<M, N>(a, w, acc);
-        for m in 0..M {
+        for (m, acc) in acc.iter().enumerate() {
             let row_scale = s.splat(self.a.scale[row + m]);
-            for n in 0..N {
-                let sum = s.mul(s.to_f32(acc[m][n]), row_scale);
+            for (n, &acc) in acc.iter().enumerate() {
+                let sum = s.mul(s.to_f32(acc), row_scale);
                 let y = s.fma(sum, s.load(&scale[block + n]), s.load(&bias[block + n]));
                 self.epilogue.apply(s, row + m, block + n - self.blocks.start, y);
             }
@@ -161,17 +162,20 @@ pub(crate) fn dot_float<S: Isa, W: FloatWeights, const M: usize, const N: usize>
 ) -> [[S::F; N]; M] {
     let mut acc = [[s.splat(0.0); N]; M];
     for chunk in 0..k.div_ceil(16) {
-        let a = a.map(|row| &row[chunk].0);
+        let mut lanes = [&a[0][chunk].0; M];
+        for (lanes, a) in lanes.iter_mut().zip(a) {
+            *lanes = &a[chunk].0;
+        }
         for lane in 0..16.min(k - 16 * chunk) {
             let at = (16 * chunk + lane) * step;
             let mut weights = [s.splat(0.0); N];
-            for n in 0..N {
-                weights[n] = w[n][at].load(s);
+            for (weights, w) in weights.iter_mut().zip(w) {
+                *weights = w[at].load(s);
             }
-            for m in 0..M {
-                let x = s.splat(a[m][lane]);
-                for n in 0..N {
-                    acc[m][n] = s.fma(x, weights[n], acc[m][n]);
+            for (acc, lanes) in acc.iter_mut().zip(lanes) {
+                let x = s.splat(lanes[lane]);
+                for (acc, &weights) in acc.iter_mut().zip(&weights) {
+                    *acc = s.fma(x, weights, *acc);
                 }
             }
         }
@@ -211,15 +215,15 @@ impl<S: Isa, W: FloatWeights, E: Epilogue> Tile<S> for LinearFloat<'_, W, E> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let a = core::array::from_fn(|m| &self.a[(row + m) * self.a_stride..][..self.a_stride]);
-        let w = core::array::from_fn(|n| &self.weights[(block + n) * self.k..][..self.k]);
+        let a = slices(self.a, row * self.a_stride, self.a_stride, self.a_stride);
+        let w = slices(self.weights, block * self.k, self.k, self.k);
         let acc = dot_float::<S, W, M, N>(s, a, self.k, w, 1);
-        for m in 0..M {
-            for n in 0..N {
+        for (m, acc) in acc.iter().enumerate() {
+            for (n, &acc) in acc.iter().enumerate() {
                 let bias = s.load(&self.bias[block + n]);
                 let y = match self.scale {
-                    Some(scale) => s.fma(acc[m][n], s.load(&scale[block + n]), bias),
-                    None => s.add(acc[m][n], bias),
+                    Some(scale) => s.fma(acc, s.load(&scale[block + n]), bias),
+                    None => s.add(acc, bias),
                 };
                 self.epilogue.apply(s, row + m, block + n - self.blocks.start, y);
             }

@@ -61,3 +61,15 @@ fn strip<S: Isa, T: Tile<S>, const N: usize>(s: S, rows: usize, block: usize, op
         row += height;
     }
 }
+
+/// The operands of a tile: `x[first..][..len]` and its successors, each `stride` further on. Panics if `x` is shorter.
+///
+/// A loop on purpose: the closures of `array::from_fn` are not compiled for the instruction set and need not be inlined.
+#[inline(always)]
+pub(crate) fn slices<T, const M: usize>(x: &[T], first: usize, stride: usize, len: usize) -> [&[T]; M] {
+    let mut slices = [&x[..0]; M];
+    for (m, slice) in slices.iter_mut().enumerate() {
+        *slice = &x[first + m * stride..][..len];
+    }
+    slices
+}

@@ -11,7 +11,7 @@ use crate::kernels::Op;
 use crate::kernels::isa::{F32x16, Isa};
 use crate::kernels::linear::{FLOAT_TILE_ROWS, dot_float};
 use crate::kernels::math::exp_nonpositive;
-use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles};
+use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 
 /// Copies q and v of `rows` tokens and transposes k. The first token is at a multiple of 16, and only the last tokens of
 /// all may be a number of rows that is not.
@@ -90,9 +90,9 @@ impl Op for AttendF32<'_> {
                 for_tiles(s, rows, 0..tokens.blocks, &mut scores);
                 let max = scores.max;
                 let mut inverse_sum = [0.0; MAX_ROWS];
-                for m in 0..rows {
+                for (m, inverse_sum) in inverse_sum[..rows].iter_mut().enumerate() {
                     let max = s.max_lane(s.load(&max[m]));
-                    inverse_sum[m] = 1.0 / self.probabilities(s, tokens, m, max);
+                    *inverse_sum = 1.0 / self.probabilities(s, tokens, m, max);
                 }
                 let chunks = self.dp / 16;
                 for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens, head, row, inverse_sum });
@@ -119,14 +119,15 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
         let AttendF32 { heads, dp, q, k, attention_scale, .. } = *self.op;
         let chunks = dp / 16;
-        let query = |m| (self.row + row + m) * heads + self.head;
-        let q = core::array::from_fn(|m| &q[query(m) * chunks..][..chunks]);
-        let k = core::array::from_fn(|n| &k[((block + n) * heads + self.head) * dp..][..dp]);
+        let query = (self.row + row) * heads + self.head;
+        let key = block * heads + self.head;
+        let q = slices(q, query * chunks, heads * chunks, chunks);
+        let k = slices(k, key * dp, heads * dp, dp);
         let acc = dot_float::<S, F32x16, M, N>(s, q, dp, k, 1);
-        for m in 0..M {
+        for (m, acc) in acc.iter().enumerate() {
             let mut max = s.load(&self.max[row + m]);
-            for n in 0..N {
-                let t = s.mul(acc[m][n], s.splat(attention_scale));
+            for (n, &acc) in acc.iter().enumerate() {
+                let t = s.mul(acc, s.splat(attention_scale));
                 s.store(t, &mut self.op.scores[(row + m) * self.tokens.blocks + block + n]);
                 max = self.tokens.max(s, block + n, t, max);
             }
@@ -167,14 +168,15 @@ impl<S: Isa> Tile<S> for Values<'_, '_> {
         let AttendF32 { heads, dp, tokens, v, .. } = *self.op;
         let (chunks, blocks) = (dp / 16, self.tokens.blocks);
         let first = self.head * chunks + block;
-        let p: [&[F32x16]; M] = core::array::from_fn(|m| &self.op.scores[(row + m) * blocks..][..blocks]);
-        let v = core::array::from_fn(|n| &v[first + n..]);
-        let acc = dot_float::<S, F32x16, M, N>(s, p, tokens, v, heads * chunks);
-        for m in 0..M {
+        let step = heads * chunks;
+        let p = slices(self.op.scores, row * blocks, blocks, blocks);
+        let v = slices(v, first, 1, (tokens - 1) * step + 1);
+        let acc = dot_float::<S, F32x16, M, N>(s, p, tokens, v, step);
+        for (m, acc) in acc.iter().enumerate() {
             let inverse_sum = s.splat(self.inverse_sum[row + m]);
-            for n in 0..N {
-                let out = &mut self.op.out[(self.row + row + m) * heads * chunks + first + n];
-                s.store(s.mul(acc[m][n], inverse_sum), out);
+            for (n, &acc) in acc.iter().enumerate() {
+                let out = &mut self.op.out[(self.row + row + m) * step + first + n];
+                s.store(s.mul(acc, inverse_sum), out);
             }
         }
     }

@@ -13,7 +13,7 @@ use super::Tokens;
 use crate::kernels::Op;
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
 use crate::kernels::math::exp_nonpositive;
-use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles};
+use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 
 /// Scale and inverse scale of symmetric codes for the largest magnitude `max`.
 #[inline(always)]
@@ -236,9 +236,9 @@ impl Op for AttendI8<'_> {
                 for_tiles(s, rows, 0..tokens.blocks, &mut scores);
                 let max = scores.max;
                 let mut inverse_sum = [0.0; MAX_ROWS];
-                for m in 0..rows {
+                for (m, inverse_sum) in inverse_sum[..rows].iter_mut().enumerate() {
                     let max = s.max_lane(s.load(&max[m]));
-                    inverse_sum[m] = 1.0 / self.probabilities(s, tokens, head, row, m, max) as f32;
+                    *inverse_sum = 1.0 / self.probabilities(s, tokens, head, row, m, max) as f32;
                 }
                 let chunks = self.dp / 16;
                 for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens, head, row, inverse_sum });
@@ -265,20 +265,20 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
         let AttendI8 { heads, dp, q_codes, k_codes, k_scale, k_sums, .. } = *self.op;
         let (chunks, groups) = (dp / 16, dp / 4);
-        let key = |n| (block + n) * heads + self.head;
-        let query = |m| (self.row + row + m) * heads + self.head;
-        let q = core::array::from_fn(|m| &q_codes[query(m) * chunks..][..chunks]);
-        let k = core::array::from_fn(|n| &k_codes[key(n) * groups..][..groups]);
+        let query = (self.row + row) * heads + self.head;
+        let key = block * heads + self.head;
+        let q = slices(q_codes, query * chunks, heads * chunks, chunks);
+        let k = slices(k_codes, key * groups, heads * groups, groups);
         let zero = s.splat_i(i32::from(S::CODE_XOR) - 128);
         let mut start = [s.splat_i(0); N];
-        for n in 0..N {
-            start[n] = s.mul_i(zero, s.load_i(&k_sums[key(n)]));
+        for (n, start) in start.iter_mut().enumerate() {
+            *start = s.mul_i(zero, s.load_i(&k_sums[key + n * heads]));
         }
         let acc = s.dot_i8::<M, N>(q, k, [start; M]);
-        for m in 0..M {
+        for (m, acc) in acc.iter().enumerate() {
             let mut max = s.load(&self.max[row + m]);
-            for n in 0..N {
-                let t = s.mul(s.to_f32(acc[m][n]), s.load(&k_scale[key(n)]));
+            for (n, &acc) in acc.iter().enumerate() {
+                let t = s.mul(s.to_f32(acc), s.load(&k_scale[key + n * heads]));
                 s.store(t, &mut self.op.scores[(row + m) * self.tokens.blocks + block + n]);
                 max = self.tokens.max(s, block + n, t, max);
             }
@@ -324,19 +324,20 @@ impl<S: Isa> Tile<S> for Values<'_, '_> {
         let AttendI8 { heads, dp, v_codes, v_scale, v_sums, .. } = *self.op;
         let (chunks, blocks) = (dp / 16, self.tokens.blocks);
         let first = self.head * chunks + block;
-        let p: [&[U8x16]; M] = core::array::from_fn(|m| &self.op.p[(row + m) * blocks..][..blocks]);
-        let v = core::array::from_fn(|n| &v_codes[(first + n) * 4 * blocks..][..4 * blocks]);
+        let groups = 4 * blocks;
+        let p = slices(self.op.p, row * blocks, blocks, blocks);
+        let v = slices(v_codes, first * groups, groups, groups);
         let zero = s.splat_i(i32::from(S::CODE_XOR));
         let mut start = [s.splat_i(0); N];
-        for n in 0..N {
-            start[n] = s.mul_i(zero, s.load_i(&v_sums[first + n]));
+        for (n, start) in start.iter_mut().enumerate() {
+            *start = s.mul_i(zero, s.load_i(&v_sums[first + n]));
         }
         let acc = s.dot_i8::<M, N>(p, v, [start; M]);
-        for m in 0..M {
+        for (m, acc) in acc.iter().enumerate() {
             let inverse_sum = s.splat(self.inverse_sum[row + m]);
-            for n in 0..N {
+            for (n, &acc) in acc.iter().enumerate() {
                 let scale = s.mul(s.load(&v_scale[first + n]), inverse_sum);
-                let o = s.mul(s.to_f32(acc[m][n]), scale);
+                let o = s.mul(s.to_f32(acc), scale);
                 s.store(o, &mut self.op.out[(self.row + row + m) * heads * chunks + first + n]);
             }
         }

@@ -8,6 +8,16 @@ use super::groups;
 use crate::kernels::isa::{I8x16x4, U8x16};
 use core::arch::x86_64::*;
 
+/// The low byte of each i16, sign-extended.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn even_bytes(w: __m256i) -> __m256i {
+    // SAFETY: the caller promises AVX2.
+    unsafe { _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w)) }
+}
+
 /// See [`super`]; `a` is read as u8.
 ///
 /// # Safety
@@ -26,9 +36,9 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
             // SAFETY: the caller promises AVX2; `groups` has checked that every block holds group `g`, which is two
             // registers, and every row 4 bytes at it; weights are 64-byte and activations 4-byte aligned.
             unsafe {
-                let pair = [*w[n].add(2 * g), *w[n].add(2 * g + 1)];
-                let even = pair.map(|w| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w)));
-                let odd = pair.map(|w| _mm256_srai_epi16::<8>(w));
+                let [low, high] = [*w[n].add(2 * g), *w[n].add(2 * g + 1)];
+                let even = [even_bytes(low), even_bytes(high)];
+                let odd = [_mm256_srai_epi16::<8>(low), _mm256_srai_epi16::<8>(high)];
                 for m in 0..M {
                     let codes = _mm256_set1_epi32(*a[m].add(g));
                     let codes_even = _mm256_and_si256(codes, _mm256_set1_epi16(0xff));

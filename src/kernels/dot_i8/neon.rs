@@ -39,11 +39,30 @@ unsafe fn step<const M: usize, const N: usize>(
     }
 }
 
+/// Chunk `chunk` of each row.
+///
+/// # Safety
+/// Every row must hold that chunk.
+#[inline(always)]
+pub(super) unsafe fn load<const M: usize>(a: &[*const int8x16_t; M], chunk: usize) -> [int8x16_t; M] {
+    // SAFETY: the caller promises the chunk; rows are of U8x16, aligned to 16 bytes.
+    let mut codes = [unsafe { *a[0].add(chunk) }; M];
+    for m in 1..M {
+        // SAFETY: as above.
+        codes[m] = unsafe { *a[m].add(chunk) };
+    }
+    codes
+}
+
 /// Group `G` of 16 activations in all lanes.
 #[inline(always)]
 fn spread<const G: i32, const M: usize>(codes: &[int8x16_t; M]) -> [int8x16_t; M] {
-    // SAFETY: NEON is part of every aarch64 target that has this module.
-    codes.map(|codes| unsafe { vreinterpretq_s8_s32(vdupq_laneq_s32::<G>(vreinterpretq_s32_s8(codes))) })
+    let mut spread = *codes;
+    for codes in &mut spread {
+        // SAFETY: NEON is part of every aarch64 target that has this module.
+        *codes = unsafe { vreinterpretq_s8_s32(vdupq_laneq_s32::<G>(vreinterpretq_s32_s8(*codes))) };
+    }
+    spread
 }
 
 /// See [`super`]; `a` is read as i8.
@@ -66,7 +85,7 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
         // SAFETY: `groups` has checked that every row holds the 16 codes of the groups `g` to `g + 3`, and every block
         // these groups.
         unsafe {
-            let codes = a.map(|row| *row.add(g / 4));
+            let codes = load(&a, g / 4);
             step(&spread::<0, M>(&codes), &spread::<1, M>(&codes), &w, g, &mut pairs);
             step(&spread::<2, M>(&codes), &spread::<3, M>(&codes), &w, g + 2, &mut pairs);
         }
@@ -74,7 +93,7 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
     if whole < groups {
         // SAFETY: as above; two groups are left, and rows are whole chunks of 16 codes, so the load is inside.
         unsafe {
-            let codes = a.map(|row| *row.add(whole / 4));
+            let codes = load(&a, whole / 4);
             step(&spread::<0, M>(&codes), &spread::<1, M>(&codes), &w, whole, &mut pairs);
         }
     }

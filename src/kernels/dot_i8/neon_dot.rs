@@ -4,6 +4,7 @@
 //! 24 accumulators, 6 registers of activations and 2 left for the weights: 22 loads for 96 multiplications.
 
 use super::groups;
+use super::neon::load;
 use crate::kernels::isa::{I8x16x4, U8x16};
 use core::arch::aarch64::*;
 
@@ -68,7 +69,7 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
         // SAFETY: the caller promises the instruction; `groups` has checked that every row holds the 16 codes of the
         // groups `g` to `g + 3`, and every block these groups.
         unsafe {
-            let codes = a.map(|row| *row.add(g / 4));
+            let codes = load(&a, g / 4);
             step::<0, M, N>(&codes, &w, g, &mut acc);
             step::<1, M, N>(&codes, &w, g + 1, &mut acc);
             step::<2, M, N>(&codes, &w, g + 2, &mut acc);
@@ -78,7 +79,7 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
     if whole < groups {
         // SAFETY: as above; two groups are left, and rows are whole chunks of 16 codes, so the load is inside.
         unsafe {
-            let codes = a.map(|row| *row.add(whole / 4));
+            let codes = load(&a, whole / 4);
             step::<0, M, N>(&codes, &w, whole, &mut acc);
             step::<1, M, N>(&codes, &w, whole + 1, &mut acc);
         }

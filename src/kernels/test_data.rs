@@ -1,0 +1,50 @@
+//! Operands for the tests of kernels: reproducible, and extreme where that matters.
+
+use std::vec::Vec;
+
+use super::isa::F32x16;
+
+/// A multiplicative congruence of which the high bits are used.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed ^ 0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(crate) fn bits(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as u32
+    }
+
+    /// Uniform within [-1, 1).
+    pub(crate) fn signed(&mut self) -> f32 {
+        (self.bits() >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    /// Activation codes: uniform, or only 0 and 255.
+    pub(crate) fn codes(&mut self, len: usize, extreme: bool) -> Vec<u8> {
+        (0..len).map(|_| if extreme { [0, 255][self.bits() as usize % 2] } else { self.bits() as u8 }).collect()
+    }
+
+    /// Weights: uniform within [-127, 127], or only these two.
+    pub(crate) fn weights(&mut self, len: usize, extreme: bool) -> Vec<i8> {
+        let mut weight = || match extreme {
+            true => [-127, 127][self.bits() as usize % 2],
+            false => (self.bits() % 255) as i8,
+        };
+        (0..len).map(|_| weight().max(-127)).collect()
+    }
+
+    pub(crate) fn chunks(&mut self, len: usize) -> Vec<F32x16> {
+        (0..len).map(|_| F32x16(core::array::from_fn(|_| self.signed()))).collect()
+    }
+}
+
+/// The bits of all lanes, one pattern for every NaN.
+pub(crate) fn bits(x: &[F32x16]) -> Vec<u32> {
+    let canonical = |x: &f32| {
+        if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }
+    };
+    x.iter().flat_map(|x| &x.0).map(canonical).collect()
+}
