@@ -131,3 +131,57 @@ fn cubic(x: f64, a: f64) -> f64 {
         0.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `[3, 4]`, one channel.
+    const TABLE: [f32; 12] = [0.0, 0.3, 0.6, 0.9, 0.7, 1.1, 1.5, 1.9, 2.8, 3.3, 3.8, 3.8];
+
+    /// What `torch.nn.functional.interpolate(align_corners=False)` (PyTorch 2.15) makes of it.
+    #[rustfmt::skip]
+    const WANT: [(Resampling, Grid, &[f32]); 8] = [
+        (Resampling::BicubicAntialias, (5, 6), &[
+            -0.07207, 0.067592, 0.288365, 0.483333, 0.704107, 0.843769, 0.129743, 0.287621, 0.53693, 0.756292, 1.019008,
+            1.188894, 0.673684, 0.864706, 1.166667, 1.433333, 1.735294, 1.926316, 2.063895, 2.28806, 2.646171, 2.974135,
+            3.137841, 3.187883, 2.925099, 3.16748, 3.556853, 3.920113, 3.987458, 3.94141,
+        ]),
+        (Resampling::Bicubic, (5, 6), &[
+            -0.092408, 0.050775, 0.285044, 0.451756, 0.686025, 0.829209, 0.091616, 0.255113, 0.521994, 0.709857, 0.998488,
+            1.18311, 0.665278, 0.8625, 1.185185, 1.414815, 1.7375, 1.934722, 1.994941, 2.225888, 2.609065, 2.899211,
+            3.097512, 3.148898, 2.957365, 3.208625, 3.629241, 3.959845, 4.049376, 3.979068,
+        ]),
+        (Resampling::Bilinear, (5, 6), &[
+            0.0, 0.15, 0.35, 0.55, 0.75, 0.9, 0.28, 0.45, 0.676667, 0.903333, 1.13, 1.3, 0.7, 0.9, 1.166667, 1.433333, 1.7,
+            1.9, 1.96, 2.19, 2.496667, 2.803334, 2.96, 3.04, 2.8, 3.05, 3.383333, 3.716666, 3.8, 3.8,
+        ]),
+        (Resampling::BicubicAntialias, (2, 3), &[0.223537, 0.656436, 1.105854, 2.18234, 2.808232, 3.16653]),
+        (Resampling::Bicubic, (2, 3), &[0.125028, 0.561829, 1.016981, 2.409492, 3.106372, 3.399526]),
+        (Resampling::Bilinear, (2, 3), &[0.229167, 0.6625, 1.095833, 2.354167, 2.9875, 3.308333]),
+        (Resampling::BicubicAntialias, (1, 2), &[1.366457, 2.021578]),
+        (Resampling::Bicubic, (1, 2), &[0.8625, 1.7375]),
+    ];
+
+    #[test]
+    fn resampling_is_that_of_pytorch() {
+        for (how, to, want) in WANT {
+            // Twice, as two channels, the second negated: channels must not mix.
+            let table: Vec<f32> = TABLE.iter().flat_map(|x| [*x, -*x]).collect();
+            let got = resample(&table, (3, 4), to, 2, how);
+            assert_eq!(got.len(), 2 * want.len(), "{how:?} {to:?}");
+            for (i, (pair, want)) in got.chunks_exact(2).zip(want).enumerate() {
+                assert!((pair[0] - want).abs() < 5e-6 && pair[1] == -pair[0], "{how:?} {to:?} {i}: {} for {want}", pair[0]);
+            }
+        }
+        assert_eq!(resample(&TABLE, (3, 4), (3, 4), 1, Resampling::BicubicAntialias), TABLE);
+    }
+
+    #[test]
+    fn grids() {
+        assert_eq!(grid_of(196, (14, 14)), (14, 14));
+        assert_eq!(grid_of(6, (2, 3)), (2, 3));
+        assert_eq!(grid_of(1369, (14, 14)), (37, 37), "another square than config.json's");
+        assert_eq!(grid_of(7, (2, 3)), (2, 3), "neither: the shape will not fit");
+    }
+}

@@ -245,3 +245,104 @@ fn check(preprocess: Preprocess) -> Result<Preprocess, Error> {
     }
     Ok(preprocess)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(json: &str) -> Object {
+        match serde_json::from_str(json).expect("JSON") {
+            serde_json::Value::Object(map) => Object::new("", map),
+            other => panic!("{other} is not an object"),
+        }
+    }
+
+    fn timm_resize(json: &str, size: (usize, usize)) -> Resize {
+        timm(&object(json), size, &Options::default()).expect("a preparation").resize
+    }
+
+    fn processor(json: &str) -> ((usize, usize), Preprocess) {
+        let json = object(json);
+        let processor = Processor::new(&json).expect("a processor");
+        let size = processor.output().expect("a size");
+        (size, processor.preprocess(size, &Options::default(), &mut Vec::new()).expect("a preparation"))
+    }
+
+    #[test]
+    fn timm_crop_modes() {
+        assert_eq!(timm_resize("{}", (224, 224)), Resize::ShorterEdge(256)); // floor(224 / 0.875)
+        assert_eq!(timm_resize(r#"{"crop_pct": 0.9}"#, (224, 224)), Resize::ShorterEdge(248)); // 248.88
+        assert_eq!(timm_resize(r#"{"crop_pct": 1.0}"#, (48, 32)), Resize::Cover { height: 48, width: 32 });
+        let squash = Resize::Exact { height: 378, width: 378 };
+        assert_eq!(timm_resize(r#"{"crop_pct": 1, "crop_mode": "squash"}"#, (378, 378)), squash);
+        let border = Resize::Contain { height: 235, width: 235 };
+        assert_eq!(timm_resize(r#"{"crop_pct": 0.95, "crop_mode": "border"}"#, (224, 224)), border);
+        for bad in [r#"{"crop_mode": "tile"}"#, r#"{"interpolation": "lanczos"}"#, r#"{"crop_pct": 1.5}"#, r#"{"std": [1, 0, 1]}"#] {
+            assert!(timm(&object(bad), (224, 224), &Options::default()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_win() {
+        let options = Options {
+            mean: Some([0.1; 3]),
+            std: Some([0.2; 3]),
+            crop_pct: Some(0.5),
+            interpolation: Some(Interpolation::Bilinear),
+            ..Options::default()
+        };
+        let cfg = object(r#"{"mean": [0.5, 0.5, 0.5], "interpolation": "lanczos", "crop_pct": 0.9}"#);
+        let p = timm(&cfg, (32, 32), &options).expect("a preparation");
+        assert_eq!((p.mean, p.std, p.resize, p.interpolation), ([0.1; 3], [0.2; 3], Resize::ShorterEdge(64), Interpolation::Bilinear));
+        let again = overridden(p, &Options { crop_pct: Some(1.0), ..Options::default() }).expect("a preparation");
+        assert_eq!(again.resize, Resize::Cover { height: 32, width: 32 });
+    }
+
+    #[test]
+    fn dinov2_as_the_hub_serves_it() {
+        let (size, p) = processor(
+            r#"{"crop_size": {"height": 224, "width": 224}, "do_center_crop": true, "do_normalize": true, "do_rescale": true,
+                "do_resize": true, "image_mean": [0.485, 0.456, 0.406], "image_processor_type": "BitImageProcessor",
+                "image_std": [0.229, 0.224, 0.225], "resample": 3, "rescale_factor": 0.00392156862745098, "size": {"shortest_edge": 256}}"#,
+        );
+        assert_eq!((size, p.resize, p.interpolation), ((224, 224), Resize::ShorterEdge(256), Interpolation::Bicubic));
+        assert_eq!((p.mean, p.std, p.crop_rounding), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], CropRounding::Floor));
+    }
+
+    #[test]
+    fn vit_and_deit_as_the_hub_serves_them() {
+        let old = r#"{"do_normalize": true, "do_resize": true, "feature_extractor_type": "ViTFeatureExtractor",
+                      "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "resample": 2, "size": 384}"#;
+        let (size, p) = processor(old);
+        assert_eq!((size, p.resize), ((384, 384), Resize::Exact { height: 384, width: 384 }));
+        assert_eq!((p.interpolation, p.mean, p.std), (Interpolation::Bilinear, [0.5; 3], [0.5; 3]));
+        let deit = r#"{"crop_size": 224, "do_center_crop": true, "feature_extractor_type": "DeiTFeatureExtractor", "resample": 3, "size": 256}"#;
+        let (size, p) = processor(deit);
+        assert_eq!((size, p.resize), ((224, 224), Resize::Exact { height: 256, width: 256 }));
+        let (size, p) = processor(r#"{"image_processor_type": "CLIPImageProcessor", "size": 240, "crop_size": 224}"#);
+        assert_eq!((size, p.resize), ((224, 224), Resize::ShorterEdge(240)));
+        assert!(Processor::new(&object(r#"{"image_processor_type": "ConvNextImageProcessor"}"#)).is_err());
+    }
+
+    #[test]
+    fn rescaling_moves_into_mean_and_std() {
+        let (_, plain) = processor(r#"{"image_processor_type": "ViTImageProcessor", "do_normalize": false}"#);
+        assert_eq!((plain.mean, plain.std), ([0.0; 3], [1.0; 3]));
+        // (255 u - mean) / std on pixels u in [0, 1]
+        let raw = r#"{"do_rescale": false, "image_mean": [127.5, 127.5, 127.5], "image_std": [255, 255, 255]}"#;
+        let (_, raw) = processor(raw);
+        assert_eq!((raw.mean, raw.std), ([0.5; 3], [1.0; 3]));
+        // pixels to [0, 2]
+        let (_, double) = processor(r#"{"rescale_factor": 0.00784313725490196, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}"#);
+        assert!((double.mean[0] - 0.5).abs() < 1e-6 && (double.std[0] - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn another_size_keeps_the_proportion_of_the_resize() {
+        let json = object(r#"{"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}, "crop_size": 224}"#);
+        let processor = Processor::new(&json).expect("a processor");
+        let at = |size| processor.preprocess(size, &Options::default(), &mut Vec::new()).expect("a preparation").resize;
+        assert_eq!(at((448, 448)), Resize::ShorterEdge(512));
+        assert_eq!(at((448, 224)), Resize::Cover { height: 512, width: 256 });
+    }
+}

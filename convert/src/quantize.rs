@@ -191,13 +191,13 @@ mod tests {
 
     #[test]
     fn scales_per_channel_and_per_tensor() {
-        let l = linear(2, &[2.0, -1.0, 0.0, 0.0, 0.02, 0.01]);
+        let l = linear(2, &[2.0, -0.9, 0.0, 0.0, 0.02, 0.009]);
         let channel = quantize_int8(&l, WeightScale::PerChannel);
         assert_eq!(channel.scale, [2.0 / 127.0, 0.0, 0.02 / 127.0]);
-        assert_eq!(codes(&channel).0, [127, -64, 0, 0, 127, 64]);
+        assert_eq!(codes(&channel).0, [127, -57, 0, 0, 127, 57]);
         let tensor = quantize_int8(&l, WeightScale::PerTensor);
         assert_eq!(tensor.scale, [2.0 / 127.0; 3]);
-        assert_eq!(codes(&tensor).0, [127, -64, 0, 0, 1, 1]);
+        assert_eq!(codes(&tensor).0, [127, -57, 0, 0, 1, 1]);
     }
 
     #[test]

@@ -333,7 +333,9 @@ fn network(
     let fc_norm = config.fc_norm.then(|| checkpoint.norm("fc_norm", config.dim)).transpose()?;
     let head = match &options.head {
         Some(path) => {
-            ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"].map(|name| checkpoint.drop_tensor(name));
+            for name in ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"] {
+                checkpoint.drop_tensor(name);
+            }
             Some(crate::head::replace(path, &mut config, announcements)?)
         }
         None => head(checkpoint, &config)?,

@@ -1,0 +1,77 @@
+//! Helpers of the integration tests: where fixtures are, and int8 layers taken apart.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::{Path, PathBuf};
+
+use vitlet::Model;
+use vitlet::layout::{index_i8, k8};
+use vitlet_convert::{Converted, Error, Options, convert};
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+pub fn fixture(name: &str) -> PathBuf {
+    root().join("tests/fixtures/checkpoints").join(name)
+}
+
+/// All fixture checkpoints, in order.
+pub fn fixture_dirs() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(fixture("")).expect("fixtures");
+    let mut dirs: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).filter(|p| p.is_dir()).collect();
+    dirs.sort();
+    assert!(dirs.len() >= 20, "{} fixtures", dirs.len());
+    dirs
+}
+
+/// A directory of reference data outside the repository, if it is there.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    Some(root().join("../shared").join(name)).filter(|p| p.exists())
+}
+
+pub fn convert_ok(src: &Path, options: &Options) -> Converted {
+    convert(src, options, &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", src.display()))
+}
+
+pub fn convert_err(src: &Path, options: &Options) -> Error {
+    match convert(src, options, &mut |_| {}) {
+        Ok(_) => panic!("{}: converted", src.display()),
+        Err(e) => {
+            assert!(!e.to_string().contains('\n'), "one line: {e}");
+            e
+        }
+    }
+}
+
+/// An int8 layer of a model file.
+#[derive(Debug, PartialEq)]
+pub struct Int8 {
+    pub k8: usize,
+    pub codes: Vec<i8>,
+    pub scale: Vec<f32>,
+    pub sum: Vec<i32>,
+    pub bias: Vec<f32>,
+}
+
+impl Int8 {
+    pub fn row(&self, n: usize) -> impl Iterator<Item = i8> + '_ {
+        (0..self.k8).map(move |k| self.codes[index_i8(n, k, self.k8)])
+    }
+}
+
+pub fn linear(model: &Model<'_>, name: &str) -> Int8 {
+    let mut out = Int8 { k8: 0, codes: Vec::new(), scale: Vec::new(), sum: Vec::new(), bias: Vec::new() };
+    let floats = |b: &[u8]| b.as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+    model.for_each_tensor(|spec, bytes| match spec.name.as_str().strip_prefix(name) {
+        Some(".weight") => {
+            out.k8 = k8(4 * spec.dims()[2]);
+            out.codes = bytes.iter().map(|b| *b as i8).collect();
+        }
+        Some(".scale") => out.scale = floats(bytes),
+        Some(".sum") => out.sum = bytes.as_chunks::<4>().0.iter().map(|x| i32::from_le_bytes(*x)).collect(),
+        Some(".bias") => out.bias = floats(bytes),
+        _ => {}
+    });
+    assert!(!out.bias.is_empty(), "{name} is not in the file");
+    out
+}

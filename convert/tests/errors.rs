@@ -1,0 +1,244 @@
+//! What can not be converted is refused with one line that says what to do.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{convert_err, convert_ok, fixture};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use vitlet_convert::{Options, write_file};
+
+/// A copy of a fixture that a test may damage.
+struct Copy {
+    _scratch: tempfile::TempDir,
+    dir: PathBuf,
+}
+
+fn copy(name: &str) -> Copy {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let dir = scratch.path().join(name);
+    fs::create_dir(&dir).expect("created");
+    for file in ["config.json", "preprocessor_config.json", "model.safetensors"] {
+        if fixture(name).join(file).exists() {
+            fs::copy(fixture(name).join(file), dir.join(file)).expect("copied");
+        }
+    }
+    Copy { _scratch: scratch, dir }
+}
+
+impl Copy {
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.file(name), contents).expect("written");
+    }
+
+    /// The one-line error, which must contain all of `parts`.
+    fn refused(&self, parts: &[&str]) {
+        refused(&self.dir, &Options::default(), parts);
+    }
+
+    fn edit_json(&self, name: &str, edit: impl FnOnce(&mut Value)) {
+        let mut json: Value = serde_json::from_slice(&fs::read(self.file(name)).expect("read")).expect("JSON");
+        edit(&mut json);
+        self.write(name, json.to_string());
+    }
+
+    /// Rewrites the weights: each tensor as (name, dtype, shape, bytes), changed by `edit`.
+    fn edit_tensors(&self, edit: impl FnOnce(&mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>)) {
+        let bytes = fs::read(self.file("model.safetensors")).expect("read");
+        let mut all: Vec<_> = SafeTensors::deserialize(&bytes)
+            .expect("safetensors")
+            .iter()
+            .map(|(name, t)| (name.to_owned(), t.dtype(), t.shape().to_vec(), t.data().to_vec()))
+            .collect();
+        edit(&mut all);
+        let views = all.iter().map(|(name, dtype, shape, data)| {
+            (name.clone(), TensorView::new(*dtype, shape.clone(), data).expect("a tensor"))
+        });
+        self.write("model.safetensors", safetensors::serialize(views, None).expect("serialized"));
+    }
+}
+
+fn refused(src: &Path, options: &Options, parts: &[&str]) {
+    let text = convert_err(src, options).to_string();
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+}
+
+#[test]
+fn pickles() {
+    let c = copy("timm_vit");
+    fs::rename(c.file("model.safetensors"), c.file("pytorch_model.bin")).expect("renamed");
+    c.refused(&["pytorch_model.bin: a PyTorch pickle", "save_file", "weights_only=True"]);
+    refused(&c.file("pytorch_model.bin"), &Options::default(), &["a PyTorch pickle"]);
+    fs::rename(c.file("pytorch_model.bin"), c.file("deit.pth")).expect("renamed");
+    c.refused(&["deit.pth: a PyTorch pickle", "torch.load('deit.pth'"]);
+}
+
+#[test]
+fn git_lfs_pointers() {
+    let c = copy("timm_vit");
+    c.write("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n");
+    c.refused(&["model.safetensors: a git-LFS pointer", "git lfs pull"]);
+}
+
+#[test]
+fn adapters() {
+    let c = copy("timm_vit");
+    c.write("adapter_config.json", "{}");
+    c.refused(&["LoRA or PEFT adapter", "merge_and_unload"]);
+}
+
+#[test]
+fn missing_files() {
+    let c = copy("timm_vit");
+    fs::remove_file(c.file("model.safetensors")).expect("removed");
+    c.refused(&["no model.safetensors"]);
+    fs::remove_file(c.file("config.json")).expect("removed");
+    c.refused(&["no config.json", "save_for_hf"]);
+    refused(Path::new("/nonexistent/model"), &Options::default(), &["/nonexistent/model: no such file"]);
+    refused(&fixture("timm_vit").join("model.safetensors"), &Options::default(), &["give the directory"]);
+}
+
+#[test]
+fn other_architectures() {
+    let c = copy("timm_vit");
+    c.edit_json("config.json", |j| {
+        j["architecture"] = "resnet50".into();
+        j.as_object_mut().expect("an object").remove("model_args");
+    });
+    c.refused(&["architecture: resnet50 is not one that vitlet runs", "dinov2"]);
+    let c = copy("timm_vit");
+    c.edit_json("config.json", |j| j["model_args"]["block_fn"] = "ParallelScalingBlock".into());
+    c.refused(&["model_args.block_fn", "ParallelScalingBlock"]);
+    let c = copy("timm_vit");
+    c.edit_json("config.json", |j| j["model_args"]["global_pool"] = "map".into());
+    c.refused(&["model_args.global_pool", "map"]);
+    let c = copy("hf_vit");
+    c.edit_json("config.json", |j| j["model_type"] = "swin".into());
+    c.refused(&["model_type: swin is not one that vitlet runs"]);
+    let c = copy("hf_vit");
+    c.write("config.json", "{}");
+    c.refused(&["config.json: neither timm's", "vitlet runs"]);
+    c.write("config.json", "{");
+    c.refused(&["config.json: not JSON"]);
+}
+
+#[test]
+fn damaged_weights() {
+    let c = copy("timm_vit");
+    let whole = fs::read(c.file("model.safetensors")).expect("read");
+    for len in [0, 4, 100, whole.len() / 2, whole.len() - 1] {
+        c.write("model.safetensors", &whole[..len]);
+        c.refused(&["model.safetensors: not a whole safetensors file"]);
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_the_config() {
+    let c = copy("timm_vit");
+    c.edit_tensors(|all| all.retain(|(name, ..)| name != "blocks.1.mlp.fc1.bias"));
+    c.refused(&["tensor blocks.1.mlp.fc1.bias: missing", "shape [108]"]);
+
+    let c = copy("timm_vit");
+    c.edit_json("config.json", |j| j["model_args"]["num_classes"] = 8.into());
+    c.refused(&["tensor head.weight: shape [7, 36]", "asks for [8, 36]"]);
+
+    let c = copy("timm_vit");
+    c.edit_json("config.json", |j| j["model_args"]["depth"] = 1.into());
+    c.refused(&["tensor blocks.1.", "not a part of this architecture", "11 more", "--ignore"]);
+    let ignore = vec!["blocks.1.*".to_owned()];
+    let converted = convert_ok(&c.dir, &Options { ignore, ..Options::default() });
+    assert!(converted.report.announcements.iter().any(|a| a.contains("left out") && a.contains("blocks.1.attn.proj.bias")));
+
+    let c = copy("timm_deit3");
+    c.edit_json("config.json", |j| j["model_args"]["init_values"] = 0.into());
+    c.refused(&["tensor blocks.0.ls1.gamma: not a part"]);
+}
+
+#[test]
+fn broken_values() {
+    for (bits, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let c = copy("timm_vit");
+        c.edit_tensors(|all| {
+            let t = all.iter_mut().find(|(name, ..)| name == "blocks.0.norm2.bias").expect("there");
+            t.3[8..12].copy_from_slice(&bits.to_le_bytes());
+        });
+        c.refused(&["tensor blocks.0.norm2.bias: value ", text, "at element 2"]);
+    }
+    let c = copy("timm_vit");
+    c.edit_tensors(|all| all.iter_mut().find(|(name, ..)| name == "cls_token").expect("there").1 = Dtype::I32);
+    c.refused(&["tensor cls_token: I32 values; f32, f16 and bf16 are read"]);
+}
+
+#[test]
+fn picture_sizes() {
+    let options = Options { image_size: Some((50, 32)), ..Options::default() };
+    refused(&fixture("timm_vit"), &options, &["picture size 50x32: not a multiple of the 8x8 patch", "--image-size 48x32"]);
+}
+
+#[test]
+fn model_files() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = scratch.path().join("model.gguf");
+    let default = Options::default();
+    write_file(&convert_ok(&fixture("timm_deit3"), &default).bytes, &file).expect("written");
+    refused(&file, &default, &["int8 weights; convert the checkpoint"]);
+
+    let f32 = Options { precision: vitlet::Precision::F32, ..default.clone() };
+    let bytes = convert_ok(&fixture("timm_deit3"), &f32).bytes;
+    let find = |needle: &[u8]| bytes.windows(needle.len()).position(|w| w == needle).expect("there") + needle.len();
+    let patched = |at: usize, with: &[u8]| {
+        let mut copy = bytes.to_vec();
+        copy[at..at + with.len()].copy_from_slice(with);
+        write_file(&copy, &file).expect("written");
+    };
+    // A string's kind (8) and length follow its key, then the text; a count's kind (4), then the number.
+    patched(find(b"vitlet.format_version") + 4, &2u32.to_le_bytes());
+    refused(&file, &default, &["model format version 2", "newer"]);
+    patched(find(b"general.architecture") + 12, b"bit");
+    refused(&file, &default, &["a GGUF file, but of another architecture", "language model"]);
+    write_file(&bytes[..bytes.len() - 64], &file).expect("written");
+    refused(&file, &default, &["truncated"]);
+
+    write_file(&bytes, &file).expect("written");
+    let keep = Options { layerscale: vitlet_convert::Mode::Keep, ..default.clone() };
+    refused(&file, &keep, &["folded already", "--layerscale keep"]);
+    let larger = Options { image_size: Some((96, 64)), ..default };
+    refused(&file, &larger, &["--image-size needs the checkpoint"]);
+}
+
+#[test]
+fn labels_and_heads_that_do_not_fit() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let labels = scratch.path().join("labels.txt");
+    fs::write(&labels, "a\nb\n").expect("written");
+    let options = Options { labels: Some(labels), ..Options::default() };
+    refused(&fixture("timm_vit"), &options, &["labels.txt: 2 labels for 7 classes"]);
+
+    let options = Options { head: Some(fixture("timm_vit").join("model.safetensors")), ..Options::default() };
+    refused(&fixture("timm_features"), &options, &["not a linear head"]);
+}
+
+#[test]
+fn a_file_that_can_not_be_written_leaves_nothing_behind() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let target = scratch.path().join("taken");
+    fs::create_dir_all(target.join("by a directory")).expect("created");
+    assert!(write_file(b"model", &target).is_err());
+    assert!(write_file(b"model", &scratch.path().join("missing/model.gguf")).is_err());
+    let left: Vec<_> = fs::read_dir(scratch.path()).expect("read").map(|e| e.expect("an entry").file_name()).collect();
+    assert_eq!(left, ["taken"]);
+    // And a good one replaces what was there, whole.
+    let model = scratch.path().join("model.gguf");
+    write_file(b"old and longer", &model).expect("written");
+    write_file(b"new", &model).expect("written");
+    assert_eq!(fs::read(&model).expect("read"), b"new");
+}

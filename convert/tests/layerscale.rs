@@ -1,0 +1,90 @@
+//! A network and the same function with LayerScale (W / gamma, b / gamma, then gamma) become the same int8 model under
+//! `fold`: codes equal but for exact rounding ties, combined scales within 2 units in the last place.
+
+mod common;
+
+use common::{convert_ok, linear, shared};
+use vitlet::Model;
+use vitlet_convert::diagonal::{fold_into_scale, scale_rows};
+use vitlet_convert::network::Linear;
+use vitlet_convert::quantize::{Values, WeightScale, quantize_int8};
+use vitlet_convert::Options;
+
+/// Units in the last place between two positive floats.
+fn ulps(a: f32, b: f32) -> u32 {
+    a.to_bits().abs_diff(b.to_bits())
+}
+
+/// How far `w / s` is from the middle between two codes.
+fn from_tie(w: f32, s: f32) -> f64 {
+    let x = (f64::from(w) / f64::from(s)).abs();
+    (x - x.floor() - 0.5).abs()
+}
+
+/// The twin that needs no checkpoint: gammas of trained magnitudes, both signs, and down to 1e-7.
+#[test]
+fn synthetic_twin() {
+    let (n, k) = (96, 192);
+    let noise = |seed: usize| {
+        let x = (seed.wrapping_mul(2_654_435_761) ^ (seed << 7)).wrapping_mul(40_503) % 65_536;
+        x as f32 / 65_536.0 - 0.5
+    };
+    let plain = Linear {
+        n,
+        k,
+        weight: (0..n * k).map(|i| noise(i + 1) * 0.3).collect(),
+        bias: (0..n).map(|i| noise(i * 7 + 3)).collect(),
+    };
+    let gamma: Vec<f32> = (0..n)
+        .map(|i| {
+            let size = 10f32.powf(-7.0 * i as f32 / n as f32);
+            if i % 3 == 0 { -size } else { size }
+        })
+        .collect();
+    let mut scaled = plain.clone();
+    let inverse: Vec<f32> = gamma.iter().map(|g| 1.0 / g).collect();
+    scale_rows(&mut scaled, &inverse);
+
+    let want = quantize_int8(&plain, WeightScale::PerChannel);
+    let mut got = quantize_int8(&scaled, WeightScale::PerChannel);
+    fold_into_scale(&mut got, &gamma);
+    let (Values::Int8 { codes: want_codes, .. }, Values::Int8 { codes: got_codes, .. }) = (&want.values, &got.values) else {
+        panic!("int8 values")
+    };
+    for (i, (a, b)) in want_codes.iter().zip(got_codes).enumerate() {
+        let tie = from_tie(plain.weight[i], want.scale[i / k]);
+        assert!(a == b || (tie < 2e-5 && a.abs_diff(*b) == 1), "weight {i}: {a} and {b}, {tie} from a tie");
+    }
+    let flipped = want_codes.iter().zip(got_codes).filter(|(a, b)| a != b).count();
+    assert!(flipped <= 2, "{flipped} ties of {}", n * k);
+    for (j, (a, b)) in want.scale.iter().zip(&got.scale).enumerate() {
+        assert!(ulps(*a, *b) <= 4, "scale {j}: {a} and {b}"); // 1 / gamma is rounded once more here
+    }
+}
+
+/// The real pair, where it is there.
+#[test]
+fn deit_tiny_and_its_layerscale_twin() {
+    let (Some(plain), Some(scaled)) =
+        (shared("checkpoints/deit_tiny_patch16_224"), shared("checkpoints/deit_tiny_layerscale"))
+    else {
+        return;
+    };
+    let (plain, scaled) = (convert_ok(&plain, &Options::default()), convert_ok(&scaled, &Options::default()));
+    let (a, b) = (Model::parse(&plain.bytes).expect("a model"), Model::parse(&scaled.bytes).expect("a model"));
+    let (mut codes, mut different, mut worst_scale) = (0, 0, 0);
+    for i in 0..a.config().depth {
+        for name in ["attn_qkv", "attn_out", "ffn_up", "ffn_down"] {
+            let name = format!("blk.{i}.{name}");
+            let (x, y) = (linear(&a, &name), linear(&b, &name));
+            codes += x.codes.len();
+            different += x.codes.iter().zip(&y.codes).filter(|(p, q)| p != q).count();
+            assert!(x.codes.iter().zip(&y.codes).all(|(p, q)| p.abs_diff(*q) <= 1), "{name}");
+            let scales = x.scale.iter().zip(&y.scale);
+            worst_scale = scales.map(|(p, q)| ulps(*p, *q)).chain([worst_scale]).max().unwrap_or(0);
+        }
+    }
+    println!("{different} of {codes} codes differ by rounding, scales within {worst_scale} ulp");
+    assert!(different * 100_000 <= codes, "{different} of {codes} codes differ");
+    assert!(worst_scale <= 2, "{worst_scale} ulp");
+}

@@ -1,0 +1,127 @@
+//! The other shapes a source can have: shards, prefixes, separate heads, other sizes, other names for the same tensors.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use common::{convert_ok, fixture, linear, shared};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use vitlet::picture::Resize;
+use vitlet::{Model, Pooling, Precision};
+use vitlet_convert::{Options, imagenet_names, imagenet_synsets};
+
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+fn tensors(dir: &Path) -> Tensors {
+    let bytes = fs::read(dir.join("model.safetensors")).expect("read");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    file.iter().map(|(name, t)| (name.to_owned(), (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect()
+}
+
+fn save(tensors: &Tensors, path: &Path) {
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).expect("a tensor")));
+    fs::write(path, safetensors::serialize(views, None).expect("serialized")).expect("written");
+}
+
+fn floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+#[test]
+fn shards_and_wrappers_prefixes_change_nothing() {
+    let dir = fixture("timm_vit");
+    let whole = convert_ok(&dir, &Options::default());
+    let scratch = tempfile::tempdir().expect("a directory");
+    fs::copy(dir.join("config.json"), scratch.path().join("config.json")).expect("copied");
+    let all = tensors(&dir);
+    let (mut first, mut second, mut map) = (Tensors::new(), Tensors::new(), serde_json::Map::new());
+    for (i, (name, tensor)) in all.into_iter().enumerate() {
+        let (file, part) =
+            if i % 2 == 0 { ("model-00001-of-00002.safetensors", &mut first) } else { ("model-00002-of-00002.safetensors", &mut second) };
+        let name = format!("module._orig_mod.{name}");
+        map.insert(name.clone(), file.into());
+        part.insert(name, tensor);
+    }
+    save(&first, &scratch.path().join("model-00001-of-00002.safetensors"));
+    save(&second, &scratch.path().join("model-00002-of-00002.safetensors"));
+    let index = serde_json::json!({"metadata": {}, "weight_map": map});
+    fs::write(scratch.path().join("model.safetensors.index.json"), index.to_string()).expect("written");
+    assert!(whole.bytes[..] == convert_ok(scratch.path(), &Options::default()).bytes[..]);
+}
+
+#[test]
+fn gammas_under_their_first_name() {
+    let dir = fixture("timm_deit3");
+    let scratch = tempfile::tempdir().expect("a directory");
+    fs::copy(dir.join("config.json"), scratch.path().join("config.json")).expect("copied");
+    let rename = |name: String| name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2");
+    let renamed: Tensors = tensors(&dir).into_iter().map(|(name, t)| (rename(name), t)).collect();
+    save(&renamed, &scratch.path().join("model.safetensors"));
+    assert!(convert_ok(&dir, &Options::default()).bytes[..] == convert_ok(scratch.path(), &Options::default()).bytes[..]);
+}
+
+#[test]
+fn a_separate_head_replaces_or_adds_one() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let head = scratch.path().join("head.safetensors");
+    let weight: Vec<f32> = (0..3 * 72).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
+    let bias = [0.5, -1.0, 2.0];
+    let mut file = Tensors::new();
+    file.insert("linear.weight".into(), (Dtype::F32, vec![3, 72], floats(&weight)));
+    file.insert("linear.bias".into(), (Dtype::F32, vec![3], floats(&bias)));
+    save(&file, &head);
+
+    // 72 features of a network of width 36: class token and mean of patches.
+    for name in ["timm_features", "hf_dinov2_model", "hf_vit"] {
+        let labels = scratch.path().join("labels.txt");
+        fs::write(&labels, "a\nb\nc\n").expect("written");
+        let options = Options { head: Some(head.clone()), labels: Some(labels), ..Options::default() };
+        let converted = convert_ok(&fixture(name), &options);
+        let model = Model::parse(&converted.bytes).expect("a model");
+        assert_eq!((model.config().pooling, model.config().classes), (Pooling::ClsAvg, 3), "{name}");
+        assert_eq!(model.labels().collect::<Vec<_>>(), ["a", "b", "c"]);
+        let stored = linear(&model, "head");
+        assert_eq!(stored.bias[..3], bias);
+        // Columns stand in two parts of pad16(36) = 48.
+        let row: Vec<i8> = stored.row(1).collect();
+        let code = |k: usize| (weight[72 + k] / stored.scale[1]).round_ties_even() as i8;
+        assert!((0..36).all(|k| row[k] == code(k) && row[48 + k] == code(36 + k)));
+        assert!(row[36..48].iter().chain(&row[84..]).all(|c| *c == 0));
+    }
+
+    file.insert("linear.weight".into(), (Dtype::F32, vec![3, 36], floats(&weight[..108])));
+    save(&file, &head);
+    let converted = convert_ok(&fixture("hf_dinov2_registers"), &Options { head: Some(head), ..Options::default() });
+    let model = Model::parse(&converted.bytes).expect("a model");
+    assert_eq!((model.config().pooling, model.config().classes), (Pooling::Cls, 3));
+    assert_eq!(model.labels().count(), 0, "seven labels do not fit three classes");
+    assert!(converted.report.announcements.iter().any(|a| a.contains("head of 7 classes is replaced by one of 3")));
+}
+
+#[test]
+fn another_picture_size() {
+    let options = Options { image_size: Some((48, 40)), precision: Precision::F32, ..Options::default() };
+    for name in ["timm_vit", "hf_vit", "hf_dinov2_registers"] {
+        let converted = convert_ok(&fixture(name), &options);
+        let model = Model::parse(&converted.bytes).expect("a model");
+        assert_eq!((model.config().image_height, model.config().image_width, model.config().patches()), (48, 40, 30));
+        assert_eq!((model.preprocess().height, model.preprocess().width), (48, 40));
+        assert!(matches!(model.preprocess().resize, Resize::Cover { .. } | Resize::Exact { height: 48, width: 40 }), "{name}");
+        assert!(converted.report.announcements.iter().any(|a| a.contains("resampled from 4x4 patches to 6x5")));
+    }
+}
+
+#[test]
+fn a_thousand_classes_without_labels_are_imagenets() {
+    let Some(dir) = shared("checkpoints/deit_tiny_patch16_224") else { return };
+    let converted = convert_ok(&dir, &Options::default());
+    let model = Model::parse(&converted.bytes).expect("a model");
+    assert!(model.labels().eq(imagenet_names()));
+    assert_eq!(imagenet_synsets().len(), model.config().classes);
+    assert!(converted.bytes.len() <= 6_300_000, "{} bytes", converted.bytes.len());
+}
