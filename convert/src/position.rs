@@ -171,7 +171,11 @@ mod tests {
             let got = resample(&table, (3, 4), to, 2, how);
             assert_eq!(got.len(), 2 * want.len(), "{how:?} {to:?}");
             for (i, (pair, want)) in got.chunks_exact(2).zip(want).enumerate() {
-                assert!((pair[0] - want).abs() < 5e-6 && pair[1] == -pair[0], "{how:?} {to:?} {i}: {} for {want}", pair[0]);
+                assert!(
+                    (pair[0] - want).abs() < 5e-6 && pair[1] == -pair[0],
+                    "{how:?} {to:?} {i}: {} for {want}",
+                    pair[0]
+                );
             }
         }
         assert_eq!(resample(&TABLE, (3, 4), (3, 4), 1, Resampling::BicubicAntialias), TABLE);

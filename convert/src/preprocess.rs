@@ -277,7 +277,12 @@ mod tests {
         assert_eq!(timm_resize(r#"{"crop_pct": 1, "crop_mode": "squash"}"#, (378, 378)), squash);
         let border = Resize::Contain { height: 235, width: 235 };
         assert_eq!(timm_resize(r#"{"crop_pct": 0.95, "crop_mode": "border"}"#, (224, 224)), border);
-        for bad in [r#"{"crop_mode": "tile"}"#, r#"{"interpolation": "lanczos"}"#, r#"{"crop_pct": 1.5}"#, r#"{"std": [1, 0, 1]}"#] {
+        for bad in [
+            r#"{"crop_mode": "tile"}"#,
+            r#"{"interpolation": "lanczos"}"#,
+            r#"{"crop_pct": 1.5}"#,
+            r#"{"std": [1, 0, 1]}"#,
+        ] {
             assert!(timm(&object(bad), (224, 224), &Options::default()).is_err(), "{bad}");
         }
     }
@@ -293,7 +298,10 @@ mod tests {
         };
         let cfg = object(r#"{"mean": [0.5, 0.5, 0.5], "interpolation": "lanczos", "crop_pct": 0.9}"#);
         let p = timm(&cfg, (32, 32), &options).expect("a preparation");
-        assert_eq!((p.mean, p.std, p.resize, p.interpolation), ([0.1; 3], [0.2; 3], Resize::ShorterEdge(64), Interpolation::Bilinear));
+        assert_eq!(
+            (p.mean, p.std, p.resize, p.interpolation),
+            ([0.1; 3], [0.2; 3], Resize::ShorterEdge(64), Interpolation::Bilinear)
+        );
         let again = overridden(p, &Options { crop_pct: Some(1.0), ..Options::default() }).expect("a preparation");
         assert_eq!(again.resize, Resize::Cover { height: 32, width: 32 });
     }
@@ -306,7 +314,10 @@ mod tests {
                 "image_std": [0.229, 0.224, 0.225], "resample": 3, "rescale_factor": 0.00392156862745098, "size": {"shortest_edge": 256}}"#,
         );
         assert_eq!((size, p.resize, p.interpolation), ((224, 224), Resize::ShorterEdge(256), Interpolation::Bicubic));
-        assert_eq!((p.mean, p.std, p.crop_rounding), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], CropRounding::Floor));
+        assert_eq!(
+            (p.mean, p.std, p.crop_rounding),
+            ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], CropRounding::Floor)
+        );
     }
 
     #[test]
@@ -333,13 +344,16 @@ mod tests {
         let (_, raw) = processor(raw);
         assert_eq!((raw.mean, raw.std), ([0.5; 3], [1.0; 3]));
         // pixels to [0, 2]
-        let (_, double) = processor(r#"{"rescale_factor": 0.00784313725490196, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}"#);
+        let (_, double) =
+            processor(r#"{"rescale_factor": 0.00784313725490196, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}"#);
         assert!((double.mean[0] - 0.5).abs() < 1e-6 && (double.std[0] - 0.5).abs() < 1e-6);
     }
 
     #[test]
     fn another_size_keeps_the_proportion_of_the_resize() {
-        let json = object(r#"{"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}, "crop_size": 224}"#);
+        let json = object(
+            r#"{"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}, "crop_size": 224}"#,
+        );
         let processor = Processor::new(&json).expect("a processor");
         let at = |size| processor.preprocess(size, &Options::default(), &mut Vec::new()).expect("a preparation").resize;
         assert_eq!(at((448, 448)), Resize::ShorterEdge(512));

@@ -156,7 +156,9 @@ fn tensors_that_do_not_fit_the_config() {
     c.refused(&["tensor blocks.1.", "not a part of this architecture", "11 more", "--ignore"]);
     let ignore = vec!["blocks.1.*".to_owned()];
     let converted = convert_ok(&c.dir, &Options { ignore, ..Options::default() });
-    assert!(converted.report.announcements.iter().any(|a| a.contains("left out") && a.contains("blocks.1.attn.proj.bias")));
+    assert!(
+        converted.report.announcements.iter().any(|a| a.contains("left out") && a.contains("blocks.1.attn.proj.bias"))
+    );
 
     let c = copy("timm_deit3");
     c.edit_json("config.json", |j| j["model_args"]["init_values"] = 0.into());
@@ -181,7 +183,11 @@ fn broken_values() {
 #[test]
 fn picture_sizes() {
     let options = Options { image_size: Some((50, 32)), ..Options::default() };
-    refused(&fixture("timm_vit"), &options, &["picture size 50x32: not a multiple of the 8x8 patch", "--image-size 48x32"]);
+    refused(
+        &fixture("timm_vit"),
+        &options,
+        &["picture size 50x32: not a multiple of the 8x8 patch", "--image-size 48x32"],
+    );
 }
 
 #[test]

@@ -5,10 +5,10 @@ mod common;
 
 use common::{convert_ok, linear, shared};
 use vitlet::Model;
+use vitlet_convert::Options;
 use vitlet_convert::diagonal::{fold_into_scale, scale_rows};
 use vitlet_convert::network::Linear;
 use vitlet_convert::quantize::{Values, WeightScale, quantize_int8};
-use vitlet_convert::Options;
 
 /// Units in the last place between two positive floats.
 fn ulps(a: f32, b: f32) -> u32 {
@@ -48,7 +48,8 @@ fn synthetic_twin() {
     let want = quantize_int8(&plain, WeightScale::PerChannel);
     let mut got = quantize_int8(&scaled, WeightScale::PerChannel);
     fold_into_scale(&mut got, &gamma);
-    let (Values::Int8 { codes: want_codes, .. }, Values::Int8 { codes: got_codes, .. }) = (&want.values, &got.values) else {
+    let (Values::Int8 { codes: want_codes, .. }, Values::Int8 { codes: got_codes, .. }) = (&want.values, &got.values)
+    else {
         panic!("int8 values")
     };
     for (i, (a, b)) in want_codes.iter().zip(got_codes).enumerate() {

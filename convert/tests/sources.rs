@@ -41,8 +41,11 @@ fn shards_and_wrappers_prefixes_change_nothing() {
     let all = tensors(&dir);
     let (mut first, mut second, mut map) = (Tensors::new(), Tensors::new(), serde_json::Map::new());
     for (i, (name, tensor)) in all.into_iter().enumerate() {
-        let (file, part) =
-            if i % 2 == 0 { ("model-00001-of-00002.safetensors", &mut first) } else { ("model-00002-of-00002.safetensors", &mut second) };
+        let (file, part) = if i % 2 == 0 {
+            ("model-00001-of-00002.safetensors", &mut first)
+        } else {
+            ("model-00002-of-00002.safetensors", &mut second)
+        };
         let name = format!("module._orig_mod.{name}");
         map.insert(name.clone(), file.into());
         part.insert(name, tensor);
@@ -62,7 +65,9 @@ fn gammas_under_their_first_name() {
     let rename = |name: String| name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2");
     let renamed: Tensors = tensors(&dir).into_iter().map(|(name, t)| (rename(name), t)).collect();
     save(&renamed, &scratch.path().join("model.safetensors"));
-    assert!(convert_ok(&dir, &Options::default()).bytes[..] == convert_ok(scratch.path(), &Options::default()).bytes[..]);
+    assert!(
+        convert_ok(&dir, &Options::default()).bytes[..] == convert_ok(scratch.path(), &Options::default()).bytes[..]
+    );
 }
 
 #[test]
@@ -111,7 +116,10 @@ fn another_picture_size() {
         let model = Model::parse(&converted.bytes).expect("a model");
         assert_eq!((model.config().image_height, model.config().image_width, model.config().patches()), (48, 40, 30));
         assert_eq!((model.preprocess().height, model.preprocess().width), (48, 40));
-        assert!(matches!(model.preprocess().resize, Resize::Cover { .. } | Resize::Exact { height: 48, width: 40 }), "{name}");
+        assert!(
+            matches!(model.preprocess().resize, Resize::Cover { .. } | Resize::Exact { height: 48, width: 40 }),
+            "{name}"
+        );
         assert!(converted.report.announcements.iter().any(|a| a.contains("resampled from 4x4 patches to 6x5")));
     }
 }
