@@ -59,7 +59,7 @@ pub struct Inference<'m> {
     model: Model<'m>,
     compute: &'m Compute,
     output: Output,
-    /// The widest and the tallest that pictures have been so far.
+    /// The widest and the tallest that pictures have been so far, at least a pixel.
     largest: (u32, u32),
     scratch: Vec<u8>,
 }
@@ -67,7 +67,7 @@ pub struct Inference<'m> {
 impl<'m> Inference<'m> {
     /// Allocates nothing yet.
     pub fn new(model: Model<'m>, compute: &'m Compute, output: Output) -> Self {
-        Self { model, compute, output, largest: (0, 0), scratch: Vec::new() }
+        Self { model, compute, output, largest: (1, 1), scratch: Vec::new() }
     }
 
     /// Logits, features or tokens of one picture.

@@ -81,10 +81,10 @@ fn conversion_reports_and_repeats_itself() {
     let d = json(&format!("inspect {kept} --json"));
     assert_eq!((&d["layerscale"]["mode"], &d["layerscale"]["weight_scale"]), (&"keep".into(), &"per-tensor".into()));
     stdout(&format!(
-        "convert {source} -o {kept} --image-size 48x40 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 --interpolation bilinear"
+        "convert {source} -o {kept} --image-size 48x32 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 --interpolation bilinear"
     ));
     let d = json(&format!("inspect {kept} --json"));
-    assert_eq!((&d["config"]["image_height"], &d["config"]["image_width"]), (&48.into(), &40.into()));
+    assert_eq!((&d["config"]["image_height"], &d["config"]["image_width"]), (&48.into(), &32.into()));
     assert_eq!(d["preprocess"]["std"], serde_json::json!([0.25, 0.25, 0.25]));
     assert_eq!(d["preprocess"]["interpolation"], "bilinear");
 }
