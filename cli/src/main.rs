@@ -1,1 +1,110 @@
-fn main() {}
+//! `vitlet`, the program: arguments, dispatch, exit status. Each command is one file in `commands/` that holds its
+//! arguments, its output and its JSON; what several of them need stands beside this file.
+
+mod commands;
+mod dataset;
+mod error;
+mod files;
+mod inference;
+mod model;
+mod npy;
+mod output;
+mod pictures;
+mod ranks;
+mod stats;
+mod threads;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use commands::{bench, classify, convert, embed, eval, inspect, preprocess, run};
+use error::{Error, Result};
+use output::{NAME, STRONG};
+
+/// int8 and f16 Vision Transformers for ARM CPUs
+#[derive(Parser)]
+#[command(name = "vitlet", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Turn a checkpoint into a model file
+    Convert(convert::ConvertArgs),
+    /// Name what is on pictures
+    Classify(classify::ClassifyArgs),
+    /// Write the features of pictures to a .npy file
+    Embed(embed::EmbedArgs),
+    /// Run normalized tensors of a .npy file
+    Run(run::RunArgs),
+    /// Write what the model sees of a picture to a .npy file
+    Preprocess(preprocess::PreprocessArgs),
+    /// Measure the accuracy on labelled pictures
+    Eval(eval::EvalArgs),
+    /// Measure the time of one inference
+    Bench(bench::BenchArgs),
+    /// Show what a model file holds, and check it
+    Inspect(inspect::InspectArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    let done = match cli.command {
+        None => introduce(),
+        Some(Command::Convert(args)) => convert::run(args),
+        Some(Command::Classify(args)) => classify::run(args),
+        Some(Command::Embed(args)) => embed::run(args),
+        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Preprocess(args)) => preprocess::run(args),
+        Some(Command::Eval(args)) => eval::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Inspect(args)) => inspect::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => e.report(),
+    }
+}
+
+/// `vitlet` alone.
+fn introduce() -> Result<()> {
+    let line = |command: &str, what: &str| format!("  {NAME}{command:<44}{NAME:#} {what}\n");
+    let text = [
+        format!("{STRONG}vitlet{STRONG:#} runs int8 and f16 Vision Transformers on ARM CPUs (and on this one).\n\n"),
+        line("vitlet classify photo.jpg", "what is on it, by the built-in ten-class model"),
+        line("vitlet convert CHECKPOINT -o model.gguf", "a timm or transformers directory becomes a model file"),
+        line("vitlet classify -m model.gguf photos/", "what is on them, by your model"),
+        line("vitlet bench -m model.gguf", "how fast it is here"),
+        line("vitlet --help", "all commands; vitlet COMMAND --help explains one"),
+    ];
+    Ok(output::stdout().write_all(text.concat().as_bytes())?)
+}
+
+/// Help and version as clap prints them; wrong usage in one line.
+fn usage(e: &clap::Error) -> ExitCode {
+    if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return match e.print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => Error::from(e).report(),
+        };
+    }
+    let text = e.render().to_string();
+    let lines = text.lines().map(str::trim).take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more"));
+    let mut message = String::new();
+    for line in lines.filter(|l| !l.is_empty()) {
+        match line.strip_prefix("tip: ") {
+            Some(tip) => message.extend(["; ", tip]),
+            None if message.is_empty() => message.push_str(line.trim_start_matches("error: ")),
+            None => message.extend([" ", line]),
+        }
+    }
+    Error::Usage(message).report()
+}

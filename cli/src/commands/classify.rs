@@ -1,0 +1,149 @@
+//! `vitlet classify`: the most likely labels of pictures.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+use vitlet::{Model, Output};
+
+use crate::error::{Error, Result};
+use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::model::{BUILT_IN_NOTE, ModelFile};
+use crate::output::{self, NAME, Out, QUIET, STRONG};
+use crate::pictures::{self, Source};
+use crate::ranks;
+
+#[derive(Args)]
+pub struct ClassifyArgs {
+    /// Model file; without it, the built-in model with the ten classes of CIFAR-10
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// JPEG, PNG, WebP or BMP files, directories, or - for standard input
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+
+    /// Labels to show per picture
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    top_k: usize,
+
+    #[command(flatten)]
+    compute: ComputeArgs,
+
+    /// Show a hash of the logits' bits: equal on every machine for int8 models
+    #[arg(long)]
+    digest: bool,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    model: String,
+    results: Vec<Classified>,
+}
+
+#[derive(Serialize)]
+struct Classified {
+    image: String,
+    /// Milliseconds from decoded pixels to logits.
+    ms: f64,
+    top: Vec<Guess>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Guess {
+    index: usize,
+    label: Option<String>,
+    probability: f32,
+    logit: f32,
+}
+
+pub fn run(args: ClassifyArgs) -> Result<()> {
+    let file = match &args.model {
+        Some(path) => ModelFile::open(path)?,
+        None => {
+            output::note(BUILT_IN_NOTE);
+            ModelFile::built_in()
+        }
+    };
+    let model = file.parse()?;
+    if model.config().classes == 0 {
+        return Err(Error::new(&file.name, "no classification head: `vitlet embed` writes its features"));
+    }
+    let sources = pictures::list(&args.images)?;
+    let compute = Compute::new(&args.compute)?;
+    let mut inference = Inference::new(model, &compute, Output::Logits);
+    let labels: Vec<&str> = model.labels().collect();
+
+    let mut out = output::stdout();
+    let mut document = Document { model: file.name.clone(), results: Vec::new() };
+    let mut failed = false;
+    for source in &sources {
+        match classify(source, &model, &labels, &mut inference, &args) {
+            Ok(result) if args.json => document.results.push(result),
+            Ok(result) => print(&mut out, &result)?,
+            Err(e) => {
+                e.report();
+                failed = true;
+            }
+        }
+    }
+    if args.json {
+        drop(out);
+        output::json(&document)?;
+    }
+    if failed { Err(Error::Reported) } else { Ok(()) }
+}
+
+fn classify(
+    source: &Source,
+    model: &Model,
+    labels: &[&str],
+    inference: &mut Inference,
+    args: &ClassifyArgs,
+) -> Result<Classified> {
+    let picture = pictures::load(source)?;
+    let start = Instant::now();
+    let logits = inference.picture(&picture).map_err(|e| Error::new(source, e))?;
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let mut probabilities = logits.clone();
+    vitlet::scores(&mut probabilities, model.config().scores);
+    let guess = |index: usize| Guess {
+        index,
+        label: labels.get(index).map(|l| (*l).to_string()),
+        probability: probabilities[index],
+        logit: logits[index],
+    };
+    Ok(Classified {
+        image: source.to_string(),
+        ms,
+        top: ranks::top(&logits, args.top_k).into_iter().map(guess).collect(),
+        digest: args.digest.then(|| format!("{:016x}", vitlet::digest(&logits))),
+    })
+}
+
+fn print(out: &mut Out, result: &Classified) -> Result<()> {
+    writeln!(out, "{NAME}{}{NAME:#}  {QUIET}{:.2} ms{QUIET:#}", result.image, result.ms)?;
+    let width = result.top.iter().map(|g| g.index.to_string().len()).max().unwrap_or(0);
+    for (rank, guess) in result.top.iter().enumerate() {
+        let style = if rank == 0 { STRONG } else { anstyle::Style::new() };
+        let label = guess.label.as_deref().unwrap_or("");
+        let line = format!(
+            "  {style}{:6.2} %{style:#}  {QUIET}{:>width$}{QUIET:#}  {style}{label}{style:#}",
+            guess.probability * 100.0,
+            guess.index
+        );
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    if let Some(digest) = &result.digest {
+        writeln!(out, "  digest {digest}")?;
+    }
+    Ok(())
+}

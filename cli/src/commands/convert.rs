@@ -1,0 +1,196 @@
+//! `vitlet convert`: a checkpoint becomes a model file, with a report of what that did to its weights.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use vitlet::picture::Interpolation;
+use vitlet::{Named, Precision};
+use vitlet_convert::report::{BlockReport, GammaReport, LinearReport};
+use vitlet_convert::{Mode, Options, Report, WeightScale};
+
+use crate::error::{Error, Result};
+use crate::output::{self, NAME, Out, QUIET, STRONG};
+
+#[derive(Args)]
+pub struct ConvertArgs {
+    /// A checkpoint directory of timm or transformers, or an f32 .gguf of ours
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+
+    /// Where to write the model file
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+
+    /// Storage of the weights
+    #[arg(long, default_value = "int8", value_parser = named::<Precision>(&["int8", "f16", "f32"]))]
+    precision: Precision,
+
+    /// Labels, one a line, instead of the checkpoint's
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+
+    /// Input size in pixels; position embeddings are resampled
+    #[arg(long, value_name = "HxW", value_parser = image_size)]
+    image_size: Option<(usize, usize)>,
+
+    /// A safetensors file with a linear head, instead of the checkpoint's
+    #[arg(long, value_name = "FILE")]
+    head: Option<PathBuf>,
+
+    /// Leave out tensors of this name; * stands for any characters
+    #[arg(long, value_name = "PATTERN")]
+    ignore: Vec<String>,
+
+    /// Mean of R, G, B in [0, 1], as in 0.485,0.456,0.406
+    #[arg(long, value_name = "R,G,B", value_parser = rgb)]
+    mean: Option<[f32; 3]>,
+
+    /// Standard deviation of R, G, B
+    #[arg(long, value_name = "R,G,B", value_parser = positive_rgb)]
+    std: Option<[f32; 3]>,
+
+    /// Part of the resized picture's edge that the crop keeps
+    #[arg(long, value_name = "SHARE", value_parser = crop_pct)]
+    crop_pct: Option<f64>,
+
+    /// Filter of the resize
+    #[arg(long, value_name = "FILTER", value_parser = PossibleValuesParser::new(["bicubic", "bilinear"]).map(interpolation))]
+    interpolation: Option<Interpolation>,
+
+    /// Where LayerScale's gamma goes (all but fold are for study)
+    #[arg(long, value_name = "MODE", default_value = "fold", value_parser = named::<Mode>(&["fold", "fold-weights", "keep", "keep-pass"]))]
+    layerscale: Mode,
+
+    /// Scales of int8 weights (per-tensor is for study)
+    #[arg(long, value_name = "SCALE", default_value = "per-channel", value_parser = named::<WeightScale>(&["per-channel", "per-tensor"]))]
+    weight_scale: WeightScale,
+
+    /// Print the report as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the engine's own names of a choice.
+fn named<T: Named + Send + Sync>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).try_map(|name| T::from_name(&name).ok_or("unknown name"))
+}
+
+fn interpolation(name: String) -> Interpolation {
+    if name == "bilinear" { Interpolation::Bilinear } else { Interpolation::Bicubic }
+}
+
+fn image_size(text: &str) -> Result<(usize, usize), &'static str> {
+    let size = text.split_once('x').and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
+    size.ok_or("write height x width, as in 224x224")
+}
+
+fn rgb(text: &str) -> Result<[f32; 3], &'static str> {
+    let values: Option<Vec<f32>> =
+        text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
+    values.and_then(|v| v.try_into().ok()).ok_or("write three numbers, as in 0.485,0.456,0.406")
+}
+
+fn positive_rgb(text: &str) -> Result<[f32; 3], &'static str> {
+    rgb(text).and_then(|v| if v.iter().all(|&s| s > 0.0) { Ok(v) } else { Err("write three numbers above 0") })
+}
+
+fn crop_pct(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|p| (0.01..=1.0).contains(p)).ok_or("write a share between 0.01 and 1, as in 0.9")
+}
+
+pub fn run(args: ConvertArgs) -> Result<()> {
+    let options = Options {
+        precision: args.precision,
+        layerscale: args.layerscale,
+        weight_scale: args.weight_scale,
+        labels: args.labels,
+        image_size: args.image_size,
+        head: args.head,
+        ignore: args.ignore,
+        mean: args.mean,
+        std: args.std,
+        crop_pct: args.crop_pct,
+        interpolation: args.interpolation,
+    };
+    let bar = output::progress(0, "{bar:40.cyan} {pos}/{len} {msg}");
+    let converted = vitlet_convert::convert(&args.source, &options, &mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        bar.set_message(progress.layer.to_string());
+    });
+    bar.finish_and_clear();
+    let converted = converted.map_err(|e| Error::new(e.what, e.why))?;
+    vitlet_convert::write_file(&converted.bytes, &args.output).map_err(|e| Error::new(e.what, e.why))?;
+    if args.json {
+        return output::json(&converted.report);
+    }
+    print(&converted.report)?;
+    let size = output::bytes(converted.report.file_bytes as u64);
+    writeln!(output::stdout(), "{STRONG}{}{STRONG:#}  {size}", args.output.display())?;
+    Ok(())
+}
+
+fn print(r: &Report) -> Result<()> {
+    let mut out = output::stdout();
+    let million = r.parameters as f64 / 1e6;
+    let (height, width) = r.image_size;
+    writeln!(
+        out,
+        "{NAME}{}{NAME:#}  {million:.2} M parameters, {height} x {width} pixels, {} tokens, {} classes",
+        r.name, r.tokens, r.classes
+    )?;
+    writeln!(out, "{}, LayerScale {}, weight scales {}", r.precision, r.layerscale, r.weight_scale)?;
+    for announcement in &r.announcements {
+        writeln!(out, "{QUIET}note: {announcement}{QUIET:#}")?;
+    }
+    print_layers(&mut out, r)?;
+    for l in r.linears.iter().filter(|l| l.zero_rows > 0) {
+        writeln!(out, "{QUIET}note: {}: {} of {} channels have no weights{QUIET:#}", l.name, l.zero_rows, l.outputs)?;
+    }
+    Ok(())
+}
+
+/// A row for the patch embedding, one per block, and one for the head.
+fn print_layers(out: &mut Out, r: &Report) -> Result<()> {
+    let find = |name: &str| r.linears.iter().find(|l| l.name == name);
+    let outer = |name: &str| find(name).map(|l| row(name, &[l], None));
+    let block = |i: usize| {
+        let matrices = ["attn_qkv", "attn_out", "ffn_up", "ffn_down"];
+        let linears: Vec<_> = matrices.iter().filter_map(|m| find(&format!("blk.{i}.{m}"))).collect();
+        row(&format!("block {i}"), &linears, r.blocks.get(i))
+    };
+    let depth = r.linears.iter().filter(|l| l.name.ends_with(".attn_qkv")).count();
+    let mut rows: Vec<Vec<String>> =
+        outer("patch_embd").into_iter().chain((0..depth).map(block)).chain(outer("head")).collect();
+    let mut header = vec!["SQNR, dB", "qkv", "out", "up", "down", "|gamma1|", "|gamma2|", "dead", "underflows"];
+    for column in (5..header.len()).rev().filter(|&c| rows.iter().all(|row| row[c].is_empty())).collect::<Vec<_>>() {
+        header.remove(column);
+        rows.iter_mut().for_each(|row| drop(row.remove(column)));
+    }
+    Ok(output::table(out, &header, &rows)?)
+}
+
+fn row(name: &str, linears: &[&LinearReport], gammas: Option<&BlockReport>) -> Vec<String> {
+    let mut row = vec![name.to_string()];
+    row.extend((0..4).map(|i| linears.get(i).map_or(String::new(), |l| sqnr(l))));
+    match gammas {
+        Some(BlockReport { gamma1, gamma2, .. }) => {
+            row.extend([range(gamma1), range(gamma2), (gamma1.dead + gamma2.dead).to_string()]);
+        }
+        None => row.extend([const { String::new() }; 3]),
+    }
+    let underflows: usize = linears.iter().map(|l| l.f16_underflows).sum();
+    row.push(if underflows > 0 { underflows.to_string() } else { String::new() });
+    row
+}
+
+/// Signal to quantization noise; weights that lost nothing have none.
+fn sqnr(linear: &LinearReport) -> String {
+    linear.sqnr_db.map_or("exact".to_string(), |db| format!("{db:.1}"))
+}
+
+fn range(gamma: &GammaReport) -> String {
+    format!("{:.1e} .. {:.1e}", gamma.min, gamma.max)
+}

@@ -1,0 +1,283 @@
+//! `vitlet inspect`: what a model file holds, and whether it still does.
+
+mod gamma;
+mod verify;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use vitlet::layout::{DType, keys};
+use vitlet::picture::{CropRounding, Interpolation, Resize};
+use vitlet::{Model, Named, Preprocess};
+
+use crate::error::{Error, Result};
+use crate::model::ModelFile;
+use crate::output::{self, NAME, Out, QUIET};
+
+#[derive(Args)]
+pub struct InspectArgs {
+    /// Model file
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+
+    /// Read everything: compute the checksum again, and check int8 codes and their sums, and floats for being finite
+    #[arg(long)]
+    verify: bool,
+
+    /// Print one JSON document, tensors included
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    model: String,
+    name: Option<String>,
+    license: Option<String>,
+    source: Option<String>,
+    bytes: usize,
+    parameters: usize,
+    config: Hyperparameters,
+    preprocess: Preparation,
+    labels: usize,
+    layerscale: LayerScale,
+    tensors: Vec<Tensor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<verify::Outcome>,
+}
+
+#[derive(Serialize)]
+struct Hyperparameters {
+    architecture: &'static str,
+    precision: &'static str,
+    image_height: usize,
+    image_width: usize,
+    patch_height: usize,
+    patch_width: usize,
+    tokens: usize,
+    prefix_tokens: usize,
+    dim: usize,
+    depth: usize,
+    heads: usize,
+    head_dim: usize,
+    hidden: usize,
+    activation: &'static str,
+    pooling: &'static str,
+    qk_norm: bool,
+    norm_pre: bool,
+    norm: bool,
+    fc_norm: bool,
+    norm_eps: f32,
+    classes: usize,
+    scores: &'static str,
+}
+
+#[derive(Serialize)]
+struct Preparation {
+    resize: &'static str,
+    /// Pixels: of the shorter edge, or height and width.
+    resize_to: Vec<u32>,
+    interpolation: &'static str,
+    crop_rounding: &'static str,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+#[derive(Serialize)]
+struct LayerScale {
+    mode: &'static str,
+    weight_scale: Option<String>,
+    branches: Vec<gamma::Branch>,
+}
+
+#[derive(Serialize)]
+struct Tensor {
+    name: String,
+    dtype: &'static str,
+    /// GGUF's order, innermost first.
+    dims: Vec<usize>,
+    bytes: usize,
+}
+
+pub fn run(args: InspectArgs) -> Result<()> {
+    let file = ModelFile::open(&args.model)?;
+    let model = file.parse()?;
+    let document = describe(&file, &model, args.verify);
+    if args.json {
+        output::json(&document)?;
+    } else {
+        print(&document, args.tensors)?;
+    }
+    match document.verify.as_ref().and_then(verify::Outcome::fault) {
+        Some(fault) => Err(Error::new(&file.name, fault)),
+        None => Ok(()),
+    }
+}
+
+fn describe(file: &ModelFile, model: &Model, verify: bool) -> Document {
+    let text = |key| model.text(key).map(str::to_string);
+    let mut tensors = Vec::new();
+    model.for_each_tensor(|spec, bytes| {
+        tensors.push(Tensor {
+            name: spec.name.to_string(),
+            dtype: dtype_name(spec.dtype),
+            dims: spec.dims().to_vec(),
+            bytes: bytes.len(),
+        });
+    });
+    Document {
+        model: file.name.clone(),
+        name: model.name().map(str::to_string),
+        license: text(keys::LICENSE),
+        source: text(keys::SOURCE_URL),
+        bytes: file.bytes().len(),
+        parameters: parameters(model),
+        config: hyperparameters(model),
+        preprocess: preparation(model.preprocess()),
+        labels: model.labels().count(),
+        layerscale: LayerScale {
+            mode: model.config().layerscale.name(),
+            weight_scale: text(keys::LAYERSCALE_WEIGHT_SCALE),
+            branches: gamma::branches(model),
+        },
+        tensors,
+        verify: verify.then(|| verify::verify(model)),
+    }
+}
+
+fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "f32",
+        DType::F16 => "f16",
+        DType::I8 => "i8",
+        DType::I32 => "i32",
+    }
+}
+
+fn hyperparameters(model: &Model) -> Hyperparameters {
+    let c = model.config();
+    Hyperparameters {
+        architecture: "vit",
+        precision: c.precision.name(),
+        image_height: c.image_height,
+        image_width: c.image_width,
+        patch_height: c.patch_height,
+        patch_width: c.patch_width,
+        tokens: c.tokens(),
+        prefix_tokens: c.prefix_tokens,
+        dim: c.dim,
+        depth: c.depth,
+        heads: c.heads,
+        head_dim: c.head_dim,
+        hidden: c.hidden,
+        activation: c.activation.name(),
+        pooling: c.pooling.name(),
+        qk_norm: c.qk_norm,
+        norm_pre: c.norm_pre,
+        norm: c.norm,
+        fc_norm: c.fc_norm,
+        norm_eps: c.norm_eps,
+        classes: c.classes,
+        scores: c.scores.name(),
+    }
+}
+
+/// Numbers that training set: without padding, and without the sums and scales of quantization; gammas count though folded.
+fn parameters(model: &Model) -> usize {
+    let c = model.config();
+    let linear = |n: usize, k: usize| n * k + n;
+    let width = c.heads * c.head_dim;
+    let up = c.ffn_up_width() / vitlet::config::pad16(c.hidden) * c.hidden;
+    let norms = 2 * 2 * c.dim + if c.qk_norm { 4 * c.head_dim } else { 0 };
+    let gammas = gamma::branches_present(model) * c.dim;
+    let block =
+        norms + linear(3 * width, c.dim) + linear(c.dim, width) + linear(up, c.dim) + linear(c.dim, c.hidden) + gammas;
+    let outer_norms = usize::from(c.norm_pre) + usize::from(c.norm) + usize::from(c.fc_norm);
+    let head = if c.classes > 0 { linear(c.classes, c.features()) } else { 0 };
+    linear(c.dim, c.patch_len()) + c.tokens() * c.dim + c.depth * block + outer_norms * 2 * c.dim + head
+}
+
+fn preparation(p: &Preprocess) -> Preparation {
+    let (resize, resize_to) = match p.resize {
+        Resize::ShorterEdge(edge) => ("shorter_edge", vec![edge]),
+        Resize::Exact { height, width } => ("exact", vec![height, width]),
+        Resize::Cover { height, width } => ("cover", vec![height, width]),
+        Resize::Contain { height, width } => ("contain", vec![height, width]),
+    };
+    Preparation {
+        resize,
+        resize_to,
+        interpolation: match p.interpolation {
+            Interpolation::Bicubic => "bicubic",
+            Interpolation::Bilinear => "bilinear",
+        },
+        crop_rounding: match p.crop_rounding {
+            CropRounding::Even => "even",
+            CropRounding::Floor => "floor",
+        },
+        mean: p.mean,
+        std: p.std,
+    }
+}
+
+fn print(d: &Document, tensors: bool) -> Result<()> {
+    let mut out = output::stdout();
+    let (c, p) = (&d.config, &d.preprocess);
+    writeln!(out, "{NAME}{}{NAME:#}  {}", d.model, output::bytes(d.bytes as u64))?;
+    for (what, text) in [("name", &d.name), ("licence", &d.license), ("source", &d.source)] {
+        if let Some(text) = text {
+            field(&mut out, what, text)?;
+        }
+    }
+    let million = d.parameters as f64 / 1e6;
+    field(&mut out, "network", &format!("{}, {}, {million:.2} M parameters", c.architecture, c.precision))?;
+    let input =
+        format!("{} x {} pixels in patches of {} x {}", c.image_height, c.image_width, c.patch_height, c.patch_width);
+    field(&mut out, "input", &input)?;
+    let prefix = if c.prefix_tokens > 0 { format!(" ({} before the patches)", c.prefix_tokens) } else { String::new() };
+    field(&mut out, "tokens", &format!("{}{prefix}, dim {}", c.tokens, c.dim))?;
+    let qk_norm = if c.qk_norm { ", qk-norm" } else { "" };
+    let blocks =
+        format!("{}: {} heads of {}{qk_norm}, hidden {}, {}", c.depth, c.heads, c.head_dim, c.hidden, c.activation);
+    field(&mut out, "blocks", &blocks)?;
+    field(&mut out, "output", &outcome(d))?;
+    let to = p.resize_to.iter().map(u32::to_string).collect::<Vec<_>>().join(" x ");
+    let resize = format!("{} {} to {to}, crop {} x {}", p.interpolation, p.resize, c.image_height, c.image_width);
+    field(&mut out, "pictures", &format!("{resize}, mean {:?}, std {:?}", p.mean, p.std))?;
+    let scales = d.layerscale.weight_scale.as_deref().map_or(String::new(), |s| format!(", weight scales {s}"));
+    field(&mut out, "LayerScale", &format!("{}{scales}", d.layerscale.mode))?;
+    gamma::print(&mut out, &d.layerscale.branches)?;
+    if tensors {
+        print_tensors(&mut out, &d.tensors)?;
+    }
+    if let Some(verified) = &d.verify {
+        verify::print(&mut out, verified)?;
+    }
+    Ok(())
+}
+
+fn outcome(d: &Document) -> String {
+    let c = &d.config;
+    match (c.classes, d.labels) {
+        (0, _) => format!("features, pooling {}", c.pooling),
+        (classes, 0) => format!("{classes} classes without labels, {}, pooling {}", c.scores, c.pooling),
+        (classes, labels) => format!("{classes} classes, {labels} labels, {}, pooling {}", c.scores, c.pooling),
+    }
+}
+
+fn field(out: &mut Out, what: &str, text: &str) -> Result<()> {
+    Ok(writeln!(out, "  {QUIET}{what:<10}{QUIET:#}  {text}")?)
+}
+
+fn print_tensors(out: &mut Out, tensors: &[Tensor]) -> Result<()> {
+    let row = |t: &Tensor| vec![t.name.clone(), t.dtype.to_string(), format!("{:?}", t.dims), t.bytes.to_string()];
+    let rows: Vec<_> = tensors.iter().map(row).collect();
+    writeln!(out)?;
+    Ok(output::table(out, &["tensor", "type", "dimensions, innermost first", "bytes"], &rows)?)
+}

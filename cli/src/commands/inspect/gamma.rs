@@ -1,0 +1,124 @@
+//! LayerScale's gammas in short: per branch the range, the signs, and a histogram of |gamma| on one logarithmic scale for the
+//! whole network, so that rows compare.
+
+use serde::Serialize;
+use vitlet::Model;
+use vitlet_convert::report::GammaReport;
+
+use crate::error::Result;
+use crate::output::{self, Out};
+
+const BINS: usize = 16;
+const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// The gammas of one branch of one block.
+#[derive(Serialize)]
+pub struct Branch {
+    block: usize,
+    branch: &'static str,
+    #[serde(flatten)]
+    range: GammaReport,
+    channels: usize,
+    /// Channels per bin of log10 |gamma|, from `log10_from` to `log10_to`; dead channels are in none.
+    histogram: [usize; BINS],
+    log10_from: f32,
+    log10_to: f32,
+}
+
+/// How many of the two branches of a block have gammas.
+pub fn branches_present(model: &Model) -> usize {
+    (0..2).filter(|&branch| model.original_gamma(branch).is_some()).count()
+}
+
+/// Every branch in the order of the network; none without LayerScale.
+pub fn branches(model: &Model) -> Vec<Branch> {
+    let c = model.config();
+    let gammas = |branch| model.original_gamma(branch).map_or(Vec::new(), Iterator::collect::<Vec<f32>>);
+    let both = [gammas(0), gammas(1)];
+    let (from, to) = log_range(&both);
+    (0..c.depth)
+        .flat_map(|block| [("attention", &both[0]), ("mlp", &both[1])].map(|(name, gamma)| (block, name, gamma)))
+        .filter_map(|(block, name, gamma)| {
+            let gamma = gamma.get(block * c.dim..(block + 1) * c.dim)?;
+            Some(summarize(block, name, gamma, from, to))
+        })
+        .collect()
+}
+
+/// Whole powers of ten around all |gamma| that are not dead.
+fn log_range(gammas: &[Vec<f32>; 2]) -> (f32, f32) {
+    let logs = gammas.iter().flat_map(|g| alive(g)).map(f32::log10);
+    let (low, high) = logs.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), l| (low.min(l), high.max(l)));
+    if low > high {
+        return (0.0, 1.0);
+    }
+    (low.floor(), high.ceil().max(low.floor() + 1.0))
+}
+
+/// |gamma| of the channels that the report does not count as dead.
+fn alive(gamma: &[f32]) -> impl Iterator<Item = f32> {
+    gamma.iter().map(|g| g.abs()).filter(|g| g.is_normal())
+}
+
+fn summarize(block: usize, branch: &'static str, gamma: &[f32], from: f32, to: f32) -> Branch {
+    let mut histogram = [0; BINS];
+    for g in alive(gamma) {
+        let bin = (g.log10() - from) / (to - from) * BINS as f32;
+        histogram[(bin as usize).min(BINS - 1)] += 1;
+    }
+    Branch {
+        block,
+        branch,
+        range: GammaReport::new(gamma),
+        channels: gamma.len(),
+        histogram,
+        log10_from: from,
+        log10_to: to,
+    }
+}
+
+/// One line per branch.
+pub fn print(out: &mut Out, branches: &[Branch]) -> Result<()> {
+    let Some(first) = branches.first() else {
+        return Ok(());
+    };
+    let row = |b: &Branch| {
+        let size = |g: f32| format!("{g:.1e}");
+        let r = &b.range;
+        let negative = format!("{:.0} %", 100.0 * r.negative as f32 / b.channels as f32);
+        let name = format!("  {} {}", b.block, b.branch);
+        vec![name, size(r.min), size(r.median), size(r.max), negative, r.dead.to_string(), spark(&b.histogram)]
+    };
+    let rows: Vec<_> = branches.iter().map(row).collect();
+    let scale = format!("1e{:<+w$}1e{:+}", first.log10_from, first.log10_to, w = BINS - 6);
+    output::table(out, &["  |gamma|", "min", "median", "max", "negative", "dead", &scale], &rows)?;
+    Ok(())
+}
+
+/// A histogram as a line of bars, each bin against the fullest; a bin that is not empty shows.
+fn spark(histogram: &[usize]) -> String {
+    let most = histogram.iter().copied().max().unwrap_or(0).max(1);
+    histogram.iter().map(|&n| BARS[(n * (BARS.len() - 1)).div_ceil(most)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gammas_fall_into_logarithmic_bins() {
+        let gamma = vec![1e-3, -1e-3, 0.0, 0.9, -0.0];
+        let (from, to) = log_range(&[gamma.clone(), Vec::new()]);
+        assert_eq!((from, to), (-3.0, 0.0));
+        let b = summarize(0, "mlp", &gamma, from, to);
+        assert_eq!((b.range.negative, b.range.dead, b.range.max, b.range.median), (1, 2, 0.9, 1e-3));
+        assert_eq!((b.histogram[0], b.histogram[BINS - 1], b.histogram.iter().sum::<usize>()), (2, 1, 3));
+    }
+
+    #[test]
+    fn sparks_show_every_bin_that_is_not_empty() {
+        assert_eq!(spark(&[0, 1, 500, 1000]), " ▁▄█");
+        assert_eq!(spark(&[0, 0]), "  ");
+        assert_eq!(log_range(&[vec![0.0], vec![]]), (0.0, 1.0));
+    }
+}

@@ -1,0 +1,10 @@
+//! One file per command.
+
+pub mod bench;
+pub mod classify;
+pub mod convert;
+pub mod embed;
+pub mod eval;
+pub mod inspect;
+pub mod preprocess;
+pub mod run;

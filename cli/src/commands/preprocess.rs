@@ -1,0 +1,42 @@
+//! `vitlet preprocess`: what the model sees of a picture, as a tensor that `run` and Python take.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use vitlet::Output;
+
+use crate::error::{Context, Result};
+use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::model::ModelFile;
+use crate::pictures::{self, Source};
+use crate::{npy, output};
+
+#[derive(Args)]
+pub struct PreprocessArgs {
+    /// Model file
+    #[arg(short, long, value_name = "FILE")]
+    model: PathBuf,
+
+    /// A JPEG, PNG, WebP or BMP file, or - for standard input
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+
+    /// Where to write f32 [1, 3, height, width], normalized
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+pub fn run(args: PreprocessArgs) -> Result<()> {
+    let file = ModelFile::open(&args.model)?;
+    let model = file.parse()?;
+    let source = if args.image.as_os_str() == "-" { Source::Stdin } else { Source::File(args.image) };
+    let picture = pictures::load(&source)?;
+    let compute = Compute::new(&ComputeArgs::one_thread())?;
+    let input = Inference::new(model, &compute, Output::Logits).prepare(&picture).about(&source)?;
+    let shape = [1, 3, model.config().image_height, model.config().image_width];
+    npy::write(&args.output, &shape, &input)?;
+    let (width, height) = (picture.width, picture.height);
+    writeln!(output::stdout(), "{}: f32 {shape:?} of {source}, {width} x {height}", args.output.display())?;
+    Ok(())
+}

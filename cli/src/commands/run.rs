@@ -1,0 +1,74 @@
+//! `vitlet run`: normalized tensors in, logits (or features) out, both .npy. What a Python pipeline compares with.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use vitlet::Output;
+
+use crate::error::{Context, Error, Result};
+use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::model::ModelFile;
+use crate::{npy, output, pictures, stats};
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// Model file
+    #[arg(short, long, value_name = "FILE", required_unless_present = "images")]
+    model: Option<PathBuf>,
+
+    /// Input: f32 [batch, 3, height, width], normalized
+    #[arg(long, value_name = "FILE", required_unless_present = "images")]
+    input: Option<PathBuf>,
+
+    /// Where to write f32 [batch, classes], or [batch, features] for a model without head
+    #[arg(long, value_name = "FILE", required_unless_present = "images")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    compute: ComputeArgs,
+
+    /// Taken only to say that `classify` takes pictures
+    #[arg(hide = true)]
+    images: Vec<PathBuf>,
+}
+
+pub fn run(args: RunArgs) -> Result<()> {
+    if let Some(picture) = args.images.first().or(args.input.as_ref().filter(|p| pictures::has_picture_extension(p))) {
+        return Err(was_classify_meant(picture));
+    }
+    let (Some(model), Some(input), Some(output)) = (&args.model, &args.input, &args.output) else {
+        return Err(Error::Usage("run needs --model, --input and --output".to_string()));
+    };
+    let file = ModelFile::open(model)?;
+    let model = file.parse()?;
+    let c = model.config();
+    let x = npy::read(input)?;
+    if x.shape.len() != 4 || x.shape[1..] != [3, c.image_height, c.image_width] {
+        let want = format!("shape {:?}, the model takes [batch, 3, {}, {}]", x.shape, c.image_height, c.image_width);
+        return Err(Error::new(input.display(), want));
+    }
+
+    let compute = Compute::new(&args.compute)?;
+    let mut inference = Inference::new(model, &compute, Output::Logits);
+    let (mut y, mut ms) = (Vec::new(), Vec::new());
+    for row in x.data.chunks_exact(c.input_len()) {
+        let start = Instant::now();
+        y.extend(inference.tensor(row).about(input.display())?);
+        ms.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let shape = [x.shape[0], if c.classes > 0 { c.classes } else { c.features() }];
+    npy::write(output, &shape, &y)?;
+    let path = output.display();
+    match ms.is_empty() {
+        true => writeln!(output::stdout(), "{path}: f32 {shape:?}")?,
+        false => writeln!(output::stdout(), "{path}: f32 {shape:?}, {:.2} ms a row", stats::median(&ms))?,
+    }
+    Ok(())
+}
+
+fn was_classify_meant(picture: &Path) -> Error {
+    let picture = picture.display();
+    Error::Usage(format!("run takes tensors, not {picture}: was `vitlet classify {picture}` meant?"))
+}

@@ -1,0 +1,132 @@
+//! Runs a model: which kernels, how many threads, and memory that grows with the pictures.
+
+use clap::Args;
+use vitlet::{Executor, Kernels, Model, Output, Picture, RunConfig, Sequential, Session, ThreadPool};
+
+use crate::error::{Context, Error, Result};
+use crate::pictures::Rgb8;
+use crate::threads::default_threads;
+
+/// Options of every command that runs a model.
+#[derive(Args)]
+pub struct ComputeArgs {
+    /// Threads to use; by default the big cores
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+
+    /// Kernels to use instead of the fastest that this CPU has
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+}
+
+impl ComputeArgs {
+    /// For what threads would not make faster.
+    pub fn one_thread() -> Self {
+        Self { threads: Some(1), kernel: None }
+    }
+}
+
+/// Kernels and threads, shared by the models of one command.
+pub struct Compute {
+    pub kernels: Kernels,
+    pub threads: usize,
+    executor: Box<dyn Executor>,
+}
+
+impl Compute {
+    /// What the arguments ask for.
+    pub fn new(args: &ComputeArgs) -> Result<Self> {
+        let kernels = match &args.kernel {
+            None => Kernels::detect(),
+            Some(name) => Kernels::by_name(name).ok_or_else(|| no_such_kernel(name))?,
+        };
+        let threads = args.threads.map_or_else(default_threads, usize::from);
+        let executor: Box<dyn Executor> = match threads {
+            1 => Box::new(Sequential),
+            _ => Box::new(ThreadPool::new(threads).about(format!("{threads} threads"))?),
+        };
+        Ok(Self { kernels, threads, executor })
+    }
+}
+
+fn no_such_kernel(name: &str) -> Error {
+    let available: Vec<_> = Kernels::available().map(|k| k.name()).collect();
+    Error::Usage(format!("--kernel {name}: this CPU has {}", available.join(", ")))
+}
+
+/// A model, ready to run one picture after another.
+pub struct Inference<'m> {
+    model: Model<'m>,
+    compute: &'m Compute,
+    output: Output,
+    /// The widest and the tallest that pictures have been so far, at least a pixel.
+    largest: (u32, u32),
+    scratch: Vec<u8>,
+}
+
+impl<'m> Inference<'m> {
+    /// Allocates nothing yet.
+    pub fn new(model: Model<'m>, compute: &'m Compute, output: Output) -> Self {
+        Self { model, compute, output, largest: (1, 1), scratch: Vec::new() }
+    }
+
+    /// Logits, features or tokens of one picture.
+    pub fn picture(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
+        let picture = picture.borrow();
+        self.largest = (self.largest.0.max(picture.width), self.largest.1.max(picture.height));
+        let executor = &*self.compute.executor;
+        Ok(self.session()?.run_rgb8(&picture, executor)?.to_vec())
+    }
+
+    /// Logits, features or tokens of one normalized input `[3, height, width]`.
+    pub fn tensor(&mut self, input: &[f32]) -> Result<Vec<f32>, vitlet::Error> {
+        let executor = &*self.compute.executor;
+        Ok(self.session()?.run_tensor(input, executor)?.to_vec())
+    }
+
+    /// The normalized input `[3, height, width]` that a picture becomes.
+    pub fn prepare(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
+        let picture = picture.borrow();
+        self.largest = (picture.width, picture.height);
+        let mut input = vec![0.0; self.model.config().input_len()];
+        self.session()?.prepare(&picture, &mut input)?;
+        Ok(input)
+    }
+
+    /// Calls `each` with a function that runs `input` once, in one session.
+    pub fn repeat<T>(
+        &mut self,
+        input: &[f32],
+        each: impl FnOnce(&mut dyn FnMut() -> Result<(), vitlet::Error>) -> T,
+    ) -> Result<T, vitlet::Error> {
+        let executor = &*self.compute.executor;
+        let mut session = self.session()?;
+        Ok(each(&mut || session.run_tensor(input, executor).map(|_| ())))
+    }
+
+    /// Bytes that a session needs.
+    pub fn scratch_bytes(&self) -> Result<usize, vitlet::Error> {
+        self.model.scratch_bytes(&self.run_config())
+    }
+
+    fn run_config(&self) -> RunConfig {
+        let Compute { kernels, threads, .. } = *self.compute;
+        RunConfig { kernels, threads, max_picture: self.largest, output: self.output }
+    }
+
+    fn session(&mut self) -> Result<Session<'_, 'm>, vitlet::Error> {
+        let run = self.run_config();
+        let need = self.model.scratch_bytes(&run)?;
+        if self.scratch.len() < need + 63 {
+            self.scratch = vec![0; need + 63];
+        }
+        let start = self.scratch.as_ptr().align_offset(64);
+        Session::new(&self.model, &run, &mut self.scratch[start..start + need])
+    }
+}
+
+impl Rgb8 {
+    fn borrow(&self) -> Picture<'_> {
+        Picture { data: &self.data, width: self.width, height: self.height, stride: 3 * self.width as usize }
+    }
+}

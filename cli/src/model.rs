@@ -1,0 +1,76 @@
+//! Model files: mapped into memory, or the built-in one.
+//!
+//! The only unsafe code of the program is the memory map.
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+use vitlet::Model;
+
+use crate::error::{Context, Error, Result, why};
+
+/// The built-in model, on a 64-byte boundary.
+static BUILT_IN: &[u8] =
+    vitlet::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/cifar10-vit-layerscale/model.gguf"));
+
+/// What `classify` says each time that it uses the built-in model.
+pub const BUILT_IN_NOTE: &str =
+    "built-in model: it knows the ten classes of CIFAR-10 only; name your own with -m model.gguf";
+
+/// The bytes of a model, and what to call it in messages.
+pub struct ModelFile {
+    bytes: Bytes,
+    pub name: String,
+}
+
+enum Bytes {
+    BuiltIn,
+    Mapped(Mmap),
+    Converted(vitlet_convert::Converted),
+}
+
+impl ModelFile {
+    /// The model that is part of the program.
+    pub fn built_in() -> Self {
+        Self { bytes: Bytes::BuiltIn, name: "built-in".to_string() }
+    }
+
+    /// Maps a model file into memory.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        if path.is_dir() {
+            let cure = format!("a directory: make a model file of it with `vitlet convert {name} -o model.gguf`");
+            return Err(Error::new(name, cure));
+        }
+        let file = File::open(path).map_err(|e| Error::new(&name, why(&e)))?;
+        if file.metadata().is_ok_and(|m| m.len() == 0) {
+            return Err(Error::new(name, "empty file"));
+        }
+        // SAFETY: the map is read only; whoever cuts the file short while it is in use ends the process by a signal, as with any mapped program or library.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::new(&name, why(&e)))?;
+        if map.starts_with(b"version https://git-lfs") {
+            return Err(Error::new(name, "a git-LFS pointer, not the model itself: fetch it with `git lfs pull`"));
+        }
+        Ok(Self { bytes: Bytes::Mapped(map), name })
+    }
+
+    /// A model that has just been converted.
+    pub fn converted(converted: vitlet_convert::Converted, name: String) -> Self {
+        Self { bytes: Bytes::Converted(converted), name }
+    }
+
+    /// All bytes of the file.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::BuiltIn => BUILT_IN,
+            Bytes::Mapped(map) => map,
+            Bytes::Converted(converted) => &converted.bytes,
+        }
+    }
+
+    /// Checks the file.
+    pub fn parse(&self) -> Result<Model<'_>> {
+        Model::parse(self.bytes()).about(&self.name)
+    }
+}

@@ -1,0 +1,102 @@
+//! `inspect` and `convert`: what they show, and that damage shows.
+
+use crate::common::{Scene, checkpoint, error, json, run, stdout};
+
+#[test]
+fn a_model_file_is_described() {
+    let scene = Scene::new();
+    let model = scene.model("timm_deit3", "int8");
+    let d = json(&format!("inspect {model} --json"));
+    assert_eq!(d["config"]["dim"], 36);
+    assert_eq!(d["config"]["depth"], 2);
+    assert_eq!(d["config"]["precision"], "int8");
+    assert_eq!(d["layerscale"]["mode"], "fold");
+    let branches = d["layerscale"]["branches"].as_array().unwrap();
+    assert_eq!(branches.len(), 4);
+    assert!(
+        branches.iter().all(|b| b["min"].as_f64() >= Some(0.09) && b["max"].as_f64() <= Some(2.01)),
+        "{branches:?}"
+    );
+    assert!(
+        d["tensors"].as_array().unwrap().iter().any(|t| t["name"] == "blk.1.ffn_down.weight" && t["dtype"] == "i8")
+    );
+    assert_eq!(d["bytes"].as_u64().unwrap(), std::fs::metadata(&model).unwrap().len());
+    let text = stdout(&format!("inspect {model} --tensors"));
+    assert!(text.contains("LayerScale  fold") && text.contains("blk.0.attn_qkv.weight"), "{text}");
+}
+
+#[test]
+fn parameters_are_those_of_the_checkpoint() {
+    let scene = Scene::new();
+    for name in ["timm_vit", "timm_deit3", "timm_deit_distilled", "timm_qk_norm", "hf_dinov2_swiglu"] {
+        let model = scene.path("model.gguf");
+        let report = json(&format!("convert {} -o {model} --json", checkpoint(name).display()));
+        assert_eq!(json(&format!("inspect {model} --json"))["parameters"], report["parameters"], "{name}");
+    }
+}
+
+#[test]
+fn verify_finds_every_kind_of_damage() {
+    let scene = Scene::new();
+    let model = scene.model("timm_deit3", "int8");
+    assert!(stdout(&format!("inspect {model} --verify")).contains("checksum ok"));
+    let whole = std::fs::read(&model).unwrap();
+    let d = json(&format!("inspect {model} --json --verify"));
+    assert_eq!((&d["verify"]["ok"], &d["verify"]["faults"]), (&true.into(), &serde_json::json!([])));
+
+    // The last tensor, head.bias, ends the file: 16 f32, of which 7 are used. Before it, sums and codes.
+    let damaged = scene.path("damaged.gguf");
+    let verify = |at: usize, bytes: &[u8]| {
+        let mut copy = whole.clone();
+        copy[at..at + bytes.len()].copy_from_slice(bytes);
+        std::fs::write(&damaged, copy).unwrap();
+        error(&format!("inspect {damaged} --verify --json"), 1)
+    };
+    let tensors = d["tensors"].as_array().unwrap();
+    let padded = |t: &serde_json::Value| t["bytes"].as_u64().unwrap().next_multiple_of(64) as usize;
+    let start = whole.len() - tensors.iter().map(padded).sum::<usize>();
+    let offset = |name: &str| start + tensors.iter().take_while(|t| t["name"] != name).map(padded).sum::<usize>();
+
+    let codes = offset("blk.0.attn_out.weight");
+    assert!(verify(codes, &[0x80]).contains("blk.0.attn_out.weight: code -128 at byte 0"));
+    let changed = (whole[codes] as i8).wrapping_neg().max(-126) as u8 ^ 1;
+    assert!(verify(codes, &[changed]).contains("blk.0.attn_out.sum: channel 0: states"));
+    assert!(verify(offset("head.bias"), &f32::NAN.to_le_bytes()).contains("head.bias: element 0 is not finite"));
+    let bias = offset("blk.1.ffn_up.bias");
+    assert!(verify(bias, &123.5f32.to_le_bytes()).ends_with("the checksum does not match the tensors"));
+}
+
+#[test]
+fn conversion_reports_and_repeats_itself() {
+    let scene = Scene::new();
+    let source = checkpoint("timm_deit3").display().to_string();
+    let (a, b) = (scene.path("a.gguf"), scene.path("b.gguf"));
+    let text = stdout(&format!("convert {source} -o {a}"));
+    assert!(text.contains("gamma") && text.contains("SQNR"), "{text}");
+    let report = json(&format!("convert {source} -o {b} --json"));
+    assert!(report.is_object());
+    assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
+    let kept = scene.path("kept.gguf");
+    stdout(&format!("convert {source} -o {kept} --layerscale keep --weight-scale per-tensor --precision int8"));
+    let d = json(&format!("inspect {kept} --json"));
+    assert_eq!((&d["layerscale"]["mode"], &d["layerscale"]["weight_scale"]), (&"keep".into(), &"per-tensor".into()));
+    stdout(&format!(
+        "convert {source} -o {kept} --image-size 48x32 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 --interpolation bilinear"
+    ));
+    let d = json(&format!("inspect {kept} --json"));
+    assert_eq!((&d["config"]["image_height"], &d["config"]["image_width"]), (&48.into(), &32.into()));
+    assert_eq!(d["preprocess"]["std"], serde_json::json!([0.25, 0.25, 0.25]));
+    assert_eq!(d["preprocess"]["interpolation"], "bilinear");
+}
+
+#[test]
+fn convert_wants_sensible_options() {
+    let scene = Scene::new();
+    let source = checkpoint("timm_deit3").display().to_string();
+    let out = scene.path("m.gguf");
+    for option in ["--image-size 48", "--mean 0.5", "--precision int4", "--layerscale melt", "--std 0,1,1"] {
+        assert_eq!(run(&format!("convert {source} -o {out} {option}")).status.code(), Some(2), "{option}");
+    }
+    assert!(!std::path::Path::new(&out).exists());
+    assert!(error(&format!("convert {} -o {out}", scene.path("nowhere")), 1).contains("nowhere"));
+}

@@ -1,0 +1,8 @@
+//! The program as its users meet it: the real binary on fixture checkpoints and on pictures made here.
+
+mod classify;
+mod common;
+mod eval;
+mod inspect;
+mod run;
+mod usage;
