@@ -54,7 +54,8 @@ pub enum Resize {
         /// Pixels per row.
         width: u32,
     },
-    /// In proportion, so that both edges are at least this long: timm's `ResizeKeepRatio(size, longest=0)`, crop mode `center` for networks that are not square.
+    /// In proportion, so that both edges are at least this long: timm's `ResizeKeepRatio(size, longest=0)`, crop mode `center`
+    /// for networks that are not square.
     Cover {
         /// Rows.
         height: u32,

@@ -78,6 +78,17 @@ struct Taps<'a> {
     weights: &'a [Word],
 }
 
+impl Taps<'_> {
+    /// Without the weights at the ends that rounded to zero: often one, and all but one where the size does not change.
+    /// (Unlike `first` before, `first` after may step back from one output pixel to the next.)
+    fn trimmed(self) -> Self {
+        let is_used = |weight: &Word| *weight != [0; 4];
+        let start = self.weights.iter().position(is_used).unwrap_or(0);
+        let end = self.weights.iter().rposition(is_used).map_or(start, |last| last + 1);
+        Self { first: self.first + start, weights: &self.weights[start..end] }
+    }
+}
+
 /// Memory for the weights of one output pixel, at least [`Filter::tap_capacity`] elements each.
 struct Desk<'a> {
     /// Before rounding: f64 in native byte order.
@@ -215,6 +226,7 @@ fn horizontal_first<'a>(
             columns.resize(picture.row(y), &mut rows[y % slots * row_bytes..][..row_bytes]);
         }
         next = end;
+        let taps = taps.trimmed();
         let slot = taps.first % slots;
         let row = |t| &rows[(if slot + t < slots { slot + t } else { slot + t - slots }) * row_bytes..][..row_bytes];
         sum_rows(taps.weights, row, out);
@@ -233,7 +245,7 @@ fn vertical_first<'a>(
     let needed = columns.needed_bytes();
     let sums = &mut rows[..needed.end];
     for (i, out) in out_rows.enumerate() {
-        let taps = down.taps(i, &mut desk);
+        let taps = down.taps(i, &mut desk).trimmed();
         let row = |t| &picture.row(taps.first + t)[needed.clone()];
         sum_rows(taps.weights, row, &mut sums[needed.clone()]);
         columns.resize(sums, out);
@@ -252,14 +264,10 @@ impl<'a> Columns<'a> {
     fn new(across: &Filter, table: &'a mut [Word], desk: &mut Desk<'_>) -> Self {
         let entry_len = HEADER + across.tap_capacity();
         for (i, entry) in table.chunks_exact_mut(entry_len).enumerate() {
-            let Taps { first, weights } = across.taps(i, desk);
-            // Weights that rounded to zero at the ends are left out: most often one, and all but one where the size does not change.
-            let is_used = |weight: &Word| *weight != [0; 4];
-            let start = weights.iter().position(is_used).unwrap_or(0);
-            let end = weights.iter().rposition(is_used).map_or(0, |last| last + 1);
-            entry[0] = ((first + start) as u32).to_ne_bytes();
-            entry[1] = ((end - start) as u32).to_ne_bytes();
-            entry[HEADER..][..end - start].copy_from_slice(&weights[start..end]);
+            let Taps { first, weights } = across.taps(i, desk).trimmed();
+            entry[0] = (first as u32).to_ne_bytes();
+            entry[1] = (weights.len() as u32).to_ne_bytes();
+            entry[HEADER..][..weights.len()].copy_from_slice(weights);
         }
         Self { table, entry_len }
     }
