@@ -1,8 +1,6 @@
 //! Every fixture checkpoint converts, in every precision and mode, to a file that the engine takes.
 
-mod common;
-
-use common::{convert_ok, fixture, fixture_dirs, linear};
+use crate::common::{convert_ok, fixture, fixture_dirs, linear};
 use vitlet::{Activation, LayerScale, Model, Named, Pooling, Precision, Scores};
 use vitlet_convert::{Mode, Options, WeightScale};
 
@@ -103,11 +101,11 @@ fn gamma_folds_into_the_scale_and_the_bias() {
     let gamma: Vec<f32> = fold.original_gamma(0).expect("gammas").take(dim).collect();
     assert!(gamma.iter().any(|g| *g < 0.0) && gamma.iter().any(|g| *g > 0.0));
     let (f, k) = (linear(&fold, "blk.0.attn_out"), linear(&keep, "blk.0.attn_out"));
-    for n in 0..dim {
-        let sign = if gamma[n] < 0.0 { -1 } else { 1 };
-        assert_eq!(f.scale[n], gamma[n].abs() * k.scale[n]);
+    for (n, &g) in gamma.iter().enumerate() {
+        let sign = if g < 0.0 { -1 } else { 1 };
+        assert_eq!(f.scale[n], g.abs() * k.scale[n]);
         assert_eq!(f.sum[n], sign * k.sum[n]);
-        assert_eq!(f.bias[n], gamma[n] * k.bias[n]);
+        assert_eq!(f.bias[n], g * k.bias[n]);
         assert!(f.row(n).zip(k.row(n)).all(|(f, k)| i32::from(f) == sign * i32::from(k)));
         assert_eq!(f.row(n).map(i32::from).sum::<i32>(), f.sum[n]);
     }
