@@ -2,7 +2,7 @@
 
 use crate::common::{convert_ok, fixture, fixture_dirs, linear};
 use vitlet::{Activation, LayerScale, Model, Named, Pooling, Precision, Scores};
-use vitlet_convert::{Mode, Options, WeightScale};
+use vitlet_convert::{Mode, Options, WeightScale, convert};
 
 const PRECISIONS: [Precision; 3] = [Precision::Int8, Precision::F16, Precision::F32];
 const MODES: [Mode; 4] = [Mode::Fold, Mode::FoldWeights, Mode::Keep, Mode::KeepPass];
@@ -58,6 +58,21 @@ fn the_families_are_what_their_configs_say() {
     assert_eq!(config("hf_dinov2_registers").prefix_tokens, 5);
     assert_eq!(config("hf_dinov2_swiglu").hidden, 72); // 2/3 of 108, a multiple of 8
     assert_eq!(config("hf_dinov2_model").classes, 0);
+}
+
+#[test]
+fn progress_counts_every_layer() {
+    for name in ["timm_vit", "timm_features"] {
+        let mut seen = Vec::new();
+        let converted = convert(&fixture(name), &Options::default(), &mut |p| {
+            seen.push((p.layer.to_owned(), p.done, p.total));
+        });
+        let linears = converted.expect("converted").report.linears;
+        assert_eq!(seen.len(), linears.len());
+        for (i, ((layer, done, total), linear)) in seen.into_iter().zip(&linears).enumerate() {
+            assert_eq!((layer.as_str(), done, total), (linear.name.as_str(), i + 1, linears.len()));
+        }
+    }
 }
 
 #[test]
