@@ -24,7 +24,7 @@ const UNUSED: [&str; 3] = ["*mask_token", "*pooler.dense.*", "pre_logits.*"];
 
 /// The tensors of one checkpoint.
 #[derive(Debug)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     files: Vec<Mmap>,
     tensors: BTreeMap<String, Entry>,
 }
@@ -43,7 +43,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// No safetensors (with the cure for what is there instead), a git-LFS pointer, a damaged or truncated file.
-    pub fn open_dir(dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn open_dir(dir: &Path) -> Result<Self, Error> {
         Self::open(&weight_files(dir)?)
     }
 
@@ -51,7 +51,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open_dir`].
-    pub fn open(paths: &[PathBuf]) -> Result<Self, Error> {
+    pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, Error> {
         let mut all = Self { files: Vec::new(), tensors: BTreeMap::new() };
         for path in paths {
             all.add(path)?;
@@ -87,17 +87,17 @@ impl Checkpoint {
     }
 
     /// Whether a tensor of that name is there.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
     /// The shape of a tensor, if it is there.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|t| t.shape.as_slice())
     }
 
     /// The names of all tensors, without wrappers' prefixes.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
@@ -105,7 +105,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Missing, of another shape or of an integer type, NaN or infinite values.
-    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let Some(entry) = self.tensors.get_mut(name) else {
             return Err(Error::tensor(name, format!("missing; config.json asks for one of shape {shape:?}")));
         };
@@ -132,7 +132,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::take`].
-    pub fn linear(&mut self, name: &str, n: usize, k: usize, bias: bool) -> Result<Linear, Error> {
+    pub(crate) fn linear(&mut self, name: &str, n: usize, k: usize, bias: bool) -> Result<Linear, Error> {
         Ok(Linear {
             n,
             k,
@@ -145,7 +145,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::take`].
-    pub fn patch(&mut self, name: &str, n: usize, patch: (usize, usize), bias: bool) -> Result<Linear, Error> {
+    pub(crate) fn patch(&mut self, name: &str, n: usize, patch: (usize, usize), bias: bool) -> Result<Linear, Error> {
         Ok(Linear {
             n,
             k: 3 * patch.0 * patch.1,
@@ -158,7 +158,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::take`].
-    pub fn norm(&mut self, name: &str, n: usize) -> Result<Norm, Error> {
+    pub(crate) fn norm(&mut self, name: &str, n: usize) -> Result<Norm, Error> {
         Ok(Norm {
             weight: self.take(&format!("{name}.weight"), &[n])?,
             bias: self.take(&format!("{name}.bias"), &[n])?,
@@ -166,7 +166,7 @@ impl Checkpoint {
     }
 
     /// Marks a tensor as dealt with without reading it.
-    pub fn drop_tensor(&mut self, name: &str) {
+    pub(crate) fn drop_tensor(&mut self, name: &str) {
         if let Some(entry) = self.tensors.get_mut(name) {
             entry.taken = true;
         }
@@ -177,7 +177,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Names the tensors that nobody took.
-    pub fn finish(self, ignore: &[String]) -> Result<Vec<String>, Error> {
+    pub(crate) fn finish(self, ignore: &[String]) -> Result<Vec<String>, Error> {
         let patterns: Vec<&str> = UNUSED.into_iter().chain(ignore.iter().map(String::as_str)).collect();
         let (left_out, unknown): (Vec<_>, Vec<_>) = self
             .tensors

@@ -93,4 +93,34 @@ mod tests {
         assert_eq!(imagenet_names().collect::<HashSet<_>>().len(), 1000);
         assert_eq!(imagenet_names().nth(207), Some("golden retriever"));
     }
+
+    fn object(json: serde_json::Value) -> Object {
+        Object::new("", json.as_object().expect("an object").clone())
+    }
+
+    #[test]
+    fn lists_objects_and_descriptions() {
+        let list = object(serde_json::json!({"label_names": ["n1", "n2"], "label_descriptions": {"n2": "a dog"}}));
+        assert_eq!(timm(&list), Some(vec!["n1".to_owned(), "a dog".to_owned()]));
+        let map = object(serde_json::json!({"id2label": {"1": "b", "0": "a"}}));
+        assert_eq!(transformers(&map), Some(vec!["a".to_owned(), "b".to_owned()]));
+        let gap = object(serde_json::json!({"id2label": {"0": "a", "2": "c"}}));
+        assert_eq!(transformers(&gap), None);
+        let placeholder = object(serde_json::json!({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}));
+        assert_eq!(transformers(&placeholder), None);
+    }
+
+    #[test]
+    fn a_file_wins_and_a_count_that_does_not_fit_is_left_out() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let file = scratch.path().join("labels.txt");
+        std::fs::write(&file, "one\r\ntwo\n\n").expect("written");
+        let mut told = Vec::new();
+        let source = || Some(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(choose(Some(&file), source(), 2, &mut told), Ok(Some(vec!["one".to_owned(), "two".to_owned()])));
+        assert_eq!(choose(None, source(), 2, &mut told), Ok(source()));
+        assert!(told.is_empty());
+        assert_eq!(choose(None, source(), 3, &mut told), Ok(None));
+        assert_eq!(told.len(), 1);
+    }
 }

@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! Data flows one way: an importer ([`timm`], [`transformers`], [`model_file`]) reads its source into a [`network::Network`] in f32;
+//! Data flows one way: an importer (`timm`, `transformers`, `model_file`) reads its source into a [`network::Network`] in f32;
 //! `pack` quantizes it ([`quantize`]), absorbs gamma ([`diagonal`]) and lays it out as `vitlet::layout` says; `writer` puts GGUF's
 //! header before it. The same input gives the same bytes on every machine.
 #![deny(unsafe_code)]
@@ -39,7 +39,6 @@ mod timm;
 mod transformers;
 mod writer;
 
-pub use checkpoint::Checkpoint;
 pub use error::Error;
 pub use labels::{imagenet_names, imagenet_synsets};
 pub use options::{Mode, Options};

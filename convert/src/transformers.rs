@@ -82,17 +82,12 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
     plan.base = base(&checkpoint);
     let network = network(&mut checkpoint, &plan, options, &mut announcements)?;
     crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
-    let text = |key: &str| json.text(key).map(|t| t.map(str::to_owned));
+    let named = json.text("_name_or_path")?.filter(|n| !n.is_empty()).or(json.text("model_type")?);
     Ok(Source {
         network,
         preprocess: processor.preprocess(size, options, &mut announcements)?,
         labels: labels::transformers(json),
-        name: match text("_name_or_path")?.filter(|n| !n.is_empty()) {
-            Some(name) => name,
-            None => {
-                dir.file_name().map_or(text("model_type")?.unwrap_or_default(), |n| n.to_string_lossy().into_owned())
-            }
-        },
+        name: named.unwrap_or_default().to_owned(),
         license: None,
         url: None,
         folded_gammas: None,

@@ -1,5 +1,4 @@
 //! Helpers of the integration tests: where fixtures are, and int8 layers taken apart.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
 

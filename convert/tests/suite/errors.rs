@@ -1,11 +1,9 @@
 //! What can not be converted is refused with one line that says what to do.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{convert_err, convert_ok, fixture};
+use crate::common::{convert_err, convert_ok, fixture};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;

@@ -1,10 +1,8 @@
 //! Every fixture checkpoint converts, in every precision and mode, to a file that the engine takes.
 
-mod common;
-
-use common::{convert_ok, fixture, fixture_dirs, linear};
+use crate::common::{convert_ok, fixture, fixture_dirs, linear};
 use vitlet::{Activation, LayerScale, Model, Named, Pooling, Precision, Scores};
-use vitlet_convert::{Mode, Options, WeightScale};
+use vitlet_convert::{Mode, Options, WeightScale, convert};
 
 const PRECISIONS: [Precision; 3] = [Precision::Int8, Precision::F16, Precision::F32];
 const MODES: [Mode; 4] = [Mode::Fold, Mode::FoldWeights, Mode::Keep, Mode::KeepPass];
@@ -63,6 +61,21 @@ fn the_families_are_what_their_configs_say() {
 }
 
 #[test]
+fn progress_counts_every_layer() {
+    for name in ["timm_vit", "timm_features"] {
+        let mut seen = Vec::new();
+        let converted = convert(&fixture(name), &Options::default(), &mut |p| {
+            seen.push((p.layer.to_owned(), p.done, p.total));
+        });
+        let linears = converted.expect("converted").report.linears;
+        assert_eq!(seen.len(), linears.len());
+        for (i, ((layer, done, total), linear)) in seen.into_iter().zip(&linears).enumerate() {
+            assert_eq!((layer.as_str(), done, total), (linear.name.as_str(), i + 1, linears.len()));
+        }
+    }
+}
+
+#[test]
 fn the_processor_size_is_announced_and_labels_come_from_the_config() {
     let converted = convert_ok(&fixture("hf_dinov2"), &Options::default());
     let told = converted.report.announcements.join("\n");
@@ -103,11 +116,11 @@ fn gamma_folds_into_the_scale_and_the_bias() {
     let gamma: Vec<f32> = fold.original_gamma(0).expect("gammas").take(dim).collect();
     assert!(gamma.iter().any(|g| *g < 0.0) && gamma.iter().any(|g| *g > 0.0));
     let (f, k) = (linear(&fold, "blk.0.attn_out"), linear(&keep, "blk.0.attn_out"));
-    for n in 0..dim {
-        let sign = if gamma[n] < 0.0 { -1 } else { 1 };
-        assert_eq!(f.scale[n], gamma[n].abs() * k.scale[n]);
+    for (n, &g) in gamma.iter().enumerate() {
+        let sign = if g < 0.0 { -1 } else { 1 };
+        assert_eq!(f.scale[n], g.abs() * k.scale[n]);
         assert_eq!(f.sum[n], sign * k.sum[n]);
-        assert_eq!(f.bias[n], gamma[n] * k.bias[n]);
+        assert_eq!(f.bias[n], g * k.bias[n]);
         assert!(f.row(n).zip(k.row(n)).all(|(f, k)| i32::from(f) == sign * i32::from(k)));
         assert_eq!(f.row(n).map(i32::from).sum::<i32>(), f.sum[n]);
     }

@@ -1,12 +1,10 @@
 //! The other shapes a source can have: shards, prefixes, separate heads, other sizes, other names for the same tensors.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::{convert_ok, fixture, linear, shared};
+use crate::common::{convert_ok, fixture, linear, shared};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use vitlet::picture::Resize;

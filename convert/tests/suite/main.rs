@@ -1,0 +1,7 @@
+//! Conversions from end to end, over the fixture checkpoints in tests/fixtures.
+
+mod checkpoints;
+mod common;
+mod errors;
+mod layerscale;
+mod sources;
