@@ -96,7 +96,7 @@ impl Kernels {
     }
 
     /// The fastest that a core with these ID registers has (`ID_AA64ISAR0_EL1`, `ID_AA64ISAR1_EL1`,
-    /// `ID_AA64PFR0_EL1`; Arm Architecture Reference Manual, D24.2). For bare metal: see [`read_aarch64_id_registers`].
+    /// `ID_AA64PFR0_EL1`; Arm Architecture Reference Manual, D24.2). For bare metal: see [`Kernels::read_aarch64_id_registers`].
     /// `isar1` says whether the core has SMMLA, which no kernel here uses.
     ///
     /// # Safety
@@ -111,6 +111,28 @@ impl Kernels {
             (true, false) => Level::Neon,
             (true, true) => Level::NeonDot,
         })
+    }
+
+    /// `ID_AA64ISAR0_EL1`, `ID_AA64ISAR1_EL1` and `ID_AA64PFR0_EL1` of the core that runs this, in that order.
+    ///
+    /// # Safety
+    /// Runs at EL1 or above. (At EL0 the registers trap, and not every operating system answers.)
+    #[cfg(target_arch = "aarch64")]
+    pub unsafe fn read_aarch64_id_registers() -> [u64; 3] {
+        let (isar0, isar1, pfr0);
+        // SAFETY: reads three constant system registers; the caller is at EL1, where they can be read.
+        unsafe {
+            core::arch::asm!(
+                "mrs {isar0}, id_aa64isar0_el1",
+                "mrs {isar1}, id_aa64isar1_el1",
+                "mrs {pfr0}, id_aa64pfr0_el1",
+                isar0 = out(reg) isar0,
+                isar1 = out(reg) isar1,
+                pfr0 = out(reg) pfr0,
+                options(nomem, nostack, preserves_flags, pure),
+            );
+        }
+        [isar0, isar1, pfr0]
     }
 
     /// Compiles `op` for each instruction set and runs the chosen one.
@@ -177,24 +199,27 @@ impl Level {
     }
 }
 
-/// `ID_AA64ISAR0_EL1`, `ID_AA64ISAR1_EL1` and `ID_AA64PFR0_EL1` of the core that runs this, in that order.
-///
-/// # Safety
-/// Runs at EL1 or above. (At EL0 the registers trap, and not every operating system answers.)
-#[cfg(target_arch = "aarch64")]
-pub unsafe fn read_aarch64_id_registers() -> [u64; 3] {
-    let (isar0, isar1, pfr0);
-    // SAFETY: reads three constant system registers; the caller is at EL1, where they can be read.
-    unsafe {
-        core::arch::asm!(
-            "mrs {isar0}, id_aa64isar0_el1",
-            "mrs {isar1}, id_aa64isar1_el1",
-            "mrs {pfr0}, id_aa64pfr0_el1",
-            isar0 = out(reg) isar0,
-            isar1 = out(reg) isar1,
-            pfr0 = out(reg) pfr0,
-            options(nomem, nostack, preserves_flags, pure),
-        );
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::Kernels;
+
+    #[test]
+    fn names_lead_back_to_the_kernels() {
+        assert_eq!(Kernels::available().next(), Some(Kernels::scalar()));
+        assert!(Kernels::available().any(|kernels| kernels == Kernels::baseline()));
+        for kernels in Kernels::available() {
+            assert_eq!(Kernels::by_name(kernels.name()), Some(kernels));
+        }
+        assert_eq!(Kernels::by_name("mmx"), None);
     }
-    [isar0, isar1, pfr0]
+
+    #[cfg(target_arch = "aarch64")]
+    #[test]
+    fn id_registers_tell_the_cores_apart() {
+        // SAFETY: the values are compared, not run.
+        let name = |isar0, pfr0| unsafe { Kernels::from_aarch64_id_registers(isar0, 0, pfr0) }.name();
+        assert_eq!(name(0x0001_1120, 0x2222), "neon", "Cortex-A53, A57, A72");
+        assert_eq!(name(0x1000_1021_1120, 0x1100_0000_1011_1112), "neon-dotprod", "Cortex-A76");
+        assert_eq!(name(0x0001_1120, 0x00ff_2222), "scalar", "a core without FP/SIMD");
+    }
 }

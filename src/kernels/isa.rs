@@ -76,8 +76,6 @@ pub(crate) trait Isa: Copy {
     fn abs(self, a: Self::F) -> Self::F;
     /// |a| with the sign bit of `sign`.
     fn copysign(self, a: Self::F, sign: Self::F) -> Self::F;
-    /// To the nearest integer, ties to even.
-    fn round(self, a: Self::F) -> Self::F;
     /// `2^n` for integral `n` in [-126, 127]; anything outside is the caller's bug and gives an unspecified value.
     fn exp2_int(self, n: Self::F) -> Self::F;
     /// Lanes `0..n` of `a`, zero in the others; `n` at most 16.
@@ -92,8 +90,6 @@ pub(crate) trait Isa: Copy {
     fn store_i(self, x: Self::I, out: &mut I32x16);
     /// Wrapping.
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Wrapping.
-    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Wrapping, low 32 bits.
     fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Nearest f32, ties to even.

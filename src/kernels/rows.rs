@@ -79,8 +79,8 @@ impl<S: Isa> Range<S> {
     fn parameters(self, s: S) -> (f32, f32, f32) {
         let (lo, hi) = (s.min_lane(self.lo), s.max_lane(self.hi));
         let range = hi - lo;
-        let (scale, inverse) =
-            if range >= 1.0e-30 && range < f32::INFINITY { (range / 255.0, 255.0 / range) } else { (0.0, 0.0) };
+        let usable = (1.0e-30..f32::INFINITY).contains(&range);
+        let (scale, inverse) = if usable { (range / 255.0, 255.0 / range) } else { (0.0, 0.0) };
         let zero = -lo * inverse;
         // Written out: NaN (an infinite lo times 0) becomes 0.
         let zero = if zero > 0.0 { zero } else { 0.0 };

@@ -112,21 +112,14 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
-    fn round(self, a: F) -> F {
-        // SAFETY: `self` proves AVX2.
-        unsafe {
-            const MODE: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-            [_mm256_round_ps::<MODE>(a[0]), _mm256_round_ps::<MODE>(a[1])]
-        }
-    }
-    #[inline(always)]
     fn exp2_int(self, n: F) -> F {
         // SAFETY: `self` proves AVX2.
         unsafe {
-            let biased = self.add_i(self.to_i32(n), self.splat_i(127));
+            // In 2^23 + 127 + n the low mantissa bits are n + 127: the exponent field of the result.
+            let a = self.add(n, self.splat(8_388_735.0));
             [
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased[0])),
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased[1])),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a[0]))),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a[1]))),
             ]
         }
     }
@@ -198,11 +191,6 @@ impl Isa for Avx2 {
     fn add_i(self, a: I, b: I) -> I {
         // SAFETY: `self` proves AVX2.
         unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
-    }
-    #[inline(always)]
-    fn sub_i(self, a: I, b: I) -> I {
-        // SAFETY: `self` proves AVX2.
-        unsafe { [_mm256_sub_epi32(a[0], b[0]), _mm256_sub_epi32(a[1], b[1])] }
     }
     #[inline(always)]
     fn mul_i(self, a: I, b: I) -> I {

@@ -93,16 +93,12 @@ impl Isa for Avx512Vnni {
         }
     }
     #[inline(always)]
-    fn round(self, a: __m512) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
-    }
-    #[inline(always)]
     fn exp2_int(self, n: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512.
         unsafe {
-            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+            // In 2^23 + 127 + n the low mantissa bits are n + 127: the exponent field of the result.
+            let a = _mm512_castps_si512(self.add(n, self.splat(8_388_735.0)));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(a))
         }
     }
     #[inline(always)]
@@ -160,11 +156,6 @@ impl Isa for Avx512Vnni {
     fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512.
         unsafe { _mm512_add_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn sub_i(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_sub_epi32(a, b) }
     }
     #[inline(always)]
     fn mul_i(self, a: __m512i, b: __m512i) -> __m512i {

@@ -125,20 +125,16 @@ impl<const DOT: bool> Isa for Neon<DOT> {
         }
     }
     #[inline(always)]
-    fn round(self, a: F) -> F {
-        // SAFETY: `self` proves NEON.
-        unsafe { [vrndnq_f32(a[0]), vrndnq_f32(a[1]), vrndnq_f32(a[2]), vrndnq_f32(a[3])] }
-    }
-    #[inline(always)]
     fn exp2_int(self, n: F) -> F {
         // SAFETY: `self` proves NEON.
         unsafe {
-            let biased = self.add_i(self.to_i32(n), self.splat_i(127));
+            // In 2^23 + 127 + n the low mantissa bits are n + 127: the exponent field of the result.
+            let a = self.add(n, self.splat(8_388_735.0));
             [
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased[0])),
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased[1])),
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased[2])),
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased[3])),
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a[0]))),
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a[1]))),
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a[2]))),
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a[3]))),
             ]
         }
     }
@@ -202,11 +198,6 @@ impl<const DOT: bool> Isa for Neon<DOT> {
     fn add_i(self, a: I, b: I) -> I {
         // SAFETY: `self` proves NEON.
         unsafe { [vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1]), vaddq_s32(a[2], b[2]), vaddq_s32(a[3], b[3])] }
-    }
-    #[inline(always)]
-    fn sub_i(self, a: I, b: I) -> I {
-        // SAFETY: `self` proves NEON.
-        unsafe { [vsubq_s32(a[0], b[0]), vsubq_s32(a[1], b[1]), vsubq_s32(a[2], b[2]), vsubq_s32(a[3], b[3])] }
     }
     #[inline(always)]
     fn mul_i(self, a: I, b: I) -> I {

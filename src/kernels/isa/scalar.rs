@@ -119,10 +119,6 @@ impl Isa for Scalar {
         zip(a, sign, f32::copysign)
     }
     #[inline(always)]
-    fn round(self, a: F32x16) -> F32x16 {
-        map(a, libm::rintf)
-    }
-    #[inline(always)]
     fn exp2_int(self, n: F32x16) -> F32x16 {
         map(n, |n| f32::from_bits((n as i32).wrapping_add(127).cast_unsigned() << 23))
     }
@@ -161,10 +157,6 @@ impl Isa for Scalar {
     #[inline(always)]
     fn add_i(self, a: I32x16, b: I32x16) -> I32x16 {
         zip_i(a, b, i32::wrapping_add)
-    }
-    #[inline(always)]
-    fn sub_i(self, a: I32x16, b: I32x16) -> I32x16 {
-        zip_i(a, b, i32::wrapping_sub)
     }
     #[inline(always)]
     fn mul_i(self, a: I32x16, b: I32x16) -> I32x16 {
