@@ -97,13 +97,13 @@ fn usage(e: &clap::Error) -> ExitCode {
         };
     }
     let text = e.render().to_string();
-    let lines = text.lines().map(str::trim).take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more"));
     let mut message = String::new();
-    for line in lines.filter(|l| !l.is_empty()) {
-        match line.strip_prefix("tip: ") {
-            Some(tip) => message.extend(["; ", tip]),
-            None if message.is_empty() => message.push_str(line.trim_start_matches("error: ")),
-            None => message.extend([" ", line]),
+    for line in text.lines().map(str::trim).take_while(|l| !l.starts_with("For more")).filter(|l| !l.is_empty()) {
+        match line.split_once(": ") {
+            Some(("tip", tip)) => message.extend(["; ", tip]),
+            Some(("Usage", usage)) => message.extend(["; usage: ", usage]),
+            Some(("error", what)) => message.push_str(what),
+            _ => message.extend([" ", line]),
         }
     }
     Error::Usage(message).report()

@@ -59,6 +59,11 @@ pub fn bytes(n: u64) -> String {
     if n >= 1_000_000 { format!("{:.2} MB", n as f64 / 1e6) } else { format!("{:.1} kB", n as f64 / 1e3) }
 }
 
+/// A factor in few characters: three decimals, or an exponent where they would not do.
+pub fn factor(x: f32) -> String {
+    if x >= 0.01 { format!("{x:.3}") } else { format!("{x:.1e}") }
+}
+
 /// Lines up `rows` under each other: the first column to the left, the others to the right.
 pub fn table(out: &mut impl Write, header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let width = |column: usize| {

@@ -192,5 +192,5 @@ fn sqnr(linear: &LinearReport) -> String {
 }
 
 fn range(gamma: &GammaReport) -> String {
-    format!("{:.1e} .. {:.1e}", gamma.min, gamma.max)
+    format!("{} .. {}", output::factor(gamma.min), output::factor(gamma.max))
 }

@@ -248,7 +248,13 @@ fn print(d: &Document, tensors: bool) -> Result<()> {
     field(&mut out, "blocks", &blocks)?;
     field(&mut out, "output", &outcome(d))?;
     let to = p.resize_to.iter().map(u32::to_string).collect::<Vec<_>>().join(" x ");
-    let resize = format!("{} {} to {to}, crop {} x {}", p.interpolation, p.resize, c.image_height, c.image_width);
+    let resize = format!(
+        "{} {} to {to}, crop {} x {}",
+        p.interpolation,
+        p.resize.replace('_', " "),
+        c.image_height,
+        c.image_width
+    );
     field(&mut out, "pictures", &format!("{resize}, mean {:?}, std {:?}", p.mean, p.std))?;
     let scales = d.layerscale.weight_scale.as_deref().map_or(String::new(), |s| format!(", weight scales {s}"));
     field(&mut out, "LayerScale", &format!("{}{scales}", d.layerscale.mode))?;

@@ -6,7 +6,7 @@ use vitlet::Model;
 use vitlet_convert::report::GammaReport;
 
 use crate::error::Result;
-use crate::output::{self, Out};
+use crate::output::{self, Out, factor};
 
 const BINS: usize = 16;
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -83,14 +83,14 @@ pub fn print(out: &mut Out, branches: &[Branch]) -> Result<()> {
         return Ok(());
     };
     let row = |b: &Branch| {
-        let size = |g: f32| format!("{g:.1e}");
         let r = &b.range;
         let negative = format!("{:.0} %", 100.0 * r.negative as f32 / b.channels as f32);
         let name = format!("  {} {}", b.block, b.branch);
-        vec![name, size(r.min), size(r.median), size(r.max), negative, r.dead.to_string(), spark(&b.histogram)]
+        vec![name, factor(r.min), factor(r.median), factor(r.max), negative, r.dead.to_string(), spark(&b.histogram)]
     };
     let rows: Vec<_> = branches.iter().map(row).collect();
-    let scale = format!("1e{:<+w$}1e{:+}", first.log10_from, first.log10_to, w = BINS - 6);
+    let [from, to] = [first.log10_from, first.log10_to].map(|e| format!("1e{e}"));
+    let scale = format!("{from}{to:>width$}", width = BINS - from.len());
     output::table(out, &["  |gamma|", "min", "median", "max", "negative", "dead", &scale], &rows)?;
     Ok(())
 }
