@@ -11,8 +11,8 @@
 use super::isa::Isa;
 
 const LOG2_E: f32 = core::f32::consts::LOG2_E;
-/// 1.5 * 2^23: adding it rounds a float of magnitude below 2^22 to an integer, ties to even.
-const ROUND: f32 = 12_582_912.0;
+/// 1.5 * 2^23: adding it rounds a float of magnitude below 2^22 to an integer, ties to even; subtracting it gives that back.
+pub(crate) const ROUND: f32 = 12_582_912.0;
 /// ln 2 in two parts; the second is what f32 loses.
 const LN_2_HIGH: f32 = core::f32::consts::LN_2;
 const LN_2_LOW: f32 = -1.904_654_2e-9;
