@@ -18,8 +18,8 @@
 //! | `avx2` | 4 x 16 | both operands widened to i16, `vpmaddwd` + `vpaddd` (`vpmaddubsw` saturates: never used) | 32 with two multipliers |
 //! | `avx512_vnni` | 8 x 32 | `vpdpbusd`, the 4 activations of a group broadcast from memory | 128 on Zen 5 |
 //!
-//! Activations are u8 codes, stored xor [`Isa::CODE_XOR`](super::isa::Isa::CODE_XOR): `neon` and `neon_dot` read the bytes as i8,
-//! `avx2` and `avx512_vnni` as u8, `scalar` as u8.
+//! Activations are u8 codes, stored xor [`Isa::CODE_XOR`](super::isa::Isa::CODE_XOR): `neon` and `neon_dot` read the
+//! bytes as i8, `avx2` and `avx512_vnni` as u8, `scalar` as u8.
 //!
 //! What does not belong here: scales, zero points, anything in f32.
 

@@ -6,9 +6,10 @@
 //! f32    the same with scale = 1
 //! ```
 //!
-//! Weights are read in place in the layout of the model file: blocks of 16 output channels, all inputs of a block together.
-//! Callers pass 16 to 64 rows at a time: a block of weights is read from the second-level cache once and used for all rows
-//! from the first. Columns are counted in blocks of 16; the padding columns of the last block are computed like all others.
+//! Weights are read in place in the layout of the model file: blocks of 16 output channels, all inputs of a block
+//! together. Callers pass 16 to 64 rows at a time: a block of weights is read from the second-level cache once and
+//! used for all rows from the first. Columns are counted in blocks of 16; the padding columns of the last block are
+//! computed like all others.
 //!
 //! What does not belong here: quantizing the activations (`rows`), activation functions.
 
@@ -82,7 +83,8 @@ pub(crate) struct WeightsI8<'a> {
     pub bias: &'a [F32x16],
 }
 
-/// An int8 linear layer over the first `rows` rows of `a`, for the column blocks `blocks` of the weights. Rows of `a` hold at least K8 codes.
+/// An int8 linear layer over the first `rows` rows of `a`, for the column blocks `blocks` of the weights. Rows of `a`
+/// hold at least K8 codes.
 pub(crate) struct LinearI8<'a, E> {
     pub a: Codes<'a>,
     pub rows: usize,
@@ -150,8 +152,8 @@ impl FloatWeights for F16x16 {
 /// Rows of a tile of f32: 24 accumulators on NEON, 12 on AVX2 and, with two column blocks, on AVX-512.
 pub(crate) const FLOAT_TILE_ROWS: usize = 6;
 
-/// `sum over i < k of a[m][i] * w[n][i * step]`, fused multiply-add in the order of i: the f32 tile. Panics if a row or a
-/// block is shorter.
+/// `sum over i < k of a[m][i] * w[n][i * step]`, fused multiply-add in the order of i: the f32 tile. Panics if a row
+/// or a block is shorter.
 #[inline(always)]
 pub(crate) fn dot_float<S: Isa, W: FloatWeights, const M: usize, const N: usize>(
     s: S,
@@ -183,7 +185,8 @@ pub(crate) fn dot_float<S: Isa, W: FloatWeights, const M: usize, const N: usize>
     acc
 }
 
-/// An f32 (`W` is [`F32x16`]) or f16 (`W` is [`F16x16`]) linear layer over `rows` rows, for the column blocks `blocks` of the weights.
+/// An f32 (`W` is [`F32x16`]) or f16 (`W` is [`F16x16`]) linear layer over `rows` rows, for the column blocks `blocks`
+/// of the weights.
 pub(crate) struct LinearFloat<'a, W, E> {
     /// `[rows][a_stride]`.
     pub a: &'a [F32x16],

@@ -1,7 +1,8 @@
 //! Cutting a matrix product into register tiles.
 //!
-//! A tile is `M` rows by `N` blocks of 16 columns, both const generics, so that its accumulators are registers. The loops here pick
-//! the instance for every place: all tiles but the last of a column of tiles have the full height, the last has what is left.
+//! A tile is `M` rows by `N` blocks of 16 columns, both const generics, so that its accumulators are registers. The
+//! loops here pick the instance for every place: all tiles but the last of a column of tiles have the full height, the
+//! last has what is left.
 //!
 //! What does not belong here: what a tile computes.
 
@@ -64,7 +65,8 @@ fn strip<S: Isa, T: Tile<S>, const N: usize>(s: S, rows: usize, block: usize, op
 
 /// The operands of a tile: `x[first..][..len]` and its successors, each `stride` further on. Panics if `x` is shorter.
 ///
-/// A loop on purpose: the closures of `array::from_fn` are not compiled for the instruction set and need not be inlined.
+/// A loop on purpose: the closures of `array::from_fn` are not compiled for the instruction set and need not be
+/// inlined.
 #[inline(always)]
 pub(crate) fn slices<T, const M: usize>(x: &[T], first: usize, stride: usize, len: usize) -> [&[T]; M] {
     let mut slices = [&x[..0]; M];

@@ -13,8 +13,8 @@ use crate::kernels::linear::{FLOAT_TILE_ROWS, dot_float};
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 
-/// Copies q and v of `rows` tokens and transposes k. The first token is at a multiple of 16, and only the last tokens of
-/// all may be a number of rows that is not.
+/// Copies q and v of `rows` tokens and transposes k. The first token is at a multiple of 16, and only the last tokens
+/// of all may be a number of rows that is not.
 pub(crate) struct PackF32<'a> {
     /// `[rows][3][h][dp]`.
     pub qkv: &'a [F32x16],
@@ -85,17 +85,16 @@ impl Op for AttendF32<'_> {
             let mut row = 0;
             while row < self.rows {
                 let rows = FLOAT_TILE_ROWS.min(self.rows - row);
-                let mut scores =
-                    Scores { op: &mut self, tokens, head, row, max: [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS] };
+                let mut max = [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS];
+                let mut scores = Scores { op: &mut self, tokens: &tokens, head, row, max: &mut max };
                 for_tiles(s, rows, 0..tokens.blocks, &mut scores);
-                let max = scores.max;
                 let mut inverse_sum = [0.0; MAX_ROWS];
                 for (m, inverse_sum) in inverse_sum[..rows].iter_mut().enumerate() {
                     let max = s.max_lane(s.load(&max[m]));
-                    *inverse_sum = 1.0 / self.probabilities(s, tokens, m, max);
+                    *inverse_sum = 1.0 / self.probabilities(s, &tokens, m, max);
                 }
                 let chunks = self.dp / 16;
-                for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens, head, row, inverse_sum });
+                for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens: &tokens, head, row, inverse_sum });
                 row += rows;
             }
         }
@@ -105,11 +104,11 @@ impl Op for AttendF32<'_> {
 /// t of one head and of the query rows from `row` on, into the scratch.
 struct Scores<'a, 'b> {
     op: &'a mut AttendF32<'b>,
-    tokens: Tokens,
+    tokens: &'a Tokens,
     head: usize,
     row: usize,
     /// Of each row: lane by lane, the largest so far.
-    max: [F32x16; MAX_ROWS],
+    max: &'a mut [F32x16; MAX_ROWS],
 }
 
 impl<S: Isa> Tile<S> for Scores<'_, '_> {
@@ -124,14 +123,16 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
         let q = slices(q, query * chunks, heads * chunks, chunks);
         let k = slices(k, key * dp, heads * dp, dp);
         let acc = dot_float::<S, F32x16, M, N>(s, q, dp, k, 1);
-        for (m, acc) in acc.iter().enumerate() {
-            let mut max = s.load(&self.max[row + m]);
+        let out = &mut self.op.scores[row * self.tokens.blocks + block..];
+        for (m, (acc, max)) in acc.iter().zip(&mut self.max[row..][..M]).enumerate() {
+            let out = &mut out[m * self.tokens.blocks..][..N];
+            let mut best = s.load(max);
             for (n, &acc) in acc.iter().enumerate() {
-                let t = s.mul(acc, s.splat(attention_scale));
-                s.store(t, &mut self.op.scores[(row + m) * self.tokens.blocks + block + n]);
-                max = self.tokens.max(s, block + n, t, max);
+                let t = s.fma(acc, s.splat(attention_scale), s.load(self.tokens.bias(block + n)));
+                s.store(t, &mut out[n]);
+                best = s.max(t, best);
             }
-            s.store(max, &mut self.max[row + m]);
+            s.store(best, max);
         }
     }
 }
@@ -139,11 +140,11 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
 impl AttendF32<'_> {
     /// p in place of the scores of row `m` in the scratch; returns their sum.
     #[inline(always)]
-    fn probabilities<S: Isa>(&mut self, s: S, tokens: Tokens, m: usize, max: f32) -> f32 {
+    fn probabilities<S: Isa>(&mut self, s: S, tokens: &Tokens, m: usize, max: f32) -> f32 {
         let max = s.splat(max);
         let mut sum = s.splat(0.0);
-        for (block, t) in self.scores[m * tokens.blocks..][..tokens.blocks].iter_mut().enumerate() {
-            let p = tokens.keep(s, block, exp_nonpositive(s, s.sub(s.load(t), max)));
+        for t in &mut self.scores[m * tokens.blocks..][..tokens.blocks] {
+            let p = exp_nonpositive(s, s.sub(s.load(t), max));
             sum = s.add(sum, p);
             s.store(p, t);
         }
@@ -154,7 +155,7 @@ impl AttendF32<'_> {
 /// o of one head and of the query rows from `row` on; column blocks are chunks of its channels.
 struct Values<'a, 'b> {
     op: &'a mut AttendF32<'b>,
-    tokens: Tokens,
+    tokens: &'a Tokens,
     head: usize,
     row: usize,
     inverse_sum: [f32; MAX_ROWS],
@@ -172,11 +173,11 @@ impl<S: Isa> Tile<S> for Values<'_, '_> {
         let p = slices(self.op.scores, row * blocks, blocks, blocks);
         let v = slices(v, first, 1, (tokens - 1) * step + 1);
         let acc = dot_float::<S, F32x16, M, N>(s, p, tokens, v, step);
-        for (m, acc) in acc.iter().enumerate() {
-            let inverse_sum = s.splat(self.inverse_sum[row + m]);
+        let out = &mut self.op.out[(self.row + row) * step + first..];
+        for (m, (acc, &inverse_sum)) in acc.iter().zip(&self.inverse_sum[row..][..M]).enumerate() {
+            let out = &mut out[m * step..][..N];
             for (n, &acc) in acc.iter().enumerate() {
-                let out = &mut self.op.out[(self.row + row + m) * step + first + n];
-                s.store(s.mul(acc, inverse_sum), out);
+                s.store(s.mul(acc, s.splat(inverse_sum)), &mut out[n]);
             }
         }
     }

@@ -6,8 +6,9 @@
 //! o[c] = f32(sum over j of p[j] V[j][c]) * (s_V[c] * (1 / f32(sum over j of p[j])))
 //! ```
 //!
-//! Both products are the int8 tile of linear layers, so Q is stored as u8 with zero point 128, p as u8 with zero
-//! point 0, both xor [`Isa::CODE_XOR`]; what the stored bytes are off is corrected with the sums of K over channels and of V over tokens.
+//! Both products are the int8 tile of linear layers, so Q is stored as u8 with zero point 128, p as u8 with zero point
+//! 0, both xor [`Isa::CODE_XOR`]; what the stored bytes are off is corrected with the sums of K over channels and of V
+//! over tokens.
 
 use super::Tokens;
 use crate::kernels::Op;
@@ -28,12 +29,12 @@ fn encode<S: Isa>(s: S, x: S::F, inv: S::F) -> S::I {
     s.to_i32(s.min(x, s.splat(127.0)))
 }
 
-/// The sum of sixteen i32.
+/// The sum of sixteen i32, wrapping.
 #[inline(always)]
 fn sum_lanes<S: Isa>(s: S, x: S::I) -> i32 {
     let mut lanes = I32x16([0; 16]);
     s.store_i(x, &mut lanes);
-    lanes.0.iter().sum()
+    lanes.0.iter().fold(0, |sum, &x| sum.wrapping_add(x))
 }
 
 /// Quantizes q and k of `rows` tokens, and copies v. The first token is at a multiple of 16, and only the last
@@ -143,10 +144,10 @@ impl Op for PackV<'_> {
         let chunks = self.dp / 16;
         let groups = 4 * self.tokens.div_ceil(16);
         for chunk in 0..chunks {
-            let v = |token: usize| s.load(&self.v[(token * self.heads + self.head) * chunks + chunk]);
+            let at = |token: usize| (token * self.heads + self.head) * chunks + chunk;
             let mut max = s.splat(0.0);
             for token in 0..self.tokens {
-                max = s.max(s.abs(v(token)), max);
+                max = s.max(s.abs(s.load(&self.v[at(token)])), max);
             }
             let (scale, inv) = (&mut self.v_scale[chunk], &mut F32x16([0.0; 16]));
             s.store(max, scale);
@@ -159,7 +160,7 @@ impl Op for PackV<'_> {
                 let mut codes = [I32x16([0; 16]); 4];
                 for (i, codes) in codes.iter_mut().enumerate() {
                     if 4 * group + i < self.tokens {
-                        let code = encode(s, v(4 * group + i), inv);
+                        let code = encode(s, s.load(&self.v[at(4 * group + i)]), inv);
                         sums = s.add_i(sums, code);
                         s.store_i(code, codes);
                     }
@@ -174,9 +175,14 @@ impl Op for PackV<'_> {
 /// `out[c][i]` is the low byte of `codes[i][c]`.
 #[inline(always)]
 fn interleave(codes: &[I32x16; 4], out: &mut I8x16x4) {
-    for lane in 0..16 {
-        let bytes = codes.map(|codes| codes.0[lane] as i8);
-        out.0[4 * lane..][..4].copy_from_slice(&bytes);
+    let mut words = [0_u32; 16];
+    for (i, codes) in codes.iter().enumerate() {
+        for (word, &code) in words.iter_mut().zip(&codes.0) {
+            *word |= u32::from(code as u8) << (8 * i);
+        }
+    }
+    for (out, word) in out.0.chunks_exact_mut(4).zip(words) {
+        out.copy_from_slice(&word.to_le_bytes().map(u8::cast_signed));
     }
 }
 
@@ -231,17 +237,16 @@ impl Op for AttendI8<'_> {
             let mut row = 0;
             while row < self.rows {
                 let rows = S::TILE_ROWS.min(self.rows - row);
-                let mut scores =
-                    Scores { op: &mut self, tokens, head, row, max: [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS] };
+                let mut max = [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS];
+                let mut scores = Scores { op: &mut self, tokens: &tokens, head, row, max: &mut max };
                 for_tiles(s, rows, 0..tokens.blocks, &mut scores);
-                let max = scores.max;
                 let mut inverse_sum = [0.0; MAX_ROWS];
                 for (m, inverse_sum) in inverse_sum[..rows].iter_mut().enumerate() {
                     let max = s.max_lane(s.load(&max[m]));
-                    *inverse_sum = 1.0 / self.probabilities(s, tokens, head, row, m, max) as f32;
+                    *inverse_sum = 1.0 / self.probabilities(s, &tokens, head, row, m, max) as f32;
                 }
                 let chunks = self.dp / 16;
-                for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens, head, row, inverse_sum });
+                for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens: &tokens, head, row, inverse_sum });
                 row += rows;
             }
         }
@@ -251,11 +256,11 @@ impl Op for AttendI8<'_> {
 /// t of one head and of the query rows from `row` on, into the scratch.
 struct Scores<'a, 'b> {
     op: &'a mut AttendI8<'b>,
-    tokens: Tokens,
+    tokens: &'a Tokens,
     head: usize,
     row: usize,
     /// Of each row: lane by lane, the largest so far.
-    max: [F32x16; MAX_ROWS],
+    max: &'a mut [F32x16; MAX_ROWS],
 }
 
 impl<S: Isa> Tile<S> for Scores<'_, '_> {
@@ -275,14 +280,20 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
             *start = s.mul_i(zero, s.load_i(&k_sums[key + n * heads]));
         }
         let acc = s.dot_i8::<M, N>(q, k, [start; M]);
-        for (m, acc) in acc.iter().enumerate() {
-            let mut max = s.load(&self.max[row + m]);
+        let (mut scale, mut bias) = ([s.splat(0.0); N], [s.splat(0.0); N]);
+        for n in 0..N {
+            (scale[n], bias[n]) = (s.load(&k_scale[key + n * heads]), s.load(self.tokens.bias(block + n)));
+        }
+        let out = &mut self.op.scores[row * self.tokens.blocks + block..];
+        for (m, (acc, max)) in acc.iter().zip(&mut self.max[row..][..M]).enumerate() {
+            let out = &mut out[m * self.tokens.blocks..][..N];
+            let mut best = s.load(max);
             for (n, &acc) in acc.iter().enumerate() {
-                let t = s.mul(s.to_f32(acc), s.load(&k_scale[key + n * heads]));
-                s.store(t, &mut self.op.scores[(row + m) * self.tokens.blocks + block + n]);
-                max = self.tokens.max(s, block + n, t, max);
+                let t = s.fma(s.to_f32(acc), scale[n], bias[n]);
+                s.store(t, &mut out[n]);
+                best = s.max(t, best);
             }
-            s.store(max, &mut self.max[row + m]);
+            s.store(best, max);
         }
     }
 }
@@ -290,16 +301,16 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
 impl AttendI8<'_> {
     /// p of row `row + m`, whose scores are those of `m` in the scratch; returns the sum of its codes.
     #[inline(always)]
-    fn probabilities<S: Isa>(&mut self, s: S, tokens: Tokens, head: usize, row: usize, m: usize, max: f32) -> i32 {
+    fn probabilities<S: Isa>(&mut self, s: S, tokens: &Tokens, head: usize, row: usize, m: usize, max: f32) -> i32 {
         let r = self.q_scale[(row + m) * self.heads + head] * self.attention_scale;
         let (r, max) = (s.splat(r), s.splat(max));
         let t = &self.scores[m * tokens.blocks..][..tokens.blocks];
         let p = &mut self.p[m * tokens.blocks..][..tokens.blocks];
         let mut sum = s.splat_i(0);
-        for (block, (t, p)) in t.iter().zip(p).enumerate() {
+        for (t, p) in t.iter().zip(p) {
             let x = s.mul(s.sub(s.load(t), max), r);
             let x = s.mul(s.splat(255.0), exp_nonpositive(s, x));
-            let code = s.to_i32(tokens.keep(s, block, x));
+            let code = s.to_i32(x);
             sum = s.add_i(sum, code);
             s.store_low_bytes(code, S::CODE_XOR, p);
         }
@@ -310,7 +321,7 @@ impl AttendI8<'_> {
 /// o of one head and of the query rows from `row` on; column blocks are chunks of its channels.
 struct Values<'a, 'b> {
     op: &'a mut AttendI8<'b>,
-    tokens: Tokens,
+    tokens: &'a Tokens,
     head: usize,
     row: usize,
     inverse_sum: [f32; MAX_ROWS],
@@ -333,12 +344,13 @@ impl<S: Isa> Tile<S> for Values<'_, '_> {
             *start = s.mul_i(zero, s.load_i(&v_sums[first + n]));
         }
         let acc = s.dot_i8::<M, N>(p, v, [start; M]);
-        for (m, acc) in acc.iter().enumerate() {
-            let inverse_sum = s.splat(self.inverse_sum[row + m]);
+        let (width, v_scale) = (heads * chunks, &v_scale[first..][..N]);
+        let out = &mut self.op.out[(self.row + row) * width + first..];
+        for (m, (acc, &inverse_sum)) in acc.iter().zip(&self.inverse_sum[row..][..M]).enumerate() {
+            let out = &mut out[m * width..][..N];
             for (n, &acc) in acc.iter().enumerate() {
-                let scale = s.mul(s.load(&v_scale[first + n]), inverse_sum);
-                let o = s.mul(s.to_f32(acc), scale);
-                s.store(o, &mut self.op.out[(self.row + row + m) * heads * chunks + first + n]);
+                let scale = s.mul(s.load(&v_scale[n]), s.splat(inverse_sum));
+                s.store(s.mul(s.to_f32(acc), scale), &mut out[n]);
             }
         }
     }

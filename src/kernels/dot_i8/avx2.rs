@@ -1,7 +1,7 @@
 //! AVX2: both operands widened to i16, then `vpmaddwd` (two exact products added in i32) and `vpaddd`.
 //!
-//! A register of weights is 8 channels by 4 inputs, an i32 lane for each channel. Its even and odd bytes are split by shifts
-//! into two registers of i16, and so are the activations, of which a 4-byte broadcast has every lane's four: no
+//! A register of weights is 8 channels by 4 inputs, an i32 lane for each channel. Its even and odd bytes are split by
+//! shifts into two registers of i16, and so are the activations, of which a 4-byte broadcast has every lane's four: no
 //! shuffle, no final reduction, two accumulators a row. A 4 x 16 tile fills the 16 registers.
 
 use super::groups;

@@ -1,8 +1,9 @@
 //! Baseline NEON (A53, A57, A72): `smull` and `smlal` multiply 2 channels by 4 inputs to i16, `sadalp` widens to i32.
 //!
 //! Weights lie within [-127, 127] and activations within [-128, 127], so two products are at most 32,512 and fit i16:
-//! `smull` of one group, `smlal` of the next, then `sadalp`. The group's four activations are duplicated to all lanes. A row has
-//! eight accumulators (2 channels, 2 partial sums each); neighbours are added at the end. A 2 x 16 tile has 16.
+//! `smull` of one group, `smlal` of the next, then `sadalp`. The group's four activations are duplicated to all lanes.
+//! A row has eight accumulators (2 channels, 2 partial sums each); neighbours are added at the end. A 2 x 16 tile has
+//! 16.
 
 use super::groups;
 use crate::kernels::isa::{I8x16x4, U8x16};
