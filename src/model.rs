@@ -40,10 +40,10 @@ impl<'a> Model<'a> {
         let config = meta.config()?;
         config.check()?;
         let preprocess = meta.preprocess(&config)?;
-        if let Some(Value::Strs(labels)) = file.get(keys::LABELS) {
-            if labels.len() != config.classes as u64 {
-                return Err(Error::Metadata { key: keys::LABELS, why: "not one label a class" });
-            }
+        if let Some(Value::Strs(labels)) = file.get(keys::LABELS)
+            && labels.len() != config.classes as u64
+        {
+            return Err(Error::Metadata { key: keys::LABELS, why: "not one label a class" });
         }
         check_tensors(&file, &config)?;
 

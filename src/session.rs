@@ -26,7 +26,7 @@ pub enum Output {
 /// How a model is run; decides how much scratch memory a session needs.
 #[derive(Clone, Copy, Debug)]
 pub struct RunConfig {
-    /// Instruction set; see [`Kernels::detect`] and [`Kernels::baseline`].
+    /// Instruction set; see [`Kernels`].
     pub kernels: Kernels,
     /// Threads that may work at once, 1 to 256. The executor brings them; more than these find nothing to do.
     pub threads: usize,

@@ -1,22 +1,33 @@
 //! A thread pool for hosts with an operating system: threads that wait for the next job by spinning briefly, then sleep.
 //!
 //! An inference forks and joins a few dozen times within milliseconds, so between two jobs a thread spins; between two
-//! inferences it parks and costs nothing.
+//! inferences it sleeps and costs nothing. A thread that comes too late, because the system runs something else, is not waited for:
+//! the caller works until nothing is left, closes the job, and waits only for those who joined it.
+//!
+//! The state is one word: the job's number, whether it is open, and how many helpers are in it.
 #![allow(unsafe_code)]
 
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::vec::Vec;
 
 use crate::parallel::Executor;
 
-/// Rounds of `spin_loop` before a waiting thread parks: some tens of microseconds.
-const SPINS: u32 = 20_000;
+/// Rounds of `spin_loop` before a waiting helper sleeps: some tens of microseconds.
+const SPINS: u32 = 10_000;
 
-type Job = &'static (dyn Fn() + Sync);
+/// `state`: helpers in the job, in the low bits.
+const INSIDE: u64 = 0xffff;
+/// `state`: helpers may still join.
+const OPEN: u64 = 1 << 16;
+/// `state`: one job further.
+const NEXT: u64 = 1 << 17;
+
+type Job<'j> = &'j (dyn Fn() + Sync);
 
 /// A fixed number of threads that work on one job at a time; dropping it ends them.
 pub struct ThreadPool {
@@ -27,11 +38,12 @@ pub struct ThreadPool {
 }
 
 struct Shared {
-    /// Counts jobs; a change tells the helpers that there is a new one.
-    epoch: AtomicUsize,
-    /// Helpers that have not finished the current job.
-    busy: AtomicUsize,
-    job: Mutex<Option<Job>>,
+    state: AtomicU64,
+    /// The open job, on the stack of its `run`.
+    job: AtomicPtr<Job<'static>>,
+    /// Helpers that sleep, or are about to.
+    asleep: AtomicUsize,
+    sleep: Mutex<()>,
     wake: Condvar,
     stop: AtomicBool,
     panicked: AtomicBool,
@@ -44,9 +56,10 @@ impl ThreadPool {
     /// The operating system's, if a thread could not be started.
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
-            job: Mutex::new(None),
+            state: AtomicU64::new(0),
+            job: AtomicPtr::new(ptr::null_mut()),
+            asleep: AtomicUsize::new(0),
+            sleep: Mutex::new(()),
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
@@ -68,30 +81,75 @@ impl ThreadPool {
 
 impl Shared {
     fn help(&self) {
-        let mut seen = 0;
-        loop {
-            let Some(job) = self.next_job(&mut seen) else { return };
+        let mut done = 0;
+        while let Some(state) = self.wait_for_open(done) {
+            if self.state.compare_exchange(state, state + 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                // Another helper joined, or the job closed: look again.
+                continue;
+            }
+            done = state / NEXT;
+            // SAFETY: the job was open when this thread joined, so its `run` has stored the pointer and does not return, nor
+            // unwind, before this thread has left: the reference on its stack is alive.
+            let job = unsafe { *self.job.load(Ordering::Relaxed) };
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            self.busy.fetch_sub(1, Ordering::Release);
+            self.state.fetch_sub(1, Ordering::Release);
         }
     }
 
-    /// Waits until the epoch is no longer `seen`; `None` when the pool ends.
-    fn next_job(&self, seen: &mut usize) -> Option<Job> {
+    /// The state once a job later than `done` is open; `None` when the pool ends.
+    fn wait_for_open(&self, done: u64) -> Option<u64> {
+        let open = || {
+            let state = self.state.load(Ordering::SeqCst);
+            (state & OPEN != 0 && state / NEXT != done).then_some(state)
+        };
         for _ in 0..SPINS {
-            if self.epoch.load(Ordering::Acquire) != *seen {
-                break;
+            if let Some(state) = open() {
+                return Some(state);
             }
             core::hint::spin_loop();
         }
-        let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.epoch.load(Ordering::Acquire) == *seen && !self.stop.load(Ordering::Relaxed) {
-            job = self.wake.wait(job).unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        let state = loop {
+            // A job opened before `asleep` was counted is seen here; one opened after it wakes this thread.
+            if self.stop.load(Ordering::Relaxed) {
+                break None;
+            }
+            if let Some(state) = open() {
+                break Some(state);
+            }
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.asleep.fetch_sub(1, Ordering::SeqCst);
+        state
+    }
+
+    /// Lets helpers join `job`.
+    fn open(&self, job: &Job<'_>) {
+        self.job.store(ptr::from_ref(job).cast_mut().cast(), Ordering::Relaxed);
+        // The state is closed and empty here, so adding only moves the number and opens.
+        self.state.fetch_add(NEXT | OPEN, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            let _guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+            self.wake.notify_all();
         }
-        *seen = self.epoch.load(Ordering::Acquire);
-        if self.stop.load(Ordering::Relaxed) { None } else { *job }
+    }
+
+    /// Lets no more helpers join, and waits for those who have.
+    fn close(&self) {
+        let mut inside = self.state.fetch_and(!OPEN, Ordering::Acquire) & INSIDE;
+        let mut spins = 0;
+        while inside != 0 {
+            spins += 1;
+            if spins < SPINS {
+                core::hint::spin_loop()
+            } else {
+                std::thread::yield_now()
+            }
+            inside = self.state.load(Ordering::Acquire) & INSIDE;
+        }
     }
 }
 
@@ -101,31 +159,13 @@ impl Executor for ThreadPool {
             return job();
         }
         let _one_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: only the lifetime is changed; `run` does not return, nor unwind, before `busy` is 0, that is before every helper is done with the job.
-        let job_for_helpers: Job = unsafe { core::mem::transmute::<&(dyn Fn() + Sync), Job>(job) };
-        let shared = &*self.shared;
-        shared.busy.store(self.helpers.len(), Ordering::Relaxed);
-        {
-            let mut slot = shared.job.lock().unwrap_or_else(PoisonError::into_inner);
-            *slot = Some(job_for_helpers);
-            shared.epoch.fetch_add(1, Ordering::Release);
-            shared.wake.notify_all();
-        }
+        self.shared.open(&job);
         let own = catch_unwind(AssertUnwindSafe(job));
-        let mut spins = 0;
-        while shared.busy.load(Ordering::Acquire) != 0 {
-            spins += 1;
-            if spins < SPINS {
-                core::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
-        }
-        *shared.job.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.shared.close();
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        if shared.panicked.swap(false, Ordering::Relaxed) {
+        if self.shared.panicked.swap(false, Ordering::Relaxed) {
             resume_unwind(Box::new("a job panicked on a helper thread"));
         }
     }
@@ -134,7 +174,7 @@ impl Executor for ThreadPool {
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         {
-            let _held = self.shared.job.lock().unwrap_or_else(PoisonError::into_inner);
+            let _guard = self.shared.sleep.lock().unwrap_or_else(PoisonError::into_inner);
             self.shared.stop.store(true, Ordering::Relaxed);
             self.shared.wake.notify_all();
         }
@@ -148,26 +188,45 @@ impl Drop for ThreadPool {
 mod tests {
     use super::*;
 
+    /// A job that every one of `threads` threads takes part in: each waits inside for the others.
+    fn meet(pool: &ThreadPool, threads: usize) {
+        let inside = AtomicUsize::new(0);
+        pool.run(&|| {
+            inside.fetch_add(1, Ordering::Relaxed);
+            while inside.load(Ordering::Relaxed) < threads {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(inside.load(Ordering::Relaxed), threads);
+    }
+
     #[test]
-    fn every_thread_runs_every_job_once() {
+    fn every_thread_takes_part_once_awake_or_asleep() {
         let pool = ThreadPool::new(3).unwrap();
-        let calls = AtomicUsize::new(0);
-        for _ in 0..2000 {
+        for i in 0..200 {
+            if i % 50 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            meet(&pool, 3);
+        }
+    }
+
+    #[test]
+    fn a_job_runs_once_a_thread_at_most_and_is_over_when_run_returns() {
+        let pool = ThreadPool::new(3).unwrap();
+        for _ in 0..5000 {
+            let calls = AtomicUsize::new(0);
             pool.run(&|| {
                 calls.fetch_add(1, Ordering::Relaxed);
             });
+            assert!((1..=3).contains(&calls.load(Ordering::Relaxed)));
         }
-        assert_eq!(calls.load(Ordering::Relaxed), 6000);
     }
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_survives() {
         let pool = ThreadPool::new(2).unwrap();
         assert!(catch_unwind(AssertUnwindSafe(|| pool.run(&|| panic!("on purpose")))).is_err());
-        let calls = AtomicUsize::new(0);
-        pool.run(&|| {
-            calls.fetch_add(1, Ordering::Relaxed);
-        });
-        assert_eq!(calls.load(Ordering::Relaxed), 2);
+        meet(&pool, 2);
     }
 }
