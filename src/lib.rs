@@ -44,6 +44,7 @@ mod model;
 mod ops;
 mod parallel;
 pub mod picture;
+mod profile;
 mod result;
 mod session;
 #[cfg(feature = "std")]
@@ -57,6 +58,7 @@ pub use kernels::isa::F32x16;
 pub use model::Model;
 pub use parallel::{Executor, Sequential};
 pub use picture::{Picture, PictureError, Preprocess};
+pub use profile::{Profile, Stage};
 pub use result::{checksum, digest, scores, top_k};
 pub use session::{Output, RunConfig, Session};
 #[cfg(feature = "std")]

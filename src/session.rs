@@ -10,6 +10,7 @@ use crate::kernels::isa::F32x16;
 use crate::model::Model;
 use crate::parallel::Executor;
 use crate::picture::Picture;
+use crate::profile::Profile;
 
 /// What a run returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +110,7 @@ impl<'s, 'm> Session<'s, 'm> {
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
         self.model.preprocess().prepare(picture, shared, front.pixels)?;
         let input = Input::Rgb8 { pixels: front.pixels, normalized: &self.normalized };
-        vit::forward(self.model, &self.run, input, shared, front.out, executor)?;
+        vit::forward(self.model, &self.run, input, shared, front.out, executor, None)?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 
@@ -118,9 +119,31 @@ impl<'s, 'm> Session<'s, 'm> {
     /// # Errors
     /// `InputLen`, if the tensor has another length; `Executor`.
     pub fn run_tensor(&mut self, tensor: &[f32], executor: &dyn Executor) -> Result<&[f32], Error> {
+        self.tensor(tensor, executor, None)
+    }
+
+    /// [`Session::run_tensor`], adding to `profile` where the time goes.
+    ///
+    /// # Errors
+    /// As `run_tensor`.
+    pub fn profile_tensor(
+        &mut self,
+        tensor: &[f32],
+        executor: &dyn Executor,
+        profile: &Profile<'_>,
+    ) -> Result<&[f32], Error> {
+        self.tensor(tensor, executor, Some(profile))
+    }
+
+    fn tensor(
+        &mut self,
+        tensor: &[f32],
+        executor: &dyn Executor,
+        profile: Option<&Profile<'_>>,
+    ) -> Result<&[f32], Error> {
         self.check_input(tensor.len())?;
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
-        vit::forward(self.model, &self.run, Input::Tensor(tensor), shared, front.out, executor)?;
+        vit::forward(self.model, &self.run, Input::Tensor(tensor), shared, front.out, executor, profile)?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 

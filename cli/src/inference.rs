@@ -93,15 +93,22 @@ impl<'m> Inference<'m> {
         Ok(input)
     }
 
-    /// Calls `each` with a function that runs `input` once, in one session.
+    /// Calls `each` with a function that runs `input` once, in one session, adding to `profile` if there is one.
     pub fn repeat<T>(
         &mut self,
         input: &[f32],
+        profile: Option<&vitlet::Profile<'_>>,
         each: impl FnOnce(&mut dyn FnMut() -> Result<(), vitlet::Error>) -> T,
     ) -> Result<T, vitlet::Error> {
         let executor = &*self.compute.executor;
         let mut session = self.session()?;
-        Ok(each(&mut || session.run_tensor(input, executor).map(|_| ())))
+        Ok(each(&mut || {
+            match profile {
+                None => session.run_tensor(input, executor),
+                Some(profile) => session.profile_tensor(input, executor, profile),
+            }
+            .map(|_| ())
+        }))
     }
 
     /// Bytes that a session needs.

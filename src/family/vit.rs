@@ -1,9 +1,11 @@
 //! The plain Vision Transformer (Dosovitskiy et al. 2020), with LayerScale (Touvron et al. 2021), registers, any pooling.
 //!
-//!     x = [prefix; patches W + b + positions]
-//!     x = x + gamma_1 * Attention(LayerNorm(x))        depth times
-//!     x = x + gamma_2 * MLP(LayerNorm(x))
-//!     logits = head(pool(LayerNorm(x)))
+//! ```text
+//! x = [prefix; patches W + b + positions]
+//! x = x + gamma_1 * Attention(LayerNorm(x))        depth times
+//! x = x + gamma_2 * MLP(LayerNorm(x))
+//! logits = head(pool(LayerNorm(x)))
+//! ```
 //!
 //! Between two attentions everything is local to a token, so work is split into blocks of [`ROWS`] tokens. A block has
 //! three phases, with all threads meeting after each: q, k and v of all tokens; v quantized by channel over all tokens
@@ -21,6 +23,7 @@ use crate::model::{Block, Model, Norm};
 use crate::ops::attention::{AttentionScratch, Cache};
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
+use crate::profile::{Laps, Profile, Stage};
 use crate::session::{Output, RunConfig};
 
 /// Tokens that a worker takes at a time: a multiple of 16, few enough that a block's activations stay in L2.
@@ -138,10 +141,11 @@ pub(crate) fn forward(
     memory: &mut [u8],
     out: &mut [F32x16],
     executor: &dyn Executor,
+    profile: Option<&Profile<'_>>,
 ) -> Result<(), Error> {
     let c = model.config();
     let mut buffers = Buffers::carve(c, run, &mut Arena::over(memory));
-    let pass = Pass { c, k: run.kernels, executor };
+    let pass = Pass { c, k: run.kernels, executor, profile };
     let rows_read = if run.output == Output::Tokens { c.tokens() } else { c.rows_read() };
 
     pass.embed(model, input, &mut buffers)?;
@@ -160,6 +164,7 @@ struct Pass<'p> {
     c: &'p Config,
     k: Kernels,
     executor: &'p dyn Executor,
+    profile: Option<&'p Profile<'p>>,
 }
 
 impl Pass<'_> {
@@ -171,6 +176,7 @@ impl Pass<'_> {
         let patch = pad16(c.patch_len()) / 16;
         let workers = Chunks::new(b.workers, b.worker_bytes);
         for_each(self.executor, workers, Chunks::new(b.x, ROWS * dim), |memory, i, x| {
+            let mut laps = Laps::start(self.profile);
             let mut w = Worker::of(c, memory);
             let first = i * ROWS;
             let prefix_rows = c.prefix_tokens.saturating_sub(first).min(x.len() / dim);
@@ -192,6 +198,7 @@ impl Pass<'_> {
             if let Some(norm) = &embedding.norm_pre {
                 layer_norm_in_place(k, norm, x, w.operand.normed);
             }
+            laps.end(Stage::PatchEmbed);
         })
     }
 
@@ -203,13 +210,16 @@ impl Pass<'_> {
         let workers = Chunks::new(b.workers, b.worker_bytes);
         let x = Chunks::new(b.x, ROWS * dim);
         for_each(self.executor, workers, (x, b.cache.blocks(c, ROWS)), |memory, i, (x, mut cache)| {
+            let mut laps = Laps::start(self.profile);
             let mut w = Worker::of(c, memory);
             let tokens = x.len() / dim;
             let qkv = &mut w.wide[..tokens * 3 * width];
             let needs_q = i * ROWS < rows;
             let first = if needs_q { 0 } else { width };
             let a = w.operand.layer_norm(k, x, &block.norm1, &block.qkv);
+            laps.end(Stage::Norm);
             multiply(k, a, tokens, &block.qkv, first..3 * width, Store { out: &mut qkv[first..], stride: 3 * width });
+            laps.end(Stage::Qkv);
             if let Some((q_norm, k_norm)) = &block.qk_norm {
                 for row in qkv.chunks_exact_mut(3 * width) {
                     let (q, rest) = row.split_at_mut(width);
@@ -220,13 +230,14 @@ impl Pass<'_> {
                 }
             }
             cache.pack(k, c, qkv);
+            laps.end(Stage::Pack);
         })
     }
 
     /// V by channel over all tokens, head by head.
     fn pack_values(&self, b: &mut Buffers<'_>) -> Result<(), Error> {
         let workers = Chunks::new(b.workers, b.worker_bytes);
-        b.cache.pack_values(self.k, self.c, self.executor, workers)
+        b.cache.pack_values(self.k, self.c, self.executor, workers, self.profile)
     }
 
     /// x = x + Linear(Attention(q, k, v)), x = x + MLP(LayerNorm(x)), for the first `rows` tokens.
@@ -239,20 +250,27 @@ impl Pass<'_> {
         let workers = Chunks::new(b.workers, b.worker_bytes);
         let cache = &b.cache;
         for_each(self.executor, workers, Chunks::new(&mut b.x[..rows * dim], ROWS * dim), |memory, i, x| {
+            let mut laps = Laps::start(self.profile);
             let w = Worker::of(c, memory);
             let (mut operand, branch) = (w.operand, w.branch);
             let tokens = x.len() / dim;
 
             let attended = &mut w.attended[..tokens * width];
             cache.attend(k, c, i * ROWS, tokens, w.attention, attended);
+            laps.end(Stage::Attention);
             let a = operand.plain(k, attended, tokens, &block.out);
             Residual { gamma: block.gamma1, mode, branch }.add(k, a, &block.out, x);
+            laps.end(Stage::Projection);
 
             let hidden = &mut w.wide[..tokens * up_width];
             let a = operand.layer_norm(k, x, &block.norm2, &block.up);
+            laps.end(Stage::Norm);
             multiply(k, a, tokens, &block.up, 0..up_width, Store { out: hidden, stride: up_width });
+            laps.end(Stage::MlpUp);
             let a = operand.activated(k, hidden, tokens, c.activation, &block.down);
+            laps.end(Stage::Activation);
             Residual { gamma: block.gamma2, mode, branch }.add(k, a, &block.down, x);
+            laps.end(Stage::MlpDown);
         })
     }
 
@@ -267,13 +285,15 @@ impl Pass<'_> {
         let x = Chunks::new(&mut b.x[..rows * dim], usize::MAX);
         let pieces = ((x, Chunks::new(b.features, usize::MAX)), Chunks::new(out, usize::MAX));
         for_each(&Sequential, workers, pieces, |memory, _, ((x, features), out)| {
+            let mut laps = Laps::start(self.profile);
             let w = Worker::of(c, memory);
             let mut operand = w.operand;
             if let Some(norm) = &tail.norm {
                 x.chunks_mut(ROWS * dim).for_each(|block| layer_norm_in_place(k, norm, block, operand.normed));
             }
             if output == Output::Tokens {
-                return compact(&x[c.prefix_tokens * dim..], c.dim, out);
+                compact(&x[c.prefix_tokens * dim..], c.dim, out);
+                return laps.end(Stage::Head);
             }
             pool(c, x, features);
             if let Some(norm) = &tail.fc_norm {
@@ -287,6 +307,7 @@ impl Pass<'_> {
                 }
                 _ => compact(features, c.dim, out),
             }
+            laps.end(Stage::Head);
         })
     }
 }

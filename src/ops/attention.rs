@@ -11,6 +11,7 @@ use crate::kernels::attention::float::{AttendF32, PackF32, attend_f32_scratch};
 use crate::kernels::attention::int8::{AttendI8, PackQk, PackV, attend_i8_scratch};
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, U8x16};
 use crate::parallel::{Chunks, Either, Executor, Split, for_each};
+use crate::profile::{Laps, Profile, Stage};
 
 /// q, k and v of all tokens.
 pub(crate) enum Cache<'a> {
@@ -128,6 +129,7 @@ impl<'a> Cache<'a> {
         c: &Config,
         executor: &dyn Executor,
         workers: Chunks<'_, u8>,
+        profile: Option<&Profile<'_>>,
     ) -> Result<(), Error> {
         let Self::Int8(cache) = self else { return Ok(()) };
         let dp = pad16(c.head_dim);
@@ -135,7 +137,9 @@ impl<'a> Cache<'a> {
         let v_of = (Chunks::new(cache.v_scale, dp / 16), Chunks::new(cache.v_sums, dp / 16));
         let codes = Chunks::new(cache.v_codes, dp / 16 * pad16(tokens) / 4);
         for_each(executor, workers, (codes, v_of), |_, head, (v_codes, (v_scale, v_sums))| {
+            let mut laps = Laps::start(profile);
             k.run(PackV { v, tokens, heads, dp, head, v_codes, v_scale, v_sums });
+            laps.end(Stage::Pack);
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::{Activation, Config, Named, Output};
+use vitlet::{Activation, Config, Named, Output, Profile, Stage};
 
 use crate::error::{Context, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
@@ -31,6 +31,18 @@ pub struct BenchArgs {
     /// Inferences that are measured
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     iters: u32,
+
+    /// Measure for that long instead, and show the median of each minute: throttling shows
+    #[arg(long, value_name = "N", conflicts_with = "iters", value_parser = clap::value_parser!(u64).range(1..=1440))]
+    minutes: Option<u64>,
+
+    /// Show where the time goes, operation by operation
+    #[arg(long)]
+    profile: bool,
+
+    /// Print a row for a table of results, under its heading
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
 
     /// Print one JSON document
     #[arg(long)]
@@ -58,6 +70,24 @@ struct Measured {
     scratch_bytes: usize,
     /// The most memory that the process has had resident; null where the system does not tell.
     peak_memory_bytes: Option<u64>,
+    /// The median of each minute, with --minutes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    minute_medians_ms: Vec<f64>,
+    /// With --profile.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    profile: Vec<StageTime>,
+}
+
+/// One operation's part of an inference.
+#[derive(Serialize)]
+struct StageTime {
+    stage: &'static str,
+    /// Of one inference, added up over threads.
+    ms: f64,
+    /// Of all stages' time.
+    share: f64,
+    /// Multiply-adds per second and thread, in 10^9; null where there are none to speak of.
+    gmac_per_s: Option<f64>,
 }
 
 pub fn run(args: BenchArgs) -> Result<()> {
@@ -68,15 +98,27 @@ pub fn run(args: BenchArgs) -> Result<()> {
 
     let c = *model.config();
     let input = synthetic_input(c.input_len());
-    let measured = inference.repeat(&input, |once| {
-        (0..args.warmup).try_for_each(|_| once())?;
+    let warm = inference.repeat(&input, None, |once| (0..args.warmup).try_for_each(|_| once()));
+    warm.and_then(|done| done).about(&file.name)?;
+    let start = Instant::now();
+    let clock = || start.elapsed().as_nanos() as u64;
+    let profile = Profile::new(&clock);
+    let measured = inference.repeat(&input, args.profile.then_some(&profile), |once| {
         let mut timed = || {
             let start = Instant::now();
             once().map(|()| start.elapsed().as_secs_f64() * 1e3)
         };
-        (0..args.iters).map(|_| timed()).collect::<Result<Vec<f64>, vitlet::Error>>()
+        match args.minutes {
+            None => (0..args.iters).map(|_| timed()).collect::<Result<Vec<f64>, vitlet::Error>>().map(|ms| vec![ms]),
+            Some(minutes) => (1..=minutes).map(|minute| one_minute(minute, minutes, &mut timed)).collect(),
+        }
     });
-    let ms = measured.and_then(|ms| ms).about(&file.name)?;
+    let by_minute = measured.and_then(|ms| ms).about(&file.name)?;
+    let minute_medians_ms = match args.minutes {
+        Some(_) => by_minute.iter().map(|ms| stats::median(ms)).collect(),
+        None => Vec::new(),
+    };
+    let ms = by_minute.concat();
 
     let median_ms = stats::median(&ms);
     let gmac = macs(&c) as f64 / 1e9;
@@ -96,9 +138,42 @@ pub fn run(args: BenchArgs) -> Result<()> {
         model_bytes: file.bytes().len(),
         scratch_bytes: inference.scratch_bytes().about(&file.name)?,
         peak_memory_bytes: peak_memory(),
+        minute_medians_ms,
+        profile: if args.profile { stage_times(&c, &profile, ms.len()) } else { Vec::new() },
         model: file.name,
     };
-    if args.json { output::json(&measured) } else { print(&measured) }
+    match (args.json, args.markdown) {
+        (true, _) => output::json(&measured),
+        (_, true) => print_markdown(&measured),
+        _ => print(&measured),
+    }
+}
+
+/// The times of the inferences of one minute.
+fn one_minute(
+    minute: u64,
+    minutes: u64,
+    timed: &mut impl FnMut() -> Result<f64, vitlet::Error>,
+) -> Result<Vec<f64>, vitlet::Error> {
+    let (start, mut ms) = (Instant::now(), Vec::new());
+    while ms.is_empty() || start.elapsed().as_secs() < 60 {
+        ms.push(timed()?);
+    }
+    // Nobody reads a closed terminal; the result does not depend on it.
+    let _ = writeln!(std::io::stderr(), "minute {minute} of {minutes}: median {:.3} ms", stats::median(&ms));
+    Ok(ms)
+}
+
+/// Where the time of `runs` inferences went.
+fn stage_times(c: &Config, profile: &Profile<'_>, runs: usize) -> Vec<StageTime> {
+    let ms = |stage| profile.ticks(stage) as f64 / 1e6 / runs as f64;
+    let total: f64 = Stage::ALL.iter().map(|&(stage, _)| ms(stage)).sum();
+    let time = |&(stage, name): &(Stage, &'static str)| {
+        let macs = stage_macs(c, stage);
+        let gmac_per_s = (macs > 0).then(|| macs as f64 / 1e6 / ms(stage));
+        StageTime { stage: name, ms: ms(stage), share: ms(stage) / total, gmac_per_s }
+    };
+    Stage::ALL.iter().map(time).collect()
 }
 
 /// The same numbers everywhere, in [-2, 2), as spread out as pixels are: the top bits of an LCG (Knuth, MMIX).
@@ -113,14 +188,24 @@ fn synthetic_input(len: usize) -> Vec<f32> {
 
 /// Multiply-adds of the matrices and of attention, every token counted in every block.
 fn macs(c: &Config) -> u64 {
+    Stage::ALL.iter().map(|&(stage, _)| stage_macs(c, stage)).sum()
+}
+
+fn stage_macs(c: &Config, stage: Stage) -> u64 {
     let [tokens, patches, dim, hidden] = [c.tokens(), c.patches(), c.dim, c.hidden].map(|n| n as u64);
     let width = (c.heads * c.head_dim) as u64;
     let up = if c.activation == Activation::SwiGlu { 2 * hidden } else { hidden };
-    let linear = dim * 3 * width + width * dim + dim * up + hidden * dim;
-    let attention = 2 * tokens * width;
-    patches * c.patch_len() as u64 * dim
-        + c.depth as u64 * tokens * (linear + attention)
-        + (c.features() * c.classes) as u64
+    let all = c.depth as u64 * tokens;
+    match stage {
+        Stage::PatchEmbed => patches * c.patch_len() as u64 * dim,
+        Stage::Qkv => all * dim * 3 * width,
+        Stage::Attention => all * 2 * tokens * width,
+        Stage::Projection => all * width * dim,
+        Stage::MlpUp => all * dim * up,
+        Stage::MlpDown => all * hidden * dim,
+        Stage::Head => (c.features() * c.classes) as u64,
+        Stage::Norm | Stage::Pack | Stage::Activation => 0,
+    }
 }
 
 /// `VmHWM` of this process, in bytes (Linux).
@@ -151,6 +236,28 @@ fn print(m: &Measured) -> Result<()> {
     let [model, scratch] = [m.model_bytes, m.scratch_bytes].map(|n| output::bytes(n as u64));
     let peak = m.peak_memory_bytes.map_or("unknown".to_string(), output::bytes);
     writeln!(out, "  memory  {peak} peak resident; model {model}, scratch {scratch}")?;
+    for (i, ms) in m.minute_medians_ms.iter().enumerate() {
+        writeln!(out, "  minute {:3}  {ms:9.3} ms median", i + 1)?;
+    }
+    if !m.profile.is_empty() {
+        writeln!(out, "{STRONG}{:22} {:>9} {:>7} {:>9}{STRONG:#}", "per inference", "ms", "share", "GMAC/s")?;
+    }
+    for stage in &m.profile {
+        let rate = stage.gmac_per_s.map_or(String::new(), |rate| format!("{rate:9.1}"));
+        writeln!(out, "  {:20} {:9.3} {:5.1} % {rate}", stage.stage, stage.ms, 100.0 * stage.share)?;
+    }
+    Ok(())
+}
+
+fn print_markdown(m: &Measured) -> Result<()> {
+    let mut out = output::stdout();
+    writeln!(out, "| model | precision | LayerScale | kernel | threads | median, ms | p95, ms | min, ms | GMAC/s |")?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
+    writeln!(
+        out,
+        "| {} | {} | {} | {} | {} | {:.3} | {:.3} | {:.3} | {:.1} |",
+        m.model, m.precision, m.layerscale, m.kernel, m.threads, m.median_ms, m.p95_ms, m.min_ms, m.gmac_per_s
+    )?;
     Ok(())
 }
 

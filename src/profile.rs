@@ -1,0 +1,83 @@
+//! Where the time of a run goes. Costs nothing when unused: one test of an `Option` per operation and block of rows.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The operations that time is told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Patches gathered, quantized and projected, positions added.
+    PatchEmbed,
+    /// LayerNorm before q, k, v and before the MLP, with quantization of its rows.
+    Norm,
+    /// The matrix for q, k and v.
+    Qkv,
+    /// q, k and v quantized and packed.
+    Pack,
+    /// Scores, softmax and weighted values.
+    Attention,
+    /// The matrix after attention, with quantization before and the residual add after it.
+    Projection,
+    /// The MLP's first matrix.
+    MlpUp,
+    /// The MLP's non-linearity, with quantization.
+    Activation,
+    /// The MLP's second matrix and the residual add.
+    MlpDown,
+    /// Last norm, pooling, head.
+    Head,
+}
+
+impl Stage {
+    /// Every stage, in the order of the network, with its name.
+    pub const ALL: [(Self, &'static str); 10] = [
+        (Self::PatchEmbed, "patch embedding"),
+        (Self::Norm, "LayerNorm, quantize"),
+        (Self::Qkv, "qkv"),
+        (Self::Pack, "q, k, v packing"),
+        (Self::Attention, "attention"),
+        (Self::Projection, "projection"),
+        (Self::MlpUp, "MLP up"),
+        (Self::Activation, "activation, quantize"),
+        (Self::MlpDown, "MLP down"),
+        (Self::Head, "head"),
+    ];
+}
+
+/// Ticks of the caller's clock per stage, added up over runs and over threads.
+pub struct Profile<'c> {
+    clock: &'c (dyn Fn() -> u64 + Sync),
+    ticks: [AtomicU64; Stage::ALL.len()],
+}
+
+impl<'c> Profile<'c> {
+    /// `clock` counts up, from any start and in any unit.
+    pub fn new(clock: &'c (dyn Fn() -> u64 + Sync)) -> Self {
+        Self { clock, ticks: Default::default() }
+    }
+
+    /// Ticks so far.
+    pub fn ticks(&self, stage: Stage) -> u64 {
+        self.ticks[stage as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// A stopwatch of one thread.
+pub(crate) struct Laps<'p> {
+    profile: Option<&'p Profile<'p>>,
+    last: u64,
+}
+
+impl<'p> Laps<'p> {
+    pub(crate) fn start(profile: Option<&'p Profile<'p>>) -> Self {
+        Self { profile, last: profile.map_or(0, |p| (p.clock)()) }
+    }
+
+    /// The time since the last call was `stage`'s.
+    pub(crate) fn end(&mut self, stage: Stage) {
+        if let Some(profile) = self.profile {
+            let now = (profile.clock)();
+            profile.ticks[stage as usize].fetch_add(now.wrapping_sub(self.last), Ordering::Relaxed);
+            self.last = now;
+        }
+    }
+}
