@@ -229,7 +229,7 @@ impl Pass<'_> {
                     layer_norm_in_place(k, k_norm, &mut rest[..width], w.attended);
                 }
             }
-            cache.pack(k, c, qkv);
+            cache.pack(k, c, qkv, needs_q);
             laps.end(Stage::Pack);
         })
     }

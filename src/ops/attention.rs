@@ -8,7 +8,7 @@ use crate::config::{Config, Precision, pad16};
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::kernels::attention::float::{AttendF32, PackF32, attend_f32_scratch};
-use crate::kernels::attention::int8::{AttendI8, PackQk, PackV, attend_i8_scratch};
+use crate::kernels::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, U8x16};
 use crate::parallel::{Chunks, Either, Executor, Split, for_each};
 use crate::profile::{Laps, Profile, Stage};
@@ -192,13 +192,16 @@ impl<'a> Cache<'a> {
 }
 
 impl CacheBlock<'_> {
-    /// Packs rows of q | k | v, `[tokens, 3 * heads * dp / 16]`.
-    pub(crate) fn pack(&mut self, kernels: Kernels, c: &Config, qkv: &[F32x16]) {
+    /// Packs rows of q | k | v, `[tokens, 3 * heads * dp / 16]`; q if it is needed.
+    pub(crate) fn pack(&mut self, kernels: Kernels, c: &Config, qkv: &[F32x16], needs_q: bool) {
         let (heads, dp) = (c.heads, pad16(c.head_dim));
         let rows = qkv.len() / (3 * c.attention_width() / 16);
         match self {
-            Either::Left(((q_codes, q_scale), ((k_codes, (k_scale, k_sums)), v))) => {
-                kernels.run(PackQk { qkv, rows, heads, dp, q_codes, q_scale, k_codes, k_scale, k_sums, v });
+            Either::Left(((codes, scale), ((k_codes, (k_scale, k_sums)), v))) => {
+                if needs_q {
+                    kernels.run(PackQ { qkv, rows, heads, dp, codes, scale });
+                }
+                kernels.run(PackKv { qkv, rows, heads, dp, k_codes, k_scale, k_sums, v });
             }
             Either::Right((q, (k, v))) => kernels.run(PackF32 { qkv, rows, heads, dp, q, k, v }),
         }

@@ -37,9 +37,8 @@ fn sum_lanes<S: Isa>(s: S, x: S::I) -> i32 {
     lanes.0.iter().fold(0, |sum, &x| sum.wrapping_add(x))
 }
 
-/// Quantizes q and k of `rows` tokens, and copies v. The first token is at a multiple of 16, and only the last
-/// tokens of all may be a number of rows that is not.
-pub(crate) struct PackQk<'a> {
+/// Quantizes q of `rows` tokens.
+pub(crate) struct PackQ<'a> {
     /// `[rows][3][h][dp]`.
     pub qkv: &'a [F32x16],
     pub rows: usize,
@@ -47,9 +46,37 @@ pub(crate) struct PackQk<'a> {
     /// Head width, padded to 16.
     pub dp: usize,
     /// `[rows][h][dp]`: code + 128.
-    pub q_codes: &'a mut [U8x16],
+    pub codes: &'a mut [U8x16],
     /// `[rows][h]`.
-    pub q_scale: &'a mut [f32],
+    pub scale: &'a mut [f32],
+}
+
+impl Op for PackQ<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        let (heads, chunks) = (self.heads, self.dp / 16);
+        for row in 0..self.rows {
+            let q = &self.qkv[row * 3 * heads * chunks..][..heads * chunks];
+            for (head, q) in q.chunks_exact(chunks).enumerate() {
+                let place = row * heads + head;
+                let codes = &mut self.codes[place * chunks..][..chunks];
+                self.scale[place] = quantize(s, q, 0x80 ^ S::CODE_XOR, |chunk, bytes| codes[chunk] = bytes);
+            }
+        }
+    }
+}
+
+/// Quantizes k of `rows` tokens, and copies v. The first token is at a multiple of 16, and only the last
+/// tokens of all may be a number of rows that is not.
+pub(crate) struct PackKv<'a> {
+    /// `[rows][3][h][dp]`.
+    pub qkv: &'a [F32x16],
+    pub rows: usize,
+    pub heads: usize,
+    /// Head width, padded to 16.
+    pub dp: usize,
     /// `[ceil(rows / 16)][h][dp / 4]`, tokens as output channels; zero codes past the last.
     pub k_codes: &'a mut [I8x16x4],
     /// `[ceil(rows / 16)][h]`, a lane for each token; zero past the last.
@@ -60,7 +87,11 @@ pub(crate) struct PackQk<'a> {
     pub v: &'a mut [F32x16],
 }
 
-impl Op for PackQk<'_> {
+/// Activation codes that are all 1 read as u8 and as i8: their product with packed codes is the sums of these.
+/// As long as the widest head.
+const ONES: [U8x16; 64] = [U8x16([1; 16]); 64];
+
+impl Op for PackKv<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -68,55 +99,47 @@ impl Op for PackQk<'_> {
         let (heads, chunks) = (self.heads, self.dp / 16);
         let width = heads * chunks;
         let blocks = self.rows.div_ceil(16);
-        self.k_codes[..blocks * heads * 4 * chunks].fill(I8x16x4([0; 64]));
-        self.k_scale[..blocks * heads].fill(F32x16([0.0; 16]));
-        self.k_sums[..blocks * heads].fill(I32x16([0; 16]));
+        if !self.rows.is_multiple_of(16) {
+            self.k_codes[(blocks - 1) * 4 * width..][..4 * width].fill(I8x16x4([0; 64]));
+            self.k_scale[(blocks - 1) * heads..][..heads].fill(F32x16([0.0; 16]));
+        }
         for row in 0..self.rows {
-            let qkv = &self.qkv[row * 3 * width..][..3 * width];
+            let (k, v) = self.qkv[(3 * row + 1) * width..][..2 * width].split_at(width);
             let (block, lane) = (row / 16, row % 16);
-            for head in 0..heads {
-                let q = &qkv[head * chunks..][..chunks];
-                let codes = &mut self.q_codes[row * width + head * chunks..][..chunks];
-                let (scale, _) = quantize(s, q, 0x80 ^ S::CODE_XOR, |chunk, bytes| codes[chunk] = bytes);
-                self.q_scale[row * heads + head] = scale;
-
-                let k = &qkv[width + head * chunks..][..chunks];
+            for (head, k) in k.chunks_exact(chunks).enumerate() {
                 let place = block * heads + head;
                 let codes = &mut self.k_codes[place * 4 * chunks..][..4 * chunks];
-                let (scale, sum) = quantize(s, k, 0, |chunk, bytes| {
-                    for (group, bytes) in codes[4 * chunk..][..4].iter_mut().zip(bytes.0.chunks_exact(4)) {
-                        for (code, &byte) in group.0[4 * lane..][..4].iter_mut().zip(bytes) {
-                            *code = byte.cast_signed();
-                        }
+                self.k_scale[place].0[lane] = quantize(s, k, 0, |chunk, bytes| {
+                    let bytes = bytes.0.map(u8::cast_signed);
+                    for (group, bytes) in codes[4 * chunk..][..4].iter_mut().zip(bytes.as_chunks::<4>().0) {
+                        group.0.as_chunks_mut::<4>().0[lane] = *bytes;
                     }
                 });
-                self.k_scale[place].0[lane] = scale;
-                self.k_sums[place].0[lane] = sum;
             }
-            self.v[row * width..][..width].copy_from_slice(&qkv[2 * width..]);
+            self.v[row * width..][..width].copy_from_slice(v);
+        }
+        for (sums, codes) in self.k_sums.iter_mut().zip(self.k_codes.chunks_exact(4 * chunks)).take(blocks * heads) {
+            let [[sum]] = s.dot_i8::<1, 1>([&ONES[..chunks]], [codes], [[s.splat_i(0)]]);
+            s.store_i(sum, sums);
         }
     }
 }
 
-/// Symmetric codes of one head's row, handed to `store` by chunks of 16, each byte xor `flip`. Returns the scale
-/// and the sum of the codes.
+/// Symmetric codes of one head's row, handed to `store` by chunks of 16, each byte xor `flip`. Returns the scale.
 #[inline(always)]
-fn quantize<S: Isa>(s: S, x: &[F32x16], flip: u8, mut store: impl FnMut(usize, U8x16)) -> (f32, i32) {
+fn quantize<S: Isa>(s: S, x: &[F32x16], flip: u8, mut store: impl FnMut(usize, U8x16)) -> f32 {
     let mut max = s.splat(0.0);
     for x in x {
         max = s.max(s.abs(s.load(x)), max);
     }
     let (scale, inv) = symmetric(s.max_lane(max));
     let inv = s.splat(inv);
-    let mut sum = s.splat_i(0);
     for (chunk, x) in x.iter().enumerate() {
-        let codes = encode(s, s.load(x), inv);
-        sum = s.add_i(sum, codes);
         let mut bytes = U8x16([0; 16]);
-        s.store_low_bytes(codes, flip, &mut bytes);
+        s.store_low_bytes(encode(s, s.load(x), inv), flip, &mut bytes);
         store(chunk, bytes);
     }
-    (scale, sum_lanes(s, sum))
+    scale
 }
 
 /// Quantizes one head's v, per channel over all tokens.
@@ -208,10 +231,10 @@ pub(crate) struct AttendI8<'a> {
     pub tokens: usize,
     /// 1 / sqrt(d); not negative.
     pub attention_scale: f32,
-    /// `[rows][h][dp]`, `q_scale` `[rows][h]`: see [`PackQk`].
+    /// `[rows][h][dp]`, `q_scale` `[rows][h]`: see [`PackKv`].
     pub q_codes: &'a [U8x16],
     pub q_scale: &'a [f32],
-    /// `[Tb][h][dp / 4]`, `k_scale` and `k_sums` `[Tb][h]`: see [`PackQk`].
+    /// `[Tb][h][dp / 4]`, `k_scale` and `k_sums` `[Tb][h]`: see [`PackKv`].
     pub k_codes: &'a [I8x16x4],
     pub k_scale: &'a [F32x16],
     pub k_sums: &'a [I32x16],

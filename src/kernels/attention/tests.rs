@@ -4,7 +4,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::float::{AttendF32, PackF32, attend_f32_scratch};
-use super::int8::{AttendI8, PackQk, PackV, attend_i8_scratch};
+use super::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
 use crate::kernels::test_data::{Random, bits};
 use crate::kernels::{Kernels, Op};
@@ -75,13 +75,13 @@ impl Op for RunInt8<'_> {
         let first = tokens.min(16);
         for (from, rows) in [(0, first), (first, tokens - first)] {
             let (row, block) = (from * heads, from / 16 * heads);
-            PackQk {
+            let (codes, scale) = (&mut q_codes[row * chunks..], &mut q_scale[row..]);
+            PackQ { qkv: &qkv[3 * row * chunks..], rows, heads, dp, codes, scale }.run(s);
+            PackKv {
                 qkv: &qkv[3 * row * chunks..],
                 rows,
                 heads,
                 dp,
-                q_codes: &mut q_codes[row * chunks..],
-                q_scale: &mut q_scale[row..],
                 k_codes: &mut k_codes[block * dp / 4..],
                 k_scale: &mut k_scale[block..],
                 k_sums: &mut k_sums[block..],
