@@ -18,6 +18,8 @@ pub(crate) mod rows;
 #[cfg(all(test, feature = "std"))]
 pub(crate) mod test_data;
 pub(crate) mod tiles;
+#[cfg(all(test, feature = "std"))]
+mod vectors_tests;
 
 use isa::{Isa, Scalar};
 

@@ -4,3 +4,4 @@ mod bit_exact;
 mod common;
 mod hostile;
 mod pytorch;
+mod simulation;
