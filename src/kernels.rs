@@ -9,6 +9,8 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod attention;
+#[cfg(feature = "std")]
+pub mod bench;
 pub(crate) mod dot_i8;
 pub(crate) mod fpenv;
 pub(crate) mod isa;

@@ -54,6 +54,9 @@ pub use bytes::scratch_from;
 pub use config::{Activation, Config, LayerScale, Named, Pooling, Precision, Scores};
 pub use error::Error;
 pub use kernels::Kernels;
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub use kernels::bench;
 pub use kernels::isa::F32x16;
 pub use model::Model;
 pub use parallel::{Executor, Sequential};

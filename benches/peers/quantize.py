@@ -1,0 +1,24 @@
+"""int8 versions of an ONNX file, as the documentation of each runtime recommends for transformers."""
+
+from pathlib import Path
+
+import nncf
+import numpy as np
+import openvino as ov
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+
+def onnx_runtime(source: Path, target: Path, per_channel: bool) -> None:
+    """Dynamic: weights int8, activations quantized per tensor at run time; attention's own products stay in f32."""
+    prepared = target.with_suffix(".prepared.onnx")
+    quant_pre_process(source, prepared)
+    quantize_dynamic(prepared, target, per_channel=per_channel, weight_type=QuantType.QInt8)
+    prepared.unlink()
+
+
+def openvino(source: Path, target: Path, calibration: np.ndarray) -> None:
+    """Static: per channel for weights, per tensor for activations, with the ranges found on `calibration` [count, 3, height, width]."""
+    dataset = nncf.Dataset(calibration, lambda x: x[None])
+    quantized = nncf.quantize(ov.convert_model(source), dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))
+    ov.save_model(quantized, target, compress_to_fp16=False)
