@@ -7,7 +7,7 @@ use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
 
-use super::attention::int8::{AttendI8, PackQk, PackV, attend_i8_scratch};
+use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use super::linear::{FloatWeights, LinearFloat, LinearI8, Store, WeightsI8};
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize};
@@ -167,13 +167,13 @@ pub fn attention_i8(kernels: Kernels, rows: usize, tokens: usize, heads: usize) 
     let mut q_scale = vec![0.0; tokens * heads];
     let mut k_codes = vec![no_codes; blocks * heads * DP / 4];
     let (mut k_scale, mut k_sums) = (vec![zero; blocks * heads], vec![zero_i; blocks * heads]);
-    kernels.run(PackQk {
-        qkv: &chunks(1, tokens * 3 * width),
+    let qkv = chunks(1, tokens * 3 * width);
+    kernels.run(PackQ { qkv: &qkv, rows: tokens, heads, dp: DP, codes: &mut q.codes, scale: &mut q_scale });
+    kernels.run(PackKv {
+        qkv: &qkv,
         rows: tokens,
         heads,
         dp: DP,
-        q_codes: &mut q.codes,
-        q_scale: &mut q_scale,
         k_codes: &mut k_codes,
         k_scale: &mut k_scale,
         k_sums: &mut k_sums,

@@ -17,7 +17,7 @@ use std::{format, vec};
 
 use safetensors::SafeTensors;
 
-use super::attention::int8::{AttendI8, PackQk, PackV, attend_i8_scratch};
+use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use super::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
 use super::linear::{Add, Epilogue, LinearI8, Store, WeightsI8};
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNorm, LayerNormQuantize, Quantize};

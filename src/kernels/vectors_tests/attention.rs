@@ -94,13 +94,13 @@ impl Packed {
             v_scale: vec![float; heads * chunks],
             v_sums: vec![int; heads * chunks],
         };
-        kernels.run(PackQk {
+        let (codes, scale) = (&mut x.q_codes, &mut x.q_scale);
+        kernels.run(PackQ { qkv: &c.qkv, rows: tokens, heads, dp, codes, scale });
+        kernels.run(PackKv {
             qkv: &c.qkv,
             rows: tokens,
             heads,
             dp,
-            q_codes: &mut x.q_codes,
-            q_scale: &mut x.q_scale,
             k_codes: &mut x.k_codes,
             k_scale: &mut x.k_scale,
             k_sums: &mut x.k_sums,
