@@ -69,7 +69,7 @@ mkdir -p "$models"
 fixture=tests/fixtures/checkpoints/timm_deit3
 "$host" convert "$fixture" -o "$models/int8.gguf" >/dev/null
 "$host" convert "$fixture" -o "$models/f32.gguf" --precision f32 >/dev/null
-pictures=(models/pictures/*.jpg)
+pictures=(models/cifar10-vit-layerscale/pictures/*.jpg)
 
 if python3 -m venv target/venv 2>/dev/null && target/venv/bin/pip install --quiet gguf; then
     say "The model file, read by the gguf package"
