@@ -11,6 +11,7 @@
 pub(crate) mod attention;
 #[cfg(feature = "std")]
 pub mod bench;
+pub(crate) mod dot_f16;
 pub(crate) mod dot_i8;
 pub(crate) mod fpenv;
 pub(crate) mod isa;
@@ -33,7 +34,7 @@ pub(crate) trait Op {
 
 /// An instruction set that this CPU is known to have, chosen once and passed by value.
 ///
-/// All of them give the same bits in int8 models; they differ in speed only. A value other than [`Kernels::scalar`] and
+/// All of them give the same bits in int8 and f32 models; they differ in speed only. (f16 models: see [`Kernels::computes_f16`].) A value other than [`Kernels::scalar`] and
 /// [`Kernels::baseline`] comes from run-time detection or from an `unsafe` constructor, so no safe program can
 /// meet an illegal instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,11 @@ enum Level {
     #[cfg(target_arch = "aarch64")]
     Neon,
     #[cfg(target_arch = "aarch64")]
+    NeonFp16,
+    #[cfg(target_arch = "aarch64")]
     NeonDot,
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -84,14 +89,19 @@ impl Kernels {
         Self::available().find(|kernels| kernels.name() == name)
     }
 
-    /// `scalar`, `neon`, `neon-dotprod`, `avx2` or `avx512-vnni`.
+    /// `scalar`, `neon`, `neon-fp16`, `neon-dotprod`, `neon-i8mm`, `avx2` or `avx512-vnni`. Each NEON level has what
+    /// those before it have.
     pub const fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
             #[cfg(target_arch = "aarch64")]
             Level::Neon => "neon",
             #[cfg(target_arch = "aarch64")]
+            Level::NeonFp16 => "neon-fp16",
+            #[cfg(target_arch = "aarch64")]
             Level::NeonDot => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm => "neon-i8mm",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -99,21 +109,32 @@ impl Kernels {
         }
     }
 
+    /// Whether the matrices of f16 models are multiplied in f16 (`neon-fp16` and above) or, widened, in f32:
+    /// docs/numerics.md states both. The widened results are the same bits everywhere, those in f16 on every core that computes in f16.
+    pub const fn computes_f16(self) -> bool {
+        #[cfg(target_arch = "aarch64")]
+        return matches!(self.0, Level::NeonFp16 | Level::NeonDot | Level::NeonI8mm);
+        #[cfg(not(target_arch = "aarch64"))]
+        return false;
+    }
+
     /// The fastest that a core with these ID registers has (`ID_AA64ISAR0_EL1`, `ID_AA64ISAR1_EL1`,
     /// `ID_AA64PFR0_EL1`; Arm Architecture Reference Manual, D24.2). For bare metal: see [`Kernels::read_aarch64_id_registers`].
-    /// `isar1` says whether the core has SMMLA, which no kernel here uses.
     ///
     /// # Safety
     /// Every core that runs the returned kernels has at least these features, and FP/SIMD is enabled on it.
     #[cfg(target_arch = "aarch64")]
     pub const unsafe fn from_aarch64_id_registers(isar0: u64, isar1: u64, pfr0: u64) -> Self {
-        let _ = isar1;
-        let has_simd = (pfr0 >> 20) & 0xf != 0xf;
+        // AdvSIMD: 0xf without it, 0 with, 1 or more with arithmetic in f16 too.
+        let simd = (pfr0 >> 20) & 0xf;
         let has_dot = (isar0 >> 44) & 0xf != 0;
-        Self(match (has_simd, has_dot) {
-            (false, _) => Level::Scalar,
-            (true, false) => Level::Neon,
-            (true, true) => Level::NeonDot,
+        let has_i8mm = (isar1 >> 52) & 0xf != 0;
+        Self(match (simd, has_dot, has_i8mm) {
+            (0xf, _, _) => Level::Scalar,
+            (0, _, _) => Level::Neon,
+            (_, false, _) => Level::NeonFp16,
+            (_, true, false) => Level::NeonDot,
+            (_, true, true) => Level::NeonI8mm,
         })
     }
 
@@ -148,7 +169,13 @@ impl Kernels {
             Level::Neon => unsafe { isa::neon::run(op) },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
+            Level::NeonFp16 => unsafe { isa::neon::run_fp16(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
             Level::NeonDot => unsafe { isa::neon::run_dot(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm => unsafe { isa::neon::run_i8mm(op) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { isa::avx2::run(op) },
@@ -167,7 +194,11 @@ impl Level {
         #[cfg(target_arch = "aarch64")]
         Self::Neon,
         #[cfg(target_arch = "aarch64")]
+        Self::NeonFp16,
+        #[cfg(target_arch = "aarch64")]
         Self::NeonDot,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonI8mm,
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
         #[cfg(target_arch = "x86_64")]
@@ -181,9 +212,11 @@ impl Level {
             #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "aarch64")]
-            Self::NeonDot => {
-                std::arch::is_aarch64_feature_detected!("neon") && std::arch::is_aarch64_feature_detected!("dotprod")
-            }
+            Self::NeonFp16 => Self::Neon.is_detected() && std::arch::is_aarch64_feature_detected!("fp16"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Self::NeonFp16.is_detected() && std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => Self::NeonDot.is_detected() && std::arch::is_aarch64_feature_detected!("i8mm"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 std::arch::is_x86_feature_detected!("avx2")
@@ -221,9 +254,12 @@ mod tests {
     #[test]
     fn id_registers_tell_the_cores_apart() {
         // SAFETY: the values are compared, not run.
-        let name = |isar0, pfr0| unsafe { Kernels::from_aarch64_id_registers(isar0, 0, pfr0) }.name();
-        assert_eq!(name(0x0001_1120, 0x2222), "neon", "Cortex-A53, A57, A72");
-        assert_eq!(name(0x1000_1021_1120, 0x1100_0000_1011_1112), "neon-dotprod", "Cortex-A76");
-        assert_eq!(name(0x0001_1120, 0x00ff_2222), "scalar", "a core without FP/SIMD");
+        let name = |isar0, isar1, pfr0| unsafe { Kernels::from_aarch64_id_registers(isar0, isar1, pfr0) }.name();
+        assert_eq!(name(0x0001_1120, 0, 0x2222), "neon", "Cortex-A53, A57, A72");
+        assert_eq!(name(0x1000_1021_1120, 0x0010_0001, 0x1100_0000_1011_1112), "neon-dotprod", "Cortex-A76");
+        assert_eq!(name(0x0000_1021_1120, 0x0010_0001, 0x0011_1112), "neon-fp16", "f16 without dot product");
+        assert_eq!(name(0x1000_1021_1120, 0x0010_0000_0000_0001, 0x0011_1112), "neon-i8mm", "Neoverse V3AE");
+        assert_eq!(name(0x1000_1021_1120, 0x0010_0000_0000_0001, 0x0000_1112), "neon", "a level has all those below");
+        assert_eq!(name(0x0001_1120, 0, 0x00ff_2222), "scalar", "a core without FP/SIMD");
     }
 }

@@ -1,56 +1,43 @@
 //! The operations of a transformer block over a block of rows, whatever the precision: what a row becomes before a
 //! matrix ([`Operand`]), the matrix, and what its output is added to. `family` reads like the paper because of these.
 //!
-//! Rows are `[rows, pad16(n) / 16]` chunks. In int8 models an operand is quantized per row; otherwise it stays f32.
+//! Rows are `[rows, pad16(n) / 16]` chunks. In int8 models an operand is quantized per row; in f16 models it is rounded to f16
+//! where the CPU computes in f16; otherwise it stays f32.
 
 use core::ops::Range;
 
 pub(crate) mod attention;
 
 use crate::arena::Arena;
-use crate::config::{Activation, LayerScale};
+use crate::config::{Activation, LayerScale, Precision};
 use crate::kernels::Kernels;
-use crate::kernels::isa::{F32x16, U8x16};
-use crate::kernels::linear::{Add, AddScaled, Epilogue, LinearFloat, LinearI8, Store, WeightsI8};
+use crate::kernels::isa::{F16x16, F32x16, U8x16};
+use crate::kernels::linear::{Add, AddScaled, Epilogue, LinearF16, LinearFloat, LinearI8, Store, WeightsI8};
 use crate::kernels::rows::{
-    Activate, ActivateQuantize, Codes, CodesMut, LayerNorm, LayerNormQuantize, Quantize, Scale,
+    Activate, ActivateQuantize, Codes, CodesMut, Halves, HalvesMut, LayerNorm, LayerNormQuantize, Quantize, Scale,
 };
 use crate::model::{Linear, Norm, Weight};
 
 /// A worker's memory for operands, enough for its block of rows and the widest matrix.
 pub(crate) struct OperandScratch<'w> {
-    /// `[rows, widest K / 16]`.
-    pub(crate) codes: &'w mut [U8x16],
-    /// `[rows]`.
-    pub(crate) scale: &'w mut [f32],
-    /// `[rows]`.
-    pub(crate) zero: &'w mut [i32],
+    encoded: Encoded<'w>,
     /// `[rows, pad16(dim) / 16]`.
     pub(crate) normed: &'w mut [F32x16],
 }
 
-/// Rows that a matrix can be multiplied with.
-#[derive(Clone, Copy)]
-pub(crate) enum Operand<'s> {
-    Int8(Codes<'s>),
-    Float { rows: &'s [F32x16], stride: usize },
+/// Memory for rows of 8-bit codes or of f16.
+struct Encoded<'w> {
+    /// `[rows, widest K / 16]` in int8 models.
+    codes: &'w mut [U8x16],
+    /// `[rows, widest K / 16]` in f16 models.
+    halves: &'w mut [F16x16],
+    /// `[rows]`.
+    scale: &'w mut [f32],
+    /// `[rows]`.
+    zero: &'w mut [i32],
 }
 
-fn is_int8(linear: &Linear<'_>) -> bool {
-    matches!(linear.weight, Weight::Int8 { .. })
-}
-
-impl<'w> OperandScratch<'w> {
-    /// For blocks of at most `rows` rows, operands of at most `widest` chunks, norms over at most `dim` chunks.
-    pub(crate) fn carve(rows: usize, widest: usize, dim: usize, arena: &mut Arena<'w>) -> Self {
-        Self {
-            codes: arena.take(rows * widest),
-            scale: arena.take(rows),
-            zero: arena.take(rows),
-            normed: arena.take(rows * dim),
-        }
-    }
-
+impl Encoded<'_> {
     fn codes_mut(&mut self, rows: usize, stride: usize) -> CodesMut<'_> {
         CodesMut {
             codes: &mut self.codes[..rows * stride],
@@ -69,14 +56,66 @@ impl<'w> OperandScratch<'w> {
         })
     }
 
+    fn halves_mut(&mut self, rows: usize, stride: usize) -> HalvesMut<'_> {
+        HalvesMut { values: &mut self.halves[..rows * stride], stride, scale: &mut self.scale[..rows] }
+    }
+
+    fn halves(&self, rows: usize, stride: usize) -> Operand<'_> {
+        Operand::F16(Halves { values: &self.halves[..rows * stride], stride, scale: &self.scale[..rows] })
+    }
+}
+
+/// Rows that a matrix can be multiplied with.
+#[derive(Clone, Copy)]
+pub(crate) enum Operand<'s> {
+    Int8(Codes<'s>),
+    F16(Halves<'s>),
+    Float { rows: &'s [F32x16], stride: usize },
+}
+
+/// Which [`Operand`] a matrix takes.
+#[derive(Clone, Copy)]
+enum Form {
+    Int8,
+    F16,
+    Float,
+}
+
+fn form(k: Kernels, linear: &Linear<'_>) -> Form {
+    match linear.weight {
+        Weight::Int8 { .. } => Form::Int8,
+        Weight::F16 { .. } if k.computes_f16() => Form::F16,
+        Weight::F16 { .. } | Weight::F32 { .. } => Form::Float,
+    }
+}
+
+impl<'w> OperandScratch<'w> {
+    /// For blocks of at most `rows` rows, operands of at most `widest` chunks, norms over at most `dim` chunks.
+    pub(crate) fn carve(rows: usize, widest: usize, dim: usize, precision: Precision, arena: &mut Arena<'w>) -> Self {
+        let of = |this| if precision == this { rows * widest } else { 0 };
+        let encoded = Encoded {
+            codes: arena.take(of(Precision::Int8)),
+            halves: arena.take(of(Precision::F16)),
+            scale: arena.take(rows),
+            zero: arena.take(rows),
+        };
+        Self { encoded, normed: arena.take(rows * dim) }
+    }
+
     /// The rows as they are.
     pub(crate) fn plain<'s>(&'s mut self, k: Kernels, x: &'s [F32x16], rows: usize, into: &Linear<'_>) -> Operand<'s> {
-        let stride = x.len() / rows;
-        if !is_int8(into) {
-            return Operand::Float { rows: x, stride };
+        let (stride, encoded) = (x.len() / rows, &mut self.encoded);
+        match form(k, into) {
+            Form::Int8 => {
+                k.run(Quantize { x, chunks: stride, out: encoded.codes_mut(rows, stride) });
+                encoded.codes(rows, stride)
+            }
+            Form::F16 => {
+                k.run(Quantize { x, chunks: stride, out: encoded.halves_mut(rows, stride) });
+                encoded.halves(rows, stride)
+            }
+            Form::Float => Operand::Float { rows: x, stride },
         }
-        k.run(Quantize { x, chunks: stride, out: self.codes_mut(rows, stride) });
-        self.codes(rows, stride)
     }
 
     /// LayerNorm of the rows.
@@ -90,19 +129,24 @@ impl<'w> OperandScratch<'w> {
         let &Norm { weight, bias, n, eps } = norm;
         let stride = weight.len();
         let rows = x.len() / stride;
-        if !is_int8(into) {
-            let out = &mut self.normed[..x.len()];
-            k.run(LayerNorm { x, weight, bias, n, eps, out });
-            return Operand::Float { rows: &self.normed[..x.len()], stride };
+        let encoded = &mut self.encoded;
+        match form(k, into) {
+            Form::Int8 => {
+                let (row, out) = (&mut self.normed[..stride], encoded.codes_mut(rows, stride));
+                k.run(LayerNormQuantize { x, weight, bias, n, eps, row, out });
+                encoded.codes(rows, stride)
+            }
+            Form::F16 => {
+                let (row, out) = (&mut self.normed[..stride], encoded.halves_mut(rows, stride));
+                k.run(LayerNormQuantize { x, weight, bias, n, eps, row, out });
+                encoded.halves(rows, stride)
+            }
+            Form::Float => {
+                let out = &mut self.normed[..x.len()];
+                k.run(LayerNorm { x, weight, bias, n, eps, out });
+                Operand::Float { rows: &self.normed[..x.len()], stride }
+            }
         }
-        let out = CodesMut {
-            codes: &mut self.codes[..rows * stride],
-            stride,
-            scale: &mut self.scale[..rows],
-            zero: &mut self.zero[..rows],
-        };
-        k.run(LayerNormQuantize { x, weight, bias, n, eps, row: &mut self.normed[..stride], out });
-        self.codes(rows, stride)
     }
 
     /// The non-linearity of the rows, which are overwritten.
@@ -114,14 +158,22 @@ impl<'w> OperandScratch<'w> {
         activation: Activation,
         into: &Linear<'_>,
     ) -> Operand<'s> {
-        let chunks = x.len() / rows;
-        if !is_int8(into) {
-            k.run(Activate { x, chunks, activation });
-            return Operand::Float { rows: x, stride: chunks };
+        let (chunks, stride) = (x.len() / rows, into.k / 16);
+        let encoded = &mut self.encoded;
+        match form(k, into) {
+            Form::Int8 => {
+                k.run(ActivateQuantize { x, chunks, activation, out: encoded.codes_mut(rows, stride) });
+                encoded.codes(rows, stride)
+            }
+            Form::F16 => {
+                k.run(ActivateQuantize { x, chunks, activation, out: encoded.halves_mut(rows, stride) });
+                encoded.halves(rows, stride)
+            }
+            Form::Float => {
+                k.run(Activate { x, chunks, activation });
+                Operand::Float { rows: x, stride: chunks }
+            }
         }
-        let stride = into.k / 16;
-        k.run(ActivateQuantize { x, chunks, activation, out: self.codes_mut(rows, stride) });
-        self.codes(rows, stride)
     }
 }
 
@@ -140,6 +192,9 @@ pub(crate) fn multiply<E: Epilogue>(
             let groups = crate::layout::k8(w.k) / 4;
             k.run(LinearI8 { a, rows, weights: WeightsI8 { codes, groups, scale, sums, bias }, blocks, epilogue });
         }
+        (Operand::F16(a), Weight::F16 { values: weights, scale }) => {
+            k.run(LinearF16 { a, rows, k: w.k, weights, scale, bias, blocks, epilogue });
+        }
         (Operand::Float { rows: a, stride: a_stride }, Weight::F16 { values: weights, scale }) => {
             let scale = Some(scale);
             k.run(LinearFloat { a, a_stride, k: w.k, rows, weights, scale, bias, blocks, epilogue });
@@ -148,8 +203,8 @@ pub(crate) fn multiply<E: Epilogue>(
             let scale = None;
             k.run(LinearFloat { a, a_stride, k: w.k, rows, weights, scale, bias, blocks, epilogue });
         }
-        // `OperandScratch` makes int8 operands for int8 matrices and float operands for the others.
-        (Operand::Int8(_), _) | (Operand::Float { .. }, Weight::Int8 { .. }) => {
+        // `OperandScratch` makes the operand that the matrix takes.
+        (Operand::Int8(_) | Operand::F16(_), _) | (Operand::Float { .. }, Weight::Int8 { .. }) => {
             debug_assert!(false, "operand and matrix differ in precision");
         }
     }

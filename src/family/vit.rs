@@ -120,7 +120,7 @@ impl<'w> Worker<'w> {
         let widest_operand = patch.max(c.parts() * dim).max(heads).max(pad16(c.hidden) / 16);
         let wide = patch.max(3 * heads).max(c.ffn_up_width() / 16);
         Self {
-            operand: OperandScratch::carve(ROWS, widest_operand, dim, arena),
+            operand: OperandScratch::carve(ROWS, widest_operand, dim, c.precision, arena),
             wide: arena.take(ROWS * wide),
             attended: arena.take(ROWS * heads),
             branch: arena.take(if c.keeps_gamma() { ROWS * dim } else { 0 }),

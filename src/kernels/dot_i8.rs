@@ -15,10 +15,11 @@
 //! | `scalar` | any | the specification, not tuned | |
 //! | `neon` | 2 x 16 | `smull` + `smlal` (two products, at most 2 * 128 * 127 = 32,512, fit i16), `sadalp` to i32 | 8 on A57 and A72 |
 //! | `neon_dot` | 6 x 16 | `sdot` by element: one load brings 16 activations | 32 on A76 |
+//! | `neon_i8mm` | 6 x 16 | `smmla`: two rows by two channels by 8 inputs, operands zipped in registers | 64 on Neoverse V3AE |
 //! | `avx2` | 4 x 16 | both operands widened to i16, `vpmaddwd` + `vpaddd` (`vpmaddubsw` saturates: never used) | 32 with two multipliers |
 //! | `avx512_vnni` | 8 x 32 | `vpdpbusd`, the 4 activations of a group broadcast from memory | 128 on Zen 5 |
 //!
-//! Activations are u8 codes, stored xor [`Isa::CODE_XOR`](super::isa::Isa::CODE_XOR): `neon` and `neon_dot` read the
+//! Activations are u8 codes, stored xor [`Isa::CODE_XOR`](super::isa::Isa::CODE_XOR): the `neon` files read the
 //! bytes as i8, `avx2` and `avx512_vnni` as u8, `scalar` as u8.
 //!
 //! What does not belong here: scales, zero points, anything in f32.
@@ -31,6 +32,8 @@ pub(crate) mod avx512_vnni;
 pub(crate) mod neon;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_dot;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_i8mm;
 pub(crate) mod scalar;
 
 use super::isa::{I8x16x4, U8x16};

@@ -14,6 +14,9 @@ pub(crate) mod avx512;
 pub(crate) mod neon;
 pub(crate) mod scalar;
 
+use core::convert::Infallible;
+use core::marker::PhantomData;
+
 pub(crate) use scalar::Scalar;
 
 /// Sixteen f32, 64-byte aligned: the unit in which every f32 buffer and parameter vector is stored, zero-padded.
@@ -48,6 +51,8 @@ pub(crate) trait Isa: Copy {
     type F: Copy;
     /// Sixteen lanes of i32 in registers.
     type I: Copy;
+    /// Arithmetic in f16; [`NoF16`] where there is none.
+    type F16: F16<F = Self::F>;
 
     /// 0x00 where the dot product takes u8 activations (x86), 0x80 where it takes i8 (NEON).
     const CODE_XOR: u8;
@@ -59,6 +64,8 @@ pub(crate) trait Isa: Copy {
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &F32x16) -> Self::F;
     fn store(self, x: Self::F, out: &mut F32x16);
+    /// Arithmetic in f16, if the CPU has it.
+    fn f16(self) -> Option<Self::F16>;
     /// Widens sixteen f16, exactly.
     fn load_f16(self, x: &F16x16) -> Self::F;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
@@ -111,6 +118,49 @@ pub(crate) trait Isa: Copy {
         w: [&[I8x16x4]; N],
         acc: [[Self::I; N]; M],
     ) -> [[Self::I; N]; M];
+}
+
+/// Arithmetic in f16: the proof that the CPU has it, as [`Isa`] is for the rest.
+pub(crate) trait F16: Copy {
+    /// Sixteen lanes of f32 in registers, those of the [`Isa`].
+    type F: Copy;
+
+    /// Rounds to f16, ties to even; beyond the range of f16 to infinity.
+    fn store(self, x: Self::F, out: &mut F16x16);
+
+    /// `sum over i < k of a[m][i] * w[n][i * step]`, accumulated in f16 over blocks and in f32 from block to block: see
+    /// [`dot_f16`](super::dot_f16). Panics (on entry) if a row or a block is shorter.
+    fn dot<const M: usize, const N: usize>(
+        self,
+        a: [&[F16x16]; M],
+        k: usize,
+        w: [&[F16x16]; N],
+        step: usize,
+    ) -> [[Self::F; N]; M];
+}
+
+/// No arithmetic in f16: a type without values.
+#[derive(Clone, Copy)]
+pub(crate) struct NoF16<F>(Infallible, PhantomData<F>);
+
+impl<F: Copy> F16 for NoF16<F> {
+    type F = F;
+
+    #[inline(always)]
+    fn store(self, _: F, _: &mut F16x16) {
+        match self.0 {}
+    }
+
+    #[inline(always)]
+    fn dot<const M: usize, const N: usize>(
+        self,
+        _: [&[F16x16]; M],
+        _: usize,
+        _: [&[F16x16]; N],
+        _: usize,
+    ) -> [[F; N]; M] {
+        match self.0 {}
+    }
 }
 
 #[cfg(all(test, feature = "std"))]

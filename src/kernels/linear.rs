@@ -6,6 +6,8 @@
 //! f32    the same with scale = 1
 //! ```
 //!
+//! CPUs that compute in f16 multiply f16 layers so (`dot_f16`), with rows in f16: y[m][n] = fma(sum * s[m], scale[n], bias[n]).
+//!
 //! Weights are read in place in the layout of the model file: blocks of 16 output channels, all inputs of a block
 //! together. Callers pass 16 to 64 rows at a time: a block of weights is read from the second-level cache once and
 //! used for all rows from the first. Columns are counted in blocks of 16; the padding columns of the last block are
@@ -15,10 +17,10 @@
 
 use core::ops::Range;
 
-use super::Op;
-use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa};
-use super::rows::Codes;
+use super::isa::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa};
+use super::rows::{Codes, Halves};
 use super::tiles::{Tile, for_tiles, slices};
+use super::{Op, dot_f16};
 
 /// What happens to 16 outputs of one row. `column` counts blocks of 16 from the start of the operation's `blocks`, so
 /// the slices of an epilogue begin at the first computed column.
@@ -124,6 +126,53 @@ impl<S: Isa, E: Epilogue> Tile<S> for LinearI8<'_, E> {
             for (n, &acc) in acc.iter().enumerate() {
                 let sum = s.mul(s.to_f32(acc), row_scale);
                 let y = s.fma(sum, s.load(&scale[block + n]), s.load(&bias[block + n]));
+                self.epilogue.apply(s, row + m, block + n - self.blocks.start, y);
+            }
+        }
+    }
+}
+
+/// An f16 linear layer multiplied in f16, over the first `rows` rows of `a`, for the column blocks `blocks` of the weights.
+/// Only where the CPU has [`Isa::f16`].
+pub(crate) struct LinearF16<'a, E> {
+    pub a: Halves<'a>,
+    pub rows: usize,
+    /// Inputs, not padded.
+    pub k: usize,
+    /// `[N/16][k]`.
+    pub weights: &'a [F16x16],
+    /// `[N/16]`.
+    pub scale: &'a [F32x16],
+    /// `[N/16]`.
+    pub bias: &'a [F32x16],
+    pub blocks: Range<usize>,
+    pub epilogue: E,
+}
+
+impl<E: Epilogue> Op for LinearF16<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(mut self, s: S) {
+        for_tiles(s, self.rows, self.blocks.clone(), &mut self);
+    }
+}
+
+impl<S: Isa, E: Epilogue> Tile<S> for LinearF16<'_, E> {
+    const ROWS: usize = dot_f16::TILE_ROWS;
+
+    #[inline(always)]
+    fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
+        let Some(f16) = s.f16() else { unreachable!("no arithmetic in f16") };
+        let stride = self.a.stride;
+        let a = slices(self.a.values, row * stride, stride, stride);
+        let w = slices(self.weights, block * self.k, self.k, self.k);
+        let acc = f16.dot::<M, N>(a, self.k, w, 1);
+        for (m, acc) in acc.iter().enumerate() {
+            let row_scale = s.splat(self.a.scale[row + m]);
+            for (n, &acc) in acc.iter().enumerate() {
+                let sum = s.mul(acc, row_scale);
+                let y = s.fma(sum, s.load(&self.scale[block + n]), s.load(&self.bias[block + n]));
                 self.epilogue.apply(s, row + m, block + n - self.blocks.start, y);
             }
         }

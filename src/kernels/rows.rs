@@ -1,4 +1,4 @@
-//! Row-wise operations of the f32 stream: LayerNorm, activation functions, quantization of activations, LayerScale as a pass.
+//! Row-wise operations of the f32 stream: LayerNorm, activation functions, quantization of activations (or rounding to f16), LayerScale as a pass.
 //!
 //! A matrix `[rows, n]` is stored as `rows * ceil(n / 16)` chunks of sixteen floats, zero in the lanes past n. Every op takes
 //! whole rows and works row by row, so a caller may cut a matrix into blocks of rows as it likes: the bits stay the same.
@@ -10,7 +10,7 @@
 use core::slice::ChunksExact;
 
 use super::Op;
-use super::isa::{F32x16, Isa, U8x16};
+use super::isa::{F16, F16x16, F32x16, Isa, U8x16};
 use super::math;
 use crate::config::Activation;
 
@@ -35,15 +35,60 @@ pub(crate) struct CodesMut<'a> {
     pub zero: &'a mut [i32],
 }
 
-impl CodesMut<'_> {
+/// Rows of f16 with a power of two taken out of each; to be read. Only where the CPU has [`Isa::f16`].
+#[derive(Clone, Copy)]
+pub(crate) struct Halves<'a> {
+    /// `[rows, stride]`, below 2 in magnitude.
+    pub values: &'a [F16x16],
+    /// Chunks of sixteen values from row to row.
+    pub stride: usize,
+    /// `[rows]`: x = scale * value.
+    pub scale: &'a [f32],
+}
+
+/// [`Halves`] to be written. Chunks of a row past its width stay as they are.
+pub(crate) struct HalvesMut<'a> {
+    pub values: &'a mut [F16x16],
+    pub stride: usize,
+    pub scale: &'a mut [f32],
+}
+
+/// Rows in a form that matrices take: [`CodesMut`] or [`HalvesMut`].
+pub(crate) trait Encode {
+    /// Panics unless there is room for `rows` rows of `chunks` chunks.
+    fn check(&self, rows: usize, chunks: usize);
+
+    /// Writes row `index`, whose values span `range`.
+    fn encode<S: Isa>(&mut self, s: S, index: usize, row: &[F32x16], range: Range<S>);
+}
+
+impl Encode for HalvesMut<'_> {
+    fn check(&self, rows: usize, chunks: usize) {
+        assert!(self.stride >= chunks && self.values.len() >= rows * self.stride, "too few values");
+        assert!(self.scale.len() >= rows, "too few scales");
+    }
+
+    #[inline(always)]
+    fn encode<S: Isa>(&mut self, s: S, index: usize, row: &[F32x16], range: Range<S>) {
+        let Some(f16) = s.f16() else { unreachable!("no arithmetic in f16") };
+        let (scale, inverse) = range.power_of_two(s);
+        self.scale[index] = scale;
+        let inverse = s.splat(inverse);
+        let values = &mut self.values[index * self.stride..][..row.len()];
+        for (x, value) in row.iter().zip(values) {
+            f16.store(s.mul(s.load(x), inverse), value);
+        }
+    }
+}
+
+impl Encode for CodesMut<'_> {
     fn check(&self, rows: usize, chunks: usize) {
         assert!(self.stride >= chunks && self.codes.len() >= rows * self.stride, "too few codes");
         assert!(self.scale.len() >= rows && self.zero.len() >= rows, "too few scales or zero points");
     }
 
-    /// Quantizes row `index`, whose values span `range`.
     #[inline(always)]
-    fn quantize<S: Isa>(&mut self, s: S, index: usize, row: &[F32x16], range: Range<S>) {
+    fn encode<S: Isa>(&mut self, s: S, index: usize, row: &[F32x16], range: Range<S>) {
         let (scale, inverse, zero) = range.parameters(s);
         self.scale[index] = scale;
         self.zero[index] = zero as i32;
@@ -59,7 +104,7 @@ impl CodesMut<'_> {
 
 /// Lane by lane the least and the greatest value of a row so far, and zero; NaN is passed over.
 #[derive(Clone, Copy)]
-struct Range<S: Isa> {
+pub(crate) struct Range<S: Isa> {
     lo: S::F,
     hi: S::F,
 }
@@ -89,17 +134,30 @@ impl<S: Isa> Range<S> {
         let zero = if zero < 255.0 { zero } else { 255.0 };
         (scale, inverse, (zero + math::ROUND) - math::ROUND)
     }
+
+    /// The power of two that leaves the greatest magnitude in [1, 2), and its inverse; zeros for rows that are (almost) zero or
+    /// infinite.
+    #[inline(always)]
+    fn power_of_two(self, s: S) -> (f32, f32) {
+        let max = s.max_lane(s.max(s.abs(self.lo), self.hi));
+        if !(1.0e-30..1.0e38).contains(&max) {
+            return (0.0, 0.0);
+        }
+        // The exponent's field alone; that of the inverse is 254 less it.
+        let exponent = max.to_bits() & 0x7f80_0000;
+        (f32::from_bits(exponent), f32::from_bits((254 << 23) - exponent))
+    }
 }
 
-/// Activations `[rows, 16 * chunks]` to 8 bits.
-pub(crate) struct Quantize<'a> {
+/// Activations `[rows, 16 * chunks]` to 8 bits, or to f16.
+pub(crate) struct Quantize<'a, E> {
     pub x: &'a [F32x16],
     /// Chunks per row.
     pub chunks: usize,
-    pub out: CodesMut<'a>,
+    pub out: E,
 }
 
-impl Op for Quantize<'_> {
+impl<E: Encode> Op for Quantize<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -109,7 +167,7 @@ impl Op for Quantize<'_> {
             for x in row {
                 range.include(s, s.load(x));
             }
-            self.out.quantize(s, index, row, range);
+            self.out.encode(s, index, row, range);
         }
     }
 }
@@ -146,7 +204,7 @@ impl Op for LayerNorm<'_> {
 }
 
 /// [`LayerNorm`] followed by [`Quantize`], with one row of f32 between them.
-pub(crate) struct LayerNormQuantize<'a> {
+pub(crate) struct LayerNormQuantize<'a, E> {
     pub x: &'a [F32x16],
     pub weight: &'a [F32x16],
     pub bias: &'a [F32x16],
@@ -154,10 +212,10 @@ pub(crate) struct LayerNormQuantize<'a> {
     pub eps: f32,
     /// Scratch, `[n]`.
     pub row: &'a mut [F32x16],
-    pub out: CodesMut<'a>,
+    pub out: E,
 }
 
-impl Op for LayerNormQuantize<'_> {
+impl<E: Encode> Op for LayerNormQuantize<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -171,7 +229,7 @@ impl Op for LayerNormQuantize<'_> {
             let range = norm.apply(s, row, moments, normalized);
             // Before this row is quantized: two chains that do not wait for each other (twice as fast with AVX-512 at 192 channels).
             following = norm.next(s, &mut rows);
-            self.out.quantize(s, index, normalized, range);
+            self.out.encode(s, index, normalized, range);
             index += 1;
         }
     }
@@ -268,15 +326,15 @@ impl Op for Activate<'_> {
 }
 
 /// [`Activate`] followed by [`Quantize`] of the result: of the first half of each row for SwiGLU.
-pub(crate) struct ActivateQuantize<'a> {
+pub(crate) struct ActivateQuantize<'a, E> {
     /// Holds the activated values afterwards.
     pub x: &'a mut [F32x16],
     pub chunks: usize,
     pub activation: Activation,
-    pub out: CodesMut<'a>,
+    pub out: E,
 }
 
-impl Op for ActivateQuantize<'_> {
+impl<E: Encode> Op for ActivateQuantize<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -284,7 +342,7 @@ impl Op for ActivateQuantize<'_> {
         self.out.check(whole_rows(self.x, self.chunks), self.chunks / halves);
         for (index, row) in self.x.chunks_exact_mut(self.chunks).enumerate() {
             let range = activate_row(s, row, self.activation);
-            self.out.quantize(s, index, &row[..self.chunks / halves], range);
+            self.out.encode(s, index, &row[..self.chunks / halves], range);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16};
 use crate::kernels::{Op, dot_i8};
 
 /// Proof that the CPU has AVX2, FMA and F16C: only [`run`] makes one.
@@ -22,6 +22,7 @@ type I = [__m256i; 2];
 impl Isa for Avx2 {
     type F = F;
     type I = I;
+    type F16 = NoF16<F>;
     const CODE_XOR: u8 = 0;
     const TILE_ROWS: usize = 4;
     const TILE_BLOCKS: usize = 1;
@@ -47,6 +48,10 @@ impl Isa for Avx2 {
             _mm256_store_ps(out, x[0]);
             _mm256_store_ps(out.add(8), x[1]);
         }
+    }
+    #[inline(always)]
+    fn f16(self) -> Option<NoF16<F>> {
+        None
     }
     #[inline(always)]
     fn load_f16(self, x: &F16x16) -> F {

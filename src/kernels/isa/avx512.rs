@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16};
 use crate::kernels::{Op, dot_i8};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI: only [`run`] makes one.
@@ -19,6 +19,7 @@ pub(crate) fn run<O: Op>(op: O) -> O::Output {
 impl Isa for Avx512Vnni {
     type F = __m512;
     type I = __m512i;
+    type F16 = NoF16<__m512>;
     const CODE_XOR: u8 = 0;
     const TILE_ROWS: usize = 8;
     const TILE_BLOCKS: usize = 2;
@@ -37,6 +38,10 @@ impl Isa for Avx512Vnni {
     fn store(self, x: __m512, out: &mut F32x16) {
         // SAFETY: `self` proves AVX-512; the reference is to 64 bytes, 64-byte aligned.
         unsafe { _mm512_store_ps(out.0.as_mut_ptr(), x) }
+    }
+    #[inline(always)]
+    fn f16(self) -> Option<NoF16<__m512>> {
+        None
     }
     #[inline(always)]
     fn load_f16(self, x: &F16x16) -> __m512 {

@@ -1,4 +1,4 @@
-//! NEON (every aarch64 core), with or without the dot product of Armv8.2: sixteen lanes are four registers.
+//! NEON (every aarch64 core), and what later cores add to it: sixteen lanes are four registers.
 //!
 //! Loads and stores go through aligned vector types: on the strict-align target aarch64-unknown-none `vld1q` would become
 //! sixteen byte loads.
@@ -7,33 +7,56 @@
 use core::arch::aarch64::*;
 use core::ptr;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
-use crate::kernels::{Op, dot_i8};
+use super::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
+use crate::kernels::{Op, dot_f16, dot_i8};
 
-/// Proof that the CPU has NEON, and with `DOT` the dot product too: only [`run`] and [`run_dot`] make one.
+/// Proof that the CPU has NEON, and the extensions up to `LEVEL`: each level has those below it too. Only the `run` functions
+/// make one.
 #[derive(Clone, Copy)]
-pub(crate) struct Neon<const DOT: bool>(());
+pub(crate) struct Neon<const LEVEL: u8>(());
+
+/// Armv8.0.
+const BASE: u8 = 0;
+/// FEAT_FP16: arithmetic in f16.
+const FP16: u8 = 1;
+/// FEAT_DotProd: SDOT.
+const DOT: u8 = 2;
+/// FEAT_I8MM: SMMLA.
+const I8MM: u8 = 3;
 
 /// Compiles `op` for Armv8.0.
 #[target_feature(enable = "neon")]
 pub(crate) fn run<O: Op>(op: O) -> O::Output {
-    op.run(Neon::<false>(()))
+    op.run(Neon::<BASE>(()))
+}
+
+/// Compiles `op` for cores with arithmetic in f16.
+#[target_feature(enable = "neon,fp16")]
+pub(crate) fn run_fp16<O: Op>(op: O) -> O::Output {
+    op.run(Neon::<FP16>(()))
 }
 
 /// Compiles `op` for cores with SDOT.
-#[target_feature(enable = "neon,dotprod")]
+#[target_feature(enable = "neon,fp16,dotprod")]
 pub(crate) fn run_dot<O: Op>(op: O) -> O::Output {
-    op.run(Neon::<true>(()))
+    op.run(Neon::<DOT>(()))
+}
+
+/// Compiles `op` for cores with SMMLA.
+#[target_feature(enable = "neon,fp16,dotprod,i8mm")]
+pub(crate) fn run_i8mm<O: Op>(op: O) -> O::Output {
+    op.run(Neon::<I8MM>(()))
 }
 
 type F = [float32x4_t; 4];
 type I = [int32x4_t; 4];
 
-impl<const DOT: bool> Isa for Neon<DOT> {
+impl<const LEVEL: u8> Isa for Neon<LEVEL> {
     type F = F;
     type I = I;
+    type F16 = NeonFp16;
     const CODE_XOR: u8 = 0x80;
-    const TILE_ROWS: usize = if DOT { 6 } else { 2 };
+    const TILE_ROWS: usize = if LEVEL >= DOT { 6 } else { 2 };
     const TILE_BLOCKS: usize = 1;
 
     #[inline(always)]
@@ -50,6 +73,10 @@ impl<const DOT: bool> Isa for Neon<DOT> {
     fn store(self, x: F, out: &mut F32x16) {
         // SAFETY: `self` proves NEON; the reference is to 64 bytes, 64-byte aligned, and every bit pattern is a value.
         unsafe { ptr::from_mut(out).cast::<F>().write(x) }
+    }
+    #[inline(always)]
+    fn f16(self) -> Option<NeonFp16> {
+        if const { LEVEL >= FP16 } { Some(NeonFp16(())) } else { None }
     }
     #[inline(always)]
     fn load_f16(self, x: &F16x16) -> F {
@@ -232,7 +259,46 @@ impl<const DOT: bool> Isa for Neon<DOT> {
         w: [&[I8x16x4]; N],
         acc: [[I; N]; M],
     ) -> [[I; N]; M] {
-        // SAFETY: `self` proves NEON, and the dot product where `DOT` says so.
-        unsafe { if const { DOT } { dot_i8::neon_dot::dot(a, w, acc) } else { dot_i8::neon::dot(a, w, acc) } }
+        // SAFETY: `self` proves NEON, and the extensions that `LEVEL` names.
+        unsafe {
+            // SMMLA takes two rows; half of it would be wasted on one.
+            if const { LEVEL >= I8MM && M > 1 } {
+                dot_i8::neon_i8mm::dot(a, w, acc)
+            } else if const { LEVEL >= DOT } {
+                dot_i8::neon_dot::dot(a, w, acc)
+            } else {
+                dot_i8::neon::dot(a, w, acc)
+            }
+        }
+    }
+}
+
+/// Proof that the CPU has arithmetic in f16: only [`Isa::f16`] makes one.
+#[derive(Clone, Copy)]
+pub(crate) struct NeonFp16(());
+
+impl F16 for NeonFp16 {
+    type F = F;
+
+    #[inline(always)]
+    fn store(self, x: F, out: &mut F16x16) {
+        // SAFETY: `self` proves NEON; the reference is to 32 bytes, 32-byte aligned, and every bit pattern is a value.
+        unsafe {
+            let low = vcvt_high_f16_f32(vcvt_f16_f32(x[0]), x[1]);
+            let high = vcvt_high_f16_f32(vcvt_f16_f32(x[2]), x[3]);
+            ptr::from_mut(out).cast::<[float16x8_t; 2]>().write([low, high])
+        }
+    }
+
+    #[inline(always)]
+    fn dot<const M: usize, const N: usize>(
+        self,
+        a: [&[F16x16]; M],
+        k: usize,
+        w: [&[F16x16]; N],
+        step: usize,
+    ) -> [[F; N]; M] {
+        // SAFETY: `self` proves the arithmetic.
+        unsafe { dot_f16::neon_fp16::dot(a, k, w, step) }
     }
 }

@@ -1,6 +1,6 @@
 //! Plain Rust: the specification that every other instruction set equals bit for bit. Never tuned.
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16};
 use crate::kernels::dot_i8;
 
 /// Needs no feature of the CPU.
@@ -55,6 +55,7 @@ fn larger(a: f32, b: f32) -> f32 {
 impl Isa for Scalar {
     type F = F32x16;
     type I = I32x16;
+    type F16 = NoF16<F32x16>;
     const CODE_XOR: u8 = 0;
     const TILE_ROWS: usize = 4;
     const TILE_BLOCKS: usize = 1;
@@ -70,6 +71,10 @@ impl Isa for Scalar {
     #[inline(always)]
     fn store(self, x: F32x16, out: &mut F32x16) {
         *out = x;
+    }
+    #[inline(always)]
+    fn f16(self) -> Option<NoF16<F32x16>> {
+        None
     }
     #[inline(always)]
     fn load_f16(self, x: &F16x16) -> F32x16 {
