@@ -33,6 +33,10 @@ const OPERATIONS: &[u8] =
 const NETWORK: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/numerics/network.safetensors"));
 
+/// What the network was made from.
+const CHECKPOINT: &[u8] =
+    include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/checkpoints/timm_deit3/model.safetensors"));
+
 struct Vectors(SafeTensors<'static>);
 
 impl Vectors {
@@ -190,6 +194,32 @@ fn layer_norm_gives_the_vectors() {
             kernels.run(LayerNormQuantize { x: &x, weight: &weight, bias: &bias, n, eps, row, out: once.out() });
             let codes = flip(&twice.codes, code_xor(kernels));
             once.check(kernels, &codes, &twice.scale, &twice.zero, &format!("{case} {} quantized", kernels.name()));
+        }
+    }
+}
+
+/// The network's own norms, whose weights are the checkpoint's.
+#[test]
+fn norms_of_the_network_give_the_vectors() {
+    let v = Vectors::read(NETWORK);
+    let checkpoint = Vectors::read(CHECKPOINT);
+    let widen =
+        |name: String| -> Vec<f32> { checkpoint.bytes(&name).map(|x| half::f16::from_le_bytes(x).to_f32()).collect() };
+    let norms = [
+        ("embedded", "blocks.0.norm1", "blk.0.norm1"),
+        ("blk.0.middle", "blocks.0.norm2", "blk.0.norm2"),
+        ("blk.0.end", "blocks.1.norm1", "blk.1.norm1"),
+        ("blk.1.middle", "blocks.1.norm2", "blk.1.norm2"),
+        ("blk.1.end", "norm", "features"),
+    ];
+    for (before, norm, after) in norms {
+        let (n, (x, chunks), y) = (v.width(before), v.rows(before), v.f32(after));
+        let x = &x[..y.len() / n * chunks];
+        let [weight, bias] = ["weight", "bias"].map(|part| pad(&widen(format!("{norm}.{part}")), n));
+        for kernels in Kernels::available() {
+            let mut out = vec![F32x16([f32::NAN; 16]); x.len()];
+            kernels.run(LayerNorm { x, weight: &weight, bias: &bias, n, eps: 1e-6, out: &mut out });
+            assert_same(&unpad(&out, n), &y, &format!("{after} {}", kernels.name()));
         }
     }
 }
