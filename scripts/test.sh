@@ -48,6 +48,7 @@ fi
 say "Formatting and lints"
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --quiet -- -D warnings
+cargo clippy -p vitlet --lib --target aarch64-unknown-linux-gnu --quiet -- -D warnings
 
 say "Tests on this machine"
 cargo test --workspace --profile checked --quiet

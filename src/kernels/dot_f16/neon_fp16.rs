@@ -33,6 +33,7 @@ fn rotate(x: float16x8_t) -> float16x8_t {
 /// # Safety
 /// The CPU must have FEAT_FP16; every block must hold the 32 bytes at `at`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "one index runs through operands of three layouts")]
 unsafe fn step<const L: i32, const M: usize, const N: usize>(
     x: &[float16x8_t; M],
     w: &[*const float16x8_t; N],

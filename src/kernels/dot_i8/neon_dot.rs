@@ -32,6 +32,7 @@ unsafe fn sdot<const G: usize>(acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> in
 /// # Safety
 /// The CPU must have the dot-product extension; every block must hold 64 bytes at group `g`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "one index runs through operands of three layouts")]
 unsafe fn step<const G: usize, const M: usize, const N: usize>(
     a: &[int8x16_t; M],
     w: &[*const int8x16_t; N],
