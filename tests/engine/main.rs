@@ -4,4 +4,5 @@ mod bit_exact;
 mod common;
 mod hostile;
 mod pytorch;
+mod sensitivity;
 mod simulation;
