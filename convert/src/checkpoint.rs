@@ -101,6 +101,18 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Takes a LayerScale gamma `[dim]`; one number (shape `[1]` or `[]`) stands for all channels.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) fn gamma(&mut self, name: &str, dim: usize) -> Result<Vec<f32>, Error> {
+        match self.shape(name) {
+            Some(&[]) => self.take(name, &[]).map(|one| one.repeat(dim)),
+            Some(&[1]) => self.take(name, &[1]).map(|one| one.repeat(dim)),
+            _ => self.take(name, &[dim]),
+        }
+    }
+
     /// Takes a tensor of this shape as f32, row by row.
     ///
     /// # Errors

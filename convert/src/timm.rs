@@ -386,5 +386,5 @@ fn gamma(checkpoint: &mut Checkpoint, plan: &Plan, i: usize, branch: usize) -> R
     }
     let original = format!("blocks.{i}.gamma_{branch}");
     let name = if checkpoint.has(&original) { original } else { format!("blocks.{i}.ls{branch}.gamma") };
-    checkpoint.take(&name, &[plan.config.dim]).map(Some)
+    checkpoint.gamma(&name, plan.config.dim).map(Some)
 }

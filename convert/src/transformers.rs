@@ -275,7 +275,7 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<Block, Er
     };
     let up_width = if c.activation == Activation::SwiGlu { 2 * c.hidden } else { c.hidden };
     let mut gamma = |branch: usize| match plan.family.is_dino() {
-        true => checkpoint.take(&at(&format!("layer_scale{branch}.lambda1")), &[c.dim]).map(Some),
+        true => checkpoint.gamma(&at(&format!("layer_scale{branch}.lambda1")), c.dim).map(Some),
         false => Ok(None),
     };
     let (gamma1, gamma2) = (gamma(1)?, gamma(2)?);

@@ -69,6 +69,27 @@ fn gammas_under_their_first_name() {
 }
 
 #[test]
+fn one_gamma_stands_for_all_channels() {
+    let dir = fixture("timm_deit3");
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut models = [Some(vec![]), Some(vec![1]), None].into_iter().map(|scalar| {
+        let mut all = tensors(&dir);
+        for (name, (dtype, shape, data)) in &mut all {
+            if name.ends_with(".gamma") {
+                *shape = scalar.clone().unwrap_or(shape.clone());
+                *dtype = Dtype::F32;
+                *data = floats(&vec![-0.25; shape.iter().product()]);
+            }
+        }
+        fs::copy(dir.join("config.json"), scratch.path().join("config.json")).expect("copied");
+        save(&all, &scratch.path().join("model.safetensors"));
+        convert_ok(scratch.path(), &Options::default()).bytes.to_vec()
+    });
+    let first = models.next().expect("a model");
+    assert!(models.all(|model| model == first));
+}
+
+#[test]
 fn a_separate_head_replaces_or_adds_one() {
     let scratch = tempfile::tempdir().expect("a directory");
     let head = scratch.path().join("head.safetensors");
