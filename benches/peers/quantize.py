@@ -1,5 +1,7 @@
 """int8 versions of an ONNX file, as the documentation of each runtime recommends for transformers."""
 
+import contextlib
+import sys
 from pathlib import Path
 
 import nncf
@@ -20,5 +22,6 @@ def onnx_runtime(source: Path, target: Path, per_channel: bool) -> None:
 def openvino(source: Path, target: Path, calibration: np.ndarray) -> None:
     """Static: per channel for weights, per tensor for activations, with the ranges found on `calibration` [count, 3, height, width]."""
     dataset = nncf.Dataset(calibration, lambda x: x[None])
-    quantized = nncf.quantize(ov.convert_model(source), dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))
+    with contextlib.redirect_stdout(sys.stderr):  # its progress bars
+        quantized = nncf.quantize(ov.convert_model(source), dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))
     ov.save_model(quantized, target, compress_to_fp16=False)
