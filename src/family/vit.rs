@@ -27,7 +27,7 @@ use crate::profile::{Laps, Profile, Stage};
 use crate::session::{Output, RunConfig};
 
 /// Tokens that a worker takes at a time: a multiple of 16, few enough that a block's activations stay in L2.
-const ROWS: usize = 32;
+const ROWS: usize = 48;
 
 /// What the network looks at.
 #[derive(Clone, Copy)]
