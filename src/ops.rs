@@ -118,6 +118,15 @@ impl<'w> OperandScratch<'w> {
         }
     }
 
+    /// Pixels: as [`plain`](Self::plain), but never rounded to f16. Neighbours are nearly equal, so that the sums of a patch grow and
+    /// f16 would lose more here than in all that follows.
+    pub(crate) fn pixels<'s>(&'s mut self, k: Kernels, x: &'s [F32x16], rows: usize, into: &Linear<'_>) -> Operand<'s> {
+        match form(k, into) {
+            Form::Int8 => self.plain(k, x, rows, into),
+            Form::F16 | Form::Float => Operand::Float { rows: x, stride: x.len() / rows },
+        }
+    }
+
     /// LayerNorm of the rows.
     pub(crate) fn layer_norm<'s>(
         &'s mut self,

@@ -192,7 +192,7 @@ impl Pass<'_> {
                 for (row, pixels) in pixels.chunks_exact_mut(patch).enumerate() {
                     input.patch(c, first_patch + row, floats_mut(pixels));
                 }
-                let a = w.operand.plain(k, pixels, rows, &embedding.patch);
+                let a = w.operand.pixels(k, pixels, rows, &embedding.patch);
                 multiply(k, a, rows, &embedding.patch, 0..dim, Add { x: patches, stride: dim });
             }
             if let Some(norm) = &embedding.norm_pre {

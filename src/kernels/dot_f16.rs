@@ -11,7 +11,7 @@
 //!
 //! | file | tile (rows x channels) | how | peak, MAC per cycle |
 //! |---|---|---|---|
-//! | `neon_fp16` | 8 x 16 | `fmla.8h` by element: one load brings 8 activations | 16 on A76 |
+//! | `neon_fp16` | 4 x 16 | `fmla.8h` by element: one load brings 8 activations | 16 on A76 |
 //!
 //! What does not belong here: the arithmetic of CPUs without f16 (`linear` widens the weights to f32).
 
@@ -23,4 +23,4 @@ pub(crate) mod neon_fp16;
 pub(crate) const BLOCK: usize = 64;
 
 /// Rows of a tile that keeps all accumulators in registers.
-pub(crate) const TILE_ROWS: usize = 8;
+pub(crate) const TILE_ROWS: usize = 4;

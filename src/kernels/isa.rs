@@ -75,6 +75,12 @@ pub(crate) trait Isa: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// [`Isa::fma`] with a constant from memory, for polynomials: where the addend's register becomes the result, loading it
+    /// each time costs less than copying it.
+    #[inline(always)]
+    fn fma_constant(self, a: Self::F, b: Self::F, c: &'static F32x16) -> Self::F {
+        self.fma(a, b, self.load(c))
+    }
     /// The smaller; `b` where `a` is a quiet NaN. Callers never pass a NaN as `b` and never depend on the sign of a zero result:
     /// instruction sets differ there.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;

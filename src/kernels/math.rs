@@ -8,7 +8,7 @@
 //! No table look-ups, no division where a polynomial does: division runs at a quarter or less of the speed of fused
 //! multiply-add on every core that we care about.
 
-use super::isa::Isa;
+use super::isa::{F32x16, Isa};
 
 const LOG2_E: f32 = core::f32::consts::LOG2_E;
 /// 1.5 * 2^23: adding it rounds a float of magnitude below 2^22 to an integer, ties to even; subtracting it gives that back.
@@ -17,7 +17,7 @@ pub(crate) const ROUND: f32 = 12_582_912.0;
 const LN_2_HIGH: f32 = core::f32::consts::LN_2;
 const LN_2_LOW: f32 = -1.904_654_2e-9;
 /// exp(r) for |r| <= ln(2) / 2, powers 5 to 0; relative error of the fit 1.05e-7, exact at 0.
-const EXP: [f32; 6] = [0.008_312_697, 0.041_890_193, 0.166_671_13, 0.499_992_3, 1.0, 1.0];
+static EXP: [F32x16; 6] = splat([0.008_312_697, 0.041_890_193, 0.166_671_13, 0.499_992_3, 1.0, 1.0]);
 /// Results stay normal numbers, and 2^n has n in [-126, 127].
 const EXP_MIN: f32 = -87.3;
 const EXP_MAX: f32 = 88.0;
@@ -26,7 +26,7 @@ const EXP_MAX: f32 = 88.0;
 ///
 /// The fourth root is so tame that eight powers bring Phi itself to 1.1e-7 (absolute), where a polynomial
 /// for Phi needs more than twelve.
-const TAIL: [f32; 9] = [
+static TAIL: [F32x16; 9] = splat([
     -3.448_900_5e-6,
     -5.911_007e-5,
     -0.000_311_356_68,
@@ -36,15 +36,26 @@ const TAIL: [f32; 9] = [
     -0.050_204_463,
     0.167_732_78,
     0.840_896_37,
-];
+]);
 const TAIL_MIN: f32 = -5.5;
+
+/// Each coefficient in all lanes.
+const fn splat<const N: usize>(coefficients: [f32; N]) -> [F32x16; N] {
+    let mut lanes = [F32x16([0.0; 16]); N];
+    let mut i = 0;
+    while i < N {
+        lanes[i] = F32x16([coefficients[i]; 16]);
+        i += 1;
+    }
+    lanes
+}
 
 /// Horner's rule with fused multiply-add, the highest power first.
 #[inline(always)]
-fn polynomial<S: Isa, const N: usize>(s: S, x: S::F, coefficients: &[f32; N]) -> S::F {
-    let mut sum = s.splat(coefficients[0]);
-    for &coefficient in &coefficients[1..] {
-        sum = s.fma(sum, x, s.splat(coefficient));
+fn polynomial<S: Isa, const N: usize>(s: S, x: S::F, coefficients: &'static [F32x16; N]) -> S::F {
+    let mut sum = s.load(&coefficients[0]);
+    for coefficient in &coefficients[1..] {
+        sum = s.fma_constant(sum, x, coefficient);
     }
     sum
 }
@@ -108,7 +119,6 @@ pub(crate) fn silu<S: Isa>(s: S, x: S::F) -> S::F {
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
-    use crate::kernels::isa::F32x16;
     use crate::kernels::{Kernels, Op};
 
     #[derive(Clone, Copy, Debug)]

@@ -124,6 +124,26 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
         }
     }
     #[inline(always)]
+    fn fma_constant(self, a: F, b: F, c: &'static F32x16) -> F {
+        // Cores that issue in order (level BASE is theirs too) would wait for each load.
+        if const { LEVEL == BASE } {
+            return self.fma(a, b, self.load(c));
+        }
+        let mut sum = self.load(c);
+        for ((sum, (a, b)), c) in sum.iter_mut().zip(a.into_iter().zip(b)).zip(c.0.as_chunks::<4>().0) {
+            // SAFETY: reads the 16 bytes of `c` and computes in registers; `self` proves NEON.
+            unsafe {
+                core::arch::asm!(
+                    "ldr {sum:q}, [{c}]",
+                    "fmla {sum:v}.4s, {a:v}.4s, {b:v}.4s",
+                    sum = out(vreg) *sum, a = in(vreg) a, b = in(vreg) b, c = in(reg) c.as_ptr(),
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+        }
+        sum
+    }
+    #[inline(always)]
     fn min(self, a: F, b: F) -> F {
         // SAFETY: `self` proves NEON.
         unsafe { [vminnmq_f32(a[0], b[0]), vminnmq_f32(a[1], b[1]), vminnmq_f32(a[2], b[2]), vminnmq_f32(a[3], b[3])] }

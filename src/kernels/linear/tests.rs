@@ -246,3 +246,84 @@ fn float_at_every_edge() {
         }
     }
 }
+
+/// One layer multiplied in f16.
+struct Half<'a> {
+    rows: usize,
+    k: usize,
+    a: &'a [F16x16],
+    row_scale: &'a [f32],
+    weights: &'a [F16x16],
+    scale: &'a [F32x16],
+    bias: &'a [F32x16],
+    blocks: Range<usize>,
+}
+
+impl Op for &Half<'_> {
+    type Output = Vec<F32x16>;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) -> Vec<F32x16> {
+        let stride = self.blocks.len();
+        let mut out = vec![F32x16([f32::NAN; 16]); self.rows * stride];
+        LinearF16 {
+            a: Halves { values: self.a, stride: self.k.div_ceil(16), scale: self.row_scale },
+            rows: self.rows,
+            k: self.k,
+            weights: self.weights,
+            scale: self.scale,
+            bias: self.bias,
+            blocks: self.blocks.clone(),
+            epilogue: Store { out: &mut out, stride },
+        }
+        .run(s);
+        out
+    }
+}
+
+impl Half<'_> {
+    /// The formula, with the fused multiply-add of f16 done in f64, where the sum of these operands is exact.
+    fn expected(&self) -> Vec<F32x16> {
+        let value = |bits: u16| half::f16::from_bits(bits).to_f64();
+        let output = |row: usize, block: usize, lane: usize| {
+            let mut sum = 0.0_f32;
+            for first in (0..self.k).step_by(dot_f16::BLOCK) {
+                let mut acc = half::f16::ZERO;
+                for k in first..self.k.min(first + dot_f16::BLOCK) {
+                    let x = value(self.a[row * self.k.div_ceil(16) + k / 16].0[k % 16]);
+                    let w = value(self.weights[block * self.k + k].0[lane]);
+                    acc = half::f16::from_f64(x * w + acc.to_f64());
+                }
+                sum += acc.to_f32();
+            }
+            (sum * self.row_scale[row]).mul_add(self.scale[block].0[lane], self.bias[block].0[lane])
+        };
+        let blocks = |row| self.blocks.clone().map(move |block| (row, block));
+        let all = (0..self.rows).flat_map(blocks);
+        all.map(|(row, block)| F32x16(core::array::from_fn(|lane| output(row, block, lane)))).collect()
+    }
+}
+
+#[test]
+fn f16_at_every_edge_on_cpus_that_compute_in_it() {
+    let random = &mut Random::new(6);
+    for (rows, k) in
+        [(0_usize, 8_usize), (1, 1), (1, 588), (2, 16), (5, 17), (6, 31), (7, 63), (8, 64), (9, 65), (16, 200), (19, 5)]
+    {
+        for (all_blocks, blocks) in [(1, 0..1), (4, 1..4)] {
+            // Multiples of 2^-10 below 2: their products and sums are exact in f64.
+            let mut halves = |len: usize| -> Vec<F16x16> {
+                let half = |x: f32| half::f16::from_f32((x * 2048.0).round() / 1024.0).to_bits();
+                random.chunks(len).iter().map(|x| F16x16(x.0.map(half))).collect()
+            };
+            let (a, weights) = (&halves(rows * k.div_ceil(16)), &halves(all_blocks * k));
+            let (scale, bias) = (&random.chunks(all_blocks), &random.chunks(all_blocks));
+            let row_scale: &Vec<f32> = &(0..rows).map(|row| 0.25 * (1 << row) as f32).collect();
+            let layer = Half { rows, k, a, row_scale, weights, scale, bias, blocks };
+            let expected = bits(&layer.expected());
+            for kernels in Kernels::available().filter(|kernels| kernels.computes_f16()) {
+                assert!(bits(&kernels.run(&layer)) == expected, "{}: {rows} rows, K = {k}", kernels.name());
+            }
+        }
+    }
+}

@@ -238,3 +238,31 @@ fn too_small_an_output_is_refused() {
     let out = CodesMut { codes: &mut codes, stride: 1, scale: &mut scale, zero: &mut zero };
     Kernels::scalar().run(Quantize { x: &[F32x16([0.0; 16]); 2], chunks: 1, out });
 }
+
+#[test]
+fn rows_of_f16_have_a_power_of_two_taken_out() {
+    let mut seed = 7;
+    for kernels in Kernels::available().filter(|kernels| kernels.computes_f16()) {
+        for (n, kind, what) in cases() {
+            let chunks = n.div_ceil(16);
+            let x = matrix(ROWS, n, kind, &mut seed);
+            let stride = chunks + 1;
+            let (mut values, mut scale) = (vec![F16x16([0x5555; 16]); ROWS * stride], vec![f32::NAN; ROWS]);
+            let out = HalvesMut { values: &mut values, stride, scale: &mut scale };
+            kernels.run(Quantize { x: &x, chunks, out });
+            for row in 0..ROWS {
+                let max = (0..n).map(|k| value(&x, row, chunks, k).abs()).fold(0.0, f32::max);
+                let usable = (1.0e-30..1.0e38).contains(&max);
+                let expected_scale = if usable { max.log2().floor().exp2() } else { 0.0 };
+                assert_eq!(scale[row], expected_scale, "{what}");
+                for k in 0..n {
+                    let got = half::f16::from_bits(values[row * stride + k / 16].0[k % 16]);
+                    let unit = value(&x, row, chunks, k) * if usable { 1.0 / expected_scale } else { 0.0 };
+                    let expected = half::f16::from_f32(unit);
+                    assert!(got == expected || got.is_nan() && expected.is_nan(), "{what}: {got} {expected}");
+                }
+                assert_eq!(values[row * stride + chunks].0, [0x5555; 16], "chunks past the row stay as they are");
+            }
+        }
+    }
+}
