@@ -19,7 +19,7 @@
 pub(crate) mod neon_fp16;
 
 /// Inputs that are summed in f16 before the sum is widened, a multiple of 16. docs/numerics.md says what that costs.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(test, target_arch = "aarch64"))]
 pub(crate) const BLOCK: usize = 64;
 
 /// Rows of a tile that keeps all accumulators in registers.
