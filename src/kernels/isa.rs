@@ -75,8 +75,8 @@ pub(crate) trait Isa: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// [`Isa::fma`] with a constant from memory, for polynomials: where the addend's register becomes the result, loading it
-    /// each time costs less than copying it.
+    /// [`Isa::fma`] with a constant from memory whose lanes are equal, for polynomials: where the addend's register becomes
+    /// the result, loading it each time costs less than copying it.
     #[inline(always)]
     fn fma_constant(self, a: Self::F, b: Self::F, c: &'static F32x16) -> Self::F {
         self.fma(a, b, self.load(c))

@@ -1,6 +1,6 @@
 //! NEON with the matrix multiplication of Armv8.6: `smmla` multiplies 2 rows by 2 channels over 8 inputs.
 //!
-//! Two groups of weights, zipped word by word, are 2 channels by 8 inputs; two rows of activations, zipped by 8 bytes, are 2 rows by
+//! Two groups of weights, zipped word by word, are 2 channels by 8 inputs; 8 bytes of each of two rows of activations are 2 rows by
 //! 8 inputs. An accumulator is the block [row][channel] of 2 x 2, so the start values are zipped and the results unzipped. A
 //! 6 x 16 tile has 24 accumulators and 3 registers of activations. An odd last row is its own partner.
 
@@ -83,7 +83,7 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
     mut acc: [[[int32x4_t; 4]; N]; M],
 ) -> [[[int32x4_t; 4]; N]; M] {
     let groups = groups(&a, &w);
-    let a = a.map(|row| row.as_ptr().cast::<int32x4_t>());
+    let a = a.map(|row| row.as_ptr().cast::<int8x8_t>());
     let w = w.map(|block| block.as_ptr().cast::<int32x4_t>());
     let pairs = M.div_ceil(2);
     // Arrays of M, of which the first half is used: pairs cannot be counted in a type.
@@ -98,19 +98,16 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
             }
         }
     }
-    for g in (0..groups).step_by(4) {
+    for g in (0..groups).step_by(2) {
         // SAFETY: the caller promises the instruction; `groups` is even and has checked that every row holds the codes of the groups
-        // from `g` on, in whole chunks of 16, and every block the groups.
+        // `g` and `g + 1`, 8 bytes at a multiple of 8, and every block the groups.
         unsafe {
-            let mut codes = [[vreinterpretq_s8_s32(zero); M]; 2];
+            let mut codes = [vreinterpretq_s8_s32(zero); M];
             for pair in 0..pairs {
-                let zipped = zip_halves(*a[2 * pair].add(g / 4), *a[partner::<M>(pair)].add(g / 4));
-                [codes[0][pair], codes[1][pair]] = zipped.map(|codes| vreinterpretq_s8_s32(codes));
+                let (first, second) = (*a[2 * pair].add(g / 2), *a[partner::<M>(pair)].add(g / 2));
+                codes[pair] = vcombine_s8(first, second);
             }
-            step(&codes[0], &w, g, &mut blocks);
-            if g + 2 < groups {
-                step(&codes[1], &w, g + 2, &mut blocks);
-            }
+            step(&codes, &w, g, &mut blocks);
         }
     }
     for pair in 0..pairs {

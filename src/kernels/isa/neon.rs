@@ -130,13 +130,13 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
             return self.fma(a, b, self.load(c));
         }
         let mut sum = self.load(c);
-        for ((sum, (a, b)), c) in sum.iter_mut().zip(a.into_iter().zip(b)).zip(c.0.as_chunks::<4>().0) {
-            // SAFETY: reads the 16 bytes of `c` and computes in registers; `self` proves NEON.
+        for (sum, (a, b)) in sum.iter_mut().zip(a.into_iter().zip(b)) {
+            // SAFETY: reads the first 16 bytes of `c` (all lanes are equal) and computes in registers; `self` proves NEON.
             unsafe {
                 core::arch::asm!(
                     "ldr {sum:q}, [{c}]",
                     "fmla {sum:v}.4s, {a:v}.4s, {b:v}.4s",
-                    sum = out(vreg) *sum, a = in(vreg) a, b = in(vreg) b, c = in(reg) c.as_ptr(),
+                    sum = out(vreg) *sum, a = in(vreg) a, b = in(vreg) b, c = in(reg) c,
                     options(pure, readonly, nostack, preserves_flags),
                 );
             }
