@@ -162,10 +162,11 @@ impl Executor for ThreadPool {
         self.shared.open(&job);
         let own = catch_unwind(AssertUnwindSafe(job));
         self.shared.close();
+        let elsewhere = self.shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        if self.shared.panicked.swap(false, Ordering::Relaxed) {
+        if elsewhere {
             resume_unwind(Box::new("a job panicked on a helper thread"));
         }
     }
@@ -226,7 +227,16 @@ mod tests {
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_survives() {
         let pool = ThreadPool::new(2).unwrap();
-        assert!(catch_unwind(AssertUnwindSafe(|| pool.run(&|| panic!("on purpose")))).is_err());
+        // On both threads, so that a panic left over from a helper would show in the next job.
+        let inside = AtomicUsize::new(0);
+        let job = || {
+            inside.fetch_add(1, Ordering::Relaxed);
+            while inside.load(Ordering::Relaxed) < 2 {
+                std::thread::yield_now();
+            }
+            panic!("on purpose");
+        };
+        assert!(catch_unwind(AssertUnwindSafe(|| pool.run(&job))).is_err());
         meet(&pool, 2);
     }
 }
