@@ -70,6 +70,9 @@ mkdir -p "$models"
 fixture=tests/fixtures/checkpoints/timm_deit3
 "$host" convert "$fixture" -o "$models/int8.gguf" >/dev/null
 "$host" convert "$fixture" -o "$models/f32.gguf" --precision f32 >/dev/null
+# Conversion is deterministic: the committed model, to the byte.
+"$host" convert models/cifar10-vit-layerscale -o "$models/built-in.gguf" >/dev/null
+cmp "$models/built-in.gguf" models/cifar10-vit-layerscale/model.gguf
 pictures=(models/cifar10-vit-layerscale/pictures/*.jpg)
 
 if python3 -m venv target/venv 2>/dev/null && target/venv/bin/pip install --quiet gguf; then
