@@ -47,6 +47,7 @@ pub mod picture;
 mod profile;
 mod result;
 mod session;
+mod tap;
 #[cfg(feature = "std")]
 mod threads;
 
@@ -64,6 +65,7 @@ pub use picture::{Picture, PictureError, Preprocess};
 pub use profile::{Profile, Stage};
 pub use result::{checksum, digest, scores, top_k};
 pub use session::{Output, RunConfig, Session};
+pub use tap::{Place, Rows, Tap};
 #[cfg(feature = "std")]
 pub use threads::ThreadPool;
 

@@ -2,6 +2,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::bytes::floats;
+use crate::kernels::isa::F32x16;
+use crate::tap::{Place, Rows, Tap};
+
 /// The operations that time is told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -58,6 +62,22 @@ impl<'c> Profile<'c> {
     /// Ticks so far.
     pub fn ticks(&self, stage: Stage) -> u64 {
         self.ticks[stage as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// What looks on while a network runs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Watch<'w> {
+    pub(crate) profile: Option<&'w Profile<'w>>,
+    pub(crate) tap: Option<&'w dyn Tap>,
+}
+
+impl Watch<'_> {
+    /// Shows the rows `x` of width `chunks` to the tap, if there is one.
+    pub(crate) fn show(&self, place: Place, first: usize, x: &[F32x16], chunks: usize) {
+        if let Some(tap) = self.tap {
+            tap.rows(Rows { place, first, values: floats(x), width: 16 * chunks });
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use crate::kernels::isa::F32x16;
 use crate::model::Model;
 use crate::parallel::Executor;
 use crate::picture::Picture;
-use crate::profile::Profile;
+use crate::profile::{Profile, Watch};
+use crate::tap::Tap;
 
 /// What a run returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +111,7 @@ impl<'s, 'm> Session<'s, 'm> {
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
         self.model.preprocess().prepare(picture, shared, front.pixels)?;
         let input = Input::Rgb8 { pixels: front.pixels, normalized: &self.normalized };
-        vit::forward(self.model, &self.run, input, shared, front.out, executor, None)?;
+        vit::forward(self.model, &self.run, input, shared, front.out, executor, Watch::default())?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 
@@ -119,7 +120,7 @@ impl<'s, 'm> Session<'s, 'm> {
     /// # Errors
     /// `InputLen`, if the tensor has another length; `Executor`.
     pub fn run_tensor(&mut self, tensor: &[f32], executor: &dyn Executor) -> Result<&[f32], Error> {
-        self.tensor(tensor, executor, None)
+        self.tensor(tensor, executor, Watch::default())
     }
 
     /// [`Session::run_tensor`], adding to `profile` where the time goes.
@@ -132,18 +133,21 @@ impl<'s, 'm> Session<'s, 'm> {
         executor: &dyn Executor,
         profile: &Profile<'_>,
     ) -> Result<&[f32], Error> {
-        self.tensor(tensor, executor, Some(profile))
+        self.tensor(tensor, executor, Watch { profile: Some(profile), tap: None })
     }
 
-    fn tensor(
-        &mut self,
-        tensor: &[f32],
-        executor: &dyn Executor,
-        profile: Option<&Profile<'_>>,
-    ) -> Result<&[f32], Error> {
+    /// [`Session::run_tensor`], showing activations to `tap` on the way.
+    ///
+    /// # Errors
+    /// As `run_tensor`.
+    pub fn tap_tensor(&mut self, tensor: &[f32], executor: &dyn Executor, tap: &dyn Tap) -> Result<&[f32], Error> {
+        self.tensor(tensor, executor, Watch { profile: None, tap: Some(tap) })
+    }
+
+    fn tensor(&mut self, tensor: &[f32], executor: &dyn Executor, watch: Watch<'_>) -> Result<&[f32], Error> {
         self.check_input(tensor.len())?;
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
-        vit::forward(self.model, &self.run, Input::Tensor(tensor), shared, front.out, executor, profile)?;
+        vit::forward(self.model, &self.run, Input::Tensor(tensor), shared, front.out, executor, watch)?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 

@@ -23,8 +23,9 @@ use crate::model::{Block, Model, Norm};
 use crate::ops::attention::{AttentionScratch, Cache};
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
-use crate::profile::{Laps, Profile, Stage};
+use crate::profile::{Laps, Stage, Watch};
 use crate::session::{Output, RunConfig};
+use crate::tap::Place;
 
 /// Tokens that a worker takes at a time: a multiple of 16, few enough that a block's activations stay in L2.
 const ROWS: usize = 48;
@@ -141,11 +142,11 @@ pub(crate) fn forward(
     memory: &mut [u8],
     out: &mut [F32x16],
     executor: &dyn Executor,
-    profile: Option<&Profile<'_>>,
+    watch: Watch<'_>,
 ) -> Result<(), Error> {
     let c = model.config();
     let mut buffers = Buffers::carve(c, run, &mut Arena::over(memory));
-    let pass = Pass { c, k: run.kernels, executor, profile };
+    let pass = Pass { c, k: run.kernels, executor, watch };
     let rows_read = if run.output == Output::Tokens { c.tokens() } else { c.rows_read() };
 
     pass.embed(model, input, &mut buffers)?;
@@ -154,7 +155,7 @@ pub(crate) fn forward(
         let rows = if i + 1 == c.depth { rows_read } else { c.tokens() };
         pass.project_qkv(&block, rows, &mut buffers)?;
         pass.pack_values(&mut buffers)?;
-        pass.attend_and_transform(&block, rows, &mut buffers)?;
+        pass.attend_and_transform(i, &block, rows, &mut buffers)?;
     }
     pass.head(model, run.output, &mut buffers, out)
 }
@@ -164,7 +165,7 @@ struct Pass<'p> {
     c: &'p Config,
     k: Kernels,
     executor: &'p dyn Executor,
-    profile: Option<&'p Profile<'p>>,
+    watch: Watch<'p>,
 }
 
 impl Pass<'_> {
@@ -176,7 +177,7 @@ impl Pass<'_> {
         let patch = pad16(c.patch_len()) / 16;
         let workers = Chunks::new(b.workers, b.worker_bytes);
         for_each(self.executor, workers, Chunks::new(b.x, ROWS * dim), |memory, i, x| {
-            let mut laps = Laps::start(self.profile);
+            let mut laps = Laps::start(self.watch.profile);
             let mut w = Worker::of(c, memory);
             let first = i * ROWS;
             let prefix_rows = c.prefix_tokens.saturating_sub(first).min(x.len() / dim);
@@ -199,6 +200,7 @@ impl Pass<'_> {
                 layer_norm_in_place(k, norm, x, w.operand.normed);
             }
             laps.end(Stage::PatchEmbed);
+            self.watch.show(Place::Embedding, first, x, dim);
         })
     }
 
@@ -210,7 +212,7 @@ impl Pass<'_> {
         let workers = Chunks::new(b.workers, b.worker_bytes);
         let x = Chunks::new(b.x, ROWS * dim);
         for_each(self.executor, workers, (x, b.cache.blocks(c, ROWS)), |memory, i, (x, mut cache)| {
-            let mut laps = Laps::start(self.profile);
+            let mut laps = Laps::start(self.watch.profile);
             let mut w = Worker::of(c, memory);
             let tokens = x.len() / dim;
             let qkv = &mut w.wide[..tokens * 3 * width];
@@ -237,11 +239,17 @@ impl Pass<'_> {
     /// V by channel over all tokens, head by head.
     fn pack_values(&self, b: &mut Buffers<'_>) -> Result<(), Error> {
         let workers = Chunks::new(b.workers, b.worker_bytes);
-        b.cache.pack_values(self.k, self.c, self.executor, workers, self.profile)
+        b.cache.pack_values(self.k, self.c, self.executor, workers, self.watch.profile)
     }
 
     /// x = x + Linear(Attention(q, k, v)), x = x + MLP(LayerNorm(x)), for the first `rows` tokens.
-    fn attend_and_transform(&self, block: &Block<'_>, rows: usize, b: &mut Buffers<'_>) -> Result<(), Error> {
+    fn attend_and_transform(
+        &self,
+        index: usize,
+        block: &Block<'_>,
+        rows: usize,
+        b: &mut Buffers<'_>,
+    ) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
         let width = c.attention_width() / 16;
@@ -250,7 +258,7 @@ impl Pass<'_> {
         let workers = Chunks::new(b.workers, b.worker_bytes);
         let cache = &b.cache;
         for_each(self.executor, workers, Chunks::new(&mut b.x[..rows * dim], ROWS * dim), |memory, i, x| {
-            let mut laps = Laps::start(self.profile);
+            let mut laps = Laps::start(self.watch.profile);
             let w = Worker::of(c, memory);
             let (mut operand, branch) = (w.operand, w.branch);
             let tokens = x.len() / dim;
@@ -258,9 +266,11 @@ impl Pass<'_> {
             let attended = &mut w.attended[..tokens * width];
             cache.attend(k, c, i * ROWS, tokens, w.attention, attended);
             laps.end(Stage::Attention);
+            self.watch.show(Place::Heads(index), i * ROWS, attended, width);
             let a = operand.plain(k, attended, tokens, &block.out);
             Residual { gamma: block.gamma1, mode, branch }.add(k, a, &block.out, x);
             laps.end(Stage::Projection);
+            self.watch.show(Place::Attention(index), i * ROWS, x, dim);
 
             let hidden = &mut w.wide[..tokens * up_width];
             let a = operand.layer_norm(k, x, &block.norm2, &block.up);
@@ -271,6 +281,7 @@ impl Pass<'_> {
             laps.end(Stage::Activation);
             Residual { gamma: block.gamma2, mode, branch }.add(k, a, &block.down, x);
             laps.end(Stage::MlpDown);
+            self.watch.show(Place::Mlp(index), i * ROWS, x, dim);
         })
     }
 
@@ -285,7 +296,7 @@ impl Pass<'_> {
         let x = Chunks::new(&mut b.x[..rows * dim], usize::MAX);
         let pieces = ((x, Chunks::new(b.features, usize::MAX)), Chunks::new(out, usize::MAX));
         for_each(&Sequential, workers, pieces, |memory, _, ((x, features), out)| {
-            let mut laps = Laps::start(self.profile);
+            let mut laps = Laps::start(self.watch.profile);
             let w = Worker::of(c, memory);
             let mut operand = w.operand;
             if let Some(norm) = &tail.norm {

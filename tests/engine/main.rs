@@ -6,3 +6,4 @@ mod hostile;
 mod pytorch;
 mod sensitivity;
 mod simulation;
+mod tap;

@@ -1,0 +1,50 @@
+//! Taps: every token of every place comes once, on any number of threads, and looking changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use vitlet::{F32x16, Kernels, Model, Output, Place, Precision, RunConfig, Sequential, Session, Tap, ThreadPool};
+use vitlet_convert::Options;
+
+use crate::common::{checkpoint, convert, npy};
+
+/// Every token that came, by place.
+#[derive(Default)]
+struct Seen(Mutex<BTreeMap<(Place, usize), Vec<f32>>>);
+
+impl Tap for Seen {
+    fn rows(&self, rows: vitlet::Rows<'_>) {
+        for (i, row) in rows.values.chunks_exact(rows.width).enumerate() {
+            let before = self.0.lock().unwrap().insert((rows.place, rows.first + i), row.to_vec());
+            assert!(before.is_none(), "{:?}, token {}, twice", rows.place, rows.first + i);
+        }
+    }
+}
+
+#[test]
+fn every_token_of_every_place_is_shown_once() {
+    let source = checkpoint("timm_reg4_gap");
+    let (_, inputs) = npy(&source.join("input.npy"));
+    for precision in [Precision::Int8, Precision::F32] {
+        let bytes = convert(&source, &Options { precision, ..Options::default() }).bytes;
+        let model = Model::parse(&bytes).unwrap();
+        let c = model.config();
+        let input = &inputs[..c.input_len()];
+        let look = |threads: usize, output: Output| {
+            let run = RunConfig { kernels: Kernels::detect(), threads, max_picture: (1, 1), output };
+            let mut scratch = vec![F32x16([f32::NAN; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
+            let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
+            let plain = session.run_tensor(input, &Sequential).unwrap().to_vec();
+            let (seen, pool) = (Seen::default(), ThreadPool::new(threads).unwrap());
+            assert_eq!(session.tap_tensor(input, &pool, &seen).unwrap(), plain, "looking changes nothing");
+            (seen.0.into_inner().unwrap(), plain)
+        };
+        let (seen, tokens) = look(1, Output::Tokens);
+        let block = |i| [Place::Heads(i), Place::Attention(i), Place::Mlp(i)];
+        let places: Vec<_> = [Place::Embedding].into_iter().chain((0..c.depth).flat_map(block)).collect();
+        assert_eq!(seen.len(), places.len() * c.tokens());
+        assert!(places.iter().all(|&place| (0..c.tokens()).all(|t| seen.contains_key(&(place, t)))));
+        assert_eq!(look(3, Output::Tokens).0, seen, "on three threads");
+        assert_eq!(tokens.len(), c.patches() * c.dim);
+    }
+}
