@@ -16,8 +16,8 @@
 //! let mut scratch = vec![vitlet::F32x16([0.0; 16]); model.scratch_bytes(&run)?.div_ceil(64)];
 //! let mut session = vitlet::Session::new(&model, &run, vitlet::scratch_from(&mut scratch))?;
 //! let pixels = vec![128; 640 * 480 * 3];
-//! let picture = vitlet::Picture { data: &pixels, width: 640, height: 480, stride: 3 * 640 };
-//! let logits = session.run_rgb8(&picture, &vitlet::Sequential)?;
+//! let picture = vitlet::Picture::rgb8(&pixels, 640, 480, 3 * 640);
+//! let logits = session.run_picture(&picture, &vitlet::Sequential)?;
 //! let best = vitlet::top_k::<1>(logits)[0];
 //! println!("{:?} {}", model.label(best.0), best.1);
 //! # Ok(())
@@ -61,7 +61,7 @@ pub use kernels::bench;
 pub use kernels::isa::F32x16;
 pub use model::Model;
 pub use parallel::{Executor, Sequential};
-pub use picture::{Picture, PictureError, Preprocess};
+pub use picture::{Format, Picture, PictureError, Plane, Preprocess, Region, Rotation, Yuv};
 pub use profile::{Profile, Stage};
 pub use result::{checksum, digest, scores, top_k};
 pub use session::{Output, RunConfig, Session};

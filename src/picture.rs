@@ -7,31 +7,24 @@
 //! filter, from which one output row at a time is summed (or the other way round, where Pillow does so). Neither the resized
 //! picture nor a copy of the source ever exists, so [`Preprocess::scratch_bytes`] stays small: 0.1 MB from 12 megapixels to 224 x 224.
 //!
-//! `geometry` decides sizes and the crop, `resample` computes pixels. Decoding files, EXIF orientation and colour spaces do
-//! not belong here: the caller brings RGB.
+//! Cameras' formats are converted row by row within the stream, and pictures that are turned are read along their columns: the result is that of
+//! converting, cutting and turning first.
+//!
+//! `source` says what a picture is, `pixels` reads it, `geometry` decides sizes and the crop, `resample` computes. Decoding files
+//! does not belong here.
 
 mod geometry;
+mod pixels;
 mod resample;
+mod source;
 
 use core::fmt;
 
 use crate::config::Named;
 use geometry::Span;
+use pixels::Reader;
 use resample::{Filter, Layout};
-
-/// An RGB8 picture borrowed from the caller: `data` holds `height` rows of `stride` bytes, of which the first
-/// `3 * width` are R, G, B, R, G, B, ... The last row may end after `3 * width` bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Picture<'a> {
-    /// The rows, top to bottom.
-    pub data: &'a [u8],
-    /// Pixels per row.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-    /// Bytes from the start of one row to the start of the next.
-    pub stride: usize,
-}
+pub use source::{Format, Picture, Plane, Region, Rotation, Yuv};
 
 /// The resampling filter, widened by the scale when the picture shrinks (antialiased), as in Pillow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,10 +107,12 @@ pub struct Preprocess {
 pub enum PictureError {
     /// An edge of the picture, of [`Preprocess::resize`] or of the network's input is zero.
     ZeroSize,
-    /// `stride` is less than the `3 * width` bytes of a row.
+    /// The stride of a plane is less than the bytes of its rows.
     StrideTooShort,
-    /// `data` ends before the last row does.
+    /// A plane ends before its last row does.
     DataTooShort,
+    /// The region is empty, or not all of it is inside the picture.
+    Region,
     /// An edge of the picture is longer than 2^24 pixels, or would be longer than 2^31 when resized.
     SizeOutOfRange,
     /// The picture needs more scratch than there is: it is larger than the `max_picture` that the scratch was measured for.
@@ -130,8 +125,9 @@ impl fmt::Display for PictureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ZeroSize => "an edge is zero pixels long",
-            Self::StrideTooShort => "the stride is shorter than a row of 3 * width bytes",
+            Self::StrideTooShort => "the stride is shorter than a row",
             Self::DataTooShort => "the data ends before the last row",
+            Self::Region => "the region of interest is empty or not inside the picture",
             Self::SizeOutOfRange => "an edge is too long, before or after resizing",
             Self::TooLarge => "larger than the largest picture announced",
             Self::OutputLength => "the output is not height * width * 3 bytes long",
@@ -141,36 +137,8 @@ impl fmt::Display for PictureError {
 
 impl core::error::Error for PictureError {}
 
-impl<'a> Picture<'a> {
-    fn check(&self) -> Result<(), PictureError> {
-        if self.width == 0 || self.height == 0 {
-            return Err(PictureError::ZeroSize);
-        }
-        if self.width > geometry::MAX_EDGE || self.height > geometry::MAX_EDGE {
-            return Err(PictureError::SizeOutOfRange);
-        }
-        let row = self.row_bytes();
-        if self.stride < row {
-            return Err(PictureError::StrideTooShort);
-        }
-        match self.stride.checked_mul(self.height as usize - 1).and_then(|skip| skip.checked_add(row)) {
-            Some(needed) if needed <= self.data.len() => Ok(()),
-            _ => Err(PictureError::DataTooShort),
-        }
-    }
-
-    /// At most 3 * [`geometry::MAX_EDGE`], which fits 32 bits.
-    fn row_bytes(&self) -> usize {
-        3 * self.width as usize
-    }
-
-    fn row(&self, y: usize) -> &'a [u8] {
-        &self.data[y * self.stride..][..self.row_bytes()]
-    }
-}
-
 impl Preprocess {
-    /// Bytes of scratch that [`Preprocess::prepare`] needs at most for a picture that fits into `max_picture`, (width, height)
+    /// Bytes of scratch that [`Preprocess::prepare`] needs at most for a picture whose region fits into `max_picture`, (width, height)
     /// or turned by a quarter. None where an edge is zero or the number does not fit.
     pub fn scratch_bytes(&self, max_picture: (u32, u32)) -> Option<usize> {
         if self.height == 0 || self.width == 0 || max_picture.0 == 0 || max_picture.1 == 0 {
@@ -192,22 +160,23 @@ impl Preprocess {
         if Some(out.len()) != input_len {
             return Err(PictureError::OutputLength);
         }
-        let (height, width) = geometry::resized(self.resize, picture.height, picture.width)?;
+        let (seen_width, seen_height) = picture.seen();
+        let (height, width) = geometry::resized(self.resize, seen_height, seen_width)?;
         let x = Span::centered(width, self.width, self.crop_rounding).ok_or(PictureError::ZeroSize)?;
         let y = Span::centered(height, self.height, self.crop_rounding).ok_or(PictureError::ZeroSize)?;
         if x.count < self.width as usize || y.count < self.height as usize {
             let colour = self.padding();
             out.as_chunks_mut::<3>().0.fill(colour);
         }
-        let across = Filter::new(self.interpolation, picture.width, width, x.first);
-        let down = Filter::new(self.interpolation, picture.height, height, y.first);
+        let across = Filter::new(self.interpolation, seen_width, width, x.first);
+        let down = Filter::new(self.interpolation, seen_height, height, y.first);
         let taps = (across.tap_capacity(), down.tap_capacity());
-        let scratch = Layout::new(x.count, taps, (picture.width, picture.height))
+        let scratch = Layout::new(x.count, taps, (seen_width, seen_height))
             .and_then(|layout| layout.split(scratch))
             .ok_or(PictureError::TooLarge)?;
         let out_rows = out.chunks_exact_mut(3 * self.width as usize).skip(y.at).take(y.count);
         let out_rows = out_rows.map(|row| &mut row[3 * x.at..][..3 * x.count]);
-        resample::resample(picture, &across, &down, scratch, out_rows);
+        resample::resample(&Reader::new(picture), &across, &down, scratch, out_rows);
         Ok(())
     }
 

@@ -32,7 +32,7 @@ pub struct RunConfig {
     pub kernels: Kernels,
     /// Threads that may work at once, 1 to 256. The executor brings them; more than these find nothing to do.
     pub threads: usize,
-    /// Width and height of the largest picture for [`Session::run_rgb8`], in pixels.
+    /// Width and height of the largest picture (of its region) for [`Session::run_picture`], in pixels.
     pub max_picture: (u32, u32),
     /// What runs return.
     pub output: Output,
@@ -102,11 +102,11 @@ impl<'s, 'm> Session<'s, 'm> {
         Ok(Self { model, run: *run, memory: &mut scratch[..need], normalized: model.preprocess().normalized() })
     }
 
-    /// Resizes, crops and normalizes a picture as the model's preprocessing says, and runs the network.
+    /// Resizes, crops and normalizes a picture of any format as the model's preprocessing says, and runs the network.
     ///
     /// # Errors
     /// `Picture`, if it is malformed or larger than the session's largest; `Executor`.
-    pub fn run_rgb8(&mut self, picture: &Picture<'_>, executor: &dyn Executor) -> Result<&[f32], Error> {
+    pub fn run_picture(&mut self, picture: &Picture<'_>, executor: &dyn Executor) -> Result<&[f32], Error> {
         self.check_size(picture)?;
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
         self.model.preprocess().prepare(picture, shared, front.pixels)?;
@@ -151,7 +151,7 @@ impl<'s, 'm> Session<'s, 'm> {
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 
-    /// Writes the normalized input tensor `[3, height, width]` that [`Session::run_rgb8`] would feed to the network.
+    /// Writes the normalized input tensor `[3, height, width]` that [`Session::run_picture`] would feed to the network.
     ///
     /// # Errors
     /// `Picture` and `InputLen`.
@@ -171,7 +171,8 @@ impl<'s, 'm> Session<'s, 'm> {
 
     fn check_size(&self, picture: &Picture<'_>) -> Result<(), Error> {
         let (width, height) = self.run.max_picture;
-        if picture.width > width || picture.height > height {
+        let region = picture.region();
+        if region.width > width || region.height > height {
             return Err(Error::RunConfig("the picture is larger than max_picture"));
         }
         Ok(())

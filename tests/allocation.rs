@@ -38,13 +38,13 @@ fn parsing_and_running_allocate_nothing() {
         let run = RunConfig { kernels: Kernels::detect(), threads: 2, max_picture: (90, 70), output: Output::Logits };
         let need = Model::parse(&bytes).unwrap().scratch_bytes(&run).unwrap();
         let mut scratch = vec![F32x16([0.0; 16]); need.div_ceil(64)];
-        let picture = Picture { data: &pixels, width: 90, height: 70, stride: 270 };
+        let picture = Picture::rgb8(&pixels, 90, 70, 270);
 
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let model = Model::parse(&bytes).unwrap();
         let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
         for _ in 0..3 {
-            let logits = session.run_rgb8(&picture, &pool).unwrap();
+            let logits = session.run_picture(&picture, &pool).unwrap();
             assert!(logits.iter().all(|x| x.is_finite()));
         }
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{precision:?}");

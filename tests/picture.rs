@@ -51,7 +51,7 @@ fn prepare(preprocess: &Preprocess, picture: &Picture) -> Result<Vec<u8>, Pictur
 }
 
 fn packed(data: &[u8], width: u32, height: u32) -> Picture<'_> {
-    Picture { data, width, height, stride: 3 * width as usize }
+    Picture::rgb8(data, width, height, 3 * width as usize)
 }
 
 /// Lines of cases.txt that start with `kind`, without it, split at blanks.
@@ -155,7 +155,7 @@ fn stride_skips_bytes_between_rows() {
     for extra in [1, 3, 17] {
         let mut padded: Vec<u8> = data.chunks(111).flat_map(|row| [row, &vec![0xEE; extra]].concat()).collect();
         padded.truncate(padded.len() - extra); // the last row ends with its last pixel
-        let picture = Picture { data: &padded, width, height, stride: 111 + extra };
+        let picture = Picture::rgb8(&padded, width, height, 111 + extra);
         assert_eq!(prepare(&preprocess, &picture).as_ref(), Ok(&expected));
     }
 }
@@ -179,7 +179,7 @@ fn every_small_size_works_within_its_scratch() {
         if round % 3 == 0 {
             preprocess.crop_rounding = CropRounding::Floor;
         }
-        let picture = Picture { data: &data, width, height, stride: 120 };
+        let picture = Picture::rgb8(&data, width, height, 120);
         let own =
             prepare(&preprocess, &picture).unwrap_or_else(|error| panic!("{preprocess:?} {width}x{height}: {error}"));
         // Scratch for a larger picture, turned, holds it as well, and gives the same.
@@ -211,7 +211,7 @@ fn scratch_for_the_largest_picture_holds_every_smaller_one() {
             (1..=300).step_by(23).flat_map(|long| (1..=120).step_by(17).map(move |short| (long, short)))
         {
             for (width, height) in [(long, short), (short, long)] {
-                let picture = Picture { data: &data, width, height, stride: 900 };
+                let picture = Picture::rgb8(&data, width, height, 900);
                 let result = preprocess.prepare(&picture, &mut scratch, &mut [0; 48]);
                 assert_eq!(result, Ok(()), "{resize:?} {width}x{height}");
             }
@@ -237,7 +237,7 @@ fn errors_are_typed() {
     let preprocess = exact(2, 3, Interpolation::Bilinear);
     let mut scratch = vec![0; preprocess.scratch_bytes((6, 4)).expect("sizes are not zero")];
     let mut run = |preprocess: &Preprocess, data: &[u8], size: (u32, u32), stride| {
-        let picture = Picture { data, width: size.0, height: size.1, stride };
+        let picture = Picture::rgb8(data, size.0, size.1, stride);
         preprocess.prepare(&picture, &mut scratch, &mut [0; 18])
     };
     assert_eq!(run(&preprocess, &data, (6, 4), 18), Ok(()));

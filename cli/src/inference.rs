@@ -75,7 +75,7 @@ impl<'m> Inference<'m> {
         let picture = picture.borrow();
         self.largest = (self.largest.0.max(picture.width), self.largest.1.max(picture.height));
         let executor = &*self.compute.executor;
-        Ok(self.session()?.run_rgb8(&picture, executor)?.to_vec())
+        Ok(self.session()?.run_picture(&picture, executor)?.to_vec())
     }
 
     /// Logits, features or tokens of one normalized input `[3, height, width]`.
@@ -134,6 +134,6 @@ impl<'m> Inference<'m> {
 
 impl Rgb8 {
     fn borrow(&self) -> Picture<'_> {
-        Picture { data: &self.data, width: self.width, height: self.height, stride: 3 * self.width as usize }
+        Picture::rgb8(&self.data, self.width, self.height, 3 * self.width as usize)
     }
 }

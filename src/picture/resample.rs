@@ -8,13 +8,15 @@
 //!
 //! Which axis comes first shows in the last bit of a byte. The choice is that of Pillow 13: horizontally first, unless the
 //! height shrinks, and by more than twice as many pixels as the width. (Before version 13, always horizontally first.) Horizontally
-//! first, a ring of finished rows as tall as the vertical filter is kept; vertically first, one row of the source's width.
+//! first, a ring of finished rows as tall as the vertical filter is kept; vertically first, one row of the source's width, and source
+//! rows are read once for each output row that needs them.
 //!
 //! Where a size does not change, the weights are 2^22 and zeros, which copies. Pillow skips that pass, with the same result.
 
 use core::ops::Range;
 
-use super::{Interpolation, Picture};
+use super::Interpolation;
+use super::pixels::{Pixel, RUN, Reader};
 
 /// Fractional bits of a weight: 8 bits of a byte, and 2 for sign and overshoot, leave 22 of 32.
 const FRACTION_BITS: u32 = 32 - 8 - 2;
@@ -141,7 +143,8 @@ impl Filter {
 pub(super) struct Layout {
     table_len: usize,
     taps_len: usize,
-    rows_bytes: usize,
+    line_len: usize,
+    ring_bytes: usize,
 }
 
 /// The working memory of one resize.
@@ -149,8 +152,10 @@ pub(super) struct Scratch<'a> {
     /// The table of [`Columns`].
     table: &'a mut [Word],
     desk: Desk<'a>,
-    /// Rows between the two passes.
-    rows: &'a mut [u8],
+    /// A row of the source's width: of the source where it is resized horizontally first, of sums otherwise.
+    line: &'a mut [Pixel],
+    /// Rows between the two passes, RGB.
+    ring: &'a mut [u8],
 }
 
 impl Layout {
@@ -165,14 +170,16 @@ impl Layout {
         Some(Self {
             table_len: taps_x.checked_add(HEADER)?.checked_mul(width)?,
             taps_len: taps_x.max(taps_y),
-            rows_bytes: ring_bytes.max((source_width as usize).checked_mul(3)?),
+            line_len: source_width as usize,
+            ring_bytes,
         })
     }
 
     pub(super) fn bytes(&self) -> Option<usize> {
         let table = self.table_len.checked_mul(size_of::<Word>())?;
         let desk = self.taps_len.checked_mul(size_of::<f64>() + size_of::<Word>())?;
-        table.checked_add(desk)?.checked_add(self.rows_bytes)
+        let line = self.line_len.checked_mul(size_of::<Pixel>())?;
+        table.checked_add(desk)?.checked_add(line)?.checked_add(self.ring_bytes)
     }
 
     /// None where `scratch` is too short.
@@ -180,8 +187,9 @@ impl Layout {
         let (table, scratch) = take(scratch, self.table_len)?;
         let (exact, scratch) = take(scratch, self.taps_len)?;
         let (weights, scratch) = take(scratch, self.taps_len)?;
-        let (rows, _) = scratch.split_at_mut_checked(self.rows_bytes)?;
-        Some(Scratch { table, desk: Desk { exact, weights }, rows })
+        let (line, scratch) = take(scratch, self.line_len)?;
+        let (ring, _) = scratch.split_at_mut_checked(self.ring_bytes)?;
+        Some(Scratch { table, desk: Desk { exact, weights }, line, ring })
     }
 }
 
@@ -192,63 +200,80 @@ fn take<const N: usize>(scratch: &mut [u8], len: usize) -> Option<(&mut [[u8; N]
 
 /// Writes `out_rows`, RGB of the width that `scratch` is laid out for, from the pixels that `across` and `down` want.
 pub(super) fn resample<'a>(
-    picture: &Picture<'_>,
+    source: &Reader<'_>,
     across: &Filter,
     down: &Filter,
     scratch: Scratch<'_>,
     out_rows: impl Iterator<Item = &'a mut [u8]>,
 ) {
-    let Scratch { table, mut desk, rows } = scratch;
+    let Scratch { table, mut desk, line, ring } = scratch;
     let columns = Columns::new(across, table, &mut desk);
+    let line = &mut line[..columns.needed.len()];
     if down.shrinks_by() > 0 && down.shrinks_by() > 2 * across.shrinks_by() {
-        vertical_first(picture, &columns, down, desk, rows, out_rows);
+        vertical_first(source, &columns, down, desk, line, out_rows);
     } else {
-        horizontal_first(picture, &columns, down, desk, rows, out_rows);
+        horizontal_first(source, &columns, down, desk, (line, ring), out_rows);
     }
 }
 
-/// Source row y, resized, is in slot y % slots of `rows` from the first output row that needs it to the last.
+/// Source row y, resized, is in slot y % slots of `ring` from the first output row that needs it to the last.
 fn horizontal_first<'a>(
-    picture: &Picture<'_>,
+    source: &Reader<'_>,
     columns: &Columns<'_>,
     down: &Filter,
     mut desk: Desk<'_>,
-    rows: &mut [u8],
+    (line, ring): (&mut [Pixel], &mut [u8]),
     out_rows: impl Iterator<Item = &'a mut [u8]>,
 ) {
     let row_bytes = 3 * columns.len();
-    let slots = rows.len() / row_bytes;
+    let slots = ring.len() / row_bytes;
     let mut next = 0;
     for (i, out) in out_rows.enumerate() {
         let taps = down.taps(i, &mut desk);
         let end = taps.first + taps.weights.len();
         for y in next.max(taps.first)..end {
-            columns.resize(picture.row(y), &mut rows[y % slots * row_bytes..][..row_bytes]);
+            source.read(columns.needed.start, y, line);
+            columns.resize(line, &mut ring[y % slots * row_bytes..][..row_bytes]);
         }
         next = end;
         let taps = taps.trimmed();
         let slot = taps.first % slots;
-        let row = |t| &rows[(if slot + t < slots { slot + t } else { slot + t - slots }) * row_bytes..][..row_bytes];
+        let row = |t| &ring[(if slot + t < slots { slot + t } else { slot + t - slots }) * row_bytes..][..row_bytes];
         sum_rows(taps.weights, row, out);
     }
 }
 
 /// Each row of the output is summed from rows of the source, as far as the columns are needed, and then resized.
 fn vertical_first<'a>(
-    picture: &Picture<'_>,
+    source: &Reader<'_>,
     columns: &Columns<'_>,
     down: &Filter,
     mut desk: Desk<'_>,
-    rows: &mut [u8],
+    line: &mut [Pixel],
     out_rows: impl Iterator<Item = &'a mut [u8]>,
 ) {
-    let needed = columns.needed_bytes();
-    let sums = &mut rows[..needed.end];
     for (i, out) in out_rows.enumerate() {
         let taps = down.taps(i, &mut desk).trimmed();
-        let row = |t| &picture.row(taps.first + t)[needed.clone()];
-        sum_rows(taps.weights, row, &mut sums[needed.clone()]);
-        columns.resize(sums, out);
+        for (run, sums) in line.chunks_mut(RUN).enumerate() {
+            sum_pixels(source, columns.needed.start + run * RUN, &taps, sums);
+        }
+        columns.resize(line, out);
+    }
+}
+
+/// At most [`RUN`] pixels from column `x` on, summed over the rows.
+fn sum_pixels(source: &Reader<'_>, x: usize, taps: &Taps<'_>, out: &mut [Pixel]) {
+    let mut sums = [[HALF; 4]; RUN];
+    let mut pixels = [[0; 4]; RUN];
+    for (t, weight) in taps.weights.iter().enumerate() {
+        source.read(x, taps.first + t, &mut pixels[..out.len()]);
+        let weight = i32::from_ne_bytes(*weight);
+        for (sum, byte) in sums.as_flattened_mut().iter_mut().zip(pixels.as_flattened()) {
+            *sum += weight * i32::from(*byte);
+        }
+    }
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = sum.map(to_byte);
     }
 }
 
@@ -257,19 +282,23 @@ struct Columns<'a> {
     /// `[columns][HEADER + taps]`
     table: &'a [Word],
     entry_len: usize,
+    /// The pixels of a source row that the columns read.
+    needed: Range<usize>,
 }
 
 impl<'a> Columns<'a> {
     /// `table` holds `HEADER` and [`Filter::tap_capacity`] words for each column.
     fn new(across: &Filter, table: &'a mut [Word], desk: &mut Desk<'_>) -> Self {
         let entry_len = HEADER + across.tap_capacity();
+        let (mut start, mut end) = (usize::MAX, 0);
         for (i, entry) in table.chunks_exact_mut(entry_len).enumerate() {
             let Taps { first, weights } = across.taps(i, desk).trimmed();
+            (start, end) = (start.min(first), end.max(first + weights.len()));
             entry[0] = (first as u32).to_ne_bytes();
             entry[1] = (weights.len() as u32).to_ne_bytes();
             entry[HEADER..][..weights.len()].copy_from_slice(weights);
         }
-        Self { table, entry_len }
+        Self { table, entry_len, needed: start.min(end)..end }
     }
 
     fn len(&self) -> usize {
@@ -283,25 +312,18 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// The bytes of a source row that the columns read.
-    fn needed_bytes(&self) -> Range<usize> {
-        let bounds = self.iter().map(|taps| (taps.first, taps.first + taps.weights.len()));
-        let (first, end) = bounds.fold((usize::MAX, 0), |(first, end), taps| (first.min(taps.0), end.max(taps.1)));
-        3 * first.min(end)..3 * end
-    }
-
-    /// Resizes a row, RGB.
-    fn resize(&self, row: &[u8], out: &mut [u8]) {
-        let pixels = row.as_chunks::<3>().0;
+    /// Resizes the needed pixels of a row to RGB.
+    fn resize(&self, line: &[Pixel], out: &mut [u8]) {
         for (taps, out) in self.iter().zip(out.as_chunks_mut::<3>().0) {
-            let mut sum = [HALF; 3];
-            for (weight, pixel) in taps.weights.iter().zip(&pixels[taps.first..][..taps.weights.len()]) {
+            let mut sum = [HALF; 4];
+            for (weight, pixel) in taps.weights.iter().zip(&line[taps.first - self.needed.start..]) {
                 let weight = i32::from_ne_bytes(*weight);
-                sum[0] += weight * i32::from(pixel[0]);
-                sum[1] += weight * i32::from(pixel[1]);
-                sum[2] += weight * i32::from(pixel[2]);
+                for (sum, byte) in sum.iter_mut().zip(pixel) {
+                    *sum += weight * i32::from(*byte);
+                }
             }
-            *out = sum.map(to_byte);
+            let [r, g, b, _] = sum.map(to_byte);
+            *out = [r, g, b];
         }
     }
 }

@@ -47,7 +47,7 @@ fn try_to_run(bytes: &[u8], scratch: &mut Guarded) -> Result<(), Error> {
     }
     let mut session = Session::new(&model, &run, scratch.last(need))?;
     let pixels: Vec<u8> = (0..3 * 40 * 30).map(|i| (i * 7) as u8).collect();
-    session.run_rgb8(&Picture { data: &pixels, width: 40, height: 30, stride: 120 }, &Sequential)?;
+    session.run_picture(&Picture::rgb8(&pixels, 40, 30, 120), &Sequential)?;
     Ok(())
 }
 
