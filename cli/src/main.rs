@@ -10,6 +10,7 @@ mod model;
 mod npy;
 mod output;
 mod pictures;
+mod plot;
 mod ranks;
 mod stats;
 mod threads;

@@ -1,7 +1,9 @@
 //! `vitlet inspect`: what a model file holds, and whether it still does.
 
 mod gamma;
+mod plot;
 mod verify;
+mod weights;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use vitlet::picture::{CropRounding, Interpolation, Resize};
 use vitlet::{Model, Named, Preprocess};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::ModelFile;
 use crate::output::{self, NAME, Out, QUIET};
 
@@ -29,6 +32,10 @@ pub struct InspectArgs {
     /// Read everything: compute the checksum again, and check int8 codes and their sums, and floats for being finite
     #[arg(long)]
     verify: bool,
+
+    /// Draw gammas, weight noise and sizes layer by layer
+    #[arg(long, value_name = "SVG")]
+    plot: Option<PathBuf>,
 
     /// Print one JSON document, tensors included
     #[arg(long)]
@@ -47,6 +54,7 @@ struct Document {
     preprocess: Preparation,
     labels: usize,
     layerscale: LayerScale,
+    matrices: Vec<weights::Matrix>,
     tensors: Vec<Tensor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verify: Option<verify::Outcome>,
@@ -109,10 +117,15 @@ pub fn run(args: InspectArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
     let document = describe(&file, &model, args.verify);
+    let layers = weights::layers(&model, &document.matrices);
+    if let Some(path) = &args.plot {
+        files::write(path, plot::draw(&model, &file.name, &layers).as_bytes())?;
+        output::note(&format!("{} written", path.display()));
+    }
     if args.json {
         output::json(&document)?;
     } else {
-        print(&document, args.tensors)?;
+        print(&document, &layers, args.tensors)?;
     }
     match document.verify.as_ref().and_then(verify::Outcome::fault) {
         Some(fault) => Err(Error::new(&file.name, fault)),
@@ -146,6 +159,7 @@ fn describe(file: &ModelFile, model: &Model, verify: bool) -> Document {
             weight_scale: text(keys::LAYERSCALE_WEIGHT_SCALE),
             branches: gamma::branches(model),
         },
+        matrices: weights::matrices(model),
         tensors,
         verify: verify.then(|| verify::verify(model)),
     }
@@ -226,7 +240,7 @@ fn preparation(p: &Preprocess) -> Preparation {
     }
 }
 
-fn print(d: &Document, tensors: bool) -> Result<()> {
+fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
     let mut out = output::stdout();
     let (c, p) = (&d.config, &d.preprocess);
     writeln!(out, "{NAME}{}{NAME:#}  {}", d.model, output::bytes(d.bytes as u64))?;
@@ -258,7 +272,7 @@ fn print(d: &Document, tensors: bool) -> Result<()> {
     field(&mut out, "pictures", &format!("{resize}, mean {:?}, std {:?}", p.mean, p.std))?;
     let scales = d.layerscale.weight_scale.as_deref().map_or(String::new(), |s| format!(", weight scales {s}"));
     field(&mut out, "LayerScale", &format!("{}{scales}", d.layerscale.mode))?;
-    gamma::print(&mut out, &d.layerscale.branches)?;
+    print_layers(&mut out, &d.layerscale.branches, layers)?;
     if tensors {
         print_tensors(&mut out, &d.tensors)?;
     }
@@ -279,6 +293,22 @@ fn outcome(d: &Document) -> String {
 
 fn field(out: &mut Out, what: &str, text: &str) -> Result<()> {
     Ok(writeln!(out, "  {QUIET}{what:<10}{QUIET:#}  {text}")?)
+}
+
+/// A row for each block and each part beside them: gammas, the worst matrix' signal to noise, bytes.
+fn print_layers(out: &mut Out, branches: &[gamma::Branch], layers: &[weights::Layer]) -> Result<()> {
+    let mut header = vec!["  layer".to_string()];
+    header.extend(gamma::header(branches));
+    header.extend(["SQNR, dB", "size"].map(str::to_string));
+    let row = |l: &weights::Layer| {
+        let mut row = vec![format!("  {}", l.name)];
+        row.extend(gamma::cells(branches, l.block()));
+        row.extend([l.lowest_sqnr().map_or(String::new(), |db| format!("{db:.1}")), output::bytes(l.bytes as u64)]);
+        row
+    };
+    let rows: Vec<_> = layers.iter().map(row).collect();
+    writeln!(out)?;
+    Ok(output::table(out, &header.iter().map(String::as_str).collect::<Vec<_>>(), &rows)?)
 }
 
 fn print_tensors(out: &mut Out, tensors: &[Tensor]) -> Result<()> {

@@ -100,3 +100,38 @@ fn convert_wants_sensible_options() {
     assert!(!std::path::Path::new(&out).exists());
     assert!(error(&format!("convert {} -o {out}", scene.path("nowhere")), 1).contains("nowhere"));
 }
+
+#[test]
+fn expected_noise_is_what_the_conversion_measured() {
+    let scene = Scene::new();
+    for (name, precision) in [("timm_deit3", "int8"), ("timm_reg4_swiglu", "int8"), ("timm_deit3", "f16")] {
+        let model = scene.path("model.gguf");
+        let report = json(&format!("convert {} -o {model} --precision {precision} --json", checkpoint(name).display()));
+        let matrices = json(&format!("inspect {model} --json"))["matrices"].as_array().unwrap().clone();
+        let measured = report["linears"].as_array().unwrap();
+        assert_eq!(matrices.len(), measured.len());
+        for (expected, measured) in matrices.iter().zip(measured) {
+            assert_eq!(expected["name"], measured["name"]);
+            let [expected, measured] = [expected, measured].map(|m| m["sqnr_db"].as_f64().unwrap());
+            assert!((expected - measured).abs() < 0.5, "{name} {precision}: {expected} dB, measured {measured} dB");
+        }
+    }
+}
+
+#[test]
+fn a_model_file_is_drawn() {
+    let scene = Scene::new();
+    for (name, precision, texts) in [
+        ("timm_deit3", "int8", &["LayerScale of the attention branch", "quantization noise", "Size"][..]),
+        ("timm_vit", "f32", &["Size"]),
+    ] {
+        let (model, svg) = (scene.model(name, precision), scene.path("plot.svg"));
+        stdout(&format!("inspect {model} --plot {svg}"));
+        let svg = std::fs::read_to_string(svg).unwrap();
+        assert!(svg.starts_with("<svg xmlns") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{svg}");
+        texts.iter().for_each(|t| assert!(svg.contains(t), "{name}: {t}"));
+        assert_eq!(svg.contains("LayerScale of"), name == "timm_deit3");
+    }
+    let model = scene.model("timm_vit", "int8");
+    assert!(error(&format!("inspect {model} --plot {}/x/y.svg", scene.path("nowhere")), 1).contains("cannot write"));
+}

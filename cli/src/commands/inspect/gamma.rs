@@ -5,8 +5,7 @@ use serde::Serialize;
 use vitlet::Model;
 use vitlet_convert::report::GammaReport;
 
-use crate::error::Result;
-use crate::output::{self, Out, factor};
+use crate::output::factor;
 
 const BINS: usize = 16;
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -77,22 +76,35 @@ fn summarize(block: usize, branch: &'static str, gamma: &[f32], from: f32, to: f
     }
 }
 
-/// One line per branch.
-pub fn print(out: &mut Out, branches: &[Branch]) -> Result<()> {
+/// Columns of the table of layers: both branches' medians, histograms and negative channels, then the dead ones; none without LayerScale.
+pub fn header(branches: &[Branch]) -> Vec<String> {
     let Some(first) = branches.first() else {
-        return Ok(());
+        return Vec::new();
     };
-    let row = |b: &Branch| {
-        let r = &b.range;
-        let negative = format!("{:.0} %", 100.0 * r.negative as f32 / b.channels as f32);
-        let name = format!("  {} {}", b.block, b.branch);
-        vec![name, factor(r.min), factor(r.median), factor(r.max), negative, r.dead.to_string(), spark(&b.histogram)]
-    };
-    let rows: Vec<_> = branches.iter().map(row).collect();
     let [from, to] = [first.log10_from, first.log10_to].map(|e| format!("1e{e}"));
     let scale = format!("{from}{to:>width$}", width = BINS - from.len());
-    output::table(out, &["  |gamma|", "min", "median", "max", "negative", "dead", &scale], &rows)?;
-    Ok(())
+    let branch = |name: &str| [name.to_string(), scale.clone(), "negative".to_string()];
+    [&branch("|gamma1|")[..], &branch("|gamma2|"), &["dead".to_string()]].concat()
+}
+
+/// The cells of one layer under [`header`]; empty beside the blocks.
+pub fn cells(branches: &[Branch], block: Option<usize>) -> Vec<String> {
+    if branches.is_empty() {
+        return Vec::new();
+    }
+    let of_block: Vec<&Branch> = branches.iter().filter(|b| Some(b.block) == block).collect();
+    let cells = |b: &&Branch| {
+        let negative = format!("{:.0} %", 100.0 * b.range.negative as f32 / b.channels as f32);
+        [factor(b.range.median), spark(&b.histogram), negative]
+    };
+    let mut row: Vec<String> = of_block.iter().flat_map(cells).collect();
+    row.resize(6, String::new());
+    row.push(if of_block.is_empty() {
+        String::new()
+    } else {
+        of_block.iter().map(|b| b.range.dead).sum::<usize>().to_string()
+    });
+    row
 }
 
 /// A histogram as a line of bars, each bin against the fullest; a bin that is not empty shows.
