@@ -285,12 +285,12 @@ impl Panel<'_> {
 
     /// Names colours, at the right above the panel.
     pub fn legend(&mut self, entries: &[(Color, &str)]) {
-        let mut x = WIDTH - RIGHT;
-        for (color, name) in entries.iter().rev() {
-            self.figure.text(x, self.top - 14.0, "label", "end", name);
-            x -= name.chars().count() as f64 * 6.6 + 18.0;
+        let width = |name: &str| name.chars().count() as f64 * 6.8 + 34.0;
+        let mut x = WIDTH - RIGHT + 12.0 - entries.iter().map(|(_, name)| width(name)).sum::<f64>();
+        for (color, name) in entries {
             self.figure.rect(color.class(), (x, self.top - 24.0), (11.0, 11.0), 1.0, "");
-            x -= 16.0;
+            self.figure.text(x + 16.0, self.top - 14.0, "label", "start", name);
+            x += width(name);
         }
     }
 
