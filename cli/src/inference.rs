@@ -5,7 +5,7 @@ use vitlet::{Executor, Kernels, Model, Output, Picture, RunConfig, Sequential, S
 
 use crate::error::{Context, Error, Result};
 use crate::pictures::Rgb8;
-use crate::threads::default_threads;
+use crate::threads;
 
 /// Options of every command that runs a model.
 #[derive(Args)]
@@ -40,7 +40,7 @@ impl Compute {
             None => Kernels::detect(),
             Some(name) => Kernels::by_name(name).ok_or_else(|| no_such_kernel(name))?,
         };
-        let threads = args.threads.map_or_else(default_threads, usize::from);
+        let threads = threads::plan(args.threads.map(usize::from));
         let executor: Box<dyn Executor> = match threads {
             1 => Box::new(Sequential),
             _ => Box::new(ThreadPool::new(threads).about(format!("{threads} threads"))?),

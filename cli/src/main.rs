@@ -1,6 +1,7 @@
 //! `vitlet`, the program: arguments, dispatch, exit status. Each command is one file in `commands/` that holds its
 //! arguments, its output and its JSON; what several of them need stands beside this file.
 
+mod board;
 mod commands;
 mod dataset;
 mod error;

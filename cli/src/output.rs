@@ -9,6 +9,8 @@ use crate::error::Result;
 
 /// What is wrong.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// What makes a result doubtful.
+pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 /// The answer.
 pub const STRONG: Style = Style::new().bold();
 /// What explains the answer.
@@ -35,6 +37,11 @@ pub fn json(value: &impl Serialize) -> Result<()> {
 /// A remark on standard error, which `--json` and pipes leave alone.
 pub fn note(line: &str) {
     let _ = writeln!(anstream::stderr(), "{QUIET}{line}{QUIET:#}");
+}
+
+/// A doubt, on standard error.
+pub fn warn(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {line}");
 }
 
 /// Whether progress bars make sense: standard error is a terminal.

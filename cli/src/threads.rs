@@ -1,43 +1,47 @@
-//! How many threads to use: the big cores of a big.LITTLE chip, within what the system lets this process have.
+//! How many threads to use and where: the big cores of a big.LITTLE chip, within what the system lets this process have.
 
-use std::fs;
 use std::num::NonZero;
 use std::thread::available_parallelism;
 
-/// More threads than this share one picture badly.
-const MOST: usize = 8;
+use vitlet_board::{Cpus, MOST_THREADS, Plan};
 
-/// The default for `--threads`.
-pub fn default_threads() -> usize {
+use crate::board::system;
+
+/// The number of threads, `asked` for or by default one for each big core. Where `asked` does not need the small cores, this process keeps off them from now on.
+pub fn plan(asked: Option<usize>) -> usize {
+    let cpus = Cpus::read(&system);
+    let plan = cpus.plan();
+    if plan.pin && asked.is_none_or(|threads| threads <= plan.cpus.len()) {
+        keep_to(&plan);
+    }
     let available = available_parallelism().map_or(1, NonZero::get);
-    big_cores(&capacities()).unwrap_or(available).min(available).min(MOST)
+    let fast = if cpus.online().is_empty() { available } else { plan.threads };
+    asked.unwrap_or(fast.min(available).min(MOST_THREADS))
 }
 
-/// Each core's speed relative to the fastest, 1024 at most, as Linux tells it on ARM; empty elsewhere.
-fn capacities() -> Vec<u32> {
-    let Ok(cores) = fs::read_dir("/sys/devices/system/cpu") else {
-        return Vec::new();
-    };
-    let capacity = |core: fs::DirEntry| fs::read_to_string(core.path().join("cpu_capacity")).ok()?.trim().parse().ok();
-    cores.flatten().filter_map(capacity).collect()
+/// Threads that this one starts inherit it. A process that has been kept to other cores already (taskset, containers) stays there.
+#[cfg(target_os = "linux")]
+fn keep_to(plan: &Plan) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let mut both = CpuSet::new();
+    plan.cpus.iter().filter(|&cpu| allowed.is_set(cpu)).for_each(|cpu| both.set(cpu));
+    if both.count() > 0 {
+        // Without it the scheduler decides: slower, not wrong.
+        let _ = sched_setaffinity(None, &both);
+    }
 }
 
-/// Cores at least half as fast as the fastest: a slower one would hold the others up at every barrier.
-fn big_cores(capacities: &[u32]) -> Option<usize> {
-    let fastest = *capacities.iter().max()?;
-    Some(capacities.iter().filter(|&&c| c * 2 >= fastest).count())
-}
+#[cfg(not(target_os = "linux"))]
+fn keep_to(_: &Plan) {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn big_cores_of_known_chips() {
-        assert_eq!(big_cores(&[]), None);
-        assert_eq!(big_cores(&[1024; 4]), Some(4), "Raspberry Pi 5");
-        assert_eq!(big_cores(&[374, 374, 374, 374, 1024, 1024, 1024, 1024]), Some(4), "RK3588");
-        assert_eq!(big_cores(&[250, 250, 250, 250, 760, 760, 760, 1024]), Some(4), "three kinds of cores");
-        assert!((1..=MOST).contains(&default_threads()));
+    fn the_default_is_some_threads_and_a_wish_is_granted() {
+        assert!((1..=MOST_THREADS).contains(&plan(None)));
+        assert_eq!(plan(Some(13)), 13);
     }
 }

@@ -9,10 +9,11 @@ use clap::Args;
 use serde::Serialize;
 use vitlet::{Activation, Config, Named, Output, Profile, Stage};
 
+use crate::board::{self, Board};
 use crate::error::{Context, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::model::ModelFile;
-use crate::output::{self, NAME, QUIET, STRONG};
+use crate::output::{self, NAME, QUIET, STRONG, WARNING};
 use crate::stats;
 
 #[derive(Args)]
@@ -76,6 +77,21 @@ struct Measured {
     /// With --profile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     profile: Vec<StageTime>,
+    /// Absent on machines that do not say what they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    board: Option<MeasuredBoard>,
+    /// Why these numbers cannot be trusted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// The board, just before the measured inferences and just after.
+#[derive(Serialize)]
+struct MeasuredBoard {
+    #[serde(flatten)]
+    board: Board,
+    before: board::State,
+    after: board::State,
 }
 
 /// One operation's part of an inference.
@@ -100,6 +116,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let input = synthetic_input(c.input_len());
     let warm = inference.repeat(&input, None, |once| (0..args.warmup).try_for_each(|_| once()));
     warm.and_then(|done| done).about(&file.name)?;
+    let board = Board::identify(&board::system);
+    let before = board.as_ref().map(|board| board.state(&board::system));
     let start = Instant::now();
     let clock = || start.elapsed().as_nanos() as u64;
     let profile = Profile::new(&clock);
@@ -112,6 +130,10 @@ pub fn run(args: BenchArgs) -> Result<()> {
             None => (0..args.iters).map(|_| timed()).collect::<Result<Vec<f64>, vitlet::Error>>().map(|ms| vec![ms]),
             Some(minutes) => (1..=minutes).map(|minute| one_minute(minute, minutes, &mut timed)).collect(),
         }
+    });
+    let board = board.zip(before).map(|(board, before)| {
+        let after = board.state(&board::system);
+        MeasuredBoard { board, before, after }
     });
     let by_minute = measured.and_then(|ms| ms).about(&file.name)?;
     let minute_medians_ms = match args.minutes {
@@ -140,6 +162,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
         peak_memory_bytes: peak_memory(),
         minute_medians_ms,
         profile: if args.profile { stage_times(&c, &profile, ms.len()) } else { Vec::new() },
+        warnings: board.as_ref().map_or(Vec::new(), |m| m.board.warnings(&m.before, &m.after)),
+        board,
         model: file.name,
     };
     match (args.json, args.markdown) {
@@ -229,6 +253,9 @@ fn print(m: &Measured) -> Result<()> {
         "kernel {}, {} thread{plural}, {QUIET}{} runs after {} to warm up{QUIET:#}",
         m.kernel, m.threads, m.iters, m.warmup
     )?;
+    if let Some(MeasuredBoard { board, before, after }) = &m.board {
+        board.print(&mut out, before, after)?;
+    }
     writeln!(out, "  median  {STRONG}{:9.3} ms{STRONG:#}", m.median_ms)?;
     writeln!(out, "  p95     {:9.3} ms", m.p95_ms)?;
     writeln!(out, "  min     {:9.3} ms", m.min_ms)?;
@@ -246,6 +273,9 @@ fn print(m: &Measured) -> Result<()> {
         let rate = stage.gmac_per_s.map_or(String::new(), |rate| format!("{rate:9.1}"));
         writeln!(out, "  {:20} {:9.3} {:5.1} % {rate}", stage.stage, stage.ms, 100.0 * stage.share)?;
     }
+    for warning in &m.warnings {
+        writeln!(out, "{WARNING}warning:{WARNING:#} {warning}")?;
+    }
     Ok(())
 }
 
@@ -258,6 +288,9 @@ fn print_markdown(m: &Measured) -> Result<()> {
         "| {} | {} | {} | {} | {} | {:.3} | {:.3} | {:.3} | {:.1} |",
         m.model, m.precision, m.layerscale, m.kernel, m.threads, m.median_ms, m.p95_ms, m.min_ms, m.gmac_per_s
     )?;
+    for warning in &m.warnings {
+        output::warn(warning);
+    }
     Ok(())
 }
 
