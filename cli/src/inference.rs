@@ -72,10 +72,14 @@ impl<'m> Inference<'m> {
 
     /// Logits, features or tokens of one picture.
     pub fn picture(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
-        let picture = picture.borrow();
+        self.frame(&picture.borrow())
+    }
+
+    /// Logits, features or tokens of one picture in any format.
+    pub fn frame(&mut self, picture: &Picture<'_>) -> Result<Vec<f32>, vitlet::Error> {
         self.largest = (self.largest.0.max(picture.width), self.largest.1.max(picture.height));
         let executor = &*self.compute.executor;
-        Ok(self.session()?.run_picture(&picture, executor)?.to_vec())
+        Ok(self.session()?.run_picture(picture, executor)?.to_vec())
     }
 
     /// Logits, features or tokens of one normalized input `[3, height, width]`.

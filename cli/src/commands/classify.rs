@@ -1,4 +1,6 @@
-//! `vitlet classify`: the most likely labels of pictures.
+//! `vitlet classify`: the most likely labels of pictures, or of every frame of a raw stream.
+
+mod stream;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,9 +27,13 @@ pub struct ClassifyArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// Labels to show per picture
-    #[arg(long, value_name = "K", default_value_t = 5)]
-    top_k: usize,
+    /// Read raw frames, one after the other, as cameras give them: i420:640x480, nv12, yuyv, rgb24, bgr24, gray, ...; one line per frame
+    #[arg(long, value_name = "FORMAT:WxH")]
+    raw: Option<stream::Frames>,
+
+    /// Labels to show: 5 per picture, 1 per frame
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
 
     #[command(flatten)]
     compute: ComputeArgs,
@@ -36,9 +42,15 @@ pub struct ClassifyArgs {
     #[arg(long)]
     digest: bool,
 
-    /// Print one JSON document
+    /// Print one JSON document; one per line and frame with --raw
     #[arg(long)]
     json: bool,
+}
+
+impl ClassifyArgs {
+    fn top_k(&self) -> usize {
+        self.top_k.unwrap_or(if self.raw.is_some() { 1 } else { 5 })
+    }
 }
 
 #[derive(Serialize)]
@@ -77,10 +89,13 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
     if model.config().classes == 0 {
         return Err(Error::new(&file.name, "no classification head: `vitlet embed` writes its features"));
     }
-    let sources = pictures::list(&args.images)?;
     let compute = Compute::new(&args.compute)?;
     let mut inference = Inference::new(model, &compute, Output::Logits);
     let labels: Vec<&str> = model.labels().collect();
+    if let Some(frames) = &args.raw {
+        return stream::run(&args, *frames, &model, &labels, &mut inference);
+    }
+    let sources = pictures::list(&args.images)?;
 
     let mut out = output::stdout();
     let mut document = Document { model: file.name.clone(), results: Vec::new() };
@@ -113,7 +128,17 @@ fn classify(
     let start = Instant::now();
     let logits = inference.picture(&picture).map_err(|e| Error::new(source, e))?;
     let ms = start.elapsed().as_secs_f64() * 1e3;
-    let mut probabilities = logits.clone();
+    Ok(Classified {
+        image: source.to_string(),
+        ms,
+        top: guesses(&logits, model, labels, args.top_k()),
+        digest: args.digest.then(|| digest(&logits)),
+    })
+}
+
+/// The `k` most likely classes, the likeliest first.
+fn guesses(logits: &[f32], model: &Model, labels: &[&str], k: usize) -> Vec<Guess> {
+    let mut probabilities = logits.to_vec();
     vitlet::scores(&mut probabilities, model.config().scores);
     let guess = |index: usize| Guess {
         index,
@@ -121,12 +146,11 @@ fn classify(
         probability: probabilities[index],
         logit: logits[index],
     };
-    Ok(Classified {
-        image: source.to_string(),
-        ms,
-        top: ranks::top(&logits, args.top_k).into_iter().map(guess).collect(),
-        digest: args.digest.then(|| format!("{:016x}", vitlet::digest(&logits))),
-    })
+    ranks::top(logits, k).into_iter().map(guess).collect()
+}
+
+fn digest(logits: &[f32]) -> String {
+    format!("{:016x}", vitlet::digest(logits))
 }
 
 fn print(out: &mut Out, result: &Classified) -> Result<()> {

@@ -5,4 +5,5 @@ mod common;
 mod eval;
 mod inspect;
 mod run;
+mod stream;
 mod usage;

@@ -1,0 +1,96 @@
+//! `classify --raw`: a stream of frames.
+
+use crate::common::{Scene, colorful, error, json, run, run_with_input, stdout};
+
+/// Three frames of RGB, 53 x 41, and the pictures that they are.
+fn frames(scene: &Scene) -> (Vec<u8>, Vec<String>) {
+    let bytes = (1..=3).flat_map(|seed| colorful(53, 41, seed).into_raw()).collect();
+    let pictures = (1..=3).map(|seed| scene.picture(&format!("{seed}.png"), seed)).collect();
+    (bytes, pictures)
+}
+
+fn lines(output: &std::process::Output) -> Vec<serde_json::Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_frame_is_classified_as_its_picture_is() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let (bytes, pictures) = frames(&scene);
+    let classify = format!("classify -m {model} --raw rgb24:53x41 --digest --top-k 2");
+    let told = lines(&run_with_input(&format!("{classify} --json -"), &bytes));
+    assert_eq!(told.len(), 3);
+    for (i, (line, picture)) in told.iter().zip(&pictures).enumerate() {
+        let expected = &json(&format!("classify -m {model} {picture} --json --digest --top-k 2"))["results"][0];
+        assert_eq!(line["frame"], i);
+        assert_eq!((&line["digest"], &line["top"]), (&expected["digest"], &expected["top"]));
+        assert!(line["ms"].as_f64().unwrap() > 0.0);
+        assert_eq!(line["fps"].as_f64().is_some_and(|fps| fps > 0.0), i > 0);
+    }
+    // The same from a file, as text: one line each, the label in it.
+    std::fs::write(scene.path("frames.rgb"), &bytes).unwrap();
+    let text = stdout(&format!("classify -m {model} --raw rgb:53x41 {}", scene.path("frames.rgb")));
+    assert_eq!(text.lines().count(), 3);
+    for (line, told) in text.lines().zip(&told) {
+        assert!(
+            line.contains(" fps ")
+                && line.contains(" ms ")
+                && line.ends_with(told["top"][0]["label"].as_str().unwrap()),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn cameras_formats_are_read() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "int8");
+    // Gray in every format: luma 180 of video range is 191 of full range.
+    let digest = |format: &str, frame: &[u8]| {
+        let output = run_with_input(&format!("classify -m {model} --raw {format}:8x6 --json --digest -"), frame);
+        lines(&output)[0]["digest"].as_str().unwrap().to_string()
+    };
+    let chroma = [128; 24];
+    let i420 = [&[180; 48][..], &chroma].concat();
+    let yuyv: Vec<u8> = (0..48).flat_map(|_| [180, 128]).collect();
+    assert_eq!(digest("i420", &i420), digest("nv12", &i420));
+    assert_eq!(digest("i420", &i420), digest("yuyv", &yuyv));
+    let gray = digest("gray", &[191; 48]);
+    assert_eq!(gray, digest("bgr24", &[191; 144]));
+    assert_eq!(gray, digest("rgba", &[191; 192]));
+}
+
+#[test]
+fn a_stream_that_ends_early_is_named_and_nothing_is_lost() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "int8");
+    let (bytes, _) = frames(&scene);
+    let size = 53 * 41 * 3;
+    let classify = format!("classify -m {model} --raw rgb24:53x41 -");
+    let output = run_with_input(&classify, &bytes[..2 * size + 100]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said, format!("warning: standard input: ends within frame 2, 100 of {size} bytes\n"));
+    for (input, why) in [(&bytes[..100], "100 bytes, less than one frame of 6519"), (&[], "no frames")] {
+        let output = run_with_input(&classify, input);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("error: standard input: {why}\n"));
+    }
+    let missing = scene.path("missing.rgb");
+    assert_eq!(
+        error(&format!("classify -m {model} --raw gray:4x4 {missing}"), 1),
+        format!("{missing}: No such file or directory")
+    );
+}
+
+#[test]
+fn formats_and_sizes_are_checked() {
+    let wrong = |raw: &str| error(&format!("classify --raw {raw} -"), 2);
+    assert!(wrong("h264:640x480").contains("formats are rgb, bgr, rgba, gray, yuyv, nv12, i420"));
+    assert!(wrong("i420:640").contains("WIDTHxHEIGHT"));
+    assert!(wrong("i420").contains("such as i420:640x480"));
+    assert!(run("classify --help").status.success());
+}
