@@ -55,6 +55,7 @@ cargo test --workspace --profile checked --quiet
 
 say "Other targets"
 cargo check --quiet -p vitlet --no-default-features --target aarch64-unknown-none
+cargo check --quiet -p vitlet-raspberry-pi -p vitlet-jetson --target aarch64-unknown-none
 for target in aarch64-apple-darwin x86_64-pc-windows-gnu; do
     if rustup target list --installed | grep -qx "$target"; then
         cargo check --quiet --workspace --target "$target"
