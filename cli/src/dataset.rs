@@ -1,4 +1,4 @@
-//! Labelled pictures for `eval`: a directory with one folder per class, or a CSV of `path,label_index` lines.
+//! Pictures for `eval`: a directory with one folder per class, a directory of pictures without labels, or a CSV of `path,label_index` lines.
 //!
 //! A folder is matched, in this order, as a WordNet synset id (`n01440764`, for networks with ImageNet-1k's classes), as a
 //! label, as one of a label's comma-separated synonyms, and as a plain index. Case does not matter and `_` reads as a
@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result, why};
 use crate::pictures;
@@ -21,15 +21,15 @@ pub struct Classes<'a> {
     pub synsets: &'a [&'a str],
 }
 
-/// A picture and its class.
+/// A picture and its class, where that is known.
 #[derive(Debug, PartialEq)]
 pub struct Entry {
     pub path: PathBuf,
-    pub label: usize,
+    pub label: Option<usize>,
 }
 
 /// A folder and the class that it was matched to.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Folder {
     pub folder: String,
     pub index: usize,
@@ -41,8 +41,10 @@ pub struct Folder {
 #[derive(Debug)]
 pub struct Dataset {
     pub entries: Vec<Entry>,
-    /// Empty for a CSV.
+    /// Empty for a CSV and for unlabelled pictures.
     pub folders: Vec<Folder>,
+    /// Pictures beside the folders of classes, which are left out.
+    pub loose: usize,
 }
 
 /// Opens a directory or a CSV.
@@ -55,28 +57,35 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Dataset> {
 }
 
 fn open_directory(path: &Path, classes: &Classes) -> Result<Dataset> {
-    let mut folders = Vec::new();
+    let (mut folders, mut loose) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(path).map_err(|e| Error::new(path.display(), why(&e)))? {
         let entry = entry.map_err(|e| Error::new(path.display(), why(&e)))?.path();
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if entry.is_dir() && !name.starts_with('.') {
             folders.push((name, entry));
+        } else if !name.starts_with('.') && pictures::has_picture_extension(&entry) {
+            loose.push(entry);
         }
     }
-    if folders.is_empty() {
+    if folders.is_empty() && loose.is_empty() {
         return Err(Error::new(
             path.display(),
-            "no folders: eval wants one folder per class, or a CSV of path,label_index",
+            "no folders and no pictures: eval wants one folder per class, or a CSV of path,label_index",
         ));
     }
+    if folders.is_empty() {
+        loose.sort();
+        let entries = loose.into_iter().map(|path| Entry { path, label: None }).collect();
+        return Ok(Dataset { entries, folders: Vec::new(), loose: 0 });
+    }
     folders.sort();
-    let mut dataset = Dataset { entries: Vec::new(), folders: Vec::new() };
+    let mut dataset = Dataset { entries: Vec::new(), folders: Vec::new(), loose: loose.len() };
     for (name, folder) in folders {
         let index = classes.find(&name).about(folder.display())?;
         let files = pictures::in_directory(&folder)?;
         let label = classes.labels.get(index).map(|l| (*l).to_string());
         dataset.folders.push(Folder { folder: name, index, label, pictures: files.len() });
-        dataset.entries.extend(files.into_iter().map(|path| Entry { path, label: index }));
+        dataset.entries.extend(files.into_iter().map(|path| Entry { path, label: Some(index) }));
     }
     Ok(dataset)
 }
@@ -131,9 +140,9 @@ fn open_csv(path: &Path, classes: usize) -> Result<Dataset> {
             Err(_) if number == 0 => continue,
             Err(_) => return Err(Error::new(what(), format!("label index {label:?} is not a number"))),
         };
-        entries.push(Entry { path: base.join(file.trim().trim_matches('"')), label });
+        entries.push(Entry { path: base.join(file.trim().trim_matches('"')), label: Some(label) });
     }
-    Ok(Dataset { entries, folders: Vec::new() })
+    Ok(Dataset { entries, folders: Vec::new(), loose: 0 })
 }
 
 #[cfg(test)]
@@ -194,7 +203,7 @@ mod tests {
         }
         let dataset = open(dir.path(), &classes()).unwrap();
         let found: Vec<_> =
-            dataset.entries.iter().map(|e| (e.path.strip_prefix(dir.path()).unwrap(), e.label)).collect();
+            dataset.entries.iter().map(|e| (e.path.strip_prefix(dir.path()).unwrap(), e.label.unwrap())).collect();
         assert_eq!(
             found,
             [(Path::new("1/deep/c.webp"), 1), (Path::new("tench/a.png"), 0), (Path::new("tench/b.JPG"), 0)]
@@ -216,8 +225,8 @@ mod tests {
             open(&csv, &classes())
         };
         let want = [
-            Entry { path: dir.path().join("a, b.jpg"), label: 3 },
-            Entry { path: dir.path().join("sub/c.jpg"), label: 0 },
+            Entry { path: dir.path().join("a, b.jpg"), label: Some(3) },
+            Entry { path: dir.path().join("sub/c.jpg"), label: Some(0) },
         ];
         assert_eq!(read("path,label_index\na, b.jpg,3\n\nsub/c.jpg, 0\r\n").unwrap().entries, want);
         assert_eq!(read("\u{feff}\"a, b.jpg\",3\nsub/c.jpg,0").unwrap().entries, want);

@@ -1,5 +1,5 @@
 //! The program's errors. Every one is a single line, `what: why`, and decides the exit status: 1 for what failed,
-//! 2 for wrong usage. A closed pipe on standard output ends the program silently, as in `vitlet classify photos | head`.
+//! 2 for wrong usage, 3 for a result beyond a given limit (`eval --max-drop`). A closed pipe on standard output ends the program silently, as in `vitlet classify photos | head`.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -13,6 +13,8 @@ pub enum Error {
     Failed(String),
     /// The command line asks for something that does not exist.
     Usage(String),
+    /// The work was done, and its result is not good enough for a limit that was given.
+    Rejected(String),
     /// Errors that have been printed already, one line each, while the rest of the work went on.
     Reported,
     /// Nobody reads standard output any more.
@@ -35,6 +37,10 @@ impl Error {
             Self::Usage(line) => {
                 print_line(line);
                 ExitCode::from(2)
+            }
+            Self::Rejected(line) => {
+                print_line(line);
+                ExitCode::from(3)
             }
             Self::Reported => ExitCode::FAILURE,
             Self::BrokenPipe => ExitCode::SUCCESS,

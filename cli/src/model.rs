@@ -55,9 +55,14 @@ impl ModelFile {
         Ok(Self { bytes: Bytes::Mapped(map), name })
     }
 
-    /// A model that has just been converted.
-    pub fn converted(converted: vitlet_convert::Converted, name: String) -> Self {
-        Self { bytes: Bytes::Converted(converted), name }
+    /// A model file, or a checkpoint directory that is converted in memory to f32.
+    pub fn open_or_convert(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Self::open(path);
+        }
+        let options = vitlet_convert::Options { precision: vitlet::Precision::F32, ..Default::default() };
+        let converted = vitlet_convert::convert(path, &options, &mut |_| {}).map_err(|e| Error::new(e.what, e.why))?;
+        Ok(Self { bytes: Bytes::Converted(converted), name: path.display().to_string() })
     }
 
     /// All bytes of the file.

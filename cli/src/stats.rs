@@ -1,4 +1,4 @@
-//! Order statistics of run times, and the pooled relative error of logits.
+//! Order statistics of run times, and the sums that relative errors are made of.
 
 /// Percentile `p` in [0, 100] of `values`, interpolated linearly between ranks as numpy does; NaN for no values.
 pub fn percentile(values: &[f64], p: f64) -> f64 {
@@ -18,27 +18,23 @@ pub fn median(values: &[f64]) -> f64 {
     percentile(values, 50.0)
 }
 
-/// sqrt(sum |y - r|^2 / sum |r|^2) over all rows that were added.
-#[derive(Default)]
-pub struct PooledError {
-    difference: f64,
-    reference: f64,
+/// Sums over one row of values y and its reference r.
+pub struct Squares {
+    /// (y - r)^2.
+    pub difference: f64,
+    /// r^2.
+    pub norm: f64,
 }
 
-impl PooledError {
-    /// Adds one row of values and its reference, of equal length.
-    pub fn add(&mut self, values: &[f32], reference: &[f32]) {
-        for (&y, &r) in values.iter().zip(reference) {
-            let (y, r) = (f64::from(y), f64::from(r));
-            self.difference += (y - r) * (y - r);
-            self.reference += r * r;
-        }
+/// Of two rows of equal length.
+pub fn squares(values: &[f32], reference: &[f32]) -> Squares {
+    let mut sums = Squares { difference: 0.0, norm: 0.0 };
+    for (&y, &r) in values.iter().zip(reference) {
+        let (y, r) = (f64::from(y), f64::from(r));
+        sums.difference += (y - r) * (y - r);
+        sums.norm += r * r;
     }
-
-    /// The error; 0 where nothing was added.
-    pub fn value(&self) -> f64 {
-        if self.difference == 0.0 { 0.0 } else { (self.difference / self.reference).sqrt() }
-    }
+    sums
 }
 
 #[cfg(test)]
@@ -59,11 +55,8 @@ mod tests {
     }
 
     #[test]
-    fn the_error_is_pooled_over_rows() {
-        let mut error = PooledError::default();
-        assert_eq!(error.value(), 0.0);
-        error.add(&[3.0, 0.0], &[0.0, 0.0]);
-        error.add(&[5.0, 4.0], &[5.0, 0.0]);
-        assert!((error.value() - 1.0).abs() < 1e-12);
+    fn squares_are_summed() {
+        let Squares { difference, norm } = squares(&[3.0, 5.0, 4.0], &[0.0, 5.0, 1.0]);
+        assert_eq!((difference, norm), (18.0, 26.0));
     }
 }

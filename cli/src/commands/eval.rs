@@ -1,9 +1,15 @@
-//! `vitlet eval`: accuracy on labelled pictures, and agreement with a reference. The next pictures are decoded on a thread of
-//! their own while the model runs.
+//! `vitlet eval`: accuracy on labelled pictures, and what was lost against a reference. Threads of their own decode the next pictures while
+//! the model runs. docs/eval.md explains the report.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+mod paired;
+mod print;
+mod records;
+mod reference;
+mod summary;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use clap::Args;
@@ -11,29 +17,31 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use vitlet::{Model, Named, Output};
 
-use crate::dataset::{self, Classes, Dataset, Entry, Folder};
+use crate::dataset::{self, Classes, Dataset, Entry};
 use crate::error::{Error, Result, print_line};
+use crate::files;
 use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::model::ModelFile;
-use crate::output::{self, NAME, QUIET, STRONG};
+use crate::output;
 use crate::pictures::{self, Rgb8, Source};
-use crate::stats::{self, PooledError};
-use crate::{npy, ranks};
+use crate::{ranks, stats};
+use records::{Against, Record, Results, Setting, Shard, Unreadable};
+use reference::Reference;
+use summary::Summary;
 
-/// Pictures that wait decoded, at most.
+/// Threads that decode, at most, and decoded pictures that wait.
+const DECODERS: usize = 4;
 const DECODED_AHEAD: usize = 4;
-/// Lines of the mapping from folders to classes that are shown; `--json` holds all.
-const FOLDERS_SHOWN: usize = 12;
 
 #[derive(Args)]
 pub struct EvalArgs {
     /// Model file
-    #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]
+    model: Option<PathBuf>,
 
-    /// A directory with one folder per class, or a CSV of path,label_index lines
-    #[arg(value_name = "DIR_OR_CSV")]
-    dataset: PathBuf,
+    /// A directory with one folder per class, a directory of unlabelled pictures, or a CSV of path,label_index lines
+    #[arg(value_name = "DIR_OR_CSV", required_unless_present = "merge")]
+    dataset: Option<PathBuf>,
 
     /// Compare with this model: an f32 .gguf, or a checkpoint directory
     #[arg(long, value_name = "REF")]
@@ -43,57 +51,86 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "reference")]
     reference_logits: Option<PathBuf>,
 
+    /// Exit with status 3 if top-1 is more than this many points below the reference's
+    #[arg(long, value_name = "POINTS")]
+    max_drop: Option<f64>,
+
+    /// Write the pictures whose first label is not the reference's
+    #[arg(long, value_name = "CSV")]
+    flips: Option<PathBuf>,
+
     /// Take only the first N pictures
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 
+    /// Take part I of N, as in 2/8; --merge adds the parts' --json up
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+
+    /// Add up what runs with --shard and --json have written, instead of running
+    #[arg(long, value_name = "JSON", num_args = 1.., conflicts_with_all = ["model", "dataset", "reference", "reference_logits", "limit", "shard"])]
+    merge: Vec<PathBuf>,
+
     #[command(flatten)]
     compute: ComputeArgs,
 
-    /// Print one JSON document
+    /// Print one JSON document, every picture included
     #[arg(long)]
     json: bool,
 }
 
+/// What `--json` prints: the summary for people who read it, and the records that `--merge` reads.
 #[derive(Serialize)]
-struct Report {
-    model: String,
-    precision: &'static str,
-    layerscale: &'static str,
-    kernel: &'static str,
-    threads: usize,
-    /// Pictures that were read.
-    n: usize,
-    unreadable: Vec<String>,
-    /// Shares in [0, 1].
-    top1: f64,
-    top5: f64,
-    /// Median milliseconds from decoded pixels to logits.
-    median_ms: f64,
-    reference: Option<Comparison>,
-    folders: Vec<Folder>,
-}
-
-#[derive(Serialize)]
-struct Comparison {
-    name: String,
-    /// The share of pictures with the same first label.
-    agreement: f64,
-    /// sqrt(sum |y - r|^2 / sum |r|^2) over the logits of all pictures.
-    relative_logit_error: f64,
-    /// The reference's own accuracy.
-    top1: f64,
+struct Document<'r> {
+    model: &'r str,
+    precision: &'r str,
+    layerscale: &'r str,
+    #[serde(flatten)]
+    summary: &'r Summary,
+    folders: &'r [dataset::Folder],
+    #[serde(flatten)]
+    results: &'r Results,
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
-    let file = ModelFile::open(&args.model)?;
+    let results = match (&args.model, &args.dataset) {
+        (Some(model), Some(dataset)) => measure(&args, &ModelFile::open(model)?, dataset)?,
+        _ => records::merge(&args.merge)?,
+    };
+    let summary = Summary::of(&results);
+    if let Some(path) = &args.flips {
+        files::write(path, summary::flips(&results).as_bytes())?;
+    }
+    if args.json {
+        let Setting { model, precision, layerscale, folders, .. } = &results.setting;
+        output::json(&Document { model, precision, layerscale, summary: &summary, folders, results: &results })?;
+    } else {
+        print::report(&results, &summary)?;
+    }
+    decide(&args, &results, &summary)
+}
+
+/// `--max-drop`.
+fn decide(args: &EvalArgs, results: &Results, summary: &Summary) -> Result<()> {
+    let Some(most) = args.max_drop else { return Ok(()) };
+    let verdict = summary.reference.as_ref().and_then(|r| r.verdict);
+    let verdict = verdict.ok_or_else(|| Error::Usage("--max-drop needs labels and a reference".to_string()))?;
+    if -verdict.points > most {
+        let why = format!("top-1 is {:.2} points below the reference, more than {most}", -verdict.points);
+        return Err(Error::Rejected(format!("{}: {why}", results.setting.model)));
+    }
+    Ok(())
+}
+
+fn measure(args: &EvalArgs, file: &ModelFile, path: &std::path::Path) -> Result<Results> {
     let model = file.parse()?;
     let classes = classes(&model);
     if classes.count == 0 {
         return Err(Error::new(&file.name, "no classification head, so no accuracy"));
     }
-    let mut dataset = dataset::open(&args.dataset, &classes)?;
-    let reference_file = args.reference.as_deref().map(open_reference).transpose()?;
+    let mut dataset = dataset::open(path, &classes)?;
+    check(args, &dataset, path)?;
+    let reference_file = args.reference.as_deref().map(ModelFile::open_or_convert).transpose()?;
     let compute = Compute::new(&args.compute)?;
     let mut reference = match (&reference_file, &args.reference_logits) {
         (Some(reference), _) => Some(Reference::model(reference, &compute, classes.count)?),
@@ -102,36 +139,55 @@ pub fn run(args: EvalArgs) -> Result<()> {
     };
     dataset.entries.truncate(args.limit.unwrap_or(usize::MAX));
     if !args.json {
-        print_mapping(&dataset)?;
+        print::mapping(&dataset, classes.count)?;
     }
-
-    let mut tally = Tally::default();
-    let inference = Inference::new(model, &compute, Output::Logits);
-    evaluate(&dataset.entries, inference, reference.as_mut(), &mut tally)?;
-    if tally.n == 0 {
-        return Err(Error::new(args.dataset.display(), "none of its pictures could be read"));
-    }
-    let share = |count: usize| count as f64 / tally.n as f64;
-    let report = Report {
-        precision: model.config().precision.name(),
-        layerscale: model.config().layerscale.name(),
-        kernel: compute.kernels.name(),
+    let mut results = Results {
+        setting: Setting {
+            model: file.name.clone(),
+            precision: model.config().precision.name().to_string(),
+            layerscale: model.config().layerscale.name().to_string(),
+            dataset: path.display().to_string(),
+            total: dataset.entries.len(),
+            against: reference.as_ref().map(|r| r.name.clone()),
+            labels: classes.labels.iter().map(|l| (*l).to_string()).collect(),
+            folders: dataset.folders,
+        },
+        shard: args.shard,
+        kernel: compute.kernels.name().to_string(),
         threads: compute.threads,
-        n: tally.n,
-        top1: share(tally.top1),
-        top5: share(tally.top5),
-        median_ms: stats::median(&tally.ms),
-        reference: reference.map(|r| Comparison {
-            name: r.name,
-            agreement: share(tally.agreed),
-            relative_logit_error: tally.error.value(),
-            top1: share(tally.reference_top1),
-        }),
-        unreadable: tally.unreadable,
-        folders: dataset.folders,
-        model: file.name.clone(),
+        seconds: 0.0,
+        unread: Vec::new(),
+        pictures: Vec::new(),
     };
-    if args.json { output::json(&report) } else { print(&report) }
+    let part = |i: &usize| args.shard.is_none_or(|s| s.holds(*i));
+    let work: Vec<_> = (0..dataset.entries.len()).filter(part).map(|i| (i, &dataset.entries[i])).collect();
+    let start = Instant::now();
+    let inference = Inference::new(model, &compute, Output::Logits);
+    evaluate(&work, inference, reference.as_mut(), &mut results)?;
+    results.seconds = start.elapsed().as_secs_f64();
+    results.sort();
+    if results.pictures.is_empty() {
+        return Err(Error::new(path.display(), "none of its pictures could be read"));
+    }
+    Ok(results)
+}
+
+/// What the dataset and the options ask of each other, before anything runs.
+fn check(args: &EvalArgs, dataset: &Dataset, path: &std::path::Path) -> Result<()> {
+    let refers = args.reference.is_some() || args.reference_logits.is_some();
+    let labelled = dataset.entries.iter().any(|e| e.label.is_some());
+    if args.flips.is_some() && !refers {
+        return Err(Error::Usage("--flips needs --reference or --reference-logits".to_string()));
+    }
+    if args.max_drop.is_some() && !(refers && labelled) {
+        return Err(Error::Usage("--max-drop needs labels and a reference".to_string()));
+    }
+    if !labelled && !refers {
+        let why =
+            "pictures without labels: put them into one folder per class, or name a --reference for agreement alone";
+        return Err(Error::new(path.display(), why));
+    }
+    Ok(())
 }
 
 fn classes<'a>(model: &Model<'a>) -> Classes<'a> {
@@ -141,98 +197,39 @@ fn classes<'a>(model: &Model<'a>) -> Classes<'a> {
     Classes { count, labels, synsets: if imagenet { vitlet_convert::imagenet_synsets() } else { &[] } }
 }
 
-/// What the model's logits are compared with.
-struct Reference<'m> {
-    name: String,
-    source: ReferenceSource<'m>,
-}
-
-enum ReferenceSource<'m> {
-    Model(Box<Inference<'m>>),
-    /// `[pictures, classes]`.
-    Logits(npy::Array),
-}
-
-/// A model file, or a checkpoint that is converted in memory.
-fn open_reference(path: &Path) -> Result<ModelFile> {
-    if !path.is_dir() {
-        return ModelFile::open(path);
-    }
-    let name = path.display().to_string();
-    let options = vitlet_convert::Options { precision: vitlet::Precision::F32, ..Default::default() };
-    let converted = vitlet_convert::convert(path, &options, &mut |_| {}).map_err(|e| Error::new(e.what, e.why))?;
-    Ok(ModelFile::converted(converted, name))
-}
-
-impl<'m> Reference<'m> {
-    fn model(file: &'m ModelFile, compute: &'m Compute, classes: usize) -> Result<Self> {
-        let model = file.parse()?;
-        let c = model.config();
-        if c.classes != classes {
-            return Err(Error::new(&file.name, format!("{} classes, the model has {classes}", c.classes)));
-        }
-        if c.precision != vitlet::Precision::F32 {
-            let why = format!("{} weights: a reference is f32 (`vitlet convert --precision f32`)", c.precision.name());
-            return Err(Error::new(&file.name, why));
-        }
-        let source = ReferenceSource::Model(Box::new(Inference::new(model, compute, Output::Logits)));
-        Ok(Self { name: file.name.clone(), source })
-    }
-
-    fn logits(path: &Path, pictures: usize, classes: usize) -> Result<Self> {
-        let logits = npy::read(path)?;
-        if logits.shape != [pictures, classes] {
-            let why = format!("shape {:?}, the dataset wants [{pictures}, {classes}]", logits.shape);
-            return Err(Error::new(path.display(), why));
-        }
-        Ok(Self { name: path.display().to_string(), source: ReferenceSource::Logits(logits) })
-    }
-
-    fn row(&mut self, index: usize, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
-        match &mut self.source {
-            ReferenceSource::Model(inference) => inference.picture(picture),
-            ReferenceSource::Logits(logits) => {
-                let classes = logits.shape[1];
-                Ok(logits.data[index * classes..(index + 1) * classes].to_vec())
-            }
-        }
-    }
-}
-
-#[derive(Default)]
-struct Tally {
-    n: usize,
-    top1: usize,
-    top5: usize,
-    agreed: usize,
-    reference_top1: usize,
-    error: PooledError,
-    ms: Vec<f64>,
-    unreadable: Vec<String>,
-}
-
+/// Runs `work`, pictures with their places in the dataset.
 fn evaluate(
-    entries: &[Entry],
+    work: &[(usize, &Entry)],
     mut inference: Inference,
     mut reference: Option<&mut Reference>,
-    tally: &mut Tally,
+    results: &mut Results,
 ) -> Result<()> {
-    let bar = output::progress(entries.len() as u64, "{bar:40.cyan} {pos}/{len}  {msg}  {eta} left");
+    let bar = output::progress(work.len() as u64, "{bar:40.cyan} {pos}/{len}  {msg}  {eta} left");
+    let next = AtomicUsize::new(0);
+    let mut running = Running::default();
     let done = std::thread::scope(|scope| {
         let (send, receive) = sync_channel(DECODED_AHEAD);
-        scope.spawn(move || {
-            let mut pictures = entries.iter().map(|e| pictures::load(&Source::File(e.path.clone())));
-            // An error here means that the receiver has given up.
-            pictures.try_for_each(|picture| send.send(picture))
-        });
-        for (index, (entry, picture)) in entries.iter().zip(receive).enumerate() {
+        let decoders = std::thread::available_parallelism().map_or(1, usize::from).min(DECODERS);
+        for _ in 0..decoders {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || decode(work, next, &send));
+        }
+        drop(send);
+        for (at, picture) in receive {
+            let (index, entry) = work[at];
+            let path = entry.path.display().to_string();
             match picture {
                 Ok(picture) => {
-                    tally.add(index, entry, &picture, &mut inference, reference.as_deref_mut())?;
+                    let record = look(index, entry, &picture, &mut inference, reference.as_deref_mut())?;
+                    running.add(&record);
+                    results.pictures.push(record);
                 }
-                Err(e) => tally.skip(entry, &e, &bar),
+                Err(e) => {
+                    report_unreadable(&e, &bar);
+                    results.unread.push(Unreadable { index, path });
+                }
             }
-            bar.set_message(format!("top-1 {:.1} %", 100.0 * tally.top1 as f64 / tally.n.max(1) as f64));
+            bar.set_message(running.message());
             bar.inc(1);
         }
         Ok(())
@@ -241,75 +238,72 @@ fn evaluate(
     done
 }
 
-impl Tally {
-    fn add(
-        &mut self,
-        index: usize,
-        entry: &Entry,
-        picture: &Rgb8,
-        inference: &mut Inference,
-        reference: Option<&mut Reference>,
-    ) -> Result<()> {
-        let failed = |e| Error::new(entry.path.display(), e);
-        let start = Instant::now();
-        let logits = inference.picture(picture).map_err(failed)?;
-        self.ms.push(start.elapsed().as_secs_f64() * 1e3);
-        let top = ranks::top(&logits, 5);
-        self.n += 1;
-        self.top1 += usize::from(top[0] == entry.label);
-        self.top5 += usize::from(top.contains(&entry.label));
-        if let Some(reference) = reference {
-            let expected = reference.row(index, picture).map_err(failed)?;
-            let first = ranks::top(&expected, 1)[0];
-            self.agreed += usize::from(first == top[0]);
-            self.reference_top1 += usize::from(first == entry.label);
-            self.error.add(&logits, &expected);
+/// Decodes whatever is next until nothing is left, or the receiver has given up.
+fn decode(work: &[(usize, &Entry)], next: &AtomicUsize, send: &SyncSender<(usize, Result<Rgb8>)>) {
+    loop {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        let Some((_, entry)) = work.get(at) else { return };
+        if send.send((at, pictures::load(&Source::File(entry.path.clone())))).is_err() {
+            return;
         }
-        Ok(())
-    }
-
-    fn skip(&mut self, entry: &Entry, e: &Error, bar: &ProgressBar) {
-        bar.suspend(|| match e {
-            Error::Failed(line) => print_line(line),
-            other => {
-                other.report();
-            }
-        });
-        self.unreadable.push(entry.path.display().to_string());
     }
 }
 
-fn print_mapping(dataset: &Dataset) -> Result<()> {
-    let folders = &dataset.folders;
-    let mut out = output::stdout();
-    let width = folders.iter().take(FOLDERS_SHOWN).map(|f| f.folder.chars().count()).max().unwrap_or(0);
-    for f in folders.iter().take(FOLDERS_SHOWN) {
-        let label = f.label.as_deref().unwrap_or("");
-        writeln!(out, "{QUIET}{:width$}  ->  {} {label}, {} pictures{QUIET:#}", f.folder, f.index, f.pictures)?;
-    }
-    if folders.len() > FOLDERS_SHOWN {
-        writeln!(out, "{QUIET}... and {} more folders (--json lists all){QUIET:#}", folders.len() - FOLDERS_SHOWN)?;
-    }
-    Ok(())
-}
-
-fn print(r: &Report) -> Result<()> {
-    let mut out = output::stdout();
-    let percent = |share: f64| format!("{:7.2} %", share * 100.0);
-    writeln!(out, "{NAME}{}{NAME:#}  {}, LayerScale {}", r.model, r.precision, r.layerscale)?;
-    let unreadable = match r.unreadable.len() {
-        0 => String::new(),
-        n => format!(", {n} unreadable"),
+fn look(
+    index: usize,
+    entry: &Entry,
+    picture: &Rgb8,
+    inference: &mut Inference,
+    reference: Option<&mut Reference>,
+) -> Result<Record> {
+    let failed = |e| Error::new(entry.path.display(), e);
+    let start = Instant::now();
+    let logits = inference.picture(picture).map_err(failed)?;
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let reference = match reference {
+        None => None,
+        Some(reference) => {
+            let expected = reference.row(index, picture).map_err(failed)?;
+            let stats::Squares { difference, norm } = stats::squares(&logits, &expected);
+            Some(Against { first: ranks::top(&expected, 1)[0], difference, norm })
+        }
     };
-    writeln!(out, "  pictures   {:7}{unreadable}", r.n)?;
-    writeln!(out, "  top-1      {STRONG}{}{STRONG:#}", percent(r.top1))?;
-    writeln!(out, "  top-5      {}", percent(r.top5))?;
-    writeln!(out, "  latency    {:7.2} ms median, kernel {}, threads {}", r.median_ms, r.kernel, r.threads)?;
-    if let Some(c) = &r.reference {
-        writeln!(out, "against {NAME}{}{NAME:#}", c.name)?;
-        writeln!(out, "  top-1      {} of the reference", percent(c.top1))?;
-        writeln!(out, "  agreement  {} of first labels", percent(c.agreement))?;
-        writeln!(out, "  error      {:9.5} relative, of all logits", c.relative_logit_error)?;
+    let path = entry.path.display().to_string();
+    Ok(Record { index, path, label: entry.label, top: ranks::top(&logits, 5), ms, reference })
+}
+
+fn report_unreadable(e: &Error, bar: &ProgressBar) {
+    bar.suspend(|| match e {
+        Error::Failed(line) => print_line(line),
+        other => {
+            other.report();
+        }
+    });
+}
+
+/// What the progress bar says.
+#[derive(Default)]
+struct Running {
+    n: usize,
+    labelled: usize,
+    right: usize,
+    agree: Option<usize>,
+}
+
+impl Running {
+    fn add(&mut self, r: &Record) {
+        self.n += 1;
+        self.labelled += usize::from(r.label.is_some());
+        self.right += usize::from(r.label.is_some() && r.label == r.top.first().copied());
+        if let Some(agrees) = r.agrees() {
+            *self.agree.get_or_insert(0) += usize::from(agrees);
+        }
     }
-    Ok(())
+
+    fn message(&self) -> String {
+        let share = |count: usize, n: usize| format!("{:.1} %", 100.0 * count as f64 / n as f64);
+        let top1 = (self.labelled > 0).then(|| format!("top-1 {}", share(self.right, self.labelled)));
+        let agreement = self.agree.filter(|_| self.n > 0).map(|a| format!("agreement {}", share(a, self.n)));
+        top1.into_iter().chain(agreement).collect::<Vec<_>>().join(", ")
+    }
 }

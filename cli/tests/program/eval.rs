@@ -1,5 +1,7 @@
 //! `eval` and `bench`: mapping of folders, references, numbers.
 
+use serde_json::Value;
+
 use crate::common::{Scene, checkpoint, error, json, npy, run, stdout, write_npy};
 
 /// The class that a model gives a picture.
@@ -116,4 +118,137 @@ fn bench_reports_what_it_measured() {
     assert!(ms("gmac_per_s") > 0.0 && ms("scratch_bytes") > 0.0);
     assert_eq!(report["peak_memory_bytes"].is_u64(), cfg!(target_os = "linux"));
     assert!(stdout(&format!("bench -m {model} --iters 2")).contains("median"));
+}
+
+/// Six pictures and a reference, such that by hand: both right, better, worse, worse, both wrong alike, both wrong differently.
+fn paired_scene() -> (Scene, String) {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let (mut csv, mut logits) = (String::new(), Vec::new());
+    // By how much the label, and the reference's answer, differ from the model's answer.
+    for (seed, (label, reference)) in [(0, 0), (0, 1), (1, 1), (2, 2), (1, 0), (1, 2)].into_iter().enumerate() {
+        let answer = first(&model, &scene.picture(&format!("{seed}.png"), seed as u32));
+        csv += &format!("{seed}.png,{}\n", (answer + label) % 7);
+        logits.extend((0..7).map(|class| f32::from(u8::from(class == (answer + reference) % 7))));
+    }
+    std::fs::write(scene.path("labels.csv"), csv).unwrap();
+    write_npy(&scene.path("y.npy"), "(6, 7)", &logits);
+    let arguments = format!("eval -m {model} {} --reference-logits {}", scene.path("labels.csv"), scene.path("y.npy"));
+    (scene, arguments)
+}
+
+#[test]
+fn the_verdict_is_the_one_computed_by_hand() {
+    let (scene, eval) = paired_scene();
+    let report = json(&format!("{eval} --json --flips {}", scene.path("flips.csv")));
+    let (reference, verdict) = (&report["reference"], &report["reference"]["verdict"]);
+    assert_eq!((report["top1"].as_f64(), reference["top1"].as_f64()), (Some(2.0 / 6.0), Some(3.0 / 6.0)));
+    assert_eq!(reference["agreement"].as_f64(), Some(2.0 / 6.0));
+    assert_eq!((&verdict["n"], &verdict["worse"], &verdict["better"]), (&6.into(), &2.into(), &1.into()));
+    // N = 8, d' = -1/8, variance = 4 - 1/8, se = sqrt(3.875) / 8 = 0.2460627
+    let near = |key: &str, want: f64| assert!((verdict[key].as_f64().unwrap() - want).abs() < 1e-3, "{verdict}");
+    near("points", -100.0 / 6.0);
+    near("low", -12.5 - 1.959964 * 24.60627);
+    near("high", -12.5 + 1.959964 * 24.60627);
+    let text = stdout(&eval);
+    assert!(text.contains("n=6: 2 worse, 1 better, -16.7 points, 95 % interval [-60.7, +35.7]"), "{text}");
+    assert!(text.contains("classes that lose most"), "{text}");
+
+    let flips = std::fs::read_to_string(scene.path("flips.csv")).unwrap();
+    let changes: Vec<_> = flips.lines().skip(1).map(|l| l.split(',').nth(1).unwrap()).collect();
+    assert_eq!(changes, ["better", "worse", "worse", "both wrong"], "{flips}");
+    assert!(flips.starts_with("path,change,label_index,reference_index,model_index,"));
+
+    assert!(stdout(&format!("{eval} --max-drop 17")).contains("verdict"));
+    let rejected = run(&format!("{eval} --max-drop 16"));
+    assert_eq!(rejected.status.code(), Some(3));
+    let line = String::from_utf8(rejected.stderr).unwrap();
+    assert!(line.contains("top-1 is 16.67 points below the reference, more than 16"), "{line}");
+    let csv = scene.path("labels.csv");
+    let plain = eval.split(" --reference-logits").next().unwrap();
+    assert!(error(&format!("{plain} --max-drop 1"), 2).contains("needs labels and a reference"));
+    assert!(error(&format!("{plain} --flips {csv}x"), 2).contains("--flips needs --reference"));
+}
+
+/// A report without what no two runs have in common: times.
+fn timeless(mut report: Value) -> Value {
+    let fields = report.as_object_mut().unwrap();
+    for key in ["median_ms", "latency", "pictures_per_s", "seconds"] {
+        assert!(fields.remove(key).is_some(), "{key}");
+    }
+    for picture in report["pictures"].as_array_mut().unwrap() {
+        assert!(picture.as_object_mut().unwrap().remove("ms").is_some());
+    }
+    report
+}
+
+#[test]
+fn parts_add_up_to_the_whole() {
+    let (scene, eval) = paired_scene();
+    // An unreadable picture belongs to one part too; real-valued logits have sums that depend on their order.
+    std::fs::write(scene.path("4.png"), "no picture").unwrap();
+    let eval = eval.split(" --reference-logits").next().unwrap().to_string();
+    let eval = format!("{eval} --reference {}", checkpoint("hf_vit").display());
+    let part = |i: usize| {
+        let path = scene.path(&format!("{i}.json"));
+        std::fs::write(&path, run(&format!("{eval} --json --shard {i}/3")).stdout).unwrap();
+        path
+    };
+    let whole: Value = serde_json::from_slice(&run(&format!("{eval} --json")).stdout).unwrap();
+    let [a, b, c] = [1, 2, 3].map(part);
+    let merged = json(&format!("eval --merge {c} {a} {b} --json"));
+    assert!(whole["reference"]["relative_logit_error"].as_f64().unwrap() > 0.0);
+    assert_eq!(whole["unreadable"].as_array().unwrap().len(), 1);
+    assert_eq!(timeless(merged), timeless(whole));
+    let text = stdout(&format!("eval --merge {a} {b} {c}"));
+    assert!(text.contains("verdict") && text.contains("n=5"), "{text}");
+
+    assert!(error(&format!("eval --merge {a} {b}"), 1).contains("part 3/3 is missing"));
+    assert!(error(&format!("eval --merge {a} {b} {b} {c}"), 1).contains("part 2/3 a second time"));
+    assert!(error(&format!("eval --merge {a} {}", scene.path("0.png")), 1).contains("0.png"));
+    let (other, other_path) = (stdout(&format!("{eval} --json --limit 4 --shard 2/3")), scene.path("other.json"));
+    std::fs::write(&other_path, other).unwrap();
+    assert!(error(&format!("eval --merge {a} {other_path} {c}"), 1).contains("another data set"));
+    assert_eq!(run(&format!("{eval} --shard 4/3")).status.code(), Some(2));
+}
+
+#[test]
+fn folders_without_labels_give_agreement_alone() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    for seed in 0..3 {
+        scene.picture(&format!("photos/{seed}.png"), seed);
+    }
+    let photos = scene.path("photos");
+    let why = error(&format!("eval -m {model} {photos}"), 1);
+    assert!(why.contains("pictures without labels") && why.contains("--reference"), "{why}");
+    let eval = format!("eval -m {model} {photos} --reference {}", checkpoint("hf_vit").display());
+    let report = json(&format!("{eval} --json"));
+    assert_eq!(
+        (&report["n"], &report["top1"], &report["reference"]["verdict"]),
+        (&3.into(), &Value::Null, &Value::Null)
+    );
+    assert!(report["reference"]["agreement"].as_f64().is_some());
+    let text = stdout(&eval);
+    assert!(text.contains("without labels") && text.contains("agreement") && !text.contains("top-1"), "{text}");
+    assert!(error(&format!("{eval} --max-drop 1"), 2).contains("needs labels"));
+    std::fs::create_dir(scene.path("empty")).unwrap();
+    assert!(error(&format!("eval -m {model} {}", scene.path("empty")), 1).contains("no folders and no pictures"));
+}
+
+#[test]
+fn missing_classes_loose_and_corrupt_pictures_are_said() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let good = scene.picture("data/dove/a.jpg", 1);
+    scene.picture("data/loose.png", 2);
+    let bytes = std::fs::read(&good).unwrap();
+    std::fs::write(scene.path("data/dove/b.jpg"), &bytes[..bytes.len() / 2]).unwrap();
+    let output = run(&format!("eval -m {model} {}", scene.path("data")));
+    let [text, errors] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap());
+    assert!(output.status.success(), "{errors}");
+    assert!(text.contains("6 of 7 classes have no folder"), "{text}");
+    assert!(text.contains("1 pictures beside the folders are left out"), "{text}");
+    assert!(text.contains("1, 1 unreadable"), "{text}");
+    assert!(errors.contains("b.jpg: truncated JPEG"), "{errors}");
 }

@@ -1,0 +1,221 @@
+//! What the records of all pictures add up to.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::paired::Verdict;
+use super::records::{Record, Results};
+use crate::stats;
+
+/// Confused pairs in a report.
+const PAIRS: usize = 20;
+
+/// Shares are in [0, 1].
+#[derive(Serialize)]
+pub struct Summary {
+    /// Pictures that were read.
+    pub n: usize,
+    pub unreadable: Vec<String>,
+    /// None without labels.
+    pub top1: Option<f64>,
+    pub top5: Option<f64>,
+    pub median_ms: f64,
+    pub latency: Latency,
+    /// Decoding and reference included.
+    pub pictures_per_s: f64,
+    pub reference: Option<Comparison>,
+    /// Every class that a picture is labelled with.
+    pub classes: Vec<Class>,
+    /// The most frequent mistakes, the most frequent first.
+    pub confused: Vec<Pair>,
+}
+
+/// Milliseconds from decoded pixels to logits; other threads decode meanwhile.
+#[derive(Serialize)]
+pub struct Latency {
+    pub min: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p95: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+#[derive(Serialize)]
+pub struct Comparison {
+    pub name: String,
+    /// The share of pictures with the same first label.
+    pub agreement: f64,
+    /// sqrt(sum |y - r|^2 / sum |r|^2) over the logits of all pictures.
+    pub relative_logit_error: f64,
+    /// The reference's own accuracy; none without labels.
+    pub top1: Option<f64>,
+    pub verdict: Option<Verdict>,
+}
+
+#[derive(Serialize)]
+pub struct Class {
+    pub index: usize,
+    pub label: String,
+    pub n: usize,
+    /// Pictures with the right first label.
+    pub right: usize,
+    pub reference_right: Option<usize>,
+}
+
+impl Class {
+    /// Pictures that the reference got right and the model did not, less the reverse.
+    pub fn lost(&self) -> i64 {
+        self.reference_right.map_or(0, |r| r as i64 - self.right as i64)
+    }
+
+    pub fn accuracy(&self) -> f64 {
+        self.right as f64 / self.n as f64
+    }
+}
+
+/// Pictures of class `label` that the model calls `predicted`.
+#[derive(Serialize)]
+pub struct Pair {
+    pub label: usize,
+    pub predicted: usize,
+    pub count: usize,
+}
+
+impl Record {
+    /// Whether the first label is the right one; none without a label.
+    fn right(&self) -> Option<bool> {
+        self.label.map(|label| self.top.first() == Some(&label))
+    }
+
+    fn reference_right(&self) -> Option<bool> {
+        Some(self.reference.as_ref()?.first == self.label?)
+    }
+
+    /// Whether model and reference agree.
+    pub fn agrees(&self) -> Option<bool> {
+        self.reference.as_ref().map(|r| self.top.first() == Some(&r.first))
+    }
+}
+
+impl Summary {
+    /// `results` holds at least one picture.
+    pub fn of(results: &Results) -> Self {
+        let records = &results.pictures;
+        let labelled = records.iter().filter(|r| r.label.is_some()).count();
+        let share = |count: usize| (labelled > 0).then(|| count as f64 / labelled as f64);
+        let in_top5 = |r: &&Record| r.label.is_some_and(|l| r.top.contains(&l));
+        let ms: Vec<f64> = records.iter().map(|r| r.ms).collect();
+        let at = |p: f64| stats::percentile(&ms, p);
+        Self {
+            n: records.len(),
+            unreadable: results.unread.iter().map(|u| u.path.clone()).collect(),
+            top1: share(count(records, Record::right)),
+            top5: share(records.iter().filter(in_top5).count()),
+            median_ms: at(50.0),
+            latency: Latency {
+                min: at(0.0),
+                p50: at(50.0),
+                p90: at(90.0),
+                p95: at(95.0),
+                p99: at(99.0),
+                max: at(100.0),
+            },
+            pictures_per_s: records.len() as f64 / results.seconds.max(1e-9),
+            reference: results.setting.against.as_ref().map(|name| compare(name, records, labelled)),
+            classes: classes(results),
+            confused: confused(records),
+        }
+    }
+}
+
+fn count(records: &[Record], test: impl Fn(&Record) -> Option<bool>) -> usize {
+    records.iter().filter(|r| test(r) == Some(true)).count()
+}
+
+fn compare(name: &str, records: &[Record], labelled: usize) -> Comparison {
+    let (mut difference, mut norm) = (0.0, 0.0);
+    for against in records.iter().filter_map(|r| r.reference.as_ref()) {
+        difference += against.difference;
+        norm += against.norm;
+    }
+    let both = |model: bool, reference: bool| {
+        count(records, |r| Some(r.right()? == model && r.reference_right()? == reference))
+    };
+    Comparison {
+        name: name.to_string(),
+        agreement: count(records, Record::agrees) as f64 / records.len() as f64,
+        relative_logit_error: if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() },
+        top1: (labelled > 0).then(|| count(records, Record::reference_right) as f64 / labelled as f64),
+        verdict: (labelled > 0).then(|| Verdict::new(labelled, both(false, true), both(true, false))),
+    }
+}
+
+fn classes(results: &Results) -> Vec<Class> {
+    let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
+    for r in &results.pictures {
+        let (Some(index), Some(right)) = (r.label, r.right()) else { continue };
+        let label = results.setting.labels.get(index).cloned().unwrap_or_default();
+        let reference_right = results.setting.against.as_ref().map(|_| 0);
+        let class = classes.entry(index).or_insert(Class { index, label, n: 0, right: 0, reference_right });
+        class.n += 1;
+        class.right += usize::from(right);
+        if let (Some(count), Some(true)) = (&mut class.reference_right, r.reference_right()) {
+            *count += 1;
+        }
+    }
+    classes.into_values().collect()
+}
+
+fn confused(records: &[Record]) -> Vec<Pair> {
+    let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    for r in records.iter().filter(|r| r.right() == Some(false)) {
+        if let (Some(label), Some(&predicted)) = (r.label, r.top.first()) {
+            *counts.entry((label, predicted)).or_default() += 1;
+        }
+    }
+    let mut pairs: Vec<Pair> =
+        counts.into_iter().map(|((label, predicted), count)| Pair { label, predicted, count }).collect();
+    // Stable: of equals the lower classes come first.
+    pairs.sort_by_key(|p| std::cmp::Reverse(p.count));
+    pairs.truncate(PAIRS);
+    pairs
+}
+
+/// `flips.csv`: the pictures whose first label is not the reference's.
+pub fn flips(results: &Results) -> String {
+    let label = |index: usize| results.setting.labels.get(index).map_or("", String::as_str);
+    let mut csv = "path,change,label_index,reference_index,model_index,label,reference,model\n".to_string();
+    for r in results.pictures.iter().filter(|r| r.agrees() == Some(false)) {
+        let (Some(against), Some(&first)) = (&r.reference, r.top.first()) else { continue };
+        let change = match (r.right(), r.reference_right()) {
+            (Some(false), Some(true)) => "worse",
+            (Some(true), Some(false)) => "better",
+            (Some(false), Some(false)) => "both wrong",
+            _ => "changed",
+        };
+        let number = r.label.map_or(String::new(), |l| l.to_string());
+        let numbers = [number, against.first.to_string(), first.to_string()].join(",");
+        let names = [r.label.map_or("", label), label(against.first), label(first)].map(quote).join(",");
+        csv.push_str(&format!("{},{change},{numbers},{names}\n", quote(&r.path)));
+    }
+    csv
+}
+
+/// A CSV field (RFC 4180).
+fn quote(text: &str) -> String {
+    let plain = !text.contains([',', '"', '\n', '\r']);
+    if plain { text.to_string() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_where_they_must_be() {
+        assert_eq!(quote("a b.jpg"), "a b.jpg");
+        assert_eq!(quote("tench, \"the\" fish"), "\"tench, \"\"the\"\" fish\"");
+    }
+}
