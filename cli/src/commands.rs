@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod classify;
+pub mod compare;
 pub mod convert;
 pub mod embed;
 pub mod eval;

@@ -88,6 +88,12 @@ impl<'m> Inference<'m> {
         Ok(self.session()?.run_tensor(input, executor)?.to_vec())
     }
 
+    /// [`Inference::tensor`], showing activations to `tap` on the way.
+    pub fn tap(&mut self, input: &[f32], tap: &dyn vitlet::Tap) -> Result<Vec<f32>, vitlet::Error> {
+        let executor = &*self.compute.executor;
+        Ok(self.session()?.tap_tensor(input, executor, tap)?.to_vec())
+    }
+
     /// The normalized input `[3, height, width]` that a picture becomes.
     pub fn prepare(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
         let picture = picture.borrow();

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use commands::{bench, classify, convert, embed, eval, inspect, preprocess, run};
+use commands::{bench, classify, compare, convert, embed, eval, inspect, preprocess, run};
 use error::{Error, Result};
 use output::{NAME, STRONG};
 
@@ -48,6 +48,8 @@ enum Command {
     Preprocess(preprocess::PreprocessArgs),
     /// Measure the accuracy on labelled pictures
     Eval(eval::EvalArgs),
+    /// Show layer by layer how far a model is from a reference
+    Compare(compare::CompareArgs),
     /// Measure the time of one inference
     Bench(bench::BenchArgs),
     /// Show what a model file holds, and check it
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Preprocess(args)) => preprocess::run(args),
         Some(Command::Eval(args)) => eval::run(args),
+        Some(Command::Compare(args)) => compare::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
     };

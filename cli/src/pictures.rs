@@ -92,7 +92,8 @@ pub fn load(source: &Source) -> Result<Rgb8> {
     decode(&bytes).about(source)
 }
 
-fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
+/// Decodes the bytes of a picture's file.
+pub fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
     if bytes.is_empty() {
         return Err("empty file".to_string());
     }

@@ -104,7 +104,7 @@ fn convert_wants_sensible_options() {
 #[test]
 fn expected_noise_is_what_the_conversion_measured() {
     let scene = Scene::new();
-    for (name, precision) in [("timm_deit3", "int8"), ("timm_reg4_swiglu", "int8"), ("timm_deit3", "f16")] {
+    for (name, precision) in [("timm_deit3", "int8"), ("timm_reg4_swiglu", "int8"), ("hf_vit", "f16")] {
         let model = scene.path("model.gguf");
         let report = json(&format!("convert {} -o {model} --precision {precision} --json", checkpoint(name).display()));
         let matrices = json(&format!("inspect {model} --json"))["matrices"].as_array().unwrap().clone();
@@ -113,7 +113,7 @@ fn expected_noise_is_what_the_conversion_measured() {
         for (expected, measured) in matrices.iter().zip(measured) {
             assert_eq!(expected["name"], measured["name"]);
             let [expected, measured] = [expected, measured].map(|m| m["sqnr_db"].as_f64().unwrap());
-            assert!((expected - measured).abs() < 0.5, "{name} {precision}: {expected} dB, measured {measured} dB");
+            assert!((expected - measured).abs() < 0.6, "{name} {precision}: {expected} dB, measured {measured} dB");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod classify;
 mod common;
+mod compare;
 mod eval;
 mod inspect;
 mod run;

@@ -1,0 +1,291 @@
+//! `vitlet compare`: the same pictures through a reference and through a model, and how far apart the two are at every place of the network.
+//! docs/eval.md explains the numbers.
+
+mod activations;
+mod distance;
+mod plot;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use vitlet::{Config, Named, Output};
+
+use crate::error::{Context, Error, Result};
+use crate::files;
+use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::model::ModelFile;
+use crate::output::{self, NAME, QUIET, STRONG};
+use crate::pictures::{self, Rgb8};
+use crate::ranks;
+use activations::{Activations, Seen, Spot};
+use distance::{Distance, Sums};
+
+/// Photos for a comparison without pictures of one's own (models/cifar10-vit-layerscale/pictures/README.md).
+const SAMPLES: [&[u8]; 3] = [
+    include_bytes!("../../../models/cifar10-vit-layerscale/pictures/astronaut.jpg"),
+    include_bytes!("../../../models/cifar10-vit-layerscale/pictures/chelsea.jpg"),
+    include_bytes!("../../../models/cifar10-vit-layerscale/pictures/coffee.jpg"),
+];
+/// Characters of the bar that shows an error.
+const BAR: usize = 16;
+
+#[derive(Args)]
+pub struct CompareArgs {
+    /// Model file
+    #[arg(short, long, value_name = "FILE")]
+    model: PathBuf,
+
+    /// The truth: an f32 .gguf, or a checkpoint directory
+    #[arg(long, value_name = "REF")]
+    reference: PathBuf,
+
+    /// Pictures or directories of them; without any, three photos that are part of the program
+    #[arg(value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+
+    /// Draw the errors along the network
+    #[arg(long, value_name = "SVG")]
+    plot: Option<PathBuf>,
+
+    #[command(flatten)]
+    compute: ComputeArgs,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub struct Report {
+    model: String,
+    precision: &'static str,
+    layerscale: &'static str,
+    reference: String,
+    /// Pictures that both models have seen.
+    pictures: usize,
+    /// Pictures with the same first label; none without a head.
+    same_label: Option<usize>,
+    /// Along the network.
+    places: Vec<PlaceReport>,
+    /// The logits, or the features of a network without head.
+    output: Distance,
+}
+
+#[derive(Serialize)]
+pub struct PlaceReport {
+    /// None before the first block.
+    block: Option<usize>,
+    place: &'static str,
+    #[serde(flatten)]
+    distance: Distance,
+}
+
+pub fn run(args: CompareArgs) -> Result<()> {
+    let file = ModelFile::open(&args.model)?;
+    let reference_file = ModelFile::open_or_convert(&args.reference)?;
+    let (model, reference) = (file.parse()?, reference_file.parse()?);
+    let c = *model.config();
+    if let Some(what) = mismatch(&c, reference.config()) {
+        return Err(Error::new(&reference_file.name, format!("another network: {what}")));
+    }
+    let compute = Compute::new(&args.compute)?;
+    let mut inference = Inference::new(model, &compute, Output::Logits);
+    let mut truth = Inference::new(reference, &compute, Output::Logits);
+
+    let mut all = Compared::default();
+    let pictures = sources(&args)?;
+    let bar = output::progress(pictures.len() as u64, "{bar:40.cyan} {pos}/{len} pictures");
+    for picture in pictures {
+        let (name, picture) = picture?;
+        let input = inference.prepare(&picture).about(&name)?;
+        let seen = look(&mut inference, &input, &c).about(&name)?;
+        let expected = look(&mut truth, &input, &c).about(&name)?;
+        all.add(&seen, &expected);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+
+    let report = Report {
+        model: file.name.clone(),
+        precision: c.precision.name(),
+        layerscale: c.layerscale.name(),
+        reference: reference_file.name.clone(),
+        pictures: all.pictures,
+        same_label: (c.classes > 0).then_some(all.same_label),
+        output: all.output.distance(),
+        places: all.places(),
+    };
+    if let Some(path) = &args.plot {
+        files::write(path, plot::draw(&report).as_bytes())?;
+        output::note(&format!("{} written", path.display()));
+    }
+    if args.json { output::json(&report) } else { print(&report) }
+}
+
+/// The pictures by name, decoded one after another.
+fn sources(args: &CompareArgs) -> Result<Vec<Result<(String, Rgb8)>>> {
+    if args.images.is_empty() {
+        output::note("no pictures given: three photos that are part of the program");
+        let decode =
+            |bytes: &&[u8]| Ok(("sample picture".to_string(), pictures::decode(bytes).about("sample picture")?));
+        return Ok(SAMPLES.iter().map(decode).collect());
+    }
+    let sources = pictures::list(&args.images)?;
+    Ok(sources.iter().map(|s| Ok((s.to_string(), pictures::load(s)?))).collect())
+}
+
+/// The first way in which two networks are not the same.
+fn mismatch(a: &Config, b: &Config) -> Option<String> {
+    let facts = |c: &Config| {
+        [
+            ("image height", c.image_height),
+            ("image width", c.image_width),
+            ("tokens", c.tokens()),
+            ("dim", c.dim),
+            ("blocks", c.depth),
+            ("heads", c.heads),
+            ("head width", c.head_dim),
+            ("classes", c.classes),
+        ]
+    };
+    let mut pairs = facts(a).into_iter().zip(facts(b));
+    let ((name, a), (_, b)) = pairs.find(|((_, a), (_, b))| a != b)?;
+    Some(format!("{name} {b}, the model has {a}"))
+}
+
+fn look(inference: &mut Inference, input: &[f32], c: &Config) -> Result<Activations, vitlet::Error> {
+    let seen = Seen::new(c);
+    let output = inference.tap(input, &seen)?;
+    Ok(seen.into_activations(output))
+}
+
+/// Sums over all pictures.
+#[derive(Default)]
+struct Compared {
+    pictures: usize,
+    same_label: usize,
+    spots: std::collections::BTreeMap<Spot, Sums>,
+    output: Sums,
+}
+
+impl Compared {
+    fn add(&mut self, seen: &Activations, expected: &Activations) {
+        self.pictures += 1;
+        let first = |logits: &[f32]| ranks::top(logits, 1);
+        self.same_label += usize::from(first(&seen.output) == first(&expected.output));
+        self.output.add(&seen.output, &expected.output, seen.output.len());
+        for (spot, table) in &expected.tables {
+            if let Some(ours) = seen.tables.get(spot) {
+                self.spots.entry(*spot).or_default().add(&ours.values, &table.values, table.width);
+            }
+        }
+    }
+
+    fn places(&self) -> Vec<PlaceReport> {
+        let report = |(spot, sums): (&Spot, &Sums)| PlaceReport {
+            block: spot.block(),
+            place: spot.place.name(),
+            distance: sums.distance(),
+        };
+        self.spots.iter().map(report).collect()
+    }
+}
+
+fn print(r: &Report) -> Result<()> {
+    let mut out = output::stdout();
+    writeln!(out, "{NAME}{}{NAME:#}  {}, LayerScale {}", r.model, r.precision, r.layerscale)?;
+    let pictures = if r.pictures == 1 { "1 picture".to_string() } else { format!("{} pictures", r.pictures) };
+    writeln!(
+        out,
+        "against {NAME}{}{NAME:#} on {pictures}; errors are relative: |model - reference| / |reference|",
+        r.reference
+    )?;
+    writeln!(out)?;
+
+    let find = |block: Option<usize>, place: &str| r.places.iter().find(|p| p.block == block && p.place == place);
+    let percent = |p: Option<&PlaceReport>| p.map_or(String::new(), |p| error(p.distance.relative_error));
+    let most = r.places.iter().filter(|p| p.place == "stream").map(|p| p.distance.relative_error);
+    let most = most.fold(r.output.relative_error, f64::max);
+    let stream = |p: &Distance| {
+        let worst = format!("{} ({:.0} %)", p.worst_channel.index, 100.0 * p.worst_channel.share);
+        [error(p.relative_error), bar(p.relative_error / most), sqnr(p), format!("{:.5}", p.cosine), worst]
+    };
+    let blocks: std::collections::BTreeSet<Option<usize>> = r.places.iter().map(|p| p.block).collect();
+    let mut rows = Vec::new();
+    for block in blocks {
+        let name = block.map_or("embedding".to_string(), |b| format!("block {b}"));
+        let mut row = vec![name];
+        row.extend(["heads", "attention", "mlp"].map(|place| percent(find(block, place))));
+        row.extend(find(block, "stream").map_or([const { String::new() }; 5], |p| stream(&p.distance)));
+        rows.push(row);
+    }
+    let mut last = vec![if r.same_label.is_some() { "logits" } else { "features" }.to_string()];
+    last.extend([const { String::new() }; 3]);
+    last.extend(stream(&r.output));
+    rows.push(last);
+    let header = ["", "heads", "+ attention", "+ MLP", "stream", "", "SQNR, dB", "cosine", "worst channel"];
+    output::table(&mut out, &header, &rows)?;
+    writeln!(out)?;
+    conclude(&mut out, r)
+}
+
+/// Where most is lost, and whether it matters.
+fn conclude(out: &mut output::Out, r: &Report) -> Result<()> {
+    let branches = r.places.iter().filter(|p| p.place == "attention" || p.place == "mlp");
+    let worst = branches.max_by(|a, b| a.distance.relative_error.total_cmp(&b.distance.relative_error));
+    if let Some((p, block)) = worst.and_then(|p| Some((p, p.block?))).filter(|(p, _)| p.distance.relative_error > 0.0) {
+        let what = if p.place == "mlp" { "MLP" } else { "attention" };
+        writeln!(
+            out,
+            "largest error of a branch: {STRONG}{what} of block {block}, {}{STRONG:#}",
+            error(p.distance.relative_error)
+        )?;
+    }
+    if let Some(same) = r.same_label {
+        writeln!(out, "same first label on {STRONG}{same} of {}{STRONG:#} pictures", r.pictures)?;
+    }
+    writeln!(
+        out,
+        "{QUIET}heads: before the projection; + attention, + MLP: what the branch adds, LayerScale included; stream: after the block;{QUIET:#}"
+    )?;
+    writeln!(out, "{QUIET}worst channel: the one with most of the squared error, and its share{QUIET:#}")?;
+    Ok(())
+}
+
+fn error(relative: f64) -> String {
+    match relative {
+        0.0 => "0".to_string(),
+        small if small < 1e-4 => format!("{small:.1e}"),
+        _ => format!("{:.2} %", 100.0 * relative),
+    }
+}
+
+fn sqnr(d: &Distance) -> String {
+    d.sqnr_db.map_or("exact".to_string(), |db| format!("{db:.1}"))
+}
+
+/// A bar of eighths of a character.
+fn bar(share: f64) -> String {
+    let eighths = (share.clamp(0.0, 1.0) * 8.0 * BAR as f64).round() as usize;
+    let parts = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let rest = (eighths % 8).checked_sub(1).map(|i| parts[i]);
+    let text: String = std::iter::repeat_n('█', eighths / 8).chain(rest).collect();
+    format!("{text:<BAR$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_and_bars_are_short() {
+        assert_eq!([0.0, 3e-7, 0.01234].map(error), ["0", "3.0e-7", "1.23 %"]);
+        assert_eq!(bar(0.0).trim(), "");
+        assert_eq!(bar(1.0).chars().count(), BAR);
+        assert_eq!(bar(0.5).trim_end().chars().count(), BAR / 2);
+        assert_eq!(bar(f64::NAN).chars().count(), BAR);
+    }
+}
