@@ -30,15 +30,7 @@ pub fn draw(r: &Report) -> String {
     let angle = |p: &PlaceReport| 1.0 - p.distance.cosine;
     panel(&mut figure, r, 170.0, "Change of direction", "1 - cosine", angle, Some(1.0 - r.output.cosine));
     let share = |p: &PlaceReport| p.distance.worst_channel.share;
-    panel(
-        &mut figure,
-        r,
-        170.0,
-        "The worst channel's share of the squared error (even: 1 / dim)",
-        "share",
-        share,
-        None,
-    );
+    panel(&mut figure, r, 170.0, "Share of the worst channel", "of the squared error", share, None);
     figure.finish()
 }
 
@@ -55,8 +47,7 @@ fn panel(
     let band = |p: &PlaceReport| p.block.map_or(0, |b| b + 1);
     let blocks = r.places.iter().map(band).max().unwrap_or(0);
     let last = if r.same_label.is_some() { "logits" } else { "features" };
-    let names =
-        ["embedding".to_string()].into_iter().chain((0..blocks).map(|b| b.to_string())).chain([last.to_string()]);
+    let names = ["input".to_string()].into_iter().chain((0..blocks).map(|b| b.to_string())).chain([last.to_string()]);
     let values = r.places.iter().map(&value).chain(output);
     let mut panel = figure.panel(name, height, &Axis::bands("block", names), &Axis::log(unit, values));
     for (place, color, _) in SERIES.iter().rev() {

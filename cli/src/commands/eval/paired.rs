@@ -56,7 +56,7 @@ impl Verdict {
         } else if self.low > 0.0 {
             format!("the model is better: it gains between {:.1} and {:.1} points", self.low, self.high)
         } else {
-            format!("no difference shown; a loss above {:.1} points would have been", -self.low)
+            format!("no difference shown, and a loss of more than {:.1} points is unlikely", -self.low)
         }
     }
 }
@@ -80,7 +80,7 @@ mod tests {
         assert!((v.low - (-0.398_406 - 1.959_964 * 0.718_017)).abs() < 1e-4, "{}", v.low);
         assert!((v.high - (-0.398_406 + 1.959_964 * 0.718_017)).abs() < 1e-4, "{}", v.high);
         assert_eq!(v.line(), "n=500: 7 worse, 5 better, -0.4 points, 95 % interval [-1.8, +1.0]");
-        assert_eq!(v.meaning(), "no difference shown; a loss above 1.8 points would have been");
+        assert_eq!(v.meaning(), "no difference shown, and a loss of more than 1.8 points is unlikely");
     }
 
     #[test]
