@@ -1,0 +1,146 @@
+//! One picture through one model, and what the console says about it.
+
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use vitlet::{Executor, F32x16, Kernels, Model, Output, Picture, RunConfig, Session};
+
+use crate::error::Error;
+use crate::picture::Rgb8;
+
+/// Runs per thread count; the median of their times is printed.
+const RUNS: usize = 3;
+
+/// A counter that only counts up.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Ticks since any start.
+    pub now: fn() -> u64,
+    /// Ticks per second.
+    pub hz: u64,
+}
+
+impl Clock {
+    fn milliseconds(&self, ticks: u64) -> f64 {
+        ticks as f64 * 1e3 / self.hz as f64
+    }
+}
+
+/// Cores that work together.
+#[derive(Clone, Copy)]
+pub struct Cores<'a> {
+    /// How many, the calling one included.
+    pub count: usize,
+    /// What makes them work.
+    pub executor: &'a dyn Executor,
+}
+
+/// One line about a model.
+///
+/// # Errors
+/// `Console`.
+pub fn describe(out: &mut dyn Write, name: &str, model: &Model<'_>) -> Result<(), Error> {
+    let c = model.config();
+    writeln!(out, "model    {name}: {} layers, {} wide, {} classes", c.depth, c.dim, c.classes)?;
+    Ok(())
+}
+
+/// Classifies `picture` on each of `teams`, prints the five best classes, and for each team the time from pixels to
+/// logits and the digest of the logits, which `vitlet classify --digest` prints for the same picture.
+///
+/// # Errors
+/// As [`Error`].
+pub fn classify(
+    out: &mut dyn Write,
+    model: &Model<'_>,
+    picture: &Rgb8,
+    kernels: Kernels,
+    teams: &[Cores<'_>],
+    clock: Clock,
+) -> Result<(), Error> {
+    if model.config().classes == 0 {
+        return Err(Error::NoHead);
+    }
+    let view = Picture {
+        data: &picture.data,
+        width: picture.width,
+        height: picture.height,
+        stride: 3 * picture.width as usize,
+    };
+    for (i, team) in teams.iter().enumerate() {
+        let max_picture = (picture.width, picture.height);
+        let run = RunConfig { kernels, threads: team.count, max_picture, output: Output::Logits };
+        let mut scratch = scratch(model.scratch_bytes(&run)?)?;
+        let mut session = Session::new(model, &run, vitlet::scratch_from(&mut scratch))?;
+        let mut ticks = [0; RUNS];
+        let mut digests = [0; RUNS];
+        for run in 0..RUNS {
+            let start = (clock.now)();
+            let logits = session.run_rgb8(&view, team.executor)?;
+            ticks[run] = (clock.now)().wrapping_sub(start);
+            digests[run] = vitlet::digest(logits);
+            if (i, run) == (0, 0) {
+                print_best(out, model, logits)?;
+            }
+        }
+        ticks.sort_unstable();
+        let (cores, ms) = (team.count, clock.milliseconds(ticks[RUNS / 2]));
+        let plural = if cores == 1 { "core " } else { "cores" };
+        write!(out, "  {cores} {plural} {ms:9.3} ms  digest {:016x}", digests[0])?;
+        let same = digests.iter().all(|&digest| digest == digests[0]);
+        writeln!(out, "{}", if same { "" } else { ", but not in every run: this machine computes wrongly" })?;
+    }
+    Ok(())
+}
+
+fn print_best(out: &mut dyn Write, model: &Model<'_>, logits: &[f32]) -> Result<(), Error> {
+    let mut probabilities = Vec::new();
+    let bytes = size_of_val(logits);
+    probabilities.try_reserve_exact(logits.len()).map_err(|_| Error::Memory(bytes))?;
+    probabilities.extend_from_slice(logits);
+    vitlet::scores(&mut probabilities, model.config().scores);
+    for (class, _) in vitlet::top_k::<5>(logits) {
+        if let Some(probability) = probabilities.get(class) {
+            writeln!(out, "  {:6.2} %  {class:3}  {}", probability * 100.0, model.label(class).unwrap_or(""))?;
+        }
+    }
+    Ok(())
+}
+
+fn scratch(bytes: usize) -> Result<Vec<F32x16>, Error> {
+    let mut chunks = Vec::new();
+    let len = bytes.div_ceil(size_of::<F32x16>());
+    chunks.try_reserve_exact(len).map_err(|_| Error::Memory(bytes))?;
+    chunks.resize(len, F32x16([0.0; 16]));
+    Ok(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::*;
+    use vitlet::Sequential;
+
+    #[test]
+    fn the_report_says_what_the_program_says() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        static MODEL: &[u8] = vitlet::include_model!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../models/cifar10-vit-layerscale/model.gguf"
+        ));
+        extern crate std;
+        let jpeg = std::fs::read(std::format!("{root}/models/cifar10-vit-layerscale/pictures/chelsea.jpg")).unwrap();
+        let picture = crate::decode(&jpeg).unwrap();
+        let model = Model::parse(MODEL).unwrap();
+        let one = Cores { count: 1, executor: &Sequential };
+        let clock = Clock { now: || 0, hz: 1 };
+        let mut text = String::new();
+        classify(&mut text, &model, &picture, Kernels::baseline(), &[one, one], clock).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 7, "{text}");
+        assert!(lines[0].ends_with("cat"), "{text}");
+        assert!(lines[5].contains("1 core  ") && lines[5].contains("digest "), "{text}");
+        assert_eq!(lines[5], lines[6]);
+    }
+}
