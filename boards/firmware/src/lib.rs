@@ -13,4 +13,4 @@ mod report;
 
 pub use error::Error;
 pub use picture::{Rgb8, decode};
-pub use report::{Clock, Cores, classify, describe};
+pub use report::{Clock, Cores, classify, describe, scratch};

@@ -107,7 +107,11 @@ fn print_best(out: &mut dyn Write, model: &Model<'_>, logits: &[f32]) -> Result<
     Ok(())
 }
 
-fn scratch(bytes: usize) -> Result<Vec<F32x16>, Error> {
+/// At least that many bytes on a 64-byte boundary, zeroed; a full heap is an error.
+///
+/// # Errors
+/// `Memory`.
+pub fn scratch(bytes: usize) -> Result<Vec<F32x16>, Error> {
     let mut chunks = Vec::new();
     let len = bytes.div_ceil(size_of::<F32x16>());
     chunks.try_reserve_exact(len).map_err(|_| Error::Memory(bytes))?;
