@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use vitlet::{Executor, F32x16, Kernels, Model, Output, Picture, RunConfig, Session};
+use vitlet::{Executor, F32x16, Format, Kernels, Model, Output, Picture, RunConfig, Session};
 
 use crate::error::Error;
 use crate::picture::Rgb8;
@@ -61,12 +61,7 @@ pub fn classify(
     if model.config().classes == 0 {
         return Err(Error::NoHead);
     }
-    let view = Picture {
-        data: &picture.data,
-        width: picture.width,
-        height: picture.height,
-        stride: 3 * picture.width as usize,
-    };
+    let view = Picture::frame(Format::Rgb8, &picture.data, picture.width, picture.height);
     for (i, team) in teams.iter().enumerate() {
         let max_picture = (picture.width, picture.height);
         let run = RunConfig { kernels, threads: team.count, max_picture, output: Output::Logits };
@@ -76,7 +71,7 @@ pub fn classify(
         let mut digests = [0; RUNS];
         for run in 0..RUNS {
             let start = (clock.now)();
-            let logits = session.run_rgb8(&view, team.executor)?;
+            let logits = session.run_picture(&view, team.executor)?;
             ticks[run] = (clock.now)().wrapping_sub(start);
             digests[run] = vitlet::digest(logits);
             if (i, run) == (0, 0) {

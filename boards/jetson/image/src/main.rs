@@ -95,8 +95,7 @@ fn farewell() {
 fn wait_for_key(time: Duration) -> uefi::Result<bool> {
     // SAFETY: no notification function, so nothing runs on this event's behalf.
     let timer = unsafe { boot::create_event(EventType::TIMER, Tpl::APPLICATION, None, None) }?;
-    // In units of 100 ns.
-    boot::set_timer(&timer, TimerTrigger::Relative((time.as_nanos() / 100) as u64))?;
+    boot::set_timer(&timer, TimerTrigger::Relative(time))?;
     let key = system::with_stdin(|input| input.wait_for_key_event())?;
     let first = boot::wait_for_event(&[timer, key]).map_err(|e| e.status())?;
     Ok(first == 1)
