@@ -75,7 +75,7 @@ pub struct SecondaryCores {
 }
 
 impl SecondaryCores {
-    /// Wakes them, and waits up to 100 ms for each. Those that do not come are done without.
+    /// Wakes them, and waits up to a second for each. Those that do not come are done without.
     pub fn start(board: Board) -> Self {
         let entry = _secondary as *const () as usize;
         for core in 1..CORES {

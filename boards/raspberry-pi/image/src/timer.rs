@@ -56,11 +56,11 @@ pub fn measure_mhz() -> u64 {
     (cycles() - first) / 10_000
 }
 
-/// Waits for `condition`, 100 ms at most.
+/// Waits for `condition`, a second at most.
 pub fn wait_until(condition: impl Fn() -> bool) -> Option<()> {
     let start = now();
     while !condition() {
-        if now() - start > hz() / 10 {
+        if now() - start > hz() {
             return None;
         }
         core::hint::spin_loop();
