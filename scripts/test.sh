@@ -116,6 +116,8 @@ if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc
     done
 fi
 
+./scripts/test_bare.sh
+
 say "Done"
 if [ "${#skipped[@]}" -gt 0 ]; then
     printf 'skipped: %s\n' "${skipped[@]}"

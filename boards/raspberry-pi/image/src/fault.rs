@@ -21,8 +21,8 @@ extern "C" fn fault(kind: usize, esr: u64, elr: u64, far: u64) -> ! {
         halt();
     }
     let source = ["synchronous exception", "IRQ", "FIQ", "SError"][kind % 4];
-    let from = ["on SP_EL0", "", "from AArch64 EL0", "from AArch32 EL0"][kind / 4 % 4];
-    println!("\nfault: {source} {from} on core {}: {}", core_number(), class(esr));
+    let from = [" on SP_EL0", "", " from AArch64 EL0", " from AArch32 EL0"][kind / 4 % 4];
+    println!("\nfault: {source}{from} on core {}: {}", core_number(), class(esr));
     println!("  ESR_EL1 {esr:#010x}  ELR_EL1 {elr:#010x}  FAR_EL1 {far:#010x}");
     stop(true)
 }

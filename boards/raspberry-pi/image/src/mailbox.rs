@@ -1,7 +1,9 @@
-//! The property mailbox of the VideoCore firmware: the ARM clock and the temperature.
+//! The property mailbox of the VideoCore firmware: the ARM clock, the temperature, and what holds the clock down.
 //!
 //! A message lies in memory, its address goes through the mailbox, the answer comes in the same place. Source: the Raspberry Pi
 //! firmware's wiki, "Mailbox property interface".
+
+use vitlet_raspberry_pi::{GET_THROTTLED, Throttled};
 
 use crate::board::Board;
 use crate::cores::clean_and_invalidate;
@@ -40,21 +42,31 @@ impl Mailbox {
 
     /// The highest clock that the firmware allows the ARM cores.
     pub fn max_arm_clock_hz(&mut self) -> Option<u32> {
-        self.call(0x0003_0004, [ARM_CLOCK, 0, 0])
+        self.second(0x0003_0004, [ARM_CLOCK, 0, 0])
     }
 
     /// Sets the clock of the ARM cores; returns what the firmware made of it.
     pub fn set_arm_clock_hz(&mut self, hz: u32) -> Option<u32> {
-        self.call(0x0003_8002, [ARM_CLOCK, hz, 0])
+        self.second(0x0003_8002, [ARM_CLOCK, hz, 0])
     }
 
     /// The chip's temperature in thousandths of a degree Celsius.
     pub fn temperature(&mut self) -> Option<u32> {
-        self.call(0x0003_0006, [0, 0, 0])
+        self.second(0x0003_0006, [0, 0, 0])
     }
 
-    /// One tag with three words of arguments; returns the second word of the answer.
-    fn call(&mut self, tag: u32, [a, b, c]: [u32; 3]) -> Option<u32> {
+    /// Why the clock is held down, now and since the board started.
+    pub fn throttled(&mut self) -> Option<Throttled> {
+        self.call(GET_THROTTLED, [0xffff, 0, 0]).map(|[bits, _]| Throttled(bits))
+    }
+
+    /// Answers that repeat the number that was asked about; their value is never 0.
+    fn second(&mut self, tag: u32, arguments: [u32; 3]) -> Option<u32> {
+        self.call(tag, arguments).map(|[_, value]| value).filter(|&value| value != 0)
+    }
+
+    /// One tag with three words of arguments; returns the first two words of the answer.
+    fn call(&mut self, tag: u32, [a, b, c]: [u32; 3]) -> Option<[u32; 2]> {
         // Size, request; tag, bytes for its values, request, values; end.
         let size = size_of::<[u32; MESSAGE_WORDS]>() as u32;
         self.message.0 = [size, 0, tag, 12, 0, a, b, c, 0];
@@ -63,8 +75,8 @@ impl Mailbox {
         let address = self.message.0.as_ptr().addr() as u32 | 0xc000_0000;
         self.exchange(address | CHANNEL)?;
         clean_and_invalidate(&self.message);
-        let [_, response, _, _, _, _, value, ..] = self.message.0;
-        (response == 0x8000_0000 && value != 0).then_some(value)
+        let [_, response, _, _, _, first, second, ..] = self.message.0;
+        (response == 0x8000_0000).then_some([first, second])
     }
 
     fn exchange(&self, word: u32) -> Option<()> {

@@ -5,7 +5,7 @@
 //! - `fault.rs`      what the vectors print; panics; how the machine stops
 //! - `board.rs`      which Pi this is, and its addresses
 //! - `console.rs`    the PL011 UART
-//! - `mailbox.rs`    the VideoCore firmware: clocks, temperature
+//! - `mailbox.rs`    the VideoCore firmware: clocks, temperature, throttling
 //! - `timer.rs`      the architectural timer and the cycle counter
 //! - `heap.rs`       the heap (embedded-alloc), and its critical sections
 //! - `cores.rs`      the secondary cores, and the engine's `Executor` over them
@@ -65,6 +65,7 @@ extern "C" fn kernel_main(device_tree: usize) -> ! {
     if let Err(e) = &result {
         println!("error: {e}");
     }
+    warn_of_throttling(board);
     fault::stop(result.is_err())
 }
 
@@ -106,5 +107,14 @@ fn raise_clock(board: Board) {
     }
     if let Some(millidegrees) = mailbox.temperature() {
         println!("chip     {} degrees Celsius", millidegrees / 1000);
+    }
+}
+
+/// Times of a board whose clock was held down say nothing.
+fn warn_of_throttling(board: Board) {
+    let throttled = mailbox::Mailbox::new(board).and_then(|mut mailbox| mailbox.throttled());
+    let Some(throttling) = throttled.map(|bits| bits.throttling()) else { return };
+    for reason in throttling.since_boot {
+        println!("warning: since the board started: {reason}");
     }
 }
