@@ -117,6 +117,8 @@ if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc
 fi
 
 ./scripts/test_bare.sh
+say "libvitlet"
+./scripts/test_capi.sh
 
 say "Done"
 if [ "${#skipped[@]}" -gt 0 ]; then

@@ -89,6 +89,12 @@ impl Kernels {
         Self::available().find(|kernels| kernels.name() == name)
     }
 
+    /// The one of that name, if it needs nothing of the CPU that these kernels do not.
+    pub fn slower(self, name: &str) -> Option<Self> {
+        let up_to_this = Level::ALL.iter().position(|&level| level == self.0).map_or(0, |i| i + 1);
+        Level::ALL[..up_to_this].iter().map(|&level| Self(level)).find(|kernels| kernels.name() == name)
+    }
+
     /// `scalar`, `neon`, `neon-fp16`, `neon-dotprod`, `neon-i8mm`, `avx2` or `avx512-vnni`. Each NEON level has what
     /// those before it have.
     pub const fn name(self) -> &'static str {
@@ -186,9 +192,8 @@ impl Kernels {
     }
 }
 
-#[cfg(feature = "std")]
 impl Level {
-    /// Slowest first.
+    /// Slowest first; each has what those before it have.
     const ALL: &[Self] = &[
         Self::Scalar,
         #[cfg(target_arch = "aarch64")]
@@ -206,6 +211,7 @@ impl Level {
     ];
 
     /// Exactly the features that the `run` function of the level enables.
+    #[cfg(feature = "std")]
     fn is_detected(self) -> bool {
         match self {
             Self::Scalar => true,
@@ -239,6 +245,7 @@ impl Level {
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::Kernels;
+    use std::vec::Vec;
 
     #[test]
     fn names_lead_back_to_the_kernels() {
@@ -248,6 +255,10 @@ mod tests {
             assert_eq!(Kernels::by_name(kernels.name()), Some(kernels));
         }
         assert_eq!(Kernels::by_name("mmx"), None);
+        let all: Vec<_> = Kernels::available().collect();
+        for (i, kernels) in all.iter().enumerate() {
+            assert_eq!(all.iter().filter(|other| kernels.slower(other.name()) == Some(**other)).count(), i + 1);
+        }
     }
 
     #[cfg(target_arch = "aarch64")]

@@ -63,7 +63,7 @@ pub use model::Model;
 pub use parallel::{Executor, Sequential};
 pub use picture::{Format, Picture, PictureError, Plane, Preprocess, Region, Rotation, Yuv};
 pub use profile::{Profile, Stage};
-pub use result::{checksum, digest, scores, top_k};
+pub use result::{Scorer, checksum, digest, next_best, scores, top_k};
 pub use session::{Output, RunConfig, Session};
 pub use tap::{Place, Rows, Tap};
 #[cfg(feature = "std")]

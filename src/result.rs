@@ -6,28 +6,53 @@ use crate::config::Scores;
 /// Fewer than `N` classes leave `(usize::MAX, -inf)` at the end.
 pub fn top_k<const N: usize>(logits: &[f32]) -> [(usize, f32); N] {
     let mut best = [(usize::MAX, f32::NEG_INFINITY); N];
-    for (class, &logit) in logits.iter().enumerate() {
-        let larger = |&(other, value): &(usize, f32)| value >= logit && other != usize::MAX;
-        let at = best.iter().take_while(|entry| larger(entry)).count();
-        if at < N && !logit.is_nan() {
-            best[at..].rotate_right(1);
-            best[at] = (class, logit);
-        }
+    let mut last = None;
+    for entry in &mut best {
+        last = next_best(logits, last);
+        let Some(class) = last else { break };
+        *entry = (class, logits[class]);
     }
     best
 }
 
-/// Turns logits into scores in place: softmax, or a sigmoid each.
-pub fn scores(logits: &mut [f32], kind: Scores) {
-    match kind {
-        Scores::Softmax => {
-            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            logits.iter_mut().for_each(|x| *x = libm::expf(*x - max));
-            let sum: f32 = logits.iter().sum();
-            logits.iter_mut().for_each(|x| *x /= sum);
-        }
-        Scores::Sigmoid => logits.iter_mut().for_each(|x| *x = 1.0 / (1.0 + libm::expf(-*x))),
+/// The class that comes after the class `last` in the order of [`top_k`], or first of all; None when there is no other.
+pub fn next_best(logits: &[f32], last: Option<usize>) -> Option<usize> {
+    // The last one's logit; without it, one before all.
+    let (last, limit) = last.and_then(|class| Some((class, *logits.get(class)?))).unzip();
+    let is_left = |class: usize, logit: f32| {
+        limit.is_none_or(|limit| logit < limit || (logit == limit && last.is_some_and(|last| class > last)))
+    };
+    let left = logits.iter().enumerate().filter(|&(class, logit)| !logit.is_nan() && is_left(class, *logit));
+    left.reduce(|best, other| if other.1 > best.1 { other } else { best }).map(|(class, _)| class)
+}
+
+/// Turns logits into scores: softmax, or a sigmoid each.
+pub struct Scorer {
+    kind: Scores,
+    max: f32,
+    sum: f32,
+}
+
+impl Scorer {
+    /// Reads all logits.
+    pub fn new(logits: &[f32], kind: Scores) -> Self {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        Self { kind, max, sum: logits.iter().map(|x| libm::expf(x - max)).sum() }
     }
+
+    /// The score of one of them.
+    pub fn score(&self, logit: f32) -> f32 {
+        match self.kind {
+            Scores::Softmax => libm::expf(logit - self.max) / self.sum,
+            Scores::Sigmoid => 1.0 / (1.0 + libm::expf(-logit)),
+        }
+    }
+}
+
+/// Turns logits into scores in place.
+pub fn scores(logits: &mut [f32], kind: Scores) {
+    let scorer = Scorer::new(logits, kind);
+    logits.iter_mut().for_each(|x| *x = scorer.score(*x));
 }
 
 /// FNV-1a, 64 bits, over the floats' bits in order: equal on two machines exactly if every bit is.
@@ -61,6 +86,8 @@ mod tests {
     fn top_k_orders_ties_by_class_and_skips_nan() {
         let logits = [1.0, f32::NAN, 3.0, 1.0, -2.0, 3.0];
         assert_eq!(top_k::<4>(&logits), [(2, 3.0), (5, 3.0), (0, 1.0), (3, 1.0)]);
+        assert_eq!(next_best(&logits, Some(3)), Some(4));
+        assert_eq!(next_best(&logits, Some(4)), None);
         assert_eq!(top_k::<2>(&[f32::NEG_INFINITY]), [(0, f32::NEG_INFINITY), (usize::MAX, f32::NEG_INFINITY)]);
     }
 

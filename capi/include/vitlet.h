@@ -1,0 +1,382 @@
+// vitlet: int8 and f16 Vision Transformers on ARM CPUs, from C and C++ (vitlet.hpp wraps this header for C++).
+//
+// Made by cbindgen from capi/src; do not edit.
+//
+// How to classify a picture. All memory is yours: nothing here allocates, holds globals or starts threads (but for vitlet_pool_start()).
+//
+//     #include <vitlet.h>
+//
+//     // 1. A model: its struct in your memory, its weights where the file's bytes are.
+//     vitlet_model *model;
+//     void *model_memory = aligned_alloc(VITLET_ALIGNMENT, vitlet_model_bytes());
+//     vitlet_status status = vitlet_model_open(model_memory, vitlet_model_bytes(), "model.gguf", &model);
+//     if (status != VITLET_STATUS_OK) {
+//         fprintf(stderr, "model.gguf: %s\n", vitlet_status_string(status));
+//         return 1;
+//     }
+//
+//     // 2. A session: the memory that runs need, known before the first run. Zeros are good defaults.
+//     vitlet_options options = {0};
+//     size_t bytes;
+//     vitlet_session_bytes(model, &options, &bytes);
+//     void *memory = aligned_alloc(VITLET_ALIGNMENT, bytes);
+//     vitlet_session *session;
+//     vitlet_session_open(model, &options, memory, bytes, &session);
+//
+//     // 3. A picture, as the camera has it. It is resized, cropped and normalized as the model was trained.
+//     vitlet_picture picture = {
+//         .format = VITLET_FORMAT_NV12, .width = 1920, .height = 1080, .planes = {luma, chroma},
+//     };
+//
+//     // 4. Run, any number of times.
+//     const float *logits;
+//     size_t len;
+//     status = vitlet_run_picture(session, &picture, &logits, &len);
+//
+//     // 5. What is it?
+//     vitlet_guess best[5];
+//     size_t count;
+//     vitlet_top_k(model, logits, len, best, 5, &count);
+//     char label[80];
+//     vitlet_model_label(model, best[0].index, label, sizeof label);
+//     printf("%s %.1f %%\n", label, 100 * best[0].probability);
+//
+//     // 6. Sessions need no closing; a model that was opened from a file is unmapped.
+//     free(memory);
+//     vitlet_model_close(model);
+//     free(model_memory);
+//
+// Threads: one model serves any number of sessions on any threads; a session serves one thread at a time. To make one run faster, let several
+// threads work on it: `options.threads = 4; options.executor = {my_run, my_context};` uses yours, vitlet_pool_start() starts some.
+//
+// Errors: functions return a vitlet_status. NULL and misaligned pointers, wrong sizes and broken files are statuses; nothing here ends the
+// process, except a bug in the library (a panic aborts, it never unwinds into your code) or an exception thrown out of an executor's callback.
+//
+// Without an operating system, link the libvitlet.a that is built without std: it needs no allocator and no C library. Bring the model's bytes
+// with vitlet_model_parse(), and enable FP/SIMD first.
+
+
+#ifndef VITLET_H
+#define VITLET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// The boundary, in bytes, on which models and the memory for handles start.
+#define VITLET_ALIGNMENT 64
+
+// What functions return; vitlet_status_string() says it in words.
+typedef enum {
+    // Done.
+    VITLET_STATUS_OK = 0,
+    // A pointer is NULL that must not be.
+    VITLET_STATUS_NULL,
+    // A pointer is not aligned: models' bytes and memory to VITLET_ALIGNMENT, everything else as C aligns it.
+    VITLET_STATUS_MISALIGNED,
+    // The memory is smaller than vitlet_model_bytes() or vitlet_session_bytes() says.
+    VITLET_STATUS_MEMORY,
+    // A number is not one of its enum, or an index is out of range.
+    VITLET_STATUS_VALUE,
+    // The file cannot be opened or mapped.
+    VITLET_STATUS_FILE,
+    // Not a model file: no GGUF magic at the start.
+    VITLET_STATUS_NOT_GGUF,
+    // The model file ends too early.
+    VITLET_STATUS_TRUNCATED,
+    // A GGUF file that is not well-formed, or of another version.
+    VITLET_STATUS_MALFORMED,
+    // A GGUF file of another architecture, or a model that this library is too old for.
+    VITLET_STATUS_UNSUPPORTED,
+    // The model's metadata, hyperparameters or tensors are not what they should be; `vitlet inspect FILE` says which.
+    VITLET_STATUS_MODEL,
+    // The options ask for more than 256 threads, or a picture that is too large.
+    VITLET_STATUS_OPTIONS,
+    // This CPU has no kernels of that name.
+    VITLET_STATUS_KERNELS,
+    // An array has the wrong number of elements.
+    VITLET_STATUS_LENGTH,
+    // An edge of the picture is 0 or more than 2^24 pixels.
+    VITLET_STATUS_PICTURE_SIZE,
+    // A stride is shorter than a row.
+    VITLET_STATUS_PICTURE_STRIDE,
+    // The region is not inside the picture.
+    VITLET_STATUS_PICTURE_REGION,
+    // The picture is larger than the session's largest.
+    VITLET_STATUS_PICTURE_TOO_LARGE,
+    // The executor returned before the work was done.
+    VITLET_STATUS_EXECUTOR,
+    // The system could not start a thread.
+    VITLET_STATUS_THREADS,
+} vitlet_status;
+
+// How pixels lie in memory. The chroma of the last three stands for two pixels of a row or for 2 x 2 pixels, and is repeated.
+typedef enum {
+    // R, G, B.
+    VITLET_FORMAT_RGB8 = 0,
+    // B, G, R, as OpenCV has it.
+    VITLET_FORMAT_BGR8,
+    // R, G, B and a byte that is ignored.
+    VITLET_FORMAT_RGBA8,
+    // One byte, repeated for R, G and B.
+    VITLET_FORMAT_GRAY8,
+    // Y U Y V for two pixels (V4L2's YUYV).
+    VITLET_FORMAT_YUYV,
+    // A plane of Y, and one of U V pairs with half as many rows.
+    VITLET_FORMAT_NV12,
+    // Planes of Y, U and V; the last two half as wide and half as high.
+    VITLET_FORMAT_I420,
+} vitlet_format;
+
+// By how much a picture is turned clockwise before the network sees it.
+typedef enum {
+    // Not at all.
+    VITLET_ROTATION_NONE = 0,
+    // Clockwise, a quarter.
+    VITLET_ROTATION_CLOCKWISE90 = 90,
+    // Upside down.
+    VITLET_ROTATION_CLOCKWISE180 = 180,
+    // Counterclockwise, a quarter.
+    VITLET_ROTATION_CLOCKWISE270 = 270,
+} vitlet_rotation;
+
+// What Y, U and V mean: the matrix, and whether black and white are 16 and 235 or, full range, 0 and 255.
+typedef enum {
+    // ITU-R BT.601: most cameras, unless told otherwise.
+    VITLET_YUV_BT601 = 0,
+    // BT.601 with full range: JPEG's.
+    VITLET_YUV_BT601_FULL,
+    // BT.709: high definition video.
+    VITLET_YUV_BT709,
+    // BT.709 with full range.
+    VITLET_YUV_BT709_FULL,
+} vitlet_yuv;
+
+// What runs give.
+typedef enum {
+    // `[classes]`; the features if the network has no head.
+    VITLET_OUTPUT_LOGITS = 0,
+    // The pooled features before the head, `[features]`.
+    VITLET_OUTPUT_FEATURES,
+    // The patch tokens after the last norm, `[patches, dim]`.
+    VITLET_OUTPUT_TOKENS,
+} vitlet_output;
+
+// A model: weights and labels, read only. Any number of sessions on any threads may use one at the same time.
+typedef struct vitlet_model vitlet_model;
+
+// Threads of the library's own, for hosts without: started by the host, never by themselves.
+typedef struct vitlet_pool vitlet_pool;
+
+// A session: the memory in which a model runs, for one thread at a time. It holds nothing that would have to be closed.
+typedef struct vitlet_session vitlet_session;
+
+// Work to be done by threads.
+typedef void (*vitlet_job)(void *data);
+
+// The host's threads.
+typedef struct {
+    // Calls `job(data)` once on each thread that shall help, the calling one included if it likes, and returns when all those calls have
+    // returned. A call that finds nothing left to do returns at once. NULL: the calling thread works alone. It must not throw: an exception
+    // ends the process where it reaches the library.
+    void (*run)(void *context, vitlet_job job, void *data);
+    // Passed on to `run`.
+    void *context;
+} vitlet_executor;
+
+// What a network takes and gives.
+typedef struct {
+    // Pixels per row of the network's input; pictures of any size are resized to it.
+    uint32_t input_width;
+    // Rows of the network's input.
+    uint32_t input_height;
+    // Logits; 0 if the network has no head and gives features.
+    size_t classes;
+    // Length of the pooled features, before the head.
+    size_t features;
+    // Patch tokens.
+    size_t patches;
+    // Length of one token.
+    size_t dim;
+} vitlet_model_info;
+
+// A class that a picture may show.
+typedef struct {
+    // The class, for vitlet_model_label().
+    size_t index;
+    // Its logit.
+    float logit;
+    // Its probability: softmax over all classes, or a sigmoid of its own, as the model says.
+    float probability;
+} vitlet_guess;
+
+// How a model is run. Zeros are good defaults: `vitlet_options options = {0};`.
+typedef struct {
+    // Threads that may work at once, at most 256; 0 is 1. The executor brings them.
+    uint32_t threads;
+    // Pixels per row of the largest picture (of its region); 0 is 4096.
+    uint32_t max_picture_width;
+    // Rows of the largest picture (of its region); 0 is 4096.
+    uint32_t max_picture_height;
+    // A vitlet_output.
+    uint32_t output;
+    // Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2" or "avx512-vnni"; NULL for the fastest that this CPU has.
+    // All give the same bits in int8 models. Without std, NULL reads the CPU's ID registers, which needs EL1 or above and cores that are alike.
+    const char *kernels;
+    // The threads that work.
+    vitlet_executor executor;
+} vitlet_options;
+
+// A rectangle of pixels.
+typedef struct {
+    // Pixels to the left of it.
+    uint32_t x;
+    // Rows above it.
+    uint32_t y;
+    // Pixels per row.
+    uint32_t width;
+    // Rows.
+    uint32_t height;
+} vitlet_region;
+
+// A picture. Zeros are good defaults for all but format, size and the first plane.
+typedef struct {
+    // A vitlet_format.
+    uint32_t format;
+    // Pixels per row.
+    uint32_t width;
+    // Rows.
+    uint32_t height;
+    // The first byte of each plane: one, two (NV12) or three (I420).
+    const uint8_t *planes[3];
+    // Bytes from the start of a row to the start of the next, for each plane; 0 for rows without gaps.
+    size_t strides[3];
+    // The part that the network looks at, before it is turned; all zero for the whole picture.
+    vitlet_region region;
+    // A vitlet_rotation: degrees clockwise.
+    uint32_t rotation;
+    // A vitlet_yuv, for the formats with luma and chroma.
+    uint32_t yuv;
+} vitlet_picture;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The library's version, "major.minor.patch".
+const char *vitlet_version(void);
+
+// Starts `threads - 1` threads that wait for work (spinning for some microseconds, then asleep); the calling thread is the last one. This function alone
+// takes memory from the system. Not in libraries built without std.
+// A pointer can be stored at `pool`.
+vitlet_status vitlet_pool_start(uint32_t threads,
+                                vitlet_pool **pool);
+
+// Ends the threads of a pool, which no session may use any more. NULL is allowed.
+// `pool` is NULL or a pool that is not stopped yet.
+void vitlet_pool_stop(vitlet_pool *pool);
+
+// The executor that works on a pool's threads; several sessions may share one, and take turns.
+vitlet_executor vitlet_pool_executor(vitlet_pool *pool);
+
+// Bytes of memory, at a multiple of VITLET_ALIGNMENT, for a model. (The weights stay where the file's bytes are.)
+size_t vitlet_model_bytes(void);
+
+// Checks the bytes of a model file, which start at a multiple of VITLET_ALIGNMENT and stay unchanged as long as the
+// model is used, and makes a model in `memory`. Nothing has to be closed.
+// As the comment says, and `file` has `file_bytes` bytes, `memory` `memory_bytes`.
+vitlet_status vitlet_model_parse(void *memory,
+                                 size_t memory_bytes,
+                                 const void *file,
+                                 size_t file_bytes,
+                                 vitlet_model **model);
+
+// Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`; vitlet_model_close()
+// unmaps it. The file must not be changed meanwhile. Not in libraries built without std.
+// `memory` has `memory_bytes` bytes, `path` ends with a NUL.
+vitlet_status vitlet_model_open(void *memory,
+                                size_t memory_bytes,
+                                const char *path,
+                                vitlet_model **model);
+
+// Unmaps the file of a model that vitlet_model_open() made; no session may use it any more. Its memory is the caller's again. NULL is allowed.
+// `model` is NULL or a model that is not closed yet.
+void vitlet_model_close(vitlet_model *model);
+
+// What the network takes and gives.
+// `model` is a model.
+vitlet_status vitlet_model_describe(const vitlet_model *model, vitlet_model_info *info);
+
+// Copies the label of class `index`, UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes` with a NUL at its end. Returns the bytes of
+// the whole label without the NUL; 0 where there is none. `buffer` may be NULL.
+// `model` is a model, `buffer` has `buffer_bytes` bytes.
+size_t vitlet_model_label(const vitlet_model *model,
+                          size_t index,
+                          char *buffer,
+                          size_t buffer_bytes);
+
+// Copies the model's name, like vitlet_model_label().
+// As vitlet_model_label().
+size_t vitlet_model_name(const vitlet_model *model, char *buffer, size_t buffer_bytes);
+
+// Writes the `k` largest of `len` logits, largest first, and stores how many there are: `k`, or fewer where there are fewer classes. `count` may be NULL.
+// `model` is a model, `logits` has `len` elements, `guesses` has `k`.
+vitlet_status vitlet_top_k(const vitlet_model *model,
+                           const float *logits,
+                           size_t len,
+                           vitlet_guess *guesses,
+                           size_t k,
+                           size_t *count);
+
+// A hash of `len` floats' bits: equal on two machines exactly if every bit is. `vitlet classify --digest` prints the same number for the same
+// picture and int8 model. 0 where `values` is NULL or misaligned.
+// `values` has `len` elements.
+uint64_t vitlet_digest(const float *values,
+                       size_t len);
+
+// Stores the bytes of memory, at a multiple of VITLET_ALIGNMENT, that a session with these options needs.
+// `model` is a model; the options' strings end with a NUL.
+vitlet_status vitlet_session_bytes(const vitlet_model *model, const vitlet_options *options, size_t *bytes);
+
+// Makes a session in `memory`, which it uses from then on, and which is the caller's again when it runs no more. The model must live longer.
+// As the comment says, and `memory` has `memory_bytes` bytes; the options' strings end with a NUL.
+vitlet_status vitlet_session_open(const vitlet_model *model,
+                                  const vitlet_options *options,
+                                  void *memory,
+                                  size_t memory_bytes,
+                                  vitlet_session **session);
+
+// Resizes, crops and normalizes a picture as the model was trained, runs the network, and stores where the result is, valid until the next run.
+// `len` may be NULL.
+// `session` is a session that no other thread uses now; the picture's planes hold its rows.
+vitlet_status vitlet_run_picture(vitlet_session *session,
+                                 const vitlet_picture *picture,
+                                 const float **output,
+                                 size_t *len);
+
+// Runs the network on a normalized tensor `[3, input_height, input_width]` of `tensor_len` floats; the rest is as in vitlet_run_picture().
+// `session` is a session that no other thread uses now; `tensor` has `tensor_len` elements.
+vitlet_status vitlet_run_tensor(vitlet_session *session,
+                                const float *tensor,
+                                size_t tensor_len,
+                                const float **output,
+                                size_t *len);
+
+// Writes the normalized tensor `[3, input_height, input_width]` that vitlet_run_picture() feeds to the network: to look at it, or to time it.
+// As vitlet_run_picture(); `tensor` has `tensor_len` elements.
+vitlet_status vitlet_prepare_picture(vitlet_session *session,
+                                     const vitlet_picture *picture,
+                                     float *tensor,
+                                     size_t tensor_len);
+
+// Copies the name of the kernels that a session uses, like vitlet_model_label().
+// `session` is a session, `buffer` has `buffer_bytes` bytes.
+size_t vitlet_session_kernels(const vitlet_session *session, char *buffer, size_t buffer_bytes);
+
+// One line for people, for any number.
+const char *vitlet_status_string(uint32_t status);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* VITLET_H */

@@ -1,0 +1,182 @@
+// vitlet for C++17: vitlet.h with destructors and exceptions. Header only.
+//
+//     vitlet::Model model = vitlet::Model::open("model.gguf");
+//     vitlet::Session session(model);
+//     vitlet_picture picture = {};
+//     picture.format = VITLET_FORMAT_BGR8, picture.width = 640, picture.height = 480, picture.planes[0] = frame;
+//     for (const vitlet_guess &guess : model.top_k(session.run(picture), 5)) {
+//         std::cout << model.label(guess.index) << ' ' << guess.probability << '\n';
+//     }
+//
+// Every failure throws vitlet::Error. A model must outlive its sessions; a pool its sessions, too. A session serves one thread at a time, a model any number.
+
+#ifndef VITLET_HPP
+#define VITLET_HPP
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vitlet.h"
+
+namespace vitlet {
+
+/// What the library refused, and why.
+class Error : public std::runtime_error {
+  public:
+    Error(const std::string &what, vitlet_status status)
+        : std::runtime_error(what + ": " + vitlet_status_string(status)), status(status) {}
+
+    vitlet_status status;
+};
+
+inline void check(vitlet_status status, const std::string &what) {
+    if (status != VITLET_STATUS_OK) {
+        throw Error(what, status);
+    }
+}
+
+namespace detail {
+
+struct Free {
+    void operator()(void *memory) const { ::operator delete(memory, std::align_val_t(VITLET_ALIGNMENT)); }
+};
+using Memory = std::unique_ptr<void, Free>;
+
+inline Memory memory(size_t bytes) { return Memory(::operator new(bytes, std::align_val_t(VITLET_ALIGNMENT))); }
+
+/// A string from a function that copies like snprintf().
+template <class Copy> std::string text(Copy copy) {
+    std::string text(copy(nullptr, 0), '\0');
+    copy(text.data(), text.size() + 1);
+    return text;
+}
+
+} // namespace detail
+
+/// Floats that a session owns, until its next run.
+struct Output {
+    const float *data;
+    size_t size;
+
+    const float *begin() const { return data; }
+    const float *end() const { return data + size; }
+    float operator[](size_t i) const { return data[i]; }
+    uint64_t digest() const { return vitlet_digest(data, size); }
+};
+
+class Model {
+  public:
+    /// Maps a file.
+    static Model open(const std::string &path) {
+        Model model;
+        check(vitlet_model_open(model.memory_.get(), vitlet_model_bytes(), path.c_str(), &model.model_), path);
+        return model;
+    }
+
+    /// Reads `bytes` in place: they start at a multiple of VITLET_ALIGNMENT and outlive the model.
+    static Model parse(const void *bytes, size_t len) {
+        Model model;
+        check(vitlet_model_parse(model.memory_.get(), vitlet_model_bytes(), bytes, len, &model.model_), "model");
+        return model;
+    }
+
+    Model(Model &&other) noexcept
+        : memory_(std::move(other.memory_)), model_(std::exchange(other.model_, nullptr)) {}
+    Model &operator=(Model &&other) noexcept {
+        std::swap(memory_, other.memory_);
+        std::swap(model_, other.model_);
+        return *this;
+    }
+    ~Model() { vitlet_model_close(model_); }
+
+    vitlet_model_info info() const {
+        vitlet_model_info info;
+        check(vitlet_model_describe(model_, &info), "model");
+        return info;
+    }
+
+    std::string name() const {
+        return detail::text([&](char *buffer, size_t bytes) { return vitlet_model_name(model_, buffer, bytes); });
+    }
+
+    std::string label(size_t index) const {
+        return detail::text([&](char *buffer, size_t bytes) { return vitlet_model_label(model_, index, buffer, bytes); });
+    }
+
+    /// The `k` largest of a run's logits, largest first.
+    std::vector<vitlet_guess> top_k(const Output &logits, size_t k) const {
+        std::vector<vitlet_guess> best(k < logits.size ? k : logits.size);
+        check(vitlet_top_k(model_, logits.data, logits.size, best.data(), best.size(), nullptr), "top_k");
+        return best;
+    }
+
+    const vitlet_model *get() const { return model_; }
+
+  private:
+    Model() : memory_(detail::memory(vitlet_model_bytes())) {}
+
+    detail::Memory memory_;
+    vitlet_model *model_ = nullptr;
+};
+
+/// Threads that sessions may share; they take turns.
+class Pool {
+  public:
+    explicit Pool(uint32_t threads) : threads_(threads) { check(vitlet_pool_start(threads, &pool_), "threads"); }
+    Pool(const Pool &) = delete;
+    Pool &operator=(const Pool &) = delete;
+    ~Pool() { vitlet_pool_stop(pool_); }
+
+    /// Options that let this pool work, otherwise as given.
+    vitlet_options with(vitlet_options options = {}) const {
+        options.threads = threads_;
+        options.executor = vitlet_pool_executor(pool_);
+        return options;
+    }
+
+  private:
+    uint32_t threads_;
+    vitlet_pool *pool_ = nullptr;
+};
+
+class Session {
+  public:
+    explicit Session(const Model &model, const vitlet_options &options = {}) {
+        size_t bytes = 0;
+        check(vitlet_session_bytes(model.get(), &options, &bytes), "session");
+        memory_ = detail::memory(bytes);
+        check(vitlet_session_open(model.get(), &options, memory_.get(), bytes, &session_), "session");
+    }
+
+    Output run(const vitlet_picture &picture) {
+        Output output = {};
+        check(vitlet_run_picture(session_, &picture, &output.data, &output.size), "picture");
+        return output;
+    }
+
+    /// `tensor`: `[3, input_height, input_width]`, normalized.
+    Output run(const std::vector<float> &tensor) {
+        Output output = {};
+        check(vitlet_run_tensor(session_, tensor.data(), tensor.size(), &output.data, &output.size), "tensor");
+        return output;
+    }
+
+    std::string kernels() const {
+        return detail::text([&](char *buffer, size_t bytes) { return vitlet_session_kernels(session_, buffer, bytes); });
+    }
+
+    vitlet_session *get() const { return session_; }
+
+  private:
+    detail::Memory memory_;
+    vitlet_session *session_ = nullptr;
+};
+
+} // namespace vitlet
+
+#endif

@@ -1,0 +1,124 @@
+//! The host's threads, and a pool for hosts that have none.
+
+use core::ffi::c_void;
+
+use engine::Executor;
+
+#[cfg(feature = "std")]
+use crate::status::vitlet_status;
+
+/// Work to be done by threads.
+pub type vitlet_job = Option<unsafe extern "C" fn(data: *mut c_void)>;
+
+/// The host's threads.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vitlet_executor {
+    /// Calls `job(data)` once on each thread that shall help, the calling one included if it likes, and returns when all those calls have
+    /// returned. A call that finds nothing left to do returns at once. NULL: the calling thread works alone. It must not throw: an exception
+    /// ends the process where it reaches the library.
+    pub run: Option<unsafe extern "C" fn(context: *mut c_void, job: vitlet_job, data: *mut c_void)>,
+    /// Passed on to `run`.
+    pub context: *mut c_void,
+}
+
+#[cfg(feature = "std")]
+type Run = unsafe extern "C" fn(*mut c_void, vitlet_job, *mut c_void);
+
+/// An executor of C for the engine.
+pub(crate) struct Host(pub(crate) vitlet_executor);
+
+// SAFETY: the engine calls `run` on the thread that runs the session only.
+unsafe impl Sync for Host {}
+
+impl Executor for Host {
+    fn run(&self, job: &(dyn Fn() + Sync)) {
+        let Some(run) = self.0.run else {
+            return job();
+        };
+        // SAFETY: the same convention, but one in which an exception that comes out is stopped here: it ends the process.
+        #[cfg(feature = "std")]
+        let run = unsafe {
+            core::mem::transmute::<Run, unsafe extern "C-unwind" fn(*mut c_void, vitlet_job, *mut c_void)>(run)
+        };
+        let mut data = job;
+        // SAFETY: the job's data is what `call` takes, and outlives `run`, which returns after the last call has returned (the host's promise).
+        unsafe { run(self.0.context, Some(call), (&raw mut data).cast()) };
+    }
+}
+
+/// # Safety
+/// `data` leads to the reference that `Host::run` keeps.
+unsafe extern "C" fn call(data: *mut c_void) {
+    // SAFETY: the caller's promise; `&dyn Fn() + Sync` may be shared among threads.
+    let job = unsafe { *data.cast::<&(dyn Fn() + Sync)>() };
+    job();
+}
+
+/// Threads of the library's own, for hosts without: started by the host, never by themselves.
+#[cfg(feature = "std")]
+pub struct vitlet_pool {
+    threads: engine::ThreadPool,
+}
+
+/// Starts `threads - 1` threads that wait for work (spinning for some microseconds, then asleep); the calling thread is the last one. This function alone
+/// takes memory from the system. Not in libraries built without std.
+///
+/// # Safety
+/// A pointer can be stored at `pool`.
+#[cfg(feature = "std")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_pool_start(threads: u32, pool: *mut *mut vitlet_pool) -> vitlet_status {
+    crate::status::status(|| {
+        if !(1..=256).contains(&threads) {
+            return Err(vitlet_status::Value);
+        }
+        crate::pointers::check(pool)?;
+        let threads = engine::ThreadPool::new(threads as usize).map_err(|_| vitlet_status::Threads)?;
+        let started = std::boxed::Box::new(vitlet_pool { threads });
+        // SAFETY: the caller's promise.
+        unsafe { crate::pointers::store(pool, std::boxed::Box::into_raw(started)) }
+    })
+}
+
+/// Ends the threads of a pool, which no session may use any more. NULL is allowed.
+///
+/// # Safety
+/// `pool` is NULL or a pool that is not stopped yet.
+#[cfg(feature = "std")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_pool_stop(pool: *mut vitlet_pool) {
+    if crate::pointers::check(pool).is_ok() {
+        // SAFETY: made by `vitlet_pool_start`, and given back once.
+        drop(unsafe { std::boxed::Box::from_raw(pool) });
+    }
+}
+
+/// The executor that works on a pool's threads; several sessions may share one, and take turns.
+#[cfg(feature = "std")]
+#[unsafe(no_mangle)]
+pub extern "C" fn vitlet_pool_executor(pool: *mut vitlet_pool) -> vitlet_executor {
+    vitlet_executor { run: if pool.is_null() { None } else { Some(run_on_pool) }, context: pool.cast() }
+}
+
+/// # Safety
+/// `context` is a pool, `job` may be called with `data` on any thread.
+#[cfg(feature = "std")]
+unsafe extern "C" fn run_on_pool(context: *mut c_void, job: vitlet_job, data: *mut c_void) {
+    /// A pointer that the job may take to other threads.
+    struct Data(*mut c_void);
+    // SAFETY: the engine's jobs are `Sync`.
+    unsafe impl Sync for Data {}
+    impl Data {
+        fn get(&self) -> *mut c_void {
+            self.0
+        }
+    }
+    // SAFETY: the caller's promise.
+    let pool = unsafe { &*context.cast::<vitlet_pool>() };
+    let data = Data(data);
+    if let Some(job) = job {
+        // SAFETY: the caller's promise.
+        pool.threads.run(&|| unsafe { job(data.get()) });
+    }
+}

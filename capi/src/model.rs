@@ -1,0 +1,198 @@
+//! Models: parsed in the caller's memory, borrowing the file's bytes.
+
+use core::ffi::{c_char, c_void};
+
+use engine::Model;
+
+use crate::pointers::{copy_text, elements, memory, shared, store};
+use crate::status::{status, vitlet_status, vitlet_status as Status};
+
+/// A model: weights and labels, read only. Any number of sessions on any threads may use one at the same time.
+pub struct vitlet_model {
+    pub(crate) model: Model<'static>,
+    /// Keeps the file mapped.
+    #[cfg(feature = "std")]
+    _file: Option<memmap2::Mmap>,
+}
+
+/// What a network takes and gives.
+#[repr(C)]
+pub struct vitlet_model_info {
+    /// Pixels per row of the network's input; pictures of any size are resized to it.
+    pub input_width: u32,
+    /// Rows of the network's input.
+    pub input_height: u32,
+    /// Logits; 0 if the network has no head and gives features.
+    pub classes: usize,
+    /// Length of the pooled features, before the head.
+    pub features: usize,
+    /// Patch tokens.
+    pub patches: usize,
+    /// Length of one token.
+    pub dim: usize,
+}
+
+/// Bytes of memory, at a multiple of VITLET_ALIGNMENT, for a model. (The weights stay where the file's bytes are.)
+#[unsafe(no_mangle)]
+pub extern "C" fn vitlet_model_bytes() -> usize {
+    size_of::<vitlet_model>().next_multiple_of(crate::pointers::VITLET_ALIGNMENT)
+}
+
+/// Checks the bytes of a model file, which start at a multiple of VITLET_ALIGNMENT and stay unchanged as long as the
+/// model is used, and makes a model in `memory`. Nothing has to be closed.
+///
+/// # Safety
+/// As the comment says, and `file` has `file_bytes` bytes, `memory` `memory_bytes`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_model_parse(
+    memory: *mut c_void,
+    memory_bytes: usize,
+    file: *const c_void,
+    file_bytes: usize,
+    model: *mut *mut vitlet_model,
+) -> vitlet_status {
+    status(|| {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let bytes: &'static [u8] = elements(file.cast(), file_bytes)?;
+            let parsed = Model::parse(bytes)?;
+            place(memory, memory_bytes, model, || vitlet_model {
+                model: parsed,
+                #[cfg(feature = "std")]
+                _file: None,
+            })
+        }
+    })
+}
+
+/// Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`; vitlet_model_close()
+/// unmaps it. The file must not be changed meanwhile. Not in libraries built without std.
+///
+/// # Safety
+/// `memory` has `memory_bytes` bytes, `path` ends with a NUL.
+#[cfg(feature = "std")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_model_open(
+    memory: *mut c_void,
+    memory_bytes: usize,
+    path: *const c_char,
+    model: *mut *mut vitlet_model,
+) -> vitlet_status {
+    status(|| {
+        if path.is_null() {
+            return Err(Status::Null);
+        }
+        // SAFETY: the caller's promises; the map is part of the model that borrows from it, and unmapped after it.
+        unsafe {
+            let file = std::fs::File::open(as_path(path)?).map_err(|_| Status::File)?;
+            let map = memmap2::Mmap::map(&file).map_err(|_| Status::File)?;
+            let bytes: &'static [u8] = elements(map.as_ptr(), map.len())?;
+            let parsed = Model::parse(bytes)?;
+            place(memory, memory_bytes, model, || vitlet_model { model: parsed, _file: Some(map) })
+        }
+    })
+}
+
+/// Paths are bytes on Unix; elsewhere they are UTF-8.
+///
+/// # Safety
+/// `path` ends with a NUL.
+#[cfg(feature = "std")]
+unsafe fn as_path<'a>(path: *const c_char) -> Result<&'a std::path::Path, Status> {
+    // SAFETY: the caller's promise.
+    let path = unsafe { core::ffi::CStr::from_ptr(path) };
+    #[cfg(unix)]
+    return Ok(std::path::Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path.to_bytes())));
+    #[cfg(not(unix))]
+    return path.to_str().map(std::path::Path::new).map_err(|_| Status::File);
+}
+
+/// # Safety
+/// `at` has `bytes` bytes that are nobody else's.
+unsafe fn place(
+    at: *mut c_void,
+    bytes: usize,
+    handle: *mut *mut vitlet_model,
+    make: impl FnOnce() -> vitlet_model,
+) -> Result<(), Status> {
+    crate::pointers::check(handle)?;
+    // SAFETY: the memory is aligned, large enough and the caller's to give.
+    unsafe {
+        let start = memory(at, bytes, vitlet_model_bytes())?.as_mut_ptr().cast::<vitlet_model>();
+        start.write(make());
+        store(handle, start)
+    }
+}
+
+/// Unmaps the file of a model that vitlet_model_open() made; no session may use it any more. Its memory is the caller's again. NULL is allowed.
+///
+/// # Safety
+/// `model` is NULL or a model that is not closed yet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_model_close(model: *mut vitlet_model) {
+    if crate::pointers::check(model).is_ok() {
+        // SAFETY: the caller's promise: a model, dropped once.
+        unsafe { model.drop_in_place() };
+    }
+}
+
+/// What the network takes and gives.
+///
+/// # Safety
+/// `model` is a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_model_describe(
+    model: *const vitlet_model,
+    info: *mut vitlet_model_info,
+) -> vitlet_status {
+    status(|| {
+        // SAFETY: the caller's promises.
+        let config = unsafe { shared(model)? }.model.config();
+        let described = vitlet_model_info {
+            input_width: config.image_width as u32,
+            input_height: config.image_height as u32,
+            classes: config.classes,
+            features: config.features(),
+            patches: config.patches(),
+            dim: config.dim,
+        };
+        // SAFETY: as above.
+        unsafe { store(info, described) }
+    })
+}
+
+/// Copies the label of class `index`, UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes` with a NUL at its end. Returns the bytes of
+/// the whole label without the NUL; 0 where there is none. `buffer` may be NULL.
+///
+/// # Safety
+/// `model` is a model, `buffer` has `buffer_bytes` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_model_label(
+    model: *const vitlet_model,
+    index: usize,
+    buffer: *mut c_char,
+    buffer_bytes: usize,
+) -> usize {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let label = shared(model).ok().and_then(|m| m.model.label(index));
+        copy_text(label.unwrap_or(""), buffer, buffer_bytes)
+    }
+}
+
+/// Copies the model's name, like vitlet_model_label().
+///
+/// # Safety
+/// As vitlet_model_label().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_model_name(
+    model: *const vitlet_model,
+    buffer: *mut c_char,
+    buffer_bytes: usize,
+) -> usize {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let name = shared(model).ok().and_then(|m| m.model.name());
+        copy_text(name.unwrap_or(""), buffer, buffer_bytes)
+    }
+}

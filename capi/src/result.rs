@@ -1,0 +1,67 @@
+//! What to do with logits.
+
+use engine::{Scorer, next_best};
+
+use crate::model::vitlet_model;
+use crate::pointers::{elements, elements_mut, shared, store};
+use crate::status::{status, vitlet_status};
+
+/// A class that a picture may show.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct vitlet_guess {
+    /// The class, for vitlet_model_label().
+    pub index: usize,
+    /// Its logit.
+    pub logit: f32,
+    /// Its probability: softmax over all classes, or a sigmoid of its own, as the model says.
+    pub probability: f32,
+}
+
+/// Writes the `k` largest of `len` logits, largest first, and stores how many there are: `k`, or fewer where there are fewer classes. `count` may be NULL.
+///
+/// # Safety
+/// `model` is a model, `logits` has `len` elements, `guesses` has `k`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_top_k(
+    model: *const vitlet_model,
+    logits: *const f32,
+    len: usize,
+    guesses: *mut vitlet_guess,
+    k: usize,
+    count: *mut usize,
+) -> vitlet_status {
+    status(|| {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let scores = shared(model)?.model.config().scores;
+            let logits = elements(logits, len)?;
+            let written = fill(logits, &Scorer::new(logits, scores), elements_mut(guesses, k)?);
+            if count.is_null() { Ok(()) } else { store(count, written) }
+        }
+    })
+}
+
+fn fill(logits: &[f32], scorer: &Scorer, guesses: &mut [vitlet_guess]) -> usize {
+    let mut last = None;
+    for (i, guess) in guesses.iter_mut().enumerate() {
+        last = next_best(logits, last);
+        let Some(index) = last else {
+            return i;
+        };
+        let logit = logits[index];
+        *guess = vitlet_guess { index, logit, probability: scorer.score(logit) };
+    }
+    guesses.len()
+}
+
+/// A hash of `len` floats' bits: equal on two machines exactly if every bit is. `vitlet classify --digest` prints the same number for the same
+/// picture and int8 model. 0 where `values` is NULL or misaligned.
+///
+/// # Safety
+/// `values` has `len` elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_digest(values: *const f32, len: usize) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { elements(values, len) }.map_or(0, engine::digest)
+}

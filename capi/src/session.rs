@@ -1,0 +1,266 @@
+//! Sessions: one model's runs, one after another, in the caller's memory.
+
+use core::ffi::{c_char, c_void};
+
+use engine::{Kernels, Output, RunConfig, Session};
+
+use crate::executor::{Host, vitlet_executor};
+use crate::model::vitlet_model;
+use crate::picture::vitlet_picture;
+use crate::pointers::{
+    VITLET_ALIGNMENT, check, copy_text, elements, elements_mut, exclusive, memory, shared, store, text,
+};
+use crate::status::{status, vitlet_status, vitlet_status as Status};
+
+/// A session: the memory in which a model runs, for one thread at a time. It holds nothing that would have to be closed.
+pub struct vitlet_session {
+    session: Session<'static, 'static>,
+    executor: Host,
+    kernels: Kernels,
+}
+
+/// What runs give.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum vitlet_output {
+    /// `[classes]`; the features if the network has no head.
+    Logits = 0,
+    /// The pooled features before the head, `[features]`.
+    Features,
+    /// The patch tokens after the last norm, `[patches, dim]`.
+    Tokens,
+}
+
+/// How a model is run. Zeros are good defaults: `vitlet_options options = {0};`.
+#[repr(C)]
+pub struct vitlet_options {
+    /// Threads that may work at once, at most 256; 0 is 1. The executor brings them.
+    pub threads: u32,
+    /// Pixels per row of the largest picture (of its region); 0 is 4096.
+    pub max_picture_width: u32,
+    /// Rows of the largest picture (of its region); 0 is 4096.
+    pub max_picture_height: u32,
+    /// A vitlet_output.
+    pub output: u32,
+    /// Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2" or "avx512-vnni"; NULL for the fastest that this CPU has.
+    /// All give the same bits in int8 models. Without std, NULL reads the CPU's ID registers, which needs EL1 or above and cores that are alike.
+    pub kernels: *const c_char,
+    /// The threads that work.
+    pub executor: vitlet_executor,
+}
+
+impl vitlet_options {
+    /// # Safety
+    /// `kernels` is null or ends with a NUL.
+    unsafe fn config(&self) -> Result<RunConfig, Status> {
+        const OUTPUTS: [(vitlet_output, Output); 3] = [
+            (vitlet_output::Logits, Output::Logits),
+            (vitlet_output::Features, Output::Features),
+            (vitlet_output::Tokens, Output::Tokens),
+        ];
+        let output = OUTPUTS.iter().find(|(number, _)| *number as u32 == self.output).ok_or(Status::Value)?.1;
+        let kernels = match self.kernels.is_null() {
+            true => fastest(),
+            // SAFETY: the caller's promise.
+            false => unsafe { text(self.kernels) }.and_then(by_name).ok_or(Status::Kernels)?,
+        };
+        let edge = |pixels: u32| if pixels == 0 { 4096 } else { pixels };
+        Ok(RunConfig {
+            kernels,
+            threads: self.threads.max(1) as usize,
+            max_picture: (edge(self.max_picture_width), edge(self.max_picture_height)),
+            output,
+        })
+    }
+}
+
+#[cfg(feature = "std")]
+fn fastest() -> Kernels {
+    Kernels::detect()
+}
+
+#[cfg(feature = "std")]
+fn by_name(name: &str) -> Option<Kernels> {
+    Kernels::by_name(name)
+}
+
+#[cfg(all(not(feature = "std"), target_arch = "aarch64"))]
+fn fastest() -> Kernels {
+    // SAFETY: the header asks those who do not name kernels to run at EL1 or above, on cores that are alike.
+    unsafe {
+        let [isar0, isar1, pfr0] = Kernels::read_aarch64_id_registers();
+        Kernels::from_aarch64_id_registers(isar0, isar1, pfr0)
+    }
+}
+
+#[cfg(all(not(feature = "std"), not(target_arch = "aarch64")))]
+fn fastest() -> Kernels {
+    Kernels::baseline()
+}
+
+/// Does not look at the CPU for what every CPU has.
+#[cfg(not(feature = "std"))]
+fn by_name(name: &str) -> Option<Kernels> {
+    Kernels::baseline().slower(name).or_else(|| fastest().slower(name))
+}
+
+/// Bytes of the session itself, before its scratch memory.
+const HEADER_BYTES: usize = size_of::<vitlet_session>().next_multiple_of(VITLET_ALIGNMENT);
+
+/// Stores the bytes of memory, at a multiple of VITLET_ALIGNMENT, that a session with these options needs.
+///
+/// # Safety
+/// `model` is a model; the options' strings end with a NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_session_bytes(
+    model: *const vitlet_model,
+    options: *const vitlet_options,
+    bytes: *mut usize,
+) -> vitlet_status {
+    status(|| {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let config = shared(options)?.config()?;
+            let scratch_bytes = shared(model)?.model.scratch_bytes(&config)?;
+            store(bytes, (HEADER_BYTES + scratch_bytes).next_multiple_of(VITLET_ALIGNMENT))
+        }
+    })
+}
+
+/// Makes a session in `memory`, which it uses from then on, and which is the caller's again when it runs no more. The model must live longer.
+///
+/// # Safety
+/// As the comment says, and `memory` has `memory_bytes` bytes; the options' strings end with a NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_session_open(
+    model: *const vitlet_model,
+    options: *const vitlet_options,
+    memory: *mut c_void,
+    memory_bytes: usize,
+    session: *mut *mut vitlet_session,
+) -> vitlet_status {
+    // SAFETY: the caller's promises.
+    status(|| unsafe { open(shared(model)?, shared(options)?, (memory, memory_bytes), session) })
+}
+
+/// # Safety
+/// As [`vitlet_session_open`].
+unsafe fn open(
+    model: &'static vitlet_model,
+    options: &vitlet_options,
+    (at, bytes): (*mut c_void, usize),
+    session: *mut *mut vitlet_session,
+) -> Result<(), Status> {
+    check(session)?;
+    // SAFETY: the caller's promises: the memory is the session's alone, and aligned, so that its first bytes can hold one.
+    unsafe {
+        let config = options.config()?;
+        let scratch_bytes = model.model.scratch_bytes(&config)?;
+        let (header, scratch) = memory(at, bytes, HEADER_BYTES + scratch_bytes)?.split_at_mut(HEADER_BYTES);
+        let header = header.as_mut_ptr().cast::<vitlet_session>();
+        header.write(vitlet_session {
+            session: Session::new(&model.model, &config, scratch)?,
+            executor: Host(options.executor),
+            kernels: config.kernels,
+        });
+        store(session, header)
+    }
+}
+
+/// Resizes, crops and normalizes a picture as the model was trained, runs the network, and stores where the result is, valid until the next run.
+/// `len` may be NULL.
+///
+/// # Safety
+/// `session` is a session that no other thread uses now; the picture's planes hold its rows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_run_picture(
+    session: *mut vitlet_session,
+    picture: *const vitlet_picture,
+    output: *mut *const f32,
+    len: *mut usize,
+) -> vitlet_status {
+    status(|| {
+        check(output)?;
+        // SAFETY: the caller's promises.
+        unsafe {
+            let vitlet_session { session, executor, .. } = exclusive(session)?;
+            let picture = shared(picture)?.borrow()?;
+            give(session.run_picture(&picture, executor).map_err(run_status)?, output, len)
+        }
+    })
+}
+
+/// Runs the network on a normalized tensor `[3, input_height, input_width]` of `tensor_len` floats; the rest is as in vitlet_run_picture().
+///
+/// # Safety
+/// `session` is a session that no other thread uses now; `tensor` has `tensor_len` elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_run_tensor(
+    session: *mut vitlet_session,
+    tensor: *const f32,
+    tensor_len: usize,
+    output: *mut *const f32,
+    len: *mut usize,
+) -> vitlet_status {
+    status(|| {
+        check(output)?;
+        // SAFETY: the caller's promises.
+        unsafe {
+            let vitlet_session { session, executor, .. } = exclusive(session)?;
+            give(session.run_tensor(elements(tensor, tensor_len)?, executor).map_err(run_status)?, output, len)
+        }
+    })
+}
+
+/// Writes the normalized tensor `[3, input_height, input_width]` that vitlet_run_picture() feeds to the network: to look at it, or to time it.
+///
+/// # Safety
+/// As vitlet_run_picture(); `tensor` has `tensor_len` elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_prepare_picture(
+    session: *mut vitlet_session,
+    picture: *const vitlet_picture,
+    tensor: *mut f32,
+    tensor_len: usize,
+) -> vitlet_status {
+    status(|| {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let session = exclusive(session)?;
+            let picture = shared(picture)?.borrow()?;
+            session.session.prepare(&picture, elements_mut(tensor, tensor_len)?).map_err(run_status)
+        }
+    })
+}
+
+/// Copies the name of the kernels that a session uses, like vitlet_model_label().
+///
+/// # Safety
+/// `session` is a session, `buffer` has `buffer_bytes` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_session_kernels(
+    session: *const vitlet_session,
+    buffer: *mut c_char,
+    buffer_bytes: usize,
+) -> usize {
+    // SAFETY: the caller's promises.
+    unsafe { copy_text(shared(session).map_or("", |s| s.kernels.name()), buffer, buffer_bytes) }
+}
+
+/// # Safety
+/// `output` was checked; a length can be stored at `len` unless it is null.
+unsafe fn give(result: &[f32], output: *mut *const f32, len: *mut usize) -> Result<(), Status> {
+    // SAFETY: the caller's promises.
+    unsafe {
+        store(output, result.as_ptr())?;
+        if len.is_null() { Ok(()) } else { store(len, result.len()) }
+    }
+}
+
+/// In a run, the only thing wrong with the configuration can be that the picture does not fit it.
+fn run_status(e: engine::Error) -> Status {
+    match e {
+        engine::Error::RunConfig(_) => Status::PictureTooLarge,
+        other => other.into(),
+    }
+}

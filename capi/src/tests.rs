@@ -1,0 +1,372 @@
+//! The boundary: what C may get wrong gives a status, what it gets right gives what the engine gives. (examples/c is built and run by
+//! scripts/test_capi.sh.)
+
+use core::ffi::{c_char, c_void};
+use core::ptr::{null, null_mut};
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+use engine::{Kernels, Model, Output, Picture, RunConfig, Sequential, Session};
+
+use crate::vitlet_status as Status;
+use crate::*;
+
+static FILE: &[u8] =
+    engine::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/cifar10-vit-layerscale/model.gguf"));
+
+/// Memory at a multiple of 64.
+struct Memory(Vec<engine::F32x16>);
+
+impl Memory {
+    fn new(bytes: usize) -> Self {
+        Self(vec![engine::F32x16([f32::NAN; 16]); bytes.div_ceil(64)])
+    }
+
+    fn start(&mut self) -> *mut c_void {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+const NO_OPTIONS: vitlet_options = vitlet_options {
+    threads: 0,
+    max_picture_width: 0,
+    max_picture_height: 0,
+    output: 0,
+    kernels: null(),
+    executor: vitlet_executor { run: None, context: null_mut() },
+};
+
+fn parse(memory: &mut Memory, file: &[u8]) -> Result<*mut vitlet_model, Status> {
+    let mut model = null_mut();
+    // SAFETY: memory and file are as long as said.
+    match unsafe {
+        vitlet_model_parse(memory.start(), vitlet_model_bytes(), file.as_ptr().cast(), file.len(), &mut model)
+    } {
+        Status::Ok => Ok(model),
+        status => Err(status),
+    }
+}
+
+/// A model and a session.
+struct Opened {
+    _memory: [Memory; 2],
+    model: *mut vitlet_model,
+    session: *mut vitlet_session,
+}
+
+fn open(options: &vitlet_options) -> Result<Opened, Status> {
+    let mut model_memory = Memory::new(vitlet_model_bytes());
+    let model = parse(&mut model_memory, FILE)?;
+    let (mut bytes, mut session) = (0, null_mut());
+    // SAFETY: the model is one; the memory is as long as said.
+    unsafe {
+        match vitlet_session_bytes(model, options, &mut bytes) {
+            Status::Ok => (),
+            status => return Err(status),
+        }
+        let mut memory = Memory::new(bytes);
+        match vitlet_session_open(model, options, memory.start(), bytes, &mut session) {
+            Status::Ok => Ok(Opened { _memory: [model_memory, memory], model, session }),
+            status => Err(status),
+        }
+    }
+}
+
+fn gray(pixels: &[u8], width: u32, height: u32) -> vitlet_picture {
+    vitlet_picture {
+        format: vitlet_format::Gray8 as u32,
+        width,
+        height,
+        planes: [pixels.as_ptr(), null(), null()],
+        strides: [0; 3],
+        region: vitlet_region { x: 0, y: 0, width: 0, height: 0 },
+        rotation: 0,
+        yuv: 0,
+    }
+}
+
+fn run(opened: &Opened, picture: &vitlet_picture) -> Result<Vec<f32>, Status> {
+    let (mut output, mut len) = (null(), 0);
+    // SAFETY: the session is one; the picture has its pixels; the result is valid until the next run.
+    unsafe {
+        match vitlet_run_picture(opened.session, picture, &mut output, &mut len) {
+            Status::Ok => Ok(core::slice::from_raw_parts(output, len).to_vec()),
+            status => Err(status),
+        }
+    }
+}
+
+#[test]
+fn results_are_the_engines() {
+    let pixels: Vec<u8> = (0..70 * 50 * 3).map(|i| (i * 7) as u8).collect();
+    let model = Model::parse(FILE).unwrap();
+    for (number, output) in [Output::Logits, Output::Features, Output::Tokens].into_iter().enumerate() {
+        let config = RunConfig { kernels: Kernels::detect(), threads: 1, max_picture: (70, 50), output };
+        let mut scratch = Memory::new(model.scratch_bytes(&config).unwrap());
+        let mut session = Session::new(&model, &config, engine::scratch_from(&mut scratch.0)).unwrap();
+        let expected = session.run_picture(&Picture::rgb8(&pixels, 70, 50, 210), &Sequential).unwrap().to_vec();
+
+        let opened = open(&vitlet_options { output: number as u32, ..NO_OPTIONS }).unwrap();
+        let picture = vitlet_picture { format: vitlet_format::Rgb8 as u32, ..gray(&pixels, 70, 50) };
+        assert_eq!(run(&opened, &picture), Ok(expected.clone()), "{output:?}");
+        // SAFETY: the session is one; the arrays have their lengths.
+        unsafe {
+            let mut tensor = vec![0.0; model.config().input_len()];
+            assert_eq!(vitlet_prepare_picture(opened.session, &picture, tensor.as_mut_ptr(), tensor.len()), Status::Ok);
+            let (mut out, mut len) = (null(), 0);
+            assert_eq!(
+                vitlet_run_tensor(opened.session, tensor.as_ptr(), tensor.len(), &mut out, &mut len),
+                Status::Ok
+            );
+            assert_eq!(vitlet_digest(out, len), engine::digest(&expected));
+            let short = tensor.len() - 1;
+            assert_eq!(vitlet_run_tensor(opened.session, tensor.as_ptr(), short, &mut out, &mut len), Status::Length);
+            assert_eq!(vitlet_prepare_picture(opened.session, &picture, tensor.as_mut_ptr(), short), Status::Length);
+        }
+    }
+}
+
+#[test]
+fn the_best_classes_have_the_engines_scores_and_labels() {
+    let opened = open(&NO_OPTIONS).unwrap();
+    let model = Model::parse(FILE).unwrap();
+    let mut logits = run(&opened, &gray(&[90; 64 * 64], 64, 64)).unwrap();
+    let mut guesses = [vitlet_guess { index: 77, logit: 0.0, probability: 0.0 }; 12];
+    let mut count = 0;
+    // SAFETY: the model is one; the arrays have their lengths.
+    unsafe {
+        let status = vitlet_top_k(opened.model, logits.as_ptr(), 10, guesses.as_mut_ptr(), 12, &mut count);
+        assert_eq!((status, count), (Status::Ok, 10), "fewer classes than asked for");
+    }
+    let expected = engine::top_k::<10>(&logits);
+    engine::scores(&mut logits, model.config().scores);
+    for (guess, (class, logit)) in guesses.iter().zip(expected) {
+        assert_eq!(*guess, vitlet_guess { index: class, logit, probability: logits[class] });
+    }
+    let label = |index, room: usize| {
+        let mut buffer = [b'#' as c_char; 32];
+        // SAFETY: the model is one; the buffer has 32 bytes.
+        let len = unsafe { vitlet_model_label(opened.model, index, buffer.as_mut_ptr(), room) };
+        let text: String = buffer.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect();
+        (len, text)
+    };
+    assert_eq!(label(1, 32), (10, "automobile".into()));
+    assert_eq!(label(1, 5), (10, "auto".into()), "cut, with a NUL at its end");
+    assert_eq!(label(10, 32), (0, String::new()));
+    assert_eq!(label(1, 0).1.len(), 32, "no room, nothing written");
+    // SAFETY: the model is one; no buffer.
+    assert_eq!(unsafe { vitlet_model_label(opened.model, 1, null_mut(), 9) }, 10);
+    let mut info = core::mem::MaybeUninit::<vitlet_model_info>::uninit();
+    // SAFETY: the model is one; the information is initialised where the status says so.
+    unsafe {
+        assert_eq!(vitlet_model_describe(opened.model, info.as_mut_ptr()), Status::Ok);
+        let info = info.assume_init();
+        assert_eq!((info.input_width, info.classes, info.dim), (model.config().image_width as u32, 10, 96));
+    }
+}
+
+#[test]
+fn null_pointers_are_statuses() {
+    let opened = open(&NO_OPTIONS).unwrap();
+    let (model, session) = (opened.model, opened.session);
+    let picture = gray(&[0; 16], 4, 4);
+    let mut memory = Memory::new(1 << 20);
+    let (at, file, len) = (memory.start(), FILE.as_ptr().cast::<c_void>(), FILE.len());
+    let (mut m, mut s, mut n, mut out) = (null_mut(), null_mut(), 0, null());
+    let mut floats = [0.0; 16];
+    // SAFETY: what is not null is what it should be.
+    let statuses = unsafe {
+        [
+            vitlet_model_parse(null_mut(), 4096, file, len, &mut m),
+            vitlet_model_parse(at, 4096, null(), len, &mut m),
+            vitlet_model_parse(at, 4096, file, len, null_mut()),
+            vitlet_model_open(at, 4096, null(), &mut m),
+            vitlet_model_describe(null(), null_mut()),
+            vitlet_model_describe(model, null_mut()),
+            vitlet_session_bytes(null(), &NO_OPTIONS, &mut n),
+            vitlet_session_bytes(model, null(), &mut n),
+            vitlet_session_bytes(model, &NO_OPTIONS, null_mut()),
+            vitlet_session_open(null(), &NO_OPTIONS, at, 1 << 20, &mut s),
+            vitlet_session_open(model, null(), at, 1 << 20, &mut s),
+            vitlet_session_open(model, &NO_OPTIONS, null_mut(), 1 << 20, &mut s),
+            vitlet_session_open(model, &NO_OPTIONS, at, 1 << 20, null_mut()),
+            vitlet_run_picture(null_mut(), &picture, &mut out, &mut n),
+            vitlet_run_picture(session, null(), &mut out, &mut n),
+            vitlet_run_picture(session, &picture, null_mut(), &mut n),
+            vitlet_run_picture(session, &gray_without_pixels(), &mut out, &mut n),
+            vitlet_run_tensor(null_mut(), floats.as_ptr(), 16, &mut out, &mut n),
+            vitlet_run_tensor(session, null(), 16, &mut out, &mut n),
+            vitlet_run_tensor(session, floats.as_ptr(), 16, null_mut(), &mut n),
+            vitlet_prepare_picture(null_mut(), &picture, floats.as_mut_ptr(), 16),
+            vitlet_prepare_picture(session, null(), floats.as_mut_ptr(), 16),
+            vitlet_prepare_picture(session, &picture, null_mut(), 16),
+            vitlet_top_k(null(), floats.as_ptr(), 16, null_mut(), 0, &mut n),
+            vitlet_top_k(model, null(), 16, null_mut(), 0, &mut n),
+            vitlet_top_k(model, floats.as_ptr(), 16, null_mut(), 1, &mut n),
+            vitlet_pool_start(2, null_mut()),
+        ]
+    };
+    for (i, status) in statuses.into_iter().enumerate() {
+        assert_eq!(status, Status::Null, "call {i}");
+    }
+    // SAFETY: nothing is closed, stopped or named where nothing is.
+    unsafe {
+        vitlet_model_close(null_mut());
+        vitlet_pool_stop(null_mut());
+        assert_eq!(vitlet_model_name(null(), null_mut(), 0), 0);
+        assert_eq!(vitlet_session_kernels(null(), null_mut(), 0), 0);
+        assert_eq!(vitlet_digest(null(), 3), 0);
+    }
+    // The length may be null, and a pool that is not there is the calling thread.
+    // SAFETY: all else is what it should be.
+    unsafe {
+        assert_eq!(vitlet_run_picture(session, &picture, &mut out, null_mut()), Status::Ok);
+        assert!(vitlet_pool_executor(null_mut()).run.is_none());
+    }
+}
+
+fn gray_without_pixels() -> vitlet_picture {
+    vitlet_picture { planes: [null(); 3], ..gray(&[], 4, 4) }
+}
+
+#[test]
+fn misaligned_pointers_are_statuses() {
+    let opened = open(&NO_OPTIONS).unwrap();
+    let picture = gray(&[0; 16], 4, 4);
+    let mut memory = Memory::new(4 << 20);
+    let (mut m, mut s, mut n, mut out) = (null_mut(), null_mut(), 0, null());
+    let mut floats = [0.0; 4000];
+    let odd = |pointer: *mut c_void| pointer.wrapping_byte_add(1);
+    let at = memory.start();
+    // SAFETY: misaligned pointers lead nowhere else than into memory that is there.
+    let statuses = unsafe {
+        [
+            vitlet_model_parse(at.wrapping_byte_add(8), 4096, FILE.as_ptr().cast(), FILE.len(), &mut m),
+            vitlet_model_parse(at, 4096, FILE.as_ptr().cast(), FILE.len(), odd((&raw mut m).cast()).cast()),
+            vitlet_session_open(opened.model, &NO_OPTIONS, at.wrapping_byte_add(32), 4 << 20, &mut s),
+            vitlet_session_bytes(odd(opened.model.cast()).cast(), &NO_OPTIONS, &mut n),
+            vitlet_session_bytes(opened.model, &NO_OPTIONS, odd((&raw mut n).cast()).cast()),
+            vitlet_run_picture(odd(opened.session.cast()).cast(), &picture, &mut out, &mut n),
+            vitlet_run_picture(opened.session, odd((&raw const picture).cast_mut().cast()).cast(), &mut out, &mut n),
+            vitlet_run_tensor(opened.session, odd(floats.as_mut_ptr().cast()).cast(), 3072, &mut out, &mut n),
+            vitlet_prepare_picture(opened.session, &picture, odd(floats.as_mut_ptr().cast()).cast(), 3072),
+        ]
+    };
+    for (i, status) in statuses.into_iter().enumerate() {
+        assert_eq!(status, Status::Misaligned, "call {i}");
+    }
+    let mut copy = Memory::new(FILE.len() + 64);
+    // SAFETY: a copy of the file within memory that is large enough.
+    unsafe {
+        let inside = copy.start().wrapping_byte_add(4).cast::<u8>();
+        inside.copy_from_nonoverlapping(FILE.as_ptr(), FILE.len());
+        assert_eq!(vitlet_model_parse(at, 4096, inside.cast(), FILE.len(), &mut m), Status::Misaligned);
+    }
+}
+
+#[test]
+fn broken_arguments_are_statuses() {
+    let mut memory = Memory::new(vitlet_model_bytes());
+    assert_eq!(parse(&mut memory, &FILE[..FILE.len() - 1]), Err(Status::Truncated));
+    assert_eq!(parse(&mut memory, &FILE[..0]), Err(Status::NotGguf), "no bytes at all");
+    assert_eq!(parse(&mut memory, &FILE[64..]), Err(Status::NotGguf));
+    let failed = |options| open(&options).err();
+    assert_eq!(failed(vitlet_options { threads: 257, ..NO_OPTIONS }), Some(Status::Options));
+    assert_eq!(failed(vitlet_options { output: 3, ..NO_OPTIONS }), Some(Status::Value));
+    assert_eq!(failed(vitlet_options { kernels: c"mmx".as_ptr(), ..NO_OPTIONS }), Some(Status::Kernels));
+    assert_eq!(failed(vitlet_options { kernels: c"scalar".as_ptr(), ..NO_OPTIONS }), None);
+
+    let opened = open(&vitlet_options { max_picture_width: 8, max_picture_height: 8, ..NO_OPTIONS }).unwrap();
+    let pixels = [5; 200];
+    let refused = |picture: vitlet_picture| run(&opened, &picture).err();
+    assert_eq!(refused(gray(&pixels, 8, 8)), None);
+    assert_eq!(refused(gray(&pixels, 9, 8)), Some(Status::PictureTooLarge));
+    assert_eq!(refused(gray(&pixels, 0, 8)), Some(Status::PictureSize));
+    assert_eq!(refused(vitlet_picture { strides: [7, 0, 0], ..gray(&pixels, 8, 8) }), Some(Status::PictureStride));
+    assert_eq!(
+        refused(vitlet_picture { strides: [usize::MAX, 0, 0], ..gray(&pixels, 8, 8) }),
+        Some(Status::PictureSize)
+    );
+    assert_eq!(refused(vitlet_picture { format: 7, ..gray(&pixels, 8, 8) }), Some(Status::Value));
+    assert_eq!(refused(vitlet_picture { rotation: 1, ..gray(&pixels, 8, 8) }), Some(Status::Value));
+    assert_eq!(refused(vitlet_picture { rotation: 270, ..gray(&pixels, 8, 8) }), None);
+    assert_eq!(refused(vitlet_picture { yuv: 4, ..gray(&pixels, 8, 8) }), Some(Status::Value));
+    let region = |x, y, width, height| vitlet_region { x, y, width, height };
+    assert_eq!(
+        refused(vitlet_picture { region: region(4, 4, 4, 4), ..gray(&pixels, 20, 10) }),
+        None,
+        "a part that fits"
+    );
+    assert_eq!(
+        refused(vitlet_picture { region: region(4, 4, 5, 4), ..gray(&pixels, 8, 8) }),
+        Some(Status::PictureRegion)
+    );
+    let mut bytes = 0;
+    let mut session = null_mut();
+    // SAFETY: the model is one; the memory is larger than said.
+    unsafe {
+        assert_eq!(vitlet_session_bytes(opened.model, &NO_OPTIONS, &mut bytes), Status::Ok);
+        let mut memory = Memory::new(bytes);
+        let status = vitlet_session_open(opened.model, &NO_OPTIONS, memory.start(), bytes - 1, &mut session);
+        assert_eq!(status, Status::Memory);
+        let mut model = null_mut();
+        let at = memory.start();
+        assert_eq!(vitlet_model_open(at, bytes, c"/nowhere".as_ptr(), &mut model), Status::File);
+        assert_eq!(vitlet_model_open(at, bytes, c"/".as_ptr(), &mut model), Status::File, "a directory");
+    }
+}
+
+#[test]
+fn every_status_has_its_words() {
+    let text = |status: u32| {
+        // SAFETY: the library's strings end with a NUL.
+        unsafe { core::ffi::CStr::from_ptr(vitlet_status_string(status)) }.to_str().unwrap()
+    };
+    let mut all: Vec<_> = (0..=Status::Threads as u32).map(text).collect();
+    assert!(!all.contains(&"unknown status"));
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), Status::Threads as usize + 1, "no two are alike");
+    assert_eq!(text(12345), "unknown status");
+}
+
+/// An executor that panics, as one written in Rust might, or throws, as one written in C++ might.
+unsafe extern "C-unwind" fn panics(_: *mut c_void, _: vitlet_job, _: *mut c_void) {
+    panic!("on purpose");
+}
+
+/// Started again by the test below, alone in its process.
+#[test]
+fn child_that_panics_within_the_library() {
+    if std::env::var_os("VITLET_TEST_PANIC").is_none() {
+        return;
+    }
+    type Unwinds = unsafe extern "C-unwind" fn(*mut c_void, vitlet_job, *mut c_void);
+    // SAFETY: the same convention; this one lets the panic out.
+    let run =
+        unsafe { core::mem::transmute::<Unwinds, unsafe extern "C" fn(*mut c_void, vitlet_job, *mut c_void)>(panics) };
+    let executor = vitlet_executor { run: Some(run), context: null_mut() };
+    let opened = open(&vitlet_options { threads: 2, executor, ..NO_OPTIONS }).unwrap();
+    let picture = gray(&[0; 16], 4, 4);
+    let unwound = std::panic::catch_unwind(|| {
+        let (mut out, mut n) = (null(), 0);
+        // SAFETY: the session is one.
+        unsafe { vitlet_run_picture(opened.session, &picture, &mut out, &mut n) }
+    });
+    std::process::exit(if unwound.is_err() { 42 } else { 43 });
+}
+
+/// This build unwinds (`panic = "unwind"` in the profile that tests run in), and still no panic leaves a function of the library.
+#[test]
+#[cfg(unix)]
+fn a_panic_aborts_and_never_unwinds_into_the_host() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "tests::child_that_panics_within_the_library", "--nocapture"]);
+    let done = child.env("VITLET_TEST_PANIC", "1").output().unwrap();
+    const SIGABRT: i32 = 6;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!((done.status.signal(), done.status.code()), (Some(SIGABRT), None), "{said}");
+    assert!(said.contains("on purpose") && said.contains("cannot unwind"), "{said}");
+}

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Bytes of the engine's code in a program for aarch64 that links libvitlet.a, by instruction set.
+#
+#     ./scripts/capi_size.sh PROGRAM
+#
+# Code is what the symbols of the engine and the crates that it depends on cover in the linked program (--gc-sections), not the standard library,
+# libc or the model. One board's share is what is left without the kernels of the other instruction sets, all precisions included.
+set -euo pipefail
+program=$1
+
+aarch64-linux-gnu-nm --defined-only --print-size --radix=d --demangle "$program" | awk '
+    # Address, size, type, name.
+    NF < 4 || $3 !~ /^[tTwW]$/ { next }
+    {
+        size = $2 + 0
+        $1 = $2 = $3 = ""
+        name = $0
+    }
+    name !~ /vitlet|libm::|<?half::/ || name ~ /vitlet_pool|ThreadPool|threads::/ { next }
+    {
+        all += size
+        if (name ~ /isa::neon::run_fp16/) set["neon-fp16"] += size
+        else if (name ~ /isa::neon::run_dot/) set["neon-dotprod"] += size
+        else if (name ~ /isa::neon::run_i8mm/) set["neon-i8mm"] += size
+        else if (name ~ /isa::neon::run/) set["neon"] += size
+        else if (name ~ /Scalar|isa::scalar/) set["scalar"] += size
+        else common += size
+    }
+    END {
+        if (!all) { print "error: no symbols of the engine: is the program stripped?"; exit 1 }
+        printf "engine, all kernels: %d bytes of code\n", all
+        printf "  without kernels: %d\n", common
+        for (name in set) {
+            printf "  %s: %d; a board with these alone: %d\n", name, set[name], common + set[name]
+        }
+    }'

@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# libvitlet from C and C++: installed, built and run as its users would. Called by scripts/test.sh; runs alone, too.
+#
+#     ./scripts/test_capi.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(gcc g++ make cmake pkg-config valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3)
+say() { printf '\n== %s\n' "$*"; }
+die() { echo "error: $*" >&2; exit 1; }
+# A part that this machine cannot run: an error under CI.
+skip() {
+    [ "${CI:-}" != true ] || die "$*"
+    echo "skipped: $*"
+}
+has() { command -v "$1" >/dev/null; }
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ "${#missing[@]}" -gt 0 ] && [ "$(id -u)" = 0 ] && has apt-get; then
+    echo "installing ${missing[*]}"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+        skip "Debian packages ${missing[*]}: could not be installed"
+fi
+for target in aarch64-unknown-linux-gnu aarch64-unknown-none; do
+    rustup target list --installed | grep -qx "$target" || rustup target add "$target" || skip "rustup target $target: could not be added"
+done
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+
+work=$PWD/target/capi
+model=models/cifar10-vit-layerscale/model.gguf
+rm -rf "$work"
+mkdir -p "$work"
+read -r width height < <(python3 scripts/make_frames.py "$work/frames")
+frames=$work/frames
+
+# The digest in what a program prints.
+digest() { grep -oE '[0-9a-f]{16}' || true; }
+# What the program computes from the BMP that a format should be read as.
+say "The program's digests"
+cargo build --release --quiet -p vitlet-cli
+declare -A expected
+for picture in rgb yuv gray turned part; do
+    expected[$picture]=$(target/release/vitlet classify -m "$model" --digest "$frames/$picture.bmp" | digest)
+    [ -n "${expected[$picture]}" ] || die "no digest of $picture.bmp"
+done
+
+# Runs classify ("$@" is how) on every format, and on a region and a rotation.
+classify_all() {
+    local count=0
+    compare() {
+        local want=${expected[$1]} got
+        shift
+        got=$("$@" 2>/dev/null | digest)
+        [ "$got" = "$want" ] || die "digest $got, not $want: $*"
+        count=$((count + 1))
+    }
+    compare rgb "$@" "$model" "$frames/rgb.ppm"
+    for format in rgb bgr rgba; do
+        compare rgb "$@" "$model" "$frames/frame.$format" "$format" "$width" "$height"
+    done
+    for format in yuyv nv12 i420; do
+        compare yuv "$@" "$model" "$frames/frame.$format" "$format" "$width" "$height"
+    done
+    compare gray "$@" "$model" "$frames/frame.gray" gray "$width" "$height"
+    compare turned "$@" -r 90 "$model" "$frames/rgb.ppm"
+    compare part "$@" -c 11,7,60,50 "$model" "$frames/rgb.ppm"
+    compare rgb "$@" -t 3 "$model" "$frames/rgb.ppm"
+    compare rgb "$@" -k scalar "$model" "$frames/rgb.ppm"
+    echo "$count runs equal the program's"
+}
+# Builds the examples with make against an installed library: PREFIX OUT MAKE-ARGUMENTS...
+build() {
+    local prefix=$1 out=$2
+    shift 2
+    mkdir -p "$out"
+    PKG_CONFIG_LIBDIR=$prefix/lib/pkgconfig make --silent -C examples/c OUT="$out" "$@"
+}
+
+say "C and C++ on this machine"
+./scripts/install_capi.sh "$work/host"
+build "$work/host" "$work/gcc"
+build "$work/host" "$work/gcc-static" STATIC=1 "$work/gcc-static/classify"
+export LD_LIBRARY_PATH=$work/host/lib
+classify_all "$work/gcc/classify"
+classify_all "$work/gcc-static/classify"
+"$work/gcc/classify" "$model" "$frames/rgb.ppm"
+threads=("$model" "$frames/frame.rgb" "$width" "$height")
+[ "$("$work/gcc/threads" "${threads[@]}" | digest)" = "${expected[rgb]}" ] || die "threads: another digest"
+echo "threads.cpp: four sessions of one model, an executor's callback and a pool give the same"
+# The header alone, as old C and as C++.
+for language in "c -std=c99" "c++ -std=c++11"; do
+    # shellcheck disable=SC2086
+    gcc -x $language -Wall -Wextra -Wpedantic -Werror -fsyntax-only capi/include/vitlet.h
+done
+if has cmake; then
+    PKG_CONFIG_PATH=$work/host/lib/pkgconfig cmake -S examples/c -B "$work/cmake" >/dev/null
+    cmake --build "$work/cmake" >/dev/null
+    classify_all "$work/cmake/classify"
+else
+    skip "CMake is not installed"
+fi
+
+say "Errors are one line"
+refused() {
+    local want=$1 got
+    shift
+    if got=$("$@" 2>&1 >/dev/null); then die "not refused: $*"; fi
+    [ "$got" = "error: $want" ] || die "$*: $got"
+    echo "$got"
+}
+cd "$frames"
+refused "rgb.ppm: not a model file: no GGUF magic at the start" "$work/gcc/classify" rgb.ppm rgb.ppm
+refused "none.gguf: the file cannot be opened" "$work/gcc/classify" none.gguf rgb.ppm
+refused "frame.rgb: the frame ends too early" "$work/gcc/classify" "$OLDPWD/$model" frame.rgb rgb 4000 4000
+refused "session: this CPU has no kernels of that name" "$work/gcc/classify" -k mmx "$OLDPWD/$model" rgb.ppm
+refused "rgb.ppm: picture: the region is empty or not inside the picture" "$work/gcc/classify" -c 90,0,20,20 "$OLDPWD/$model" rgb.ppm
+cd "$OLDPWD"
+
+say "An exception out of a callback ends the process"
+g++ -std=c++17 -o "$work/throws" capi/tests/throws.cpp $(PKG_CONFIG_LIBDIR=$work/host/lib/pkgconfig pkg-config --cflags --libs vitlet)
+code=0
+(ulimit -c 0; "$work/throws" "$model") >/dev/null 2>&1 || code=$?
+[ "$code" = 134 ] || die "throws.cpp: exit status $code, not SIGABRT's 134"
+echo "SIGABRT"
+
+if has valgrind; then
+    say "No error and no leak (valgrind)"
+    check=(valgrind --quiet --leak-check=full --show-leak-kinds=all --errors-for-leak-kinds=all --error-exitcode=9)
+    for arguments in "$model $frames/rgb.ppm" "-t 2 $model $frames/frame.nv12 nv12 $width $height" "-r 270 $model $frames/frame.i420 i420 $width $height"; do
+        # shellcheck disable=SC2086
+        "${check[@]}" "$work/gcc/classify" $arguments >/dev/null
+    done
+    "${check[@]}" "$work/gcc/threads" "${threads[@]}" >/dev/null
+    echo "classify with 1 and 2 threads, threads.cpp: none"
+else
+    skip "valgrind is not installed"
+fi
+unset LD_LIBRARY_PATH
+
+if has qemu-aarch64-static && has aarch64-linux-gnu-gcc; then
+    say "C on aarch64, under QEMU"
+    ./scripts/install_capi.sh "$work/aarch64" aarch64-unknown-linux-gnu
+    build "$work/aarch64" "$work/aarch64-gcc" CC=aarch64-linux-gnu-gcc "$work/aarch64-gcc/classify"
+    build "$work/aarch64" "$work/aarch64-static" CC=aarch64-linux-gnu-gcc STATIC=1 LDFLAGS=-Wl,--gc-sections "$work/aarch64-static/classify"
+    qemu=(qemu-aarch64-static -cpu cortex-a76)
+    classify_all "${qemu[@]}" -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH="$work/aarch64/lib" "$work/aarch64-gcc/classify"
+    classify_all "${qemu[@]}" "$work/aarch64-static/classify"
+
+    say "Without an operating system: no allocator, no libc"
+    cargo build --release --quiet -p vitlet-capi --no-default-features --target aarch64-unknown-none
+    bare=target/aarch64-unknown-none/release/libvitlet.a
+    # Linked with nothing else: a symbol that the library misses is an error here.
+    aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -Wl,--gc-sections -Wl,--fatal-warnings \
+        -Icapi/include -DMODEL="\"$model\"" -o "$work/bare" capi/tests/bare.c "$bare"
+    undefined=$(aarch64-linux-gnu-nm --undefined-only "$work/bare")
+    [ -z "$undefined" ] || die "undefined symbols: $undefined"
+    echo "undefined symbols: none"
+    if aarch64-linux-gnu-nm --format=just-symbols "$work/bare" | grep -iE '^(malloc|calloc|realloc|free|__rust_alloc|__rg_alloc|printf|pthread_|__libc)'; then
+        die "an allocator or a libc"
+    fi
+    for core in cortex-a53 cortex-a76; do
+        bare_digest=$(qemu-aarch64-static -cpu "$core" "$work/bare" | digest)
+        echo "$core: $bare_digest"
+        [ -n "$bare_digest" ] || die "the bare program printed no digest"
+        [ "$bare_digest" = "${first_digest:=$bare_digest}" ] || die "the bare program's digest differs"
+    done
+    # The same frame through the std library.
+    python3 - "$frames/bare.nv12" <<'END'
+import sys
+luma = bytes(16 + i % 64 * 3 for i in range(64 * 48))
+open(sys.argv[1], "wb").write(luma + bytes((150, 90)) * (64 * 24 // 2))
+END
+    [ "$("$work/gcc-static/classify" "$model" "$frames/bare.nv12" nv12 64 48 2>/dev/null | digest)" = "$first_digest" ] ||
+        die "the bare program's digest differs from this machine's"
+
+    say "Sizes"
+    ./scripts/capi_size.sh "$work/aarch64-static/classify"
+else
+    skip "qemu-user-static and gcc-aarch64-linux-gnu are not installed"
+fi
