@@ -119,6 +119,7 @@ fi
 ./scripts/test_bare.sh
 say "libvitlet"
 ./scripts/test_capi.sh
+./scripts/test_boards.sh
 
 say "Done"
 if [ "${#skipped[@]}" -gt 0 ]; then

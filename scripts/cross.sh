@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Builds for 64-bit ARM boards under Linux, from any machine with rustup and Python:
+#
+#     ./scripts/cross.sh [raspberry-pi|jetson] [--to USER@HOST] [--model FILE]
+#
+# One static program runs on all of them (it chooses its kernels when it starts); the library for C programs is beside it. --to copies
+# the program, and the model if one is named, into the folder vitlet of that machine. At the end stands the command to run there.
+set -euo pipefail
+usage() { echo "usage: cross.sh [raspberry-pi|jetson] [--to USER@HOST] [--model FILE]" >&2; exit 2; }
+
+board='' to='' model=''
+while [ "$#" -gt 0 ]; do
+    case "$1" in
+        raspberry-pi | jetson) board=$1 ;;
+        --to) to=${2:?--to USER@HOST} && shift ;;
+        --model) model=$(realpath "${2:?--model FILE}") && shift ;;
+        *) usage ;;
+    esac
+    shift
+done
+[ -z "$model" ] || [ -f "$model" ] || { echo "error: $model: no such file" >&2; exit 1; }
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/board_builds.sh
+. scripts/board_builds.sh
+
+out=target/boards
+mkdir -p "$out"
+echo "the program ..."
+cp "$(static_program aarch64-unknown-linux-musl)" "$out/vitlet"
+./scripts/check_elf.sh "$out/vitlet"
+echo "the library ..."
+(
+    link_for_old_glibc aarch64-unknown-linux-gnu
+    CARGO_PROFILE_RELEASE_STRIP=true ./scripts/install_capi.sh "$out" aarch64-unknown-linux-gnu
+)
+./scripts/check_elf.sh "$out"/lib/libvitlet.so
+ls -l "$out/vitlet" "$out"/lib/libvitlet.a "$(realpath "$out/lib/libvitlet.so")" | awk '{ printf "%8.2f MB  %s\n", $5 / 1e6, $NF }'
+
+name=${model:+$(basename "$model")}
+files=("$out/vitlet" ${model:+"$model"})
+host=${to:-USER@HOST}
+if [ -n "$to" ]; then
+    # The one step that needs the board: a failure here leaves the files above.
+    ssh "$to" mkdir -p vitlet
+    scp "${files[@]}" "$to:vitlet/"
+else
+    echo
+    echo "copy it:  ssh $host mkdir -p vitlet && scp ${files[*]} $host:vitlet/"
+fi
+echo
+case "$board" in
+    raspberry-pi) echo "first:    ssh $host 'echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor'    (docs/raspberry-pi.md)" ;;
+    jetson) echo "first:    ssh $host 'sudo nvpmodel -m 0; sudo jetson_clocks'    (docs/jetson.md)" ;;
+esac
+if [ -n "$name" ]; then
+    echo "measure:  ssh $host vitlet/vitlet bench -m vitlet/$name"
+fi
+echo "classify: ssh $host vitlet/vitlet classify ${name:+-m vitlet/$name }--digest - < photo.jpg    (the digest is the same on this machine)"

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Linux on the boards, without one:
+#
+#     ./scripts/test_boards.sh
+#
+# Builds with scripts/cross.sh and scripts/dist.sh, and runs the result under QEMU as the boards' cores and with the boards' sysfs.
+# Installs and skips as scripts/test.sh does, which calls it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(gcc binutils gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3-venv cmake pkg-config)
+# Core, and the kernels that it must choose: Pi 3; Jetson Nano; Pi 4; Pi 5 and Orin; newer ones.
+cores=("cortex-a53 neon" "cortex-a57 neon" "cortex-a72 neon" "cortex-a76 neon-dotprod" "max neon-i8mm")
+say() { printf '\n== %s\n' "$*"; }
+fail() { echo "error: $*" >&2; exit 1; }
+skip() {
+    [ "${CI:-}" != true ] || fail "$*"
+    echo "skipped: $*"
+    exit 0
+}
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+            skip "Debian packages ${missing[*]}: could not be installed"
+    else
+        skip "Debian packages ${missing[*]}: install them (apt-get install ${missing[*]})"
+    fi
+fi
+
+say "Boards: one program, one library"
+./scripts/cross.sh
+program=$PWD/target/boards/vitlet
+sizes=$(size -A "$program")
+bytes() { awk -v section="$1" '$1 == section { print $2 }' <<<"$sizes"; }
+model=$(stat -c %s models/cifar10-vit-layerscale/model.gguf)
+file=$(stat -c %s "$program")
+echo "program: $file bytes, $((file - model)) without the built-in model; text $(bytes .text), rodata $(($(bytes .rodata) - model)) without the model"
+# All commands, codecs and kernels; what a C program with libvitlet.a takes is further down.
+((file - model <= 3000000)) || fail "the program has grown"
+
+say "Boards: the same logits as this machine's"
+cargo build --release --quiet
+host=target/release/vitlet
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$host" convert tests/fixtures/checkpoints/timm_deit3 -o "$work/int8.gguf" >/dev/null
+pictures=(models/cifar10-vit-layerscale/pictures/*.jpg)
+# 3 frames of 64 x 48 in I420: noise that never changes.
+python3 -c 'import random, sys; sys.stdout.buffer.write(random.Random(1).randbytes(3 * 64 * 48 * 3 // 2))' >"$work/frames"
+# What must be equal: digests of pictures and of a stream's frames.
+answers() {
+    "$@" classify --digest --json "${pictures[0]}" 2>/dev/null | grep digest
+    "$@" classify -m "$work/int8.gguf" --digest --json "${pictures[@]}" | grep digest
+    "$@" classify -m "$work/int8.gguf" --digest --json --raw i420:64x48 - <"$work/frames" | grep -o '"digest":"[0-9a-f]*"'
+}
+expected=$(answers "$host")
+[ "$(wc -l <<<"$expected")" = $((1 + ${#pictures[@]} + 3)) ] || fail "digests are missing"
+for line in "${cores[@]}"; do
+    read -r core kernel <<<"$line"
+    [ "$(answers qemu-aarch64-static -cpu "$core" "$program")" = "$expected" ] || fail "digests differ on $core"
+    qemu-aarch64-static -cpu "$core" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1 --json | grep -q "\"kernel\": \"$kernel\"" || fail "$core: other kernels than $kernel"
+    echo "$core: $(wc -l <<<"$expected") digests equal, kernels $kernel"
+done
+
+say "Boards: what bench says on each"
+# QEMU shows a static program the files below -L as if they were the system's own.
+for tree in boards/trees/*.txt; do
+    name=$(basename "$tree" .txt)
+    cargo run --quiet -p vitlet-board --example unpack -- "$tree" "$work/$name"
+    said=$(qemu-aarch64-static -cpu cortex-a72 -L "$work/$name" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1)
+    model_name=$(tr -d '\0' <"$work/$name/sys/firmware/devicetree/base/model")
+    grep -q "^$model_name  " <<<"$said" || fail "$name: $said"
+    grep -E "^$model_name|before|warning" <<<"$said"
+done
+grep -q 'not throttled' <<<"$(qemu-aarch64-static -L "$work/raspberry-pi-4" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1)" || fail "a cool Pi is not throttled"
+threads=$(qemu-aarch64-static -L "$work/jetson-nano" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1 --json | grep '"threads"')
+echo "threads on a Jetson Nano, within this machine's $(nproc):$threads"
+
+say "A tarball for people without cargo"
+# The C example out of the unpacked tarball, built in each way that people do, tells the same digest of a frame.
+./scripts/dist.sh aarch64-unknown-linux-gnu
+tar -xzf target/dist/vitlet-*-aarch64-linux.tar.gz -C "$work"
+tree=$(echo "$work"/vitlet-*-aarch64-linux)
+source=$tree/share/doc/vitlet/examples/c/classify.c
+mkdir -p "$work/cmake"
+cat >"$work/cmake/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.16)
+project(classify C)
+find_package(vitlet REQUIRED)
+foreach(kind vitlet static)
+    add_executable(cmake-\${kind} $source)
+    target_link_libraries(cmake-\${kind} vitlet::\${kind})
+endforeach()
+END
+export PKG_CONFIG_PATH=$tree/lib/pkgconfig
+cc=aarch64-linux-gnu-gcc
+# shellcheck disable=SC2046
+$cc -O2 "$source" $(pkg-config --cflags --libs vitlet) -o "$work/pkg-config-shared"
+# shellcheck disable=SC2046
+$cc -O2 -static "$source" $(pkg-config --static --cflags --libs vitlet) -o "$work/pkg-config-static"
+cmake -S "$work/cmake" -B "$work/cmake-build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$tree" >/dev/null
+cmake --build "$work/cmake-build" >/dev/null
+head -c $((64 * 48 * 3 / 2)) "$work/frames" >"$work/frame"
+digest=$("$host" classify -m "$work/int8.gguf" --digest --json --raw i420:64x48 "$work/frame" | grep -oE '[0-9a-f]{16}')
+[ -n "$digest" ] || fail "no digest"
+for made in "$work"/pkg-config-{shared,static} "$work"/cmake-build/cmake-{vitlet,static}; do
+    said=$(qemu-aarch64-static -cpu cortex-a76 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH="$tree/lib" "$made" "$work/int8.gguf" "$work/frame" i420 64 48)
+    grep -q "$digest" <<<"$said" || fail "$(basename "$made"): $said"
+    echo "$(basename "$made"): digest $digest, $(stat -c %s "$made") bytes"
+done
+qemu-aarch64-static "$tree/bin/vitlet" --version
+echo "boards: all passed"
