@@ -70,6 +70,16 @@ impl<'m> Inference<'m> {
         Self { model, compute, output, largest: (1, 1), scratch: Vec::new() }
     }
 
+    /// What runs.
+    pub fn model(&self) -> &Model<'m> {
+        &self.model
+    }
+
+    /// On what it runs.
+    pub fn compute(&self) -> &'m Compute {
+        self.compute
+    }
+
     /// Logits, features or tokens of one picture.
     pub fn picture(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
         self.frame(&picture.borrow())
@@ -143,7 +153,8 @@ impl<'m> Inference<'m> {
 }
 
 impl Rgb8 {
-    fn borrow(&self) -> Picture<'_> {
+    /// The same pixels for the engine.
+    pub fn borrow(&self) -> Picture<'_> {
         Picture::rgb8(&self.data, self.width, self.height, 3 * self.width as usize)
     }
 }

@@ -1,6 +1,7 @@
 //! `vitlet`, the program: arguments, dispatch, exit status. Each command is one file in `commands/` that holds its
 //! arguments, its output and its JSON; what several of them need stands beside this file.
 
+mod backend;
 mod board;
 mod commands;
 mod dataset;
@@ -12,6 +13,7 @@ mod npy;
 mod output;
 mod pictures;
 mod plot;
+mod preparation;
 mod ranks;
 mod stats;
 mod threads;

@@ -43,6 +43,12 @@ impl ModelFile {
             let cure = format!("a directory: make a model file of it with `vitlet convert {name} -o model.gguf`");
             return Err(Error::new(name, cure));
         }
+        if crate::backend::is_onnx(path) {
+            let cure = format!(
+                "an ONNX file: run it with --backend tract, or make a model file of it with `vitlet convert {name} -o model.gguf`"
+            );
+            return Err(Error::new(name, cure));
+        }
         let file = File::open(path).map_err(|e| Error::new(&name, why(&e)))?;
         if file.metadata().is_ok_and(|m| m.len() == 0) {
             return Err(Error::new(name, "empty file"));

@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! Data flows one way: an importer (`timm`, `transformers`, `model_file`) reads its source into a [`network::Network`] in f32;
+//! Data flows one way: an importer (`timm`, `transformers`, `onnx`, `model_file`) reads its source into a [`network::Network`] in f32;
 //! `pack` quantizes it ([`quantize`]), absorbs gamma ([`diagonal`]) and lays it out as `vitlet::layout` says; `writer` puts GGUF's
 //! header before it. The same input gives the same bytes on every machine.
 #![deny(unsafe_code)]
@@ -29,11 +29,14 @@ mod json;
 mod labels;
 mod model_file;
 pub mod network;
+pub mod onnx;
 mod options;
 mod pack;
 pub mod position;
 mod preprocess;
 pub mod quantize;
+#[cfg(feature = "tract")]
+pub mod reference;
 pub mod report;
 mod timm;
 mod transformers;
@@ -66,7 +69,7 @@ pub struct Progress<'a> {
     pub total: usize,
 }
 
-/// Converts a checkpoint directory of timm or transformers, or an f32 model file of ours.
+/// Converts a checkpoint directory of timm or transformers, an ONNX file, or an f32 model file of ours.
 ///
 /// # Errors
 /// One line that names what is wrong with the source and what to do about it.
@@ -126,9 +129,10 @@ fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
     }
     match src.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "gguf" => model_file::read(src, options),
+        "onnx" => onnx::read(src, options),
         "bin" | "pth" | "pt" | "ckpt" => Err(checkpoint::pickle_error(src)),
         "safetensors" => Err(Error::file(src, "weights alone; give the directory that has config.json beside them")),
-        _ => Err(Error::file(src, "neither a checkpoint directory nor an f32 .gguf of ours")),
+        _ => Err(Error::file(src, "neither a checkpoint directory nor an .onnx file nor an f32 .gguf of ours")),
     }
 }
 

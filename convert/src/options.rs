@@ -66,6 +66,8 @@ pub struct Options {
     pub crop_pct: Option<f64>,
     /// The filter of the resize.
     pub interpolation: Option<Interpolation>,
+    /// A checkpoint directory whose configuration says how pictures are prepared, for sources that do not say it (ONNX).
+    pub preprocess_from: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -82,6 +84,7 @@ impl Default for Options {
             std: None,
             crop_pct: None,
             interpolation: None,
+            preprocess_from: None,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! From the hubs' descriptions of image preparation to the engine's: timm's `pretrained_cfg` and transformers'
 //! `preprocessor_config.json`. The arithmetic itself is the engine's.
 
+use std::path::Path;
+
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 
 use crate::error::Error;
 use crate::json::Object;
+use crate::labels;
 use crate::options::Options;
 
 /// The mean and standard deviation of ImageNet, timm's default.
@@ -47,6 +50,44 @@ pub(crate) fn timm(cfg: &Object, size: (usize, usize), options: &Options) -> Res
         std,
     };
     check(preprocess)
+}
+
+/// ImageNet's evaluation transform for pictures of `size` (height, width), with what the user chose otherwise.
+///
+/// # Errors
+/// As [`timm`].
+pub(crate) fn imagenet(size: (usize, usize), options: &Options) -> Result<Preprocess, Error> {
+    timm(&Object::new("", serde_json::Map::new()), size, options)
+}
+
+/// What a checkpoint directory says about pictures, for a network of `size` (height, width), and the labels that it has.
+///
+/// # Errors
+/// A directory that is neither timm's nor transformers', or a preparation that is not run.
+pub(crate) fn from_dir(
+    dir: &Path,
+    size: (usize, usize),
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<(Preprocess, Option<Vec<String>>), Error> {
+    let (config, processor) = (dir.join("config.json"), dir.join("preprocessor_config.json"));
+    let json = if config.is_file() { Some(Object::read(&config)?) } else { None };
+    if processor.is_file() {
+        let processor = Object::read(&processor)?;
+        let preprocess = Processor::new(&processor)?.preprocess(size, options, announcements)?;
+        return Ok((preprocess, json.as_ref().and_then(labels::transformers)));
+    }
+    match json {
+        Some(json) if json.value("architecture").is_some() => {
+            let pretrained = json.object("pretrained_cfg");
+            let labels = labels::timm(&json).or_else(|| labels::timm(&pretrained));
+            Ok((timm(&pretrained, size, options)?, labels))
+        }
+        _ => Err(Error::file(
+            dir,
+            "no preprocessor_config.json, and no config.json of timm's; it says nothing of pictures",
+        )),
+    }
 }
 
 /// A preparation that is complete already, with what the user chose otherwise.

@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::{Activation, Config, Named, Output, Profile, Stage};
+use vitlet::{Activation, Config, Model, Named, Output, Profile, Stage};
 
+use crate::backend::OnnxFile;
 use crate::board::{self, Board};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::model::ModelFile;
 use crate::output::{self, NAME, QUIET, STRONG, WARNING};
@@ -21,6 +22,10 @@ pub struct BenchArgs {
     /// Model file
     #[arg(short, long, value_name = "FILE")]
     model: PathBuf,
+
+    /// Time this ONNX file, run by tract in f32 on one thread, between the model's inferences
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
 
     #[command(flatten)]
     compute: ComputeArgs,
@@ -74,6 +79,9 @@ struct Measured {
     /// The median of each minute, with --minutes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     minute_medians_ms: Vec<f64>,
+    /// With --reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<ReferenceTime>,
     /// With --profile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     profile: Vec<StageTime>,
@@ -92,6 +100,20 @@ struct MeasuredBoard {
     board: Board,
     before: board::State,
     after: board::State,
+}
+
+/// tract's time for the same input, each run between two of the model's.
+#[derive(Serialize)]
+struct ReferenceTime {
+    model: String,
+    precision: &'static str,
+    kernel: &'static str,
+    threads: usize,
+    median_ms: f64,
+    p95_ms: f64,
+    min_ms: f64,
+    /// The reference's median by the model's.
+    ratio: f64,
 }
 
 /// One operation's part of an inference.
@@ -114,6 +136,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
 
     let c = *model.config();
     let input = synthetic_input(c.input_len());
+    let mut beside = args.reference.as_deref().map(|path| Beside::new(path, &model, &input)).transpose()?;
     let warm = inference.repeat(&input, None, |once| (0..args.warmup).try_for_each(|_| once()));
     warm.and_then(|done| done).about(&file.name)?;
     let board = Board::identify(&board::system);
@@ -124,7 +147,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let measured = inference.repeat(&input, args.profile.then_some(&profile), |once| {
         let mut timed = || {
             let start = Instant::now();
-            once().map(|()| start.elapsed().as_secs_f64() * 1e3)
+            let ms = once().map(|()| start.elapsed().as_secs_f64() * 1e3);
+            beside.iter_mut().for_each(Beside::once);
+            ms
         };
         match args.minutes {
             None => (0..args.iters).map(|_| timed()).collect::<Result<Vec<f64>, vitlet::Error>>().map(|ms| vec![ms]),
@@ -161,6 +186,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         scratch_bytes: inference.scratch_bytes().about(&file.name)?,
         peak_memory_bytes: peak_memory(),
         minute_medians_ms,
+        reference: beside.map(|b| b.times(median_ms)).transpose()?,
         profile: if args.profile { stage_times(&c, &profile, ms.len()) } else { Vec::new() },
         warnings: board.as_ref().map_or(Vec::new(), |m| m.board.warnings(&m.before, &m.after)),
         board,
@@ -170,6 +196,50 @@ pub fn run(args: BenchArgs) -> Result<()> {
         (true, _) => output::json(&measured),
         (_, true) => print_markdown(&measured),
         _ => print(&measured),
+    }
+}
+
+/// The reference, which runs once after every inference of the model, so that both meet the same machine.
+struct Beside<'i> {
+    file: OnnxFile,
+    input: &'i [f32],
+    ms: Vec<f64>,
+    failed: Option<String>,
+}
+
+impl<'i> Beside<'i> {
+    /// Opens it and runs it twice to warm up.
+    fn new(path: &Path, model: &Model, input: &'i [f32]) -> Result<Self> {
+        let file = OnnxFile::open_like(path, model.preprocess())?;
+        let mut beside = Self { file, input, ms: Vec::new(), failed: None };
+        (0..2).for_each(|_| beside.once());
+        beside.ms.clear();
+        Ok(beside)
+    }
+
+    fn once(&mut self) {
+        let start = Instant::now();
+        match self.file.run(self.input) {
+            Ok(_) => self.ms.push(start.elapsed().as_secs_f64() * 1e3),
+            Err(why) => self.failed = Some(why),
+        }
+    }
+
+    fn times(self, model_median_ms: f64) -> Result<ReferenceTime> {
+        if let Some(why) = self.failed {
+            return Err(Error::new(self.file.name, why));
+        }
+        let median_ms = stats::median(&self.ms);
+        Ok(ReferenceTime {
+            model: self.file.name,
+            precision: "f32",
+            kernel: "tract",
+            threads: 1,
+            median_ms,
+            p95_ms: stats::percentile(&self.ms, 95.0),
+            min_ms: stats::percentile(&self.ms, 0.0),
+            ratio: median_ms / model_median_ms,
+        })
     }
 }
 
@@ -263,6 +333,12 @@ fn print(m: &Measured) -> Result<()> {
     let [model, scratch] = [m.model_bytes, m.scratch_bytes].map(|n| output::bytes(n as u64));
     let peak = m.peak_memory_bytes.map_or("unknown".to_string(), output::bytes);
     writeln!(out, "  memory  {peak} peak resident; model {model}, scratch {scratch}")?;
+    if let Some(r) = &m.reference {
+        writeln!(out, "against {NAME}{}{NAME:#}  f32, tract, 1 thread, {QUIET}in turn{QUIET:#}", r.model)?;
+        writeln!(out, "  median  {:9.3} ms, {STRONG}{:.2}{STRONG:#} times the model's", r.median_ms, r.ratio)?;
+        writeln!(out, "  p95     {:9.3} ms", r.p95_ms)?;
+        writeln!(out, "  min     {:9.3} ms", r.min_ms)?;
+    }
     for (i, ms) in m.minute_medians_ms.iter().enumerate() {
         writeln!(out, "  minute {:3}  {ms:9.3} ms median", i + 1)?;
     }
@@ -288,6 +364,14 @@ fn print_markdown(m: &Measured) -> Result<()> {
         "| {} | {} | {} | {} | {} | {:.3} | {:.3} | {:.3} | {:.1} |",
         m.model, m.precision, m.layerscale, m.kernel, m.threads, m.median_ms, m.p95_ms, m.min_ms, m.gmac_per_s
     )?;
+    if let Some(r) = &m.reference {
+        let rate = m.gmac / (r.median_ms / 1e3);
+        writeln!(
+            out,
+            "| {} | f32 | as exported | tract | 1 | {:.3} | {:.3} | {:.3} | {rate:.1} |",
+            r.model, r.median_ms, r.p95_ms, r.min_ms
+        )?;
+    }
     for warning in &m.warnings {
         output::warn(warning);
     }

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::{Model, Output};
+use vitlet::Output;
 
+use crate::backend::{BackendArgs, Facts, Network, Runner};
 use crate::error::{Error, Result};
-use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::inference::{Compute, ComputeArgs};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
 use crate::output::{self, NAME, Out, QUIET, STRONG};
 use crate::pictures::{self, Source};
@@ -19,7 +20,7 @@ use crate::ranks;
 
 #[derive(Args)]
 pub struct ClassifyArgs {
-    /// Model file; without it, the built-in model with the ten classes of CIFAR-10
+    /// Model file (with --backend tract, an ONNX file); without it, the built-in model with the ten classes of CIFAR-10
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 
@@ -37,6 +38,9 @@ pub struct ClassifyArgs {
 
     #[command(flatten)]
     compute: ComputeArgs,
+
+    #[command(flatten)]
+    backend: BackendArgs,
 
     /// Show a hash of the logits' bits: equal on every machine for int8 models
     #[arg(long)]
@@ -78,30 +82,33 @@ struct Guess {
 }
 
 pub fn run(args: ClassifyArgs) -> Result<()> {
-    let file = match &args.model {
-        Some(path) => ModelFile::open(path)?,
-        None => {
+    let network = match &args.model {
+        Some(path) => args.backend.open(path)?,
+        None if args.backend.is_vitlet() => {
             output::note(BUILT_IN_NOTE);
-            ModelFile::built_in()
+            Network::Model(Box::new(ModelFile::built_in()))
         }
+        None => return Err(Error::Usage("--backend tract needs an ONNX file, -m model.onnx".to_string())),
     };
-    let model = file.parse()?;
-    if model.config().classes == 0 {
-        return Err(Error::new(&file.name, "no classification head: `vitlet embed` writes its features"));
-    }
     let compute = Compute::new(&args.compute)?;
-    let mut inference = Inference::new(model, &compute, Output::Logits);
-    let labels: Vec<&str> = model.labels().collect();
+    let mut runner = network.start(&compute, Output::Logits)?;
+    let facts = runner.facts();
+    if facts.classes == 0 {
+        return Err(Error::new(network.name(), "no classification head: `vitlet embed` writes its features"));
+    }
     if let Some(frames) = &args.raw {
-        return stream::run(&args, *frames, &model, &labels, &mut inference);
+        return match &mut runner {
+            Runner::Model(inference) => stream::run(&args, *frames, &facts, inference),
+            Runner::Onnx(_) => Err(Error::Usage("--raw streams are for model files".to_string())),
+        };
     }
     let sources = pictures::list(&args.images)?;
 
     let mut out = output::stdout();
-    let mut document = Document { model: file.name.clone(), results: Vec::new() };
+    let mut document = Document { model: network.name().to_string(), results: Vec::new() };
     let mut failed = false;
     for source in &sources {
-        match classify(source, &model, &labels, &mut inference, &args) {
+        match classify(source, &facts, &mut runner, &args) {
             Ok(result) if args.json => document.results.push(result),
             Ok(result) => print(&mut out, &result)?,
             Err(e) => {
@@ -117,32 +124,26 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
     if failed { Err(Error::Reported) } else { Ok(()) }
 }
 
-fn classify(
-    source: &Source,
-    model: &Model,
-    labels: &[&str],
-    inference: &mut Inference,
-    args: &ClassifyArgs,
-) -> Result<Classified> {
+fn classify(source: &Source, facts: &Facts, runner: &mut Runner, args: &ClassifyArgs) -> Result<Classified> {
     let picture = pictures::load(source)?;
     let start = Instant::now();
-    let logits = inference.picture(&picture).map_err(|e| Error::new(source, e))?;
+    let logits = runner.picture(&picture).map_err(|e| Error::new(source, e))?;
     let ms = start.elapsed().as_secs_f64() * 1e3;
     Ok(Classified {
         image: source.to_string(),
         ms,
-        top: guesses(&logits, model, labels, args.top_k()),
+        top: guesses(&logits, facts, args.top_k()),
         digest: args.digest.then(|| digest(&logits)),
     })
 }
 
 /// The `k` most likely classes, the likeliest first.
-fn guesses(logits: &[f32], model: &Model, labels: &[&str], k: usize) -> Vec<Guess> {
+fn guesses(logits: &[f32], facts: &Facts, k: usize) -> Vec<Guess> {
     let mut probabilities = logits.to_vec();
-    vitlet::scores(&mut probabilities, model.config().scores);
+    vitlet::scores(&mut probabilities, facts.scores);
     let guess = |index: usize| Guess {
         index,
-        label: labels.get(index).map(|l| (*l).to_string()),
+        label: facts.labels.get(index).map(|l| (*l).to_string()),
         probability: probabilities[index],
         logit: logits[index],
     };

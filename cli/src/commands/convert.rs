@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use vitlet::picture::Interpolation;
 use vitlet::{Named, Precision};
 use vitlet_convert::report::{BlockReport, GammaReport, LinearReport};
 use vitlet_convert::{Mode, Options, Report, WeightScale};
 
 use crate::error::{Error, Result};
 use crate::output::{self, NAME, Out, QUIET, STRONG};
+use crate::preparation::PreparationArgs;
 
 #[derive(Args)]
 pub struct ConvertArgs {
@@ -27,10 +27,6 @@ pub struct ConvertArgs {
     #[arg(long, default_value = "int8", value_parser = named::<Precision>(&["int8", "f16", "f32"]))]
     precision: Precision,
 
-    /// Labels, one a line, instead of the checkpoint's
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
-
     /// Input size in pixels; position embeddings are resampled
     #[arg(long, value_name = "HxW", value_parser = image_size)]
     image_size: Option<(usize, usize)>,
@@ -43,21 +39,8 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "PATTERN")]
     ignore: Vec<String>,
 
-    /// Mean of R, G, B in [0, 1], as in 0.485,0.456,0.406
-    #[arg(long, value_name = "R,G,B", value_parser = rgb)]
-    mean: Option<[f32; 3]>,
-
-    /// Standard deviation of R, G, B
-    #[arg(long, value_name = "R,G,B", value_parser = positive_rgb)]
-    std: Option<[f32; 3]>,
-
-    /// Part of the resized picture's edge that the crop keeps
-    #[arg(long, value_name = "SHARE", value_parser = crop_pct)]
-    crop_pct: Option<f64>,
-
-    /// Filter of the resize
-    #[arg(long, value_name = "FILTER", value_parser = PossibleValuesParser::new(["bicubic", "bilinear"]).map(interpolation))]
-    interpolation: Option<Interpolation>,
+    #[command(flatten)]
+    preparation: PreparationArgs,
 
     /// Where LayerScale's gamma goes (all but fold are for study)
     #[arg(long, value_name = "MODE", default_value = "fold", value_parser = named::<Mode>(&["fold", "fold-weights", "keep", "keep-pass"]))]
@@ -77,27 +60,9 @@ fn named<T: Named + Send + Sync>(names: &'static [&'static str]) -> impl TypedVa
     PossibleValuesParser::new(names).try_map(|name| T::from_name(&name).ok_or("unknown name"))
 }
 
-fn interpolation(name: String) -> Interpolation {
-    if name == "bilinear" { Interpolation::Bilinear } else { Interpolation::Bicubic }
-}
-
 fn image_size(text: &str) -> Result<(usize, usize), &'static str> {
     let size = text.split_once('x').and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
     size.ok_or("write height x width, as in 224x224")
-}
-
-fn rgb(text: &str) -> Result<[f32; 3], &'static str> {
-    let values: Option<Vec<f32>> =
-        text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
-    values.and_then(|v| v.try_into().ok()).ok_or("write three numbers, as in 0.485,0.456,0.406")
-}
-
-fn positive_rgb(text: &str) -> Result<[f32; 3], &'static str> {
-    rgb(text).and_then(|v| if v.iter().all(|&s| s > 0.0) { Ok(v) } else { Err("write three numbers above 0") })
-}
-
-fn crop_pct(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|p| (0.01..=1.0).contains(p)).ok_or("write a share between 0.01 and 1, as in 0.9")
 }
 
 pub fn run(args: ConvertArgs) -> Result<()> {
@@ -105,14 +70,10 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         precision: args.precision,
         layerscale: args.layerscale,
         weight_scale: args.weight_scale,
-        labels: args.labels,
         image_size: args.image_size,
         head: args.head,
         ignore: args.ignore,
-        mean: args.mean,
-        std: args.std,
-        crop_pct: args.crop_pct,
-        interpolation: args.interpolation,
+        ..args.preparation.options()
     };
     let bar = output::progress(0, "{bar:40.cyan} {pos}/{len} {msg}");
     let converted = vitlet_convert::convert(&args.source, &options, &mut |progress| {

@@ -7,7 +7,7 @@ mod records;
 mod reference;
 mod summary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
@@ -15,12 +15,13 @@ use std::time::Instant;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use vitlet::{Model, Named, Output};
+use vitlet::Output;
 
+use crate::backend::{self, BackendArgs, Facts, Network, OnnxFile, Runner};
 use crate::dataset::{self, Classes, Dataset, Entry};
 use crate::error::{Error, Result, print_line};
 use crate::files;
-use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::inference::{Compute, ComputeArgs};
 use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::{self, Rgb8, Source};
@@ -35,7 +36,7 @@ const DECODED_AHEAD: usize = 4;
 
 #[derive(Args)]
 pub struct EvalArgs {
-    /// Model file
+    /// Model file (with --backend tract, an ONNX file)
     #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]
     model: Option<PathBuf>,
 
@@ -43,7 +44,7 @@ pub struct EvalArgs {
     #[arg(value_name = "DIR_OR_CSV", required_unless_present = "merge")]
     dataset: Option<PathBuf>,
 
-    /// Compare with this model: an f32 .gguf, or a checkpoint directory
+    /// Compare with this model: an ONNX file (run by tract), an f32 .gguf, or a checkpoint directory
     #[arg(long, value_name = "REF")]
     reference: Option<PathBuf>,
 
@@ -74,6 +75,9 @@ pub struct EvalArgs {
     #[command(flatten)]
     compute: ComputeArgs,
 
+    #[command(flatten)]
+    backend: BackendArgs,
+
     /// Print one JSON document, every picture included
     #[arg(long)]
     json: bool,
@@ -94,7 +98,7 @@ struct Document<'r> {
 
 pub fn run(args: EvalArgs) -> Result<()> {
     let results = match (&args.model, &args.dataset) {
-        (Some(model), Some(dataset)) => measure(&args, &ModelFile::open(model)?, dataset)?,
+        (Some(model), Some(dataset)) => measure(&args, &args.backend.open(model)?, dataset)?,
         _ => records::merge(&args.merge)?,
     };
     let summary = Summary::of(&results);
@@ -122,18 +126,19 @@ fn decide(args: &EvalArgs, results: &Results, summary: &Summary) -> Result<()> {
     Ok(())
 }
 
-fn measure(args: &EvalArgs, file: &ModelFile, path: &std::path::Path) -> Result<Results> {
-    let model = file.parse()?;
-    let classes = classes(&model);
+fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
+    let compute = Compute::new(&args.compute)?;
+    let runner = network.start(&compute, Output::Logits)?;
+    let facts = runner.facts();
+    let classes = classes(&facts);
     if classes.count == 0 {
-        return Err(Error::new(&file.name, "no classification head, so no accuracy"));
+        return Err(Error::new(network.name(), "no classification head, so no accuracy"));
     }
     let mut dataset = dataset::open(path, &classes)?;
     check(args, &dataset, path)?;
-    let reference_file = args.reference.as_deref().map(ModelFile::open_or_convert).transpose()?;
-    let compute = Compute::new(&args.compute)?;
-    let mut reference = match (&reference_file, &args.reference_logits) {
-        (Some(reference), _) => Some(Reference::model(reference, &compute, classes.count)?),
+    let reference_network = args.reference.as_deref().map(|path| open_reference(path, &runner)).transpose()?;
+    let mut reference = match (&reference_network, &args.reference_logits) {
+        (Some(reference), _) => Some(Reference::network(reference, &compute, classes.count)?),
         (None, Some(path)) => Some(Reference::logits(path, dataset.entries.len(), classes.count)?),
         (None, None) => None,
     };
@@ -143,9 +148,9 @@ fn measure(args: &EvalArgs, file: &ModelFile, path: &std::path::Path) -> Result<
     }
     let mut results = Results {
         setting: Setting {
-            model: file.name.clone(),
-            precision: model.config().precision.name().to_string(),
-            layerscale: model.config().layerscale.name().to_string(),
+            model: network.name().to_string(),
+            precision: facts.precision.to_string(),
+            layerscale: facts.layerscale.to_string(),
             dataset: path.display().to_string(),
             total: dataset.entries.len(),
             against: reference.as_ref().map(|r| r.name.clone()),
@@ -153,8 +158,8 @@ fn measure(args: &EvalArgs, file: &ModelFile, path: &std::path::Path) -> Result<
             folders: dataset.folders,
         },
         shard: args.shard,
-        kernel: compute.kernels.name().to_string(),
-        threads: compute.threads,
+        kernel: facts.kernel.to_string(),
+        threads: facts.threads,
         seconds: 0.0,
         unread: Vec::new(),
         pictures: Vec::new(),
@@ -162,8 +167,7 @@ fn measure(args: &EvalArgs, file: &ModelFile, path: &std::path::Path) -> Result<
     let part = |i: &usize| args.shard.is_none_or(|s| s.holds(*i));
     let work: Vec<_> = (0..dataset.entries.len()).filter(part).map(|i| (i, &dataset.entries[i])).collect();
     let start = Instant::now();
-    let inference = Inference::new(model, &compute, Output::Logits);
-    evaluate(&work, inference, reference.as_mut(), &mut results)?;
+    evaluate(&work, runner, reference.as_mut(), &mut results)?;
     results.seconds = start.elapsed().as_secs_f64();
     results.sort();
     if results.pictures.is_empty() {
@@ -173,7 +177,7 @@ fn measure(args: &EvalArgs, file: &ModelFile, path: &std::path::Path) -> Result<
 }
 
 /// What the dataset and the options ask of each other, before anything runs.
-fn check(args: &EvalArgs, dataset: &Dataset, path: &std::path::Path) -> Result<()> {
+fn check(args: &EvalArgs, dataset: &Dataset, path: &Path) -> Result<()> {
     let refers = args.reference.is_some() || args.reference_logits.is_some();
     let labelled = dataset.entries.iter().any(|e| e.label.is_some());
     if args.flips.is_some() && !refers {
@@ -190,9 +194,17 @@ fn check(args: &EvalArgs, dataset: &Dataset, path: &std::path::Path) -> Result<(
     Ok(())
 }
 
-fn classes<'a>(model: &Model<'a>) -> Classes<'a> {
-    let labels: Vec<&str> = model.labels().collect();
-    let count = model.config().classes;
+/// An ONNX file, which sees the very pictures that the model sees, or what becomes a model file.
+fn open_reference(path: &Path, model: &Runner) -> Result<Network> {
+    if backend::is_onnx(path) {
+        return Ok(Network::Onnx(Box::new(OnnxFile::open_like(path, &model.preprocess()?)?)));
+    }
+    ModelFile::open_or_convert(path).map(|file| Network::Model(Box::new(file)))
+}
+
+fn classes<'a>(facts: &Facts<'a>) -> Classes<'a> {
+    let labels = facts.labels.clone();
+    let count = facts.classes;
     let imagenet = count == 1000 && labels.first().is_none_or(|l| l.starts_with("tench"));
     Classes { count, labels, synsets: if imagenet { vitlet_convert::imagenet_synsets() } else { &[] } }
 }
@@ -200,7 +212,7 @@ fn classes<'a>(model: &Model<'a>) -> Classes<'a> {
 /// Runs `work`, pictures with their places in the dataset.
 fn evaluate(
     work: &[(usize, &Entry)],
-    mut inference: Inference,
+    mut runner: Runner,
     mut reference: Option<&mut Reference>,
     results: &mut Results,
 ) -> Result<()> {
@@ -220,7 +232,7 @@ fn evaluate(
             let path = entry.path.display().to_string();
             match picture {
                 Ok(picture) => {
-                    let record = look(index, entry, &picture, &mut inference, reference.as_deref_mut())?;
+                    let record = look(index, entry, &picture, &mut runner, reference.as_deref_mut())?;
                     running.add(&record);
                     results.pictures.push(record);
                 }
@@ -253,12 +265,12 @@ fn look(
     index: usize,
     entry: &Entry,
     picture: &Rgb8,
-    inference: &mut Inference,
+    runner: &mut Runner,
     reference: Option<&mut Reference>,
 ) -> Result<Record> {
-    let failed = |e| Error::new(entry.path.display(), e);
+    let failed = |e: String| Error::new(entry.path.display(), e);
     let start = Instant::now();
-    let logits = inference.picture(picture).map_err(failed)?;
+    let logits = runner.picture(picture).map_err(failed)?;
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let reference = match reference {
         None => None,

@@ -7,14 +7,15 @@ use std::time::Instant;
 use clap::Args;
 use vitlet::Output;
 
+use crate::backend::{Backend, Network, OnnxFile};
 use crate::error::{Context, Error, Result};
-use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::inference::{Compute, ComputeArgs};
 use crate::model::ModelFile;
 use crate::{npy, output, pictures, stats};
 
 #[derive(Args)]
 pub struct RunArgs {
-    /// Model file
+    /// Model file (with --backend tract, an ONNX file)
     #[arg(short, long, value_name = "FILE", required_unless_present = "images")]
     model: Option<PathBuf>,
 
@@ -29,6 +30,10 @@ pub struct RunArgs {
     #[command(flatten)]
     compute: ComputeArgs,
 
+    /// Who computes: vitlet a model file, or tract an ONNX file (in f32, on one thread)
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "vitlet|tract", default_value = "vitlet")]
+    backend: Backend,
+
     /// Taken only to say that `classify` takes pictures
     #[arg(hide = true)]
     images: Vec<PathBuf>,
@@ -41,24 +46,27 @@ pub fn run(args: RunArgs) -> Result<()> {
     let (Some(model), Some(input), Some(output)) = (&args.model, &args.input, &args.output) else {
         return Err(Error::Usage("run needs --model, --input and --output".to_string()));
     };
-    let file = ModelFile::open(model)?;
-    let model = file.parse()?;
-    let c = model.config();
+    let network = match args.backend {
+        Backend::Vitlet => Network::Model(Box::new(ModelFile::open(model)?)),
+        Backend::Tract => Network::Onnx(Box::new(OnnxFile::open(model)?)),
+    };
+    let compute = Compute::new(&args.compute)?;
+    let mut runner = network.start(&compute, Output::Logits)?;
+    let facts = runner.facts();
+    let (height, width) = facts.size;
     let x = npy::read(input)?;
-    if x.shape.len() != 4 || x.shape[1..] != [3, c.image_height, c.image_width] {
-        let want = format!("shape {:?}, the model takes [batch, 3, {}, {}]", x.shape, c.image_height, c.image_width);
+    if x.shape.len() != 4 || x.shape[1..] != [3, height, width] {
+        let want = format!("shape {:?}, the model takes [batch, 3, {height}, {width}]", x.shape);
         return Err(Error::new(input.display(), want));
     }
 
-    let compute = Compute::new(&args.compute)?;
-    let mut inference = Inference::new(model, &compute, Output::Logits);
     let (mut y, mut ms) = (Vec::new(), Vec::new());
-    for row in x.data.chunks_exact(c.input_len()) {
+    for row in x.data.chunks_exact(3 * height * width) {
         let start = Instant::now();
-        y.extend(inference.tensor(row).about(input.display())?);
+        y.extend(runner.tensor(row).about(input.display())?);
         ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    let shape = [x.shape[0], if c.classes > 0 { c.classes } else { c.features() }];
+    let shape = [x.shape[0], facts.outputs];
     npy::write(output, &shape, &y)?;
     let path = output.display();
     match ms.is_empty() {

@@ -5,6 +5,7 @@ mod common;
 mod compare;
 mod eval;
 mod inspect;
+mod onnx;
 mod run;
 mod stream;
 mod usage;

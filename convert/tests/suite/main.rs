@@ -4,5 +4,6 @@ mod checkpoints;
 mod common;
 mod errors;
 mod layerscale;
+mod onnx;
 mod sources;
 mod vectors;

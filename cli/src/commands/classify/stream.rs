@@ -9,9 +9,10 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use serde::Serialize;
-use vitlet::{Format, Model, Named, Picture};
+use vitlet::{Format, Named, Picture};
 
 use super::{ClassifyArgs, Guess, digest, guesses};
+use crate::backend::Facts;
 use crate::error::{Context, Error, Result, why};
 use crate::inference::Inference;
 use crate::output::{self, QUIET, STRONG};
@@ -67,13 +68,7 @@ struct Frame {
 }
 
 /// Classifies every frame of every stream that the arguments name.
-pub fn run(
-    args: &ClassifyArgs,
-    frames: Frames,
-    model: &Model,
-    labels: &[&str],
-    inference: &mut Inference,
-) -> Result<()> {
+pub fn run(args: &ClassifyArgs, frames: Frames, facts: &Facts, inference: &mut Inference) -> Result<()> {
     for path in &args.images {
         let (name, mut stream) = open(path)?;
         let mut bytes = vec![0; frames.bytes];
@@ -93,7 +88,7 @@ pub fn run(
                 frame,
                 ms,
                 fps: per_second(&mut ends),
-                top: guesses(&logits, model, labels, args.top_k()),
+                top: guesses(&logits, facts, args.top_k()),
                 digest: args.digest.then(|| digest(&logits)),
             };
             if args.json { print_json(&told)? } else { print(&told)? }

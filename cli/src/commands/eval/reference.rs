@@ -4,9 +4,9 @@ use std::path::Path;
 
 use vitlet::{Named, Output, Precision};
 
+use crate::backend::{Network, Runner};
 use crate::error::{Error, Result};
-use crate::inference::{Compute, Inference};
-use crate::model::ModelFile;
+use crate::inference::Compute;
 use crate::npy;
 use crate::pictures::Rgb8;
 
@@ -16,24 +16,23 @@ pub struct Reference<'m> {
 }
 
 enum Source<'m> {
-    Model(Box<Inference<'m>>),
+    Network(Runner<'m>),
     /// `[pictures, classes]`.
     Logits(npy::Array),
 }
 
 impl<'m> Reference<'m> {
-    pub fn model(file: &'m ModelFile, compute: &'m Compute, classes: usize) -> Result<Self> {
-        let model = file.parse()?;
-        let c = model.config();
-        if c.classes != classes {
-            return Err(Error::new(&file.name, format!("{} classes, the model has {classes}", c.classes)));
+    pub fn network(network: &'m Network, compute: &'m Compute, classes: usize) -> Result<Self> {
+        let runner = network.start(compute, Output::Logits)?;
+        let facts = runner.facts();
+        if facts.classes != classes {
+            return Err(Error::new(network.name(), format!("{} classes, the model has {classes}", facts.classes)));
         }
-        if c.precision != Precision::F32 {
-            let why = format!("{} weights: a reference is f32 (`vitlet convert --precision f32`)", c.precision.name());
-            return Err(Error::new(&file.name, why));
+        if facts.precision != Precision::F32.name() {
+            let why = format!("{} weights: a reference is f32 (`vitlet convert --precision f32`)", facts.precision);
+            return Err(Error::new(network.name(), why));
         }
-        let source = Source::Model(Box::new(Inference::new(model, compute, Output::Logits)));
-        Ok(Self { name: file.name.clone(), source })
+        Ok(Self { name: network.name().to_string(), source: Source::Network(runner) })
     }
 
     pub fn logits(path: &Path, pictures: usize, classes: usize) -> Result<Self> {
@@ -46,9 +45,9 @@ impl<'m> Reference<'m> {
     }
 
     /// The logits of picture `index` of the data set.
-    pub fn row(&mut self, index: usize, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
+    pub fn row(&mut self, index: usize, picture: &Rgb8) -> Result<Vec<f32>, String> {
         match &mut self.source {
-            Source::Model(inference) => inference.picture(picture),
+            Source::Network(runner) => runner.picture(picture),
             Source::Logits(logits) => {
                 let classes = logits.shape[1];
                 Ok(logits.data[index * classes..(index + 1) * classes].to_vec())

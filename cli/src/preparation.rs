@@ -1,0 +1,84 @@
+//! Options that say how pictures become the input, for sources that do not say it themselves.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use vitlet::picture::Interpolation;
+use vitlet_convert::Options;
+
+use crate::error::Result;
+
+/// Shared by `convert` and by the commands that run an ONNX file.
+#[derive(Args, Clone)]
+pub struct PreparationArgs {
+    /// Labels, one a line, instead of the checkpoint's
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+
+    /// Mean of R, G, B in [0, 1], as in 0.485,0.456,0.406
+    #[arg(long, value_name = "R,G,B", value_parser = rgb)]
+    mean: Option<[f32; 3]>,
+
+    /// Standard deviation of R, G, B
+    #[arg(long, value_name = "R,G,B", value_parser = positive_rgb)]
+    std: Option<[f32; 3]>,
+
+    /// Part of the resized picture's edge that the crop keeps
+    #[arg(long, value_name = "SHARE", value_parser = crop_pct)]
+    crop_pct: Option<f64>,
+
+    /// Filter of the resize
+    #[arg(long, value_name = "FILTER", value_parser = PossibleValuesParser::new(["bicubic", "bilinear"]).map(interpolation))]
+    interpolation: Option<Interpolation>,
+
+    /// For ONNX files: a checkpoint directory whose configuration says how pictures are prepared
+    #[arg(long, value_name = "DIR")]
+    preprocess_from: Option<PathBuf>,
+}
+
+impl PreparationArgs {
+    /// The converter's options with these choices, and its defaults otherwise.
+    pub fn options(self) -> Options {
+        Options {
+            labels: self.labels,
+            mean: self.mean,
+            std: self.std,
+            crop_pct: self.crop_pct,
+            interpolation: self.interpolation,
+            preprocess_from: self.preprocess_from,
+            ..Options::default()
+        }
+    }
+
+    /// The name of an option that was given, if any was.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.labels.is_some(), "--labels"),
+            (self.mean.is_some(), "--mean"),
+            (self.std.is_some(), "--std"),
+            (self.crop_pct.is_some(), "--crop-pct"),
+            (self.interpolation.is_some(), "--interpolation"),
+            (self.preprocess_from.is_some(), "--preprocess-from"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+}
+
+fn interpolation(name: String) -> Interpolation {
+    if name == "bilinear" { Interpolation::Bilinear } else { Interpolation::Bicubic }
+}
+
+fn rgb(text: &str) -> Result<[f32; 3], &'static str> {
+    let values: Option<Vec<f32>> =
+        text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
+    values.and_then(|v| v.try_into().ok()).ok_or("write three numbers, as in 0.485,0.456,0.406")
+}
+
+fn positive_rgb(text: &str) -> Result<[f32; 3], &'static str> {
+    rgb(text).and_then(|v| if v.iter().all(|&s| s > 0.0) { Ok(v) } else { Err("write three numbers above 0") })
+}
+
+fn crop_pct(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|p| (0.01..=1.0).contains(p)).ok_or("write a share between 0.01 and 1, as in 0.9")
+}

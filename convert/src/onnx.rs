@@ -1,0 +1,162 @@
+//! ONNX files: a plain Vision Transformer is recognized in the graph that PyTorch's exporters (or simplifiers after them) wrote.
+//!
+//! `graph` reads the file, `fold` computes what does not depend on the picture, `patterns` knows linear layers, norms and
+//! activations in all their spellings, `stem`, `attention` and `vit` put them together. Recognition works on what flows where,
+//! never on names; what is not a plain ViT is refused with the node at which the structure ended.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path};
+
+use vitlet::picture::Preprocess;
+
+use crate::error::Error;
+use crate::network::Source;
+use crate::options::Options;
+use crate::{labels, preprocess};
+use graph::Graph;
+use vit::{Stop, Vit};
+
+mod array;
+mod attention;
+mod fold;
+mod graph;
+mod patterns;
+mod proto;
+mod stem;
+mod vit;
+
+/// Names of the values in a graph that a comparison of two implementations looks at, for one block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockTaps {
+    /// Of the attention.
+    pub attention: BranchTaps,
+    /// Of the MLP.
+    pub mlp: BranchTaps,
+}
+
+/// Names of the values of one residual branch, `[tokens, dim]` each (whatever axes of length 1 the graph has before).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BranchTaps {
+    /// The branch's output after LayerScale, before it is added.
+    pub branch: String,
+    /// The residual stream after the addition.
+    pub stream: String,
+}
+
+/// Recognizes the ViT in an ONNX file and names its inner values, block by block: what
+/// `vitlet_convert::reference::Reference::open_tapped` takes.
+///
+/// # Errors
+/// As the import of the file.
+pub fn taps(path: &Path, size: Option<(usize, usize)>) -> Result<Vec<BlockTaps>, Error> {
+    recognize(path, size).map(|vit| vit.taps)
+}
+
+/// Reads an ONNX file as a network.
+///
+/// # Errors
+/// A file that is not whole, or not a plain ViT.
+pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
+    let Vit { mut network, mut announcements, .. } = recognize(path, options.image_size)?;
+    crate::check_size(&network.config)?;
+    let size = (network.config.image_height, network.config.image_width);
+    if let Some(head) = &options.head {
+        network.head = Some(crate::head::replace(head, &mut network.config, &mut announcements)?);
+    }
+    let (preprocess, labels) = prepared(size, options, &mut announcements)?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Source { network, preprocess, labels, name, license: None, url: None, folded_gammas: None, announcements })
+}
+
+fn recognize(path: &Path, size: Option<(usize, usize)>) -> Result<Vit, Error> {
+    let mut graph = Graph::read(path, size)?;
+    graph.fold(path)?;
+    vit::recognize(&graph).map_err(|Stop { node, why }| {
+        Error::file(path, format!("not a plain ViT: the structure ends at node {node}: {why}"))
+    })
+}
+
+/// How pictures become the input of a network whose file does not say it, and what its classes are called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preparation {
+    /// From the picture to the input.
+    pub preprocess: Preprocess,
+    /// One a class, or none.
+    pub labels: Option<Vec<String>>,
+    /// What was chosen by default, one sentence each.
+    pub announcements: Vec<String>,
+}
+
+impl Preparation {
+    /// For an input of `size` (height, width) and `classes` logits: from the options, else from the directory of
+    /// [`Options::preprocess_from`], else ImageNet's, announced.
+    ///
+    /// # Errors
+    /// A directory without a configuration that is understood, or labels that do not fit.
+    pub fn new(size: (usize, usize), classes: usize, options: &Options) -> Result<Self, Error> {
+        let mut announcements = Vec::new();
+        let (preprocess, given) = prepared(size, options, &mut announcements)?;
+        let labels = labels::choose(options.labels.as_deref(), given, classes, &mut announcements)?;
+        Ok(Self { preprocess, labels, announcements })
+    }
+}
+
+/// The preparation, and the directory's labels.
+pub(crate) fn prepared(
+    size: (usize, usize),
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<(Preprocess, Option<Vec<String>>), Error> {
+    if let Some(dir) = &options.preprocess_from {
+        return preprocess::from_dir(dir, size, options, announcements);
+    }
+    let chosen =
+        [options.mean.is_some(), options.std.is_some(), options.crop_pct.is_some(), options.interpolation.is_some()];
+    if chosen.contains(&false) {
+        let names = ["mean 0.485,0.456,0.406", "std 0.229,0.224,0.225", "crop-pct 0.875", "interpolation bicubic"];
+        let by_default: Vec<&str> = names.into_iter().zip(chosen).filter(|(_, c)| !c).map(|(name, _)| name).collect();
+        announcements.push(format!(
+            "an ONNX file does not say how pictures are prepared: {}, ImageNet's (--preprocess-from DIR reads a checkpoint's)",
+            by_default.join(", ")
+        ));
+    }
+    Ok((preprocess::imagenet(size, options)?, None))
+}
+
+/// The bytes of a tensor that stands in a file beside `model`, by the entries `location`, `offset` and `length`.
+///
+/// # Errors
+/// No location, one outside the model's directory, a missing file, or a range that is not in it.
+pub(crate) fn external_data<'e>(
+    model: &Path,
+    entries: impl Iterator<Item = (&'e str, &'e str)>,
+) -> Result<Vec<u8>, Error> {
+    let (mut location, mut offset, mut length) = (None, 0u64, None);
+    for (key, value) in entries {
+        let number =
+            || value.parse::<u64>().map_err(|_| Error::file(model, format!("external data with {key} {value}")));
+        match key {
+            "location" => location = Some(value),
+            "offset" => offset = number()?,
+            "length" => length = Some(number()?),
+            _ => {}
+        }
+    }
+    let location = location.ok_or_else(|| Error::file(model, "external data without a location"))?;
+    let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if !inside {
+        return Err(Error::file(model, format!("external data in {location}, outside the model's directory")));
+    }
+    let path = model.with_file_name(location);
+    let failed = |e| Error::file(&path, format!("{e}; it holds the weights of {}", model.display()));
+    let mut file = File::open(&path).map_err(failed)?;
+    let end = file.metadata().map_err(failed)?.len();
+    let length = length.unwrap_or(end.saturating_sub(offset));
+    if offset.checked_add(length).is_none_or(|needed| needed > end) {
+        return Err(Error::file(&path, format!("{end} bytes, but {} needs {length} at {offset}", model.display())));
+    }
+    let mut bytes = vec![0; usize::try_from(length).map_err(|_| Error::file(&path, "too large"))?];
+    file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes)).map_err(failed)?;
+    Ok(bytes)
+}

@@ -1,0 +1,322 @@
+//! An ONNX file as a graph of values and nodes: protobuf decoded, weights widened to f32, names resolved to numbers.
+//!
+//! `fold` then gives every value its shape, and those that do not depend on the picture their elements.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use half::{bf16, f16};
+use prost::Message;
+
+use crate::error::Error;
+use crate::onnx::array::Array;
+use crate::onnx::proto::{self, data_type};
+
+/// Index into [`Graph::values`].
+pub(crate) type ValueId = usize;
+/// Index into [`Graph::nodes`].
+pub(crate) type NodeId = usize;
+
+/// A graph for one picture.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    pub nodes: Vec<Node>,
+    pub values: Vec<Value>,
+    /// The picture.
+    pub input: ValueId,
+    pub outputs: Vec<ValueId>,
+    pub opset: i64,
+}
+
+/// One operator.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// For messages: the node's name, or that of its first output.
+    pub name: String,
+    pub op: String,
+    /// None where an optional input is left out.
+    pub inputs: Vec<Option<ValueId>>,
+    pub outputs: Vec<ValueId>,
+    attributes: Vec<proto::Attribute>,
+}
+
+/// What flows between nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Value {
+    pub name: String,
+    /// The node, and which of its outputs.
+    pub producer: Option<(NodeId, usize)>,
+    pub consumers: Vec<NodeId>,
+    /// None where it is not known.
+    pub shape: Option<Vec<usize>>,
+    /// Its elements, where no picture is needed to know them.
+    pub constant: Option<Rc<Constant>>,
+}
+
+/// Known elements. f16, bf16 and f64 have become f32, integers and booleans i64.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Constant {
+    Float(Array<f32>),
+    Int(Array<i64>),
+}
+
+impl Constant {
+    pub(crate) fn shape(&self) -> &[usize] {
+        match self {
+            Self::Float(a) => &a.shape,
+            Self::Int(a) => &a.shape,
+        }
+    }
+}
+
+impl Node {
+    fn attribute(&self, name: &str) -> Option<&proto::Attribute> {
+        self.attributes.iter().find(|a| a.name == name)
+    }
+
+    pub(crate) fn int(&self, name: &str) -> Option<i64> {
+        self.attribute(name).map(|a| a.i)
+    }
+
+    pub(crate) fn float(&self, name: &str) -> Option<f32> {
+        self.attribute(name).map(|a| a.f)
+    }
+
+    pub(crate) fn ints(&self, name: &str) -> Option<&[i64]> {
+        self.attribute(name).map(|a| &a.ints[..])
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.attribute(name).and_then(|a| str::from_utf8(&a.s).ok())
+    }
+
+    /// Input `at`, where it is there.
+    pub(crate) fn input(&self, at: usize) -> Option<ValueId> {
+        self.inputs.get(at).copied().flatten()
+    }
+
+    /// What a `Constant` or `ConstantOfShape` node holds.
+    pub(crate) fn own_constant(&self, path: &Path) -> Result<Option<Constant>, Error> {
+        for a in &self.attributes {
+            let scalar = |n: usize| if n == 1 { vec![] } else { vec![n] };
+            return Ok(match &*a.name {
+                "value" => match &a.t {
+                    Some(t) => Some(constant(path, t.clone())?),
+                    None => None,
+                },
+                "value_float" => Array::new(scalar(1), vec![a.f]).map(Constant::Float),
+                "value_int" => Array::new(scalar(1), vec![a.i]).map(Constant::Int),
+                "value_floats" => Array::new(vec![a.floats.len()], a.floats.clone()).map(Constant::Float),
+                "value_ints" => Array::new(vec![a.ints.len()], a.ints.clone()).map(Constant::Int),
+                _ => continue,
+            });
+        }
+        Ok(None)
+    }
+}
+
+/// Names of values, while the graph is built.
+#[derive(Default)]
+struct Names {
+    values: Vec<Value>,
+    by_name: HashMap<String, ValueId>,
+}
+
+impl Names {
+    fn id(&mut self, name: &str) -> ValueId {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
+        }
+        self.values.push(Value { name: name.to_owned(), ..Value::default() });
+        self.by_name.insert(name.to_owned(), self.values.len() - 1);
+        self.values.len() - 1
+    }
+}
+
+impl Graph {
+    /// Reads a file; the input gets the shape `[1, 3, height, width]` of `size`, or its own.
+    ///
+    /// # Errors
+    /// A file that is not whole or not ONNX, weights that are missing, more inputs than a picture.
+    pub(crate) fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        crate::checkpoint::refuse_lfs_pointer(path, &bytes)?;
+        let damaged = |why: &str| Error::file(path, format!("not a whole ONNX file ({why}); export it again"));
+        let model = proto::Model::decode(&bytes[..]).map_err(|e| damaged(&e.to_string()))?;
+        drop(bytes);
+        let opset = model.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx").map(|o| o.version);
+        let opset = opset.ok_or_else(|| damaged("no operator set is named"))?;
+        let graph = model.graph.filter(|g| !g.node.is_empty()).ok_or_else(|| damaged("no nodes"))?;
+
+        let mut names = Names::default();
+        for tensor in graph.initializer {
+            let id = names.id(&tensor.name);
+            let constant = constant(path, tensor)?;
+            names.values[id].shape = Some(constant.shape().to_vec());
+            names.values[id].constant = Some(Rc::new(constant));
+        }
+        let is_weight = |names: &Names, name: &str| names.by_name.contains_key(name);
+        let inputs: Vec<_> = graph.input.iter().filter(|i| !is_weight(&names, &i.name)).collect();
+        let [picture] = inputs[..] else {
+            return Err(Error::file(path, format!("{} inputs; a picture alone is taken", inputs.len())));
+        };
+        let input = names.id(&picture.name);
+        names.values[input].shape = Some(picture_shape(path, picture, size, &graph.node, &names)?);
+
+        let mut nodes: Vec<Node> = Vec::with_capacity(graph.node.len());
+        for node in graph.node {
+            let first = node.output.first().cloned().unwrap_or_default();
+            let mut inputs = Vec::with_capacity(node.input.len());
+            for name in &node.input {
+                let known = is_weight(&names, name);
+                if !name.is_empty() && !known {
+                    let why = format!("node {first} ({}) reads {name}, which nothing before it makes", node.op_type);
+                    return Err(Error::file(path, why));
+                }
+                inputs.push((!name.is_empty()).then(|| names.id(name)));
+            }
+            let outputs = node.output.iter().map(|name| names.id(name)).collect();
+            nodes.push(Node {
+                name: if node.name.is_empty() { first } else { node.name },
+                op: node.op_type,
+                inputs,
+                outputs,
+                attributes: node.attribute,
+            });
+        }
+        let outputs: Vec<ValueId> = graph.output.iter().map(|o| names.id(&o.name)).collect();
+        let mut values = names.values;
+        for (id, node) in nodes.iter().enumerate() {
+            node.inputs.iter().flatten().for_each(|v| values[*v].consumers.push(id));
+            node.outputs.iter().enumerate().for_each(|(at, v)| values[*v].producer = Some((id, at)));
+        }
+        Ok(Self { nodes, values, input, outputs, opset })
+    }
+
+    /// The node that makes a value, and which of its outputs that is.
+    pub(crate) fn producer(&self, value: ValueId) -> Option<(&Node, usize)> {
+        self.values[value].producer.map(|(node, at)| (&self.nodes[node], at))
+    }
+
+    pub(crate) fn shape(&self, value: ValueId) -> Option<&[usize]> {
+        self.values[value].shape.as_deref()
+    }
+
+    /// The elements of a constant of numbers.
+    pub(crate) fn floats(&self, value: ValueId) -> Option<&Array<f32>> {
+        match self.values[value].constant.as_deref() {
+            Some(Constant::Float(a)) => Some(a),
+            _ => None,
+        }
+    }
+
+    /// The elements of a constant of integers.
+    pub(crate) fn ints(&self, value: ValueId) -> Option<&Array<i64>> {
+        match self.values[value].constant.as_deref() {
+            Some(Constant::Int(a)) => Some(a),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_constant(&self, value: ValueId) -> bool {
+        self.values[value].constant.is_some()
+    }
+}
+
+/// `[1, 3, height, width]` of the input. A size that the file leaves open is `size`, or the square that fits the longest
+/// table of vectors of the patch convolution's width: the position embedding.
+fn picture_shape(
+    path: &Path,
+    input: &proto::ValueInfo,
+    size: Option<(usize, usize)>,
+    nodes: &[proto::Node],
+    names: &Names,
+) -> Result<Vec<usize>, Error> {
+    let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let known = |d: &proto::Dimension| d.dim_value.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    let dims: Vec<Option<usize>> =
+        tensor.and_then(|t| t.shape.as_ref()).map_or(vec![], |s| s.dim.iter().map(known).collect());
+    let wrong = |want: &str| {
+        let own: Vec<String> = dims.iter().map(|d| d.map_or("?".to_owned(), |n| n.to_string())).collect();
+        Error::file(path, format!("its input {} is [{}]; {want} is taken", input.name, own.join(", ")))
+    };
+    let &[batch, channels, height, width] = &dims[..] else { return Err(wrong("[1, 3, height, width]")) };
+    if batch.is_some_and(|n| n != 1) || channels.is_some_and(|c| c != 3) {
+        return Err(wrong("[1, 3, height, width]"));
+    }
+    let (height, width) = match (height.zip(width), size) {
+        (Some(own), Some(given)) if own != given => {
+            return Err(wrong(&format!("--image-size {}x{}, for which it must be exported", given.0, given.1)));
+        }
+        (Some(own), _) => own,
+        (None, Some(given)) => given,
+        (None, None) => guessed_size(nodes, names)
+            .ok_or_else(|| Error::file(path, "its picture size is open; name it with --image-size"))?,
+    };
+    Ok(vec![1, 3, height, width])
+}
+
+fn guessed_size(nodes: &[proto::Node], names: &Names) -> Option<(usize, usize)> {
+    let shape = |name: &String| names.by_name.get(name).and_then(|id| names.values[*id].shape.as_deref());
+    let conv = nodes.iter().find(|n| n.op_type == "Conv")?;
+    let &[dim, 3, patch_height, patch_width] = shape(conv.input.get(1)?)? else { return None };
+    let rows = |v: &Value| match v.shape.as_deref() {
+        Some(&[1, rows, d]) if d == dim && v.constant.is_some() => Some(rows),
+        _ => None,
+    };
+    let side = names.values.iter().filter_map(rows).max()?.isqrt();
+    (side > 0).then(|| (side * patch_height, side * patch_width))
+}
+
+/// A stored tensor with its elements widened.
+fn constant(path: &Path, tensor: proto::Tensor) -> Result<Constant, Error> {
+    let name = tensor.name;
+    let wrong = |why: String| Error::file(path, format!("tensor {name}: {why}"));
+    let shape: Option<Vec<usize>> = tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
+    let shape = shape.ok_or_else(|| wrong(format!("shape {:?}", tensor.dims)))?;
+    let raw = if tensor.data_location == 1 {
+        super::external_data(path, tensor.external_data.iter().map(|e| (&*e.key, &*e.value)))?
+    } else {
+        tensor.raw_data
+    };
+    let ints = |wide: &[i32]| wide.iter().map(|x| i64::from(*x)).collect::<Vec<i64>>();
+    let data = match tensor.data_type {
+        data_type::FLOAT if raw.is_empty() => Ok(tensor.float_data),
+        data_type::FLOAT => Ok(elements(&raw, f32::from_le_bytes)),
+        data_type::DOUBLE if raw.is_empty() => Ok(tensor.double_data.iter().map(|x| *x as f32).collect()),
+        data_type::DOUBLE => Ok(elements(&raw, |b| f64::from_le_bytes(b) as f32)),
+        // Without raw bytes, 16-bit elements stand in the low halves of int32_data.
+        data_type::FLOAT16 if raw.is_empty() => {
+            Ok(tensor.int32_data.iter().map(|x| f16::from_bits(*x as u16).to_f32()).collect())
+        }
+        data_type::FLOAT16 => Ok(elements(&raw, |b| f16::from_le_bytes(b).to_f32())),
+        data_type::BFLOAT16 if raw.is_empty() => {
+            Ok(tensor.int32_data.iter().map(|x| bf16::from_bits(*x as u16).to_f32()).collect())
+        }
+        data_type::BFLOAT16 => Ok(elements(&raw, |b| bf16::from_le_bytes(b).to_f32())),
+        data_type::INT64 if raw.is_empty() => Err(tensor.int64_data),
+        data_type::INT64 => Err(elements(&raw, i64::from_le_bytes)),
+        data_type::INT32 | data_type::BOOL | data_type::INT8 | data_type::UINT8 if raw.is_empty() => {
+            Err(ints(&tensor.int32_data))
+        }
+        data_type::INT32 => Err(elements(&raw, |b| i64::from(i32::from_le_bytes(b)))),
+        data_type::INT8 => Err(elements(&raw, |[b]| i64::from(b as i8))),
+        data_type::BOOL | data_type::UINT8 => Err(elements(&raw, |[b]| i64::from(b))),
+        other => return Err(wrong(format!("element type {other} of ONNX is not read"))),
+    };
+    let short = || wrong(format!("its elements do not fill its shape {shape:?}; the file is cut short, or damaged"));
+    match data {
+        Ok(floats) => {
+            if let Some(at) = floats.iter().position(|x| x.is_nan()) {
+                return Err(wrong(format!("value NaN at element {at}; the weights are broken")));
+            }
+            Array::new(shape.clone(), floats).map(Constant::Float).ok_or_else(short)
+        }
+        Err(ints) => Array::new(shape.clone(), ints).map(Constant::Int).ok_or_else(short),
+    }
+}
+
+fn elements<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|b| read(*b)).collect()
+}

@@ -1,0 +1,181 @@
+//! From the picture to the tokens: the patch convolution, and everything that only moves its outputs, adds constants to them or
+//! puts constants beside them. Each element of the tokens is then a sum of one output of the convolution (or none) and one
+//! number, and that says where patches, prefix tokens and positions are, in whichever order the graph puts them together.
+
+use std::collections::HashMap;
+
+use crate::network::Linear;
+use crate::onnx::array::{Array, broadcast_shapes};
+use crate::onnx::graph::{Graph, Node, NodeId, ValueId};
+use crate::onnx::vit::Found;
+
+/// The embedding.
+#[derive(Debug)]
+pub(crate) struct Stem {
+    /// Outputs `[dim]`, inputs `[channel][dy][dx]`.
+    pub patch: Linear,
+    /// Height and width of a patch in pixels.
+    pub patch_size: (usize, usize),
+    /// Patches down and across.
+    pub grid: (usize, usize),
+    pub prefix_tokens: usize,
+    /// `[prefix_tokens, dim]`
+    pub prefix: Vec<f32>,
+    /// `[patches, dim]`
+    pub positions: Vec<f32>,
+    /// The embedded tokens.
+    pub tokens: ValueId,
+}
+
+/// An element on the way: NONE stands for no output of the convolution, NaN for no number.
+#[derive(Clone, Copy, PartialEq)]
+struct Element {
+    pixel: u32,
+    number: f32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Element {
+    fn plus(self, other: Self) -> Option<Self> {
+        let pixel = match (self.pixel, other.pixel) {
+            (pixel, NONE) | (NONE, pixel) => pixel,
+            _ => return None,
+        };
+        let number = match (self.number, other.number) {
+            (a, b) if b.is_nan() => a,
+            (a, b) if a.is_nan() => b,
+            (a, b) => a + b,
+        };
+        Some(Self { pixel, number })
+    }
+}
+
+/// Values made of elements.
+type Elements = HashMap<ValueId, Array<Element>>;
+
+impl Graph {
+    /// The embedding at the start of the graph.
+    pub(crate) fn stem(&self) -> Found<Stem> {
+        let conv = self.patch_convolution()?;
+        let node = &self.nodes[conv];
+        let output = node.outputs[0];
+        let weight = node.input(1).and_then(|w| self.floats(w));
+        let shapes = (self.shape(output), weight);
+        let (Some(&[1, dim, down, across]), Some(weight)) = shapes else {
+            return self.stop_at(conv, "no patch convolution: its shape is not known");
+        };
+        let bias = match node.input(2) {
+            None => vec![0.0; dim],
+            Some(b) => match self.vector(b, dim) {
+                Some(bias) => bias.to_vec(),
+                None => return self.stop_at(conv, "its bias depends on the picture"),
+            },
+        };
+        let patch = Linear { n: dim, k: weight.data.len() / dim.max(1), weight: weight.data.clone(), bias };
+        let patch_size = (weight.shape[2], weight.shape[3]);
+
+        let (elements, tokens) = self.embedded(output)?;
+        let patches = down * across;
+        let rows = elements.data.len() / dim;
+        let token = |i: usize| &elements.data[i * dim..(i + 1) * dim];
+        let prefix_tokens = (0..rows).take_while(|i| token(*i).iter().all(|e| e.pixel == NONE)).count();
+        let in_order =
+            |p: usize| token(prefix_tokens + p).iter().enumerate().all(|(c, e)| e.pixel as usize == c * patches + p);
+        if rows * dim != elements.data.len() || rows != prefix_tokens + patches || !(0..patches).all(in_order) {
+            return self
+                .stop(tokens, format!("not {patches} patches of {dim} channels, row by row, after other tokens"));
+        }
+        let mut numbers: Vec<f32> =
+            elements.data.iter().map(|e| if e.number.is_nan() { 0.0 } else { e.number }).collect();
+        let positions = numbers.split_off(prefix_tokens * dim);
+        Ok(Stem { patch, patch_size, grid: (down, across), prefix_tokens, prefix: numbers, positions, tokens })
+    }
+
+    /// The first node that computes with the picture.
+    fn patch_convolution(&self) -> Found<NodeId> {
+        let uses = self.uses(self.input);
+        let Some(&(id, _)) = uses.first() else { return self.stop(self.input, "nothing reads the picture") };
+        let node = &self.nodes[id];
+        if node.op != "Conv" {
+            return self.stop_at(id, "a patch convolution is expected on the picture");
+        }
+        if let Some((second, _)) = uses.get(1) {
+            return self.stop_at(*second, "a second node that reads the picture");
+        }
+        let list =
+            |name: &str, default: i64, count: usize| node.ints(name).map_or(vec![default; count], <[i64]>::to_vec);
+        let weight = node.input(1).and_then(|w| self.floats(w)).map(|w| &w.shape[..]);
+        let Some(&[_, channels, height, width]) = weight else {
+            return self.stop_at(id, "a convolution whose weights are not in the file");
+        };
+        let (strides, pads) = (list("strides", 1, 2), list("pads", 0, 4));
+        let steps = strides.iter().map(|s| usize::try_from(*s).unwrap_or(0)).eq([height, width]);
+        let plain = channels == 3
+            && node.int("group").unwrap_or(1) == 1
+            && list("dilations", 1, 2) == [1, 1]
+            && !matches!(node.text("auto_pad"), Some("SAME_UPPER" | "SAME_LOWER"));
+        if !steps || !plain || pads.iter().any(|p| *p != 0) {
+            let why = format!(
+                "no patch embedding: a {height}x{width} convolution of {channels} channels with strides {strides:?} and padding {pads:?}"
+            );
+            return self.stop_at(id, why);
+        }
+        Ok(id)
+    }
+
+    /// Follows the convolution's output as far as elements go: the last value, and its elements.
+    fn embedded(&self, start: ValueId) -> Found<(Array<Element>, ValueId)> {
+        let mut elements = Elements::new();
+        let pixels = self.shape(start).and_then(Array::indices);
+        let Some(pixels) = pixels else { return self.stop(start, "too many patches") };
+        let data = pixels.data.iter().map(|i| Element { pixel: *i, number: f32::NAN }).collect();
+        elements.insert(start, Array { shape: pixels.shape, data });
+        // Values that something else than the embedding reads, and what does.
+        let mut ends: Vec<(ValueId, NodeId)> = Vec::new();
+        for (id, node) in self.nodes.iter().enumerate() {
+            let read: Vec<ValueId> =
+                node.inputs.iter().flatten().copied().filter(|v| elements.contains_key(v)).collect();
+            if read.is_empty() || node.outputs.iter().all(|o| self.is_constant(*o)) {
+                continue;
+            }
+            let results: Vec<_> = (0..node.outputs.len()).map(|at| self.embed(&elements, node, at)).collect();
+            if results.iter().all(Option::is_some) {
+                elements.extend(node.outputs.iter().copied().zip(results.into_iter().flatten()));
+            } else {
+                ends.extend(read.into_iter().map(|v| (self.strip(v), id)));
+            }
+        }
+        let Some(&(first, _)) = ends.first() else { return self.stop(start, "nothing but patches") };
+        if let Some(&(_, id)) = ends.iter().find(|(v, _)| *v != first) {
+            return self.stop_at(id, "it reads patches that are not tokens with all their neighbours yet");
+        }
+        match elements.remove(&first) {
+            Some(tokens) => Ok((tokens, first)),
+            None => self.stop(first, "no tokens"),
+        }
+    }
+
+    fn embed(&self, elements: &Elements, node: &Node, output: usize) -> Option<Array<Element>> {
+        let of = |value: ValueId| -> Option<Array<Element>> {
+            if let Some(known) = elements.get(&value) {
+                return Some(known.clone());
+            }
+            let a = self.floats(value)?;
+            let data = a.data.iter().map(|x| Element { pixel: NONE, number: *x }).collect();
+            Some(Array { shape: a.shape.clone(), data })
+        };
+        if node.op == "Add" {
+            let (a, b) = (of(node.input(0)?)?, of(node.input(1)?)?);
+            let shape = broadcast_shapes(&a.shape, &b.shape)?;
+            let (a, b) = (a.broadcast(&shape)?, b.broadcast(&shape)?);
+            let data: Option<Vec<Element>> = a.data.iter().zip(&b.data).map(|(a, b)| a.plus(*b)).collect();
+            return Array::new(shape, data?);
+        }
+        let inputs: Vec<Array<Element>> = match &*node.op {
+            "Concat" => node.inputs.iter().flatten().map(|v| of(*v)).collect::<Option<_>>()?,
+            _ => vec![of(self.moved_input(node)?)?],
+        };
+        self.movement(node, output, &inputs.iter().collect::<Vec<_>>())
+    }
+}
