@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The images without an operating system, in QEMU: Raspberry Pi 3 and 4, and UEFI.
+# The images without an operating system, in QEMU: Raspberry Pi 3 and 4, UEFI, and the C firmware.
 #
 #     ./scripts/test_bare.sh
 #
@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(gcc gcc-aarch64-linux-gnu qemu-system-arm qemu-efi-aarch64 device-tree-compiler)
+packages=(gcc gcc-aarch64-linux-gnu qemu-system-arm qemu-efi-aarch64 device-tree-compiler make)
 targets=(aarch64-unknown-none aarch64-unknown-uefi)
 skipped=()
 
@@ -154,6 +154,19 @@ PICTURE=$work/horse.ppm uefi uefi-ppm
 digests_are "$work/uefi-ppm" "$(expect "$models/pictures/horse.jpg")" 1
 MODEL=$work/model.gguf uefi uefi-no-model
 grep '^error: model: ' "$work/uefi-no-model" || die "$(cat "$work/uefi-no-model")"
+
+say "C firmware"
+make -s -C examples/c/firmware OUT="$work/firmware" PICTURE="$work/horse.ppm"
+firmware=$work/firmware/firmware.elf
+undefined=$(aarch64-linux-gnu-nm --undefined-only "$firmware")
+[ -z "$undefined" ] || die "undefined symbols: $undefined"
+if aarch64-linux-gnu-nm --format=just-symbols "$firmware" | grep -iE '^(malloc|calloc|realloc|free|_sbrk|printf|exit|__libc)|__rust_alloc|__rg_'; then
+    die "an allocator or a libc"
+fi
+./scripts/check_vector_loads.sh "$firmware"
+boot "$work/c" qemu-system-aarch64 -M raspi3b -kernel "$work/firmware/kernel8.img" -nographic -semihosting || { cat "$work/c"; die "exit status"; }
+digests_are "$work/c" "$(expect "$models/pictures/horse.jpg")" 1
+grep digest "$work/c"
 
 say "Bare metal: done"
 [ "${#skipped[@]}" = 0 ] || printf 'skipped: %s\n' "${skipped[@]}"
