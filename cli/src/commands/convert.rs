@@ -10,12 +10,13 @@ use vitlet_convert::report::{BlockReport, GammaReport, LinearReport};
 use vitlet_convert::{Mode, Options, Report, WeightScale};
 
 use crate::error::{Error, Result};
+use crate::hub::{self, Name};
 use crate::output::{self, NAME, Out, QUIET, STRONG};
 use crate::preparation::PreparationArgs;
 
 #[derive(Args)]
 pub struct ConvertArgs {
-    /// A checkpoint directory of timm or transformers, or an f32 .gguf of ours
+    /// A checkpoint directory of timm or transformers, hf:OWNER/NAME on the Hugging Face Hub, or an f32 .gguf of ours
     #[arg(value_name = "SRC")]
     source: PathBuf,
 
@@ -66,6 +67,10 @@ fn image_size(text: &str) -> Result<(usize, usize), &'static str> {
 }
 
 pub fn run(args: ConvertArgs) -> Result<()> {
+    let source = match Name::parse(&args.source) {
+        Some(name) => hub::fetch(&name?)?,
+        None => args.source.clone(),
+    };
     let options = Options {
         precision: args.precision,
         layerscale: args.layerscale,
@@ -76,7 +81,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         ..args.preparation.options()
     };
     let bar = output::progress(0, "{bar:40.cyan} {pos}/{len} {msg}");
-    let converted = vitlet_convert::convert(&args.source, &options, &mut |progress| {
+    let converted = vitlet_convert::convert(&source, &options, &mut |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(progress.layer.to_string());

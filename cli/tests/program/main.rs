@@ -4,6 +4,7 @@ mod classify;
 mod common;
 mod compare;
 mod eval;
+mod hub;
 mod inspect;
 mod onnx;
 mod run;
