@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::common::{checkpoint, error, json, npy, stdout};
+use crate::common::error;
 
 fn onnx(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/onnx").join(path)
@@ -18,6 +18,7 @@ fn without_tract_named_an_onnx_file_says_what_to_do() {
 #[cfg(feature = "tract")]
 mod tract {
     use super::*;
+    use crate::common::{checkpoint, json, npy, stdout};
 
     #[test]
     fn run_gives_pytorchs_logits() {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{convert_err, convert_ok, fixture, root};
+use crate::common::{convert_err, convert_ok, fixture, root, shared};
 use vitlet::picture::{Interpolation, Resize};
 use vitlet::{Activation, Config, Model, Pooling, Precision};
 use vitlet_convert::{Converted, Mode, Options, onnx};
@@ -50,6 +50,21 @@ fn every_form_is_its_checkpoint_bit_for_bit() {
     for (file, checkpoint) in exports() {
         for (precision, layerscale) in [(Precision::F32, Mode::Keep), (Precision::Int8, Mode::Fold)] {
             assert_equal(&file, &checkpoint, &Options { precision, layerscale, ..Options::default() });
+        }
+    }
+}
+
+/// `tests/fixtures/make_onnx.py --real ../shared/checkpoints/NAME target/onnx` exports them.
+#[test]
+fn real_exports_are_their_checkpoints_bit_for_bit() {
+    for name in ["deit_tiny_patch16_224", "deit_tiny_layerscale"] {
+        let Some(checkpoint) = shared("checkpoints").map(|dir| dir.join(name)) else { return };
+        for form in ["legacy17_dynamic", "dynamo18_external"] {
+            let file = root().join(format!("target/onnx/{name}_{form}.onnx"));
+            if file.exists() {
+                assert_equal(&file, &checkpoint, &Options { precision: Precision::F32, ..Options::default() });
+                assert_equal(&file, &checkpoint, &Options::default());
+            }
         }
     }
 }
