@@ -11,8 +11,10 @@ pub(crate) mod attention;
 use crate::arena::Arena;
 use crate::config::{Activation, LayerScale, Precision};
 use crate::kernels::Kernels;
-use crate::kernels::isa::{F16x16, F32x16, U8x16};
-use crate::kernels::linear::{Add, AddScaled, Epilogue, LinearF16, LinearFloat, LinearI8, Store, WeightsI8};
+use crate::kernels::isa::{F16x16, F32x16, I8x16x4, U8x16};
+use crate::kernels::linear::{
+    Add, AddScaled, Epilogue, LinearF16, LinearFloat, LinearI8, PairScratch, Store, WeightsI8,
+};
 use crate::kernels::rows::{
     Activate, ActivateQuantize, Codes, CodesMut, Halves, HalvesMut, LayerNorm, LayerNormQuantize, Quantize, Scale,
 };
@@ -29,6 +31,10 @@ pub(crate) struct OperandScratch<'w> {
 struct Encoded<'w> {
     /// `[rows, widest K / 16]` in int8 models.
     codes: &'w mut [U8x16],
+    /// As large as `codes`.
+    paired_codes: &'w mut [U8x16],
+    /// `[widest K / 4]` in int8 models.
+    paired_weights: &'w mut [I8x16x4],
     /// `[rows, widest K / 16]` in f16 models.
     halves: &'w mut [F16x16],
     /// `[rows]`.
@@ -47,13 +53,14 @@ impl Encoded<'_> {
         }
     }
 
-    fn codes(&self, rows: usize, stride: usize) -> Operand<'_> {
-        Operand::Int8(Codes {
+    fn codes(&mut self, rows: usize, stride: usize) -> Operand<'_> {
+        let codes = Codes {
             codes: &self.codes[..rows * stride],
             stride,
             scale: &self.scale[..rows],
             zero: &self.zero[..rows],
-        })
+        };
+        Operand::Int8(codes, PairScratch { rows: self.paired_codes, weights: self.paired_weights })
     }
 
     fn halves_mut(&mut self, rows: usize, stride: usize) -> HalvesMut<'_> {
@@ -66,9 +73,8 @@ impl Encoded<'_> {
 }
 
 /// Rows that a matrix can be multiplied with.
-#[derive(Clone, Copy)]
 pub(crate) enum Operand<'s> {
-    Int8(Codes<'s>),
+    Int8(Codes<'s>, PairScratch<'s>),
     F16(Halves<'s>),
     Float { rows: &'s [F32x16], stride: usize },
 }
@@ -95,6 +101,8 @@ impl<'w> OperandScratch<'w> {
         let of = |this| if precision == this { rows * widest } else { 0 };
         let encoded = Encoded {
             codes: arena.take(of(Precision::Int8)),
+            paired_codes: arena.take(of(Precision::Int8)),
+            paired_weights: arena.take(if precision == Precision::Int8 { 4 * widest } else { 0 }),
             halves: arena.take(of(Precision::F16)),
             scale: arena.take(rows),
             zero: arena.take(rows),
@@ -197,9 +205,10 @@ pub(crate) fn multiply<E: Epilogue>(
 ) {
     let bias = w.bias;
     match (a, w.weight) {
-        (Operand::Int8(a), Weight::Int8 { codes, scale, sums }) => {
+        (Operand::Int8(a, pairs), Weight::Int8 { codes, scale, sums }) => {
             let groups = crate::layout::k8(w.k) / 4;
-            k.run(LinearI8 { a, rows, weights: WeightsI8 { codes, groups, scale, sums, bias }, blocks, epilogue });
+            let weights = WeightsI8 { codes, groups, scale, sums, bias };
+            k.run(LinearI8 { a, rows, weights, blocks, pairs, epilogue });
         }
         (Operand::F16(a), Weight::F16 { values: weights, scale }) => {
             k.run(LinearF16 { a, rows, k: w.k, weights, scale, bias, blocks, epilogue });
@@ -213,7 +222,7 @@ pub(crate) fn multiply<E: Epilogue>(
             k.run(LinearFloat { a, a_stride, k: w.k, rows, weights, scale, bias, blocks, epilogue });
         }
         // `OperandScratch` makes the operand that the matrix takes.
-        (Operand::Int8(_) | Operand::F16(_), _) | (Operand::Float { .. }, Weight::Int8 { .. }) => {
+        (Operand::Int8(..) | Operand::F16(_), _) | (Operand::Float { .. }, Weight::Int8 { .. }) => {
             debug_assert!(false, "operand and matrix differ in precision");
         }
     }

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
-use super::linear::{FloatWeights, LinearFloat, LinearI8, Store, WeightsI8};
+use super::linear::{FloatWeights, LinearFloat, LinearI8, PairScratch, Store, WeightsI8};
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize};
 use super::{Kernels, Op};
 use crate::config::Activation;
@@ -105,12 +105,14 @@ pub fn linear_i8(kernels: Kernels, rows: usize, k: usize, n: usize) -> Case {
         (0..blocks * groups).map(|_| I8x16x4(core::array::from_fn(|_| (next() * 127.0) as i8))).collect();
     let sums: Vec<I32x16> = codes.chunks_exact(groups).map(channel_sums).collect();
     let [scale, bias] = [3, 4].map(|seed| chunks(seed, blocks));
+    let (mut paired_rows, mut paired_weights) = (a.codes.clone(), codes[..groups].to_vec());
     Case::new(rows * k * n, Out::new(kernels, rows, blocks), move |out| {
         kernels.run(LinearI8 {
             a: Codes { codes: &a.codes, stride, scale: &a.scale, zero: &a.zero },
             rows,
             weights: WeightsI8 { codes: &codes, groups, scale: &scale, sums: &sums, bias: &bias },
             blocks: 0..blocks,
+            pairs: PairScratch { rows: &mut paired_rows, weights: &mut paired_weights },
             epilogue: Store { out: &mut out.rows, stride: blocks },
         });
     })
@@ -193,8 +195,9 @@ pub fn attention_i8(kernels: Kernels, rows: usize, tokens: usize, heads: usize) 
             v_sums: &mut v_sums[head * DP / 16..],
         });
     }
-    let scratch = attend_i8_scratch(tokens);
-    let (mut scores, mut p) = (vec![zero; scratch.scores], vec![U8x16([0; 16]); scratch.p]);
+    let scratch = attend_i8_scratch(tokens, DP);
+    let mut scores = vec![zero; scratch.scores];
+    let [mut p, mut paired_q] = [scratch.p, scratch.q].map(|len| vec![U8x16([0; 16]); len]);
     Case::new(2 * rows * tokens * heads * DP, Out::new(kernels, rows, width), move |out| {
         kernels.run(AttendI8 {
             rows,
@@ -212,6 +215,7 @@ pub fn attention_i8(kernels: Kernels, rows: usize, tokens: usize, heads: usize) 
             v_sums: &v_sums,
             scores: &mut scores,
             p: &mut p,
+            q: &mut paired_q,
             out: &mut out.rows,
         });
     })

@@ -15,7 +15,7 @@
 //! | `scalar` | any | the specification, not tuned | |
 //! | `neon` | 2 x 16 | `smull` + `smlal` (two products, at most 2 * 128 * 127 = 32,512, fit i16), `sadalp` to i32 | 8 on A57 and A72 |
 //! | `neon_dot` | 6 x 16 | `sdot` by element: one load brings 16 activations | 32 on A76 |
-//! | `neon_i8mm` | 6 x 16 | `smmla`: two rows by two channels by 8 inputs, operands zipped in registers | 64 on Neoverse V3AE |
+//! | `neon_i8mm` | 6 x 16 | `smmla`: two rows by two channels by 8 inputs, operands paired beforehand | 64 on Neoverse V3AE |
 //! | `avx2` | 4 x 16 | both operands widened to i16, `vpmaddwd` + `vpaddd` (`vpmaddubsw` saturates: never used) | 32 with two multipliers |
 //! | `avx512_vnni` | 8 x 32 | `vpdpbusd`, the 4 activations of a group broadcast from memory | 128 on Zen 5 |
 //!
@@ -36,7 +36,51 @@ pub(crate) mod neon_dot;
 pub(crate) mod neon_i8mm;
 pub(crate) mod scalar;
 
-use super::isa::{I8x16x4, U8x16};
+use super::isa::{I8x16x4, Isa, U8x16};
+
+/// Pairs `rows` rows of `chunks` chunks, `stride` apart in `a`, as [`Isa::dot_i8`] takes them where [`Isa::PAIRS`]; in `out` they
+/// follow one another.
+#[inline(always)]
+pub(crate) fn pair_rows<S: Isa>(
+    s: S,
+    a: &[U8x16],
+    stride: usize,
+    rows: usize,
+    chunks: usize,
+    out: &mut [U8x16],
+) {
+    for (pair, out) in out[..rows * chunks].chunks_mut(2 * chunks).enumerate() {
+        let even = &a[2 * pair * stride..][..chunks];
+        let (out_even, out_odd) = out.split_at_mut(chunks);
+        if out_odd.is_empty() {
+            out_even.copy_from_slice(even);
+            return;
+        }
+        let odd = &a[(2 * pair + 1) * stride..][..chunks];
+        for (((out_even, out_odd), even), odd) in out_even.iter_mut().zip(out_odd).zip(even).zip(odd) {
+            [*out_even, *out_odd] = s.pair_rows([*even, *odd]);
+        }
+    }
+}
+
+/// The same in place, for rows that follow one another.
+#[inline(always)]
+pub(crate) fn pair_rows_in_place<S: Isa>(s: S, rows: &mut [U8x16], chunks: usize) {
+    for pair in rows.chunks_exact_mut(2 * chunks) {
+        let (even, odd) = pair.split_at_mut(chunks);
+        for (even, odd) in even.iter_mut().zip(odd) {
+            [*even, *odd] = s.pair_rows([*even, *odd]);
+        }
+    }
+}
+
+/// Pairs the groups of whole blocks of weights, in place.
+#[inline(always)]
+pub(crate) fn pair_groups_in_place<S: Isa>(s: S, w: &mut [I8x16x4]) {
+    for pair in w.as_chunks_mut::<2>().0 {
+        *pair = s.pair_groups(*pair);
+    }
+}
 
 /// The number of groups. Panics unless it is even, all column blocks have as many, and every row holds the codes for
 /// them: after this the loops read without further checks.

@@ -60,6 +60,9 @@ pub(crate) trait Isa: Copy {
     const TILE_ROWS: usize;
     /// Blocks of 16 columns of the tile (`N` of [`Isa::dot_i8`], and of f32 tiles too): 1 or 2.
     const TILE_BLOCKS: usize;
+    /// Whether [`Isa::dot_i8`] takes its operands in pairs: rows as [`Isa::pair_rows`] leaves them, weights as
+    /// [`Isa::pair_groups`] does. Everything outside the operations that multiply is unpaired.
+    const PAIRS: bool = false;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &F32x16) -> Self::F;
@@ -89,8 +92,6 @@ pub(crate) trait Isa: Copy {
     fn abs(self, a: Self::F) -> Self::F;
     /// |a| with the sign bit of `sign`.
     fn copysign(self, a: Self::F, sign: Self::F) -> Self::F;
-    /// `2^n` for integral `n` in [-126, 127]; anything outside is the caller's bug and gives an unspecified value.
-    fn exp2_int(self, n: Self::F) -> Self::F;
     /// Lanes `0..n` of `a`, zero in the others; `n` at most 16.
     fn keep_first(self, a: Self::F, n: usize) -> Self::F;
     /// Sum of the lanes by halves: lanes l + (l+8), then l + (l+4), l + (l+2), l + (l+1).
@@ -107,23 +108,56 @@ pub(crate) trait Isa: Copy {
     fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Nearest f32, ties to even.
     fn to_f32(self, a: Self::I) -> Self::F;
-    /// Nearest i32, ties to even, for values that the caller has clamped to the range of i32.
-    fn to_i32(self, a: Self::F) -> Self::I;
-    /// The low byte of each lane, in lane order (values are already in u8 or i8 range), xor `flip`.
+    /// The bits of each lane.
+    fn bits(self, a: Self::F) -> Self::I;
+    /// The reverse of [`Isa::bits`].
+    fn from_bits(self, a: Self::I) -> Self::F;
+    /// Each lane `n` bits up, `n` below 32.
+    fn shl_i(self, a: Self::I, n: u32) -> Self::I;
+    /// The low byte of each lane, in lane order, xor `flip`.
     fn store_low_bytes(self, a: Self::I, flip: u8, out: &mut U8x16);
+    /// Activation codes: `rne(clamp(a, 0, 255))`, 0 where `a` is NaN, xor [`Isa::CODE_XOR`]; `a` at most 2^14.
+    #[inline(always)]
+    fn store_codes(self, a: Self::F, out: &mut U8x16) {
+        let a = self.min(self.max(a, self.splat(0.0)), self.splat(255.0));
+        self.store_low_bytes(rounded(self, a), Self::CODE_XOR, out);
+    }
 
     /// Adds to `acc[m][n]` the products of row `m` of activations with block `n` of 16 output channels:
     /// `acc[m][n][c] += sum over k of a[m][k] * w[n][k / 4][c][k % 4]`, exact in i32, with `a` read as u8 where
     /// `CODE_XOR` is 0 and as i8 where it is 0x80 (weights within [-127, 127] there; -128 may give another sum, nothing else).
     ///
     /// Each block of `w` holds `K8 / 4` groups, an even number; each row of `a` holds at least `K8` codes. Panics (on
-    /// entry, not in the loop) if that is not so.
+    /// entry, not in the loop) if that is not so. Where [`Isa::PAIRS`], both come paired, all but an odd last row.
     fn dot_i8<const M: usize, const N: usize>(
         self,
         a: [&[U8x16]; M],
         w: [&[I8x16x4]; N],
         acc: [[Self::I; N]; M],
     ) -> [[Self::I; N]; M];
+
+    /// Sixteen codes of two rows: the first eight of both, then the last eight of both. Twice is the identity.
+    #[inline(always)]
+    fn pair_rows(self, rows: [U8x16; 2]) -> [U8x16; 2] {
+        rows
+    }
+
+    /// Two groups of weights, 16 channels by 4 inputs twice, as 16 channels by 8 inputs.
+    #[inline(always)]
+    fn pair_groups(self, groups: [I8x16x4; 2]) -> [I8x16x4; 2] {
+        groups
+    }
+}
+
+/// 1.5 * 2^23: added to a float of magnitude below 2^22 it leaves the nearest integer in the low bits, ties to even;
+/// subtracting it gives that integer.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
+/// The nearest integers, ties to even, plus the bits of [`ROUND`], whose low 22 bits are zero; magnitudes below 2^22. One addition, where a
+/// conversion is slower on many cores.
+#[inline(always)]
+pub(crate) fn rounded<S: Isa>(s: S, a: S::F) -> S::I {
+    s.bits(s.add(a, s.splat(ROUND)))
 }
 
 /// Arithmetic in f16: the proof that the CPU has it, as [`Isa`] is for the rest.

@@ -17,7 +17,8 @@
 
 use core::ops::Range;
 
-use super::isa::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa};
+use super::dot_i8::pair_rows;
+use super::isa::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use super::rows::{Codes, Halves};
 use super::tiles::{Tile, for_tiles, slices};
 use super::{Op, dot_f16};
@@ -85,6 +86,15 @@ pub(crate) struct WeightsI8<'a> {
     pub bias: &'a [F32x16],
 }
 
+/// Where operands are paired for instruction sets that want it so ([`Isa::PAIRS`]); may be empty on others.
+#[derive(Default)]
+pub(crate) struct PairScratch<'a> {
+    /// `[rows][K8 / 16, rounded up]`.
+    pub rows: &'a mut [U8x16],
+    /// `[groups]`.
+    pub weights: &'a mut [I8x16x4],
+}
+
 /// An int8 linear layer over the first `rows` rows of `a`, for the column blocks `blocks` of the weights. Rows of `a`
 /// hold at least K8 codes.
 pub(crate) struct LinearI8<'a, E> {
@@ -92,6 +102,7 @@ pub(crate) struct LinearI8<'a, E> {
     pub rows: usize,
     pub weights: WeightsI8<'a>,
     pub blocks: Range<usize>,
+    pub pairs: PairScratch<'a>,
     pub epilogue: E,
 }
 
@@ -100,6 +111,11 @@ impl<E: Epilogue> Op for LinearI8<'_, E> {
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
+        if const { S::PAIRS } {
+            let chunks = self.weights.groups.div_ceil(4);
+            pair_rows(s, self.a.codes, self.a.stride, self.rows, chunks, self.pairs.rows);
+            (self.a.codes, self.a.stride) = (core::mem::take(&mut self.pairs.rows), chunks);
+        }
         for_tiles(s, self.rows, self.blocks.clone(), &mut self);
     }
 }
@@ -108,22 +124,32 @@ impl<S: Isa, E: Epilogue> Tile<S> for LinearI8<'_, E> {
     const ROWS: usize = S::TILE_ROWS;
 
     #[inline(always)]
+    fn enter<const N: usize>(&mut self, s: S, block: usize) {
+        if const { S::PAIRS } {
+            let WeightsI8 { codes, groups, .. } = self.weights;
+            let (w, _) = codes[block * groups..][..N * groups].as_chunks::<2>();
+            let (paired, _) = self.pairs.weights[..N * groups].as_chunks_mut::<2>();
+            for (&w, paired) in w.iter().zip(paired) {
+                *paired = s.pair_groups(w);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
         let WeightsI8 { codes, groups, scale, sums, bias } = self.weights;
         let stride = self.a.stride;
         let a = slices(self.a.codes, row * stride, stride, stride);
-        let w = slices(codes, block * groups, groups, groups);
-        let mut acc = [[s.splat_i(0); N]; M];
-        for (m, acc) in acc.iter_mut().enumerate() {
-            let zero = s.splat_i(i32::from(S::CODE_XOR) - self.a.zero[row + m]);
-            for (n, acc) in acc.iter_mut().enumerate() {
-                *acc = s.mul_i(zero, s.load_i(&sums[block + n]));
-            }
-        }
-        let acc = s.dot_i8::<M, N>(a, w, acc);
+        let w = match const { S::PAIRS } {
+            true => slices(self.pairs.weights, 0, groups, groups),
+            false => slices(codes, block * groups, groups, groups),
+        };
+        let acc = s.dot_i8::<M, N>(a, w, [[s.splat_i(0); N]; M]);
         for (m, acc) in acc.iter().enumerate() {
+            let zero = s.splat_i(i32::from(S::CODE_XOR) - self.a.zero[row + m]);
             let row_scale = s.splat(self.a.scale[row + m]);
             for (n, &acc) in acc.iter().enumerate() {
+                let acc = s.add_i(acc, s.mul_i(zero, s.load_i(&sums[block + n])));
                 let sum = s.mul(s.to_f32(acc), row_scale);
                 let y = s.fma(sum, s.load(&scale[block + n]), s.load(&bias[block + n]));
                 self.epilogue.apply(s, row + m, block + n - self.blocks.start, y);

@@ -8,11 +8,9 @@
 //! No table look-ups, no division where a polynomial does: division runs at a quarter or less of the speed of fused
 //! multiply-add on every core that we care about.
 
-use super::isa::{F32x16, Isa};
+use super::isa::{F32x16, Isa, ROUND};
 
 const LOG2_E: f32 = core::f32::consts::LOG2_E;
-/// 1.5 * 2^23: adding it rounds a float of magnitude below 2^22 to an integer, ties to even; subtracting it gives that back.
-pub(crate) const ROUND: f32 = 12_582_912.0;
 /// ln 2 in two parts; the second is what f32 loses.
 const LN_2_HIGH: f32 = core::f32::consts::LN_2;
 const LN_2_LOW: f32 = -1.904_654_2e-9;
@@ -64,10 +62,13 @@ fn polynomial<S: Isa, const N: usize>(s: S, x: S::F, coefficients: &'static [F32
 #[inline(always)]
 pub(crate) fn exp_nonpositive<S: Isa>(s: S, x: S::F) -> S::F {
     let x = s.max(x, s.splat(EXP_MIN));
-    let n = s.sub(s.fma(x, s.splat(LOG2_E), s.splat(ROUND)), s.splat(ROUND));
+    let rounded = s.fma(x, s.splat(LOG2_E), s.splat(ROUND));
+    let n = s.sub(rounded, s.splat(ROUND));
     let r = s.fma(n, s.splat(-LN_2_HIGH), x);
     let r = s.fma(n, s.splat(-LN_2_LOW), r);
-    s.mul(polynomial(s, r, &EXP), s.exp2_int(n))
+    // n is also in the low bits of `rounded`, and nothing but zeros up to bit 22: added to the exponent it multiplies by 2^n, exactly, since
+    // the result is a normal number.
+    s.from_bits(s.add_i(s.bits(polynomial(s, r, &EXP)), s.shl_i(s.bits(rounded), 23)))
 }
 
 /// e^x, x clamped to [-87.3, 88]: relative error below 1.9e-7.

@@ -10,7 +10,7 @@
 use core::slice::ChunksExact;
 
 use super::Op;
-use super::isa::{F16, F16x16, F32x16, Isa, U8x16};
+use super::isa::{F16, F16x16, F32x16, Isa, ROUND, U8x16};
 use super::math;
 use crate::config::Activation;
 
@@ -95,9 +95,8 @@ impl Encode for CodesMut<'_> {
         let (inverse, zero) = (s.splat(inverse), s.splat(zero));
         let codes = &mut self.codes[index * self.stride..][..row.len()];
         for (x, code) in row.iter().zip(codes) {
-            let q = s.fma(s.load(x), inverse, zero);
-            let q = s.min(s.max(q, s.splat(0.0)), s.splat(255.0));
-            s.store_low_bytes(s.to_i32(q), S::CODE_XOR, code);
+            // At most 255.5: the scale is that of the row's own range.
+            s.store_codes(s.fma(s.load(x), inverse, zero), code);
         }
     }
 }
@@ -132,7 +131,7 @@ impl<S: Isa> Range<S> {
         // Written out: NaN (an infinite lo times 0) becomes 0.
         let zero = if zero > 0.0 { zero } else { 0.0 };
         let zero = if zero < 255.0 { zero } else { 255.0 };
-        (scale, inverse, (zero + math::ROUND) - math::ROUND)
+        (scale, inverse, (zero + ROUND) - ROUND)
     }
 
     /// The power of two that leaves the greatest magnitude in [1, 2), and its inverse; zeros for rows that are (almost) zero or

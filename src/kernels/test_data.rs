@@ -2,7 +2,8 @@
 
 use std::vec::Vec;
 
-use super::isa::F32x16;
+use super::Op;
+use super::isa::{F32x16, I8x16x4, Isa};
 
 /// A multiplicative congruence of which the high bits are used.
 pub(crate) struct Random(u64);
@@ -38,6 +39,27 @@ impl Random {
 
     pub(crate) fn chunks(&mut self, len: usize) -> Vec<F32x16> {
         (0..len).map(|_| F32x16(core::array::from_fn(|_| self.signed()))).collect()
+    }
+}
+
+/// Weights in the order of the model file, whatever the order is that the instruction set multiplies them in.
+pub(crate) struct Unpaired<'a>(pub &'a [I8x16x4]);
+
+impl Op for Unpaired<'_> {
+    type Output = Vec<I8x16x4>;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, _: S) -> Vec<I8x16x4> {
+        let mut out = self.0.to_vec();
+        if const { S::PAIRS } {
+            for (pair, out) in self.0.chunks_exact(2).zip(out.chunks_exact_mut(2)) {
+                for (i, &code) in pair.iter().flat_map(|group| &group.0).enumerate() {
+                    let (channel, k) = (i / 8, i % 8);
+                    out[k / 4].0[4 * channel + k % 4] = code;
+                }
+            }
+        }
+        out
     }
 }
 

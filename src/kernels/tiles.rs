@@ -15,6 +15,10 @@ pub(crate) trait Tile<S: Isa> {
     /// Rows of a full tile, 1 to [`MAX_ROWS`].
     const ROWS: usize;
 
+    /// Called before the tiles of the column blocks `block..block + N`.
+    #[inline(always)]
+    fn enter<const N: usize>(&mut self, _s: S, _block: usize) {}
+
     /// Computes the rows `row..row + M` of the column blocks `block..block + N`; `M` is at most `ROWS`, `N` at most
     /// [`Isa::TILE_BLOCKS`].
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize);
@@ -44,6 +48,7 @@ pub(crate) fn for_tiles<S: Isa, T: Tile<S>>(s: S, rows: usize, blocks: Range<usi
 #[inline(always)]
 fn strip<S: Isa, T: Tile<S>, const N: usize>(s: S, rows: usize, block: usize, op: &mut T) {
     const { assert!(1 <= T::ROWS && T::ROWS <= MAX_ROWS) };
+    op.enter::<N>(s, block);
     let mut row = 0;
     while row < rows {
         let height = T::ROWS.min(rows - row);

@@ -19,7 +19,7 @@ use safetensors::SafeTensors;
 
 use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use super::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
-use super::linear::{Add, Epilogue, LinearI8, Store, WeightsI8};
+use super::linear::{Add, Epilogue, LinearI8, PairScratch, Store, WeightsI8};
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNorm, LayerNormQuantize, Quantize};
 use super::{Kernels, Op, math};
 use crate::bytes::{floats, floats_mut};
@@ -304,7 +304,9 @@ impl Layer {
         let a = Codes { codes, stride: *stride, scale, zero };
         let (groups, blocks) = (k8(self.k) / 4, 0..self.bias.len());
         let weights = WeightsI8 { codes: &self.codes, groups, scale: &self.scale, sums: &self.sums, bias: &self.bias };
-        kernels.run(LinearI8 { a, rows: self.rows, weights, blocks, epilogue });
+        let (mut rows, mut paired) = (codes.clone(), self.codes[..groups].to_vec());
+        let pairs = PairScratch { rows: &mut rows, weights: &mut paired };
+        kernels.run(LinearI8 { a, rows: self.rows, weights, blocks, pairs, epilogue });
     }
 
     fn stored(&self, kernels: Kernels) -> Vec<f32> {

@@ -63,18 +63,20 @@ pub(crate) struct AttentionScratch<'w> {
     scores: &'w mut [F32x16],
     /// Their softmax in 8 bits; empty in f32 attention.
     p: &'w mut [U8x16],
+    /// Their queries, paired; empty in f32 attention.
+    q: &'w mut [U8x16],
 }
 
 impl<'w> AttentionScratch<'w> {
     pub(crate) fn carve(c: &Config, arena: &mut Arena<'w>) -> Self {
-        let (scores, p) = match c.precision {
+        let (scores, p, q) = match c.precision {
             Precision::Int8 => {
-                let need = attend_i8_scratch(c.tokens());
-                (need.scores, need.p)
+                let need = attend_i8_scratch(c.tokens(), pad16(c.head_dim));
+                (need.scores, need.p, need.q)
             }
-            Precision::F16 | Precision::F32 => (attend_f32_scratch(c.tokens()), 0),
+            Precision::F16 | Precision::F32 => (attend_f32_scratch(c.tokens()), 0, 0),
         };
-        Self { scores: arena.take(scores), p: arena.take(p) }
+        Self { scores: arena.take(scores), p: arena.take(p), q: arena.take(q) }
     }
 }
 
@@ -155,7 +157,7 @@ impl<'a> Cache<'a> {
     ) {
         let (heads, dp, tokens, attention_scale) = (c.heads, pad16(c.head_dim), c.tokens(), c.attention_scale);
         let width = c.attention_width() / 16;
-        let AttentionScratch { scores, p } = scratch;
+        let AttentionScratch { scores, p, q } = scratch;
         match self {
             Self::Int8(cache) => k.run(AttendI8 {
                 rows,
@@ -173,6 +175,7 @@ impl<'a> Cache<'a> {
                 attention_scale,
                 scores,
                 p,
+                q,
                 out,
             }),
             Self::Float(cache) => k.run(AttendF32 {

@@ -8,11 +8,12 @@
 //!
 //! Both products are the int8 tile of linear layers, so Q is stored as u8 with zero point 128, p as u8 with zero point
 //! 0, both xor [`Isa::CODE_XOR`]; what the stored bytes are off is corrected with the sums of K over channels and of V
-//! over tokens.
+//! over tokens. K and V are packed paired where [`Isa::PAIRS`]; Q and p are paired tile by tile.
 
 use super::Tokens;
 use crate::kernels::Op;
-use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
+use crate::kernels::dot_i8::{pair_groups_in_place, pair_rows, pair_rows_in_place};
+use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16, rounded};
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 
@@ -22,11 +23,16 @@ fn symmetric(max: f32) -> (f32, f32) {
     if max < 1e-30 { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) }
 }
 
-/// Symmetric codes: rne(clamp(x * inv, -127, 127)).
+/// Symmetric codes: rne(clamp(x * inv, -127, 127)), plus the bits of [`ROUND`]. x * inv is at most 127 and what rounding adds; NaN
+/// becomes -127.
 #[inline(always)]
 fn encode<S: Isa>(s: S, x: S::F, inv: S::F) -> S::I {
-    let x = s.max(s.mul(x, inv), s.splat(-127.0));
-    s.to_i32(s.min(x, s.splat(127.0)))
+    rounded(s, s.max(s.mul(x, inv), s.splat(-127.0)))
+}
+
+/// What a sum of `n` numbers from [`rounded`] starts from, to become the sum of the integers.
+fn start_of_sum(n: usize) -> i32 {
+    ROUND.to_bits().wrapping_mul(n as u32).wrapping_neg().cast_signed()
 }
 
 /// The sum of sixteen i32, wrapping.
@@ -77,7 +83,7 @@ pub(crate) struct PackKv<'a> {
     pub heads: usize,
     /// Head width, padded to 16.
     pub dp: usize,
-    /// `[ceil(rows / 16)][h][dp / 4]`, tokens as output channels; zero codes past the last.
+    /// `[ceil(rows / 16)][h][dp / 4]`, tokens as output channels, paired where [`Isa::PAIRS`]; zero codes past the last.
     pub k_codes: &'a mut [I8x16x4],
     /// `[ceil(rows / 16)][h]`, a lane for each token; zero past the last.
     pub k_scale: &'a mut [F32x16],
@@ -118,6 +124,9 @@ impl Op for PackKv<'_> {
             }
             self.v[row * width..][..width].copy_from_slice(v);
         }
+        if const { S::PAIRS } {
+            pair_groups_in_place(s, &mut self.k_codes[..blocks * 4 * width]);
+        }
         for (sums, codes) in self.k_sums.iter_mut().zip(self.k_codes.chunks_exact(4 * chunks)).take(blocks * heads) {
             let [[sum]] = s.dot_i8::<1, 1>([&ONES[..chunks]], [codes], [[s.splat_i(0)]]);
             s.store_i(sum, sums);
@@ -151,7 +160,7 @@ pub(crate) struct PackV<'a> {
     pub dp: usize,
     /// Which head.
     pub head: usize,
-    /// `[dp / 16][T16 / 4]`, tokens as inputs; zero codes past the last.
+    /// `[dp / 16][T16 / 4]`, tokens as inputs, paired where [`Isa::PAIRS`]; zero codes past the last.
     pub v_codes: &'a mut [I8x16x4],
     /// `[dp / 16]`.
     pub v_scale: &'a mut [F32x16],
@@ -178,8 +187,9 @@ impl Op for PackV<'_> {
                 (*scale, *inv) = symmetric(*scale);
             }
             let inv = s.load(inv);
-            let mut sums = s.splat_i(0);
-            for (group, out) in self.v_codes[chunk * groups..][..groups].iter_mut().enumerate() {
+            let mut sums = s.splat_i(start_of_sum(self.tokens));
+            let block = &mut self.v_codes[chunk * groups..][..groups];
+            for (group, out) in block.iter_mut().enumerate() {
                 let mut codes = [I32x16([0; 16]); 4];
                 for (i, codes) in codes.iter_mut().enumerate() {
                     if 4 * group + i < self.tokens {
@@ -189,6 +199,9 @@ impl Op for PackV<'_> {
                     }
                 }
                 interleave(&codes, out);
+            }
+            if const { S::PAIRS } {
+                pair_groups_in_place(s, block);
             }
             s.store_i(sums, &mut self.v_sums[chunk]);
         }
@@ -215,12 +228,14 @@ pub(crate) struct AttendI8Scratch {
     pub scores: usize,
     /// U8x16 of `p`.
     pub p: usize,
+    /// U8x16 of `q`.
+    pub q: usize,
 }
 
-/// The scratch that [`AttendI8`] needs for this many tokens, whatever the instruction set and the rows.
-pub(crate) const fn attend_i8_scratch(tokens: usize) -> AttendI8Scratch {
+/// The scratch that [`AttendI8`] needs for this many tokens and heads `dp` wide, whatever the instruction set and the rows.
+pub(crate) const fn attend_i8_scratch(tokens: usize, dp: usize) -> AttendI8Scratch {
     let chunks = MAX_ROWS * tokens.div_ceil(16);
-    AttendI8Scratch { scores: chunks, p: chunks }
+    AttendI8Scratch { scores: chunks, p: chunks, q: MAX_ROWS * dp / 16 }
 }
 
 /// Attention of `rows` query rows, any of the tokens, over all tokens.
@@ -246,6 +261,8 @@ pub(crate) struct AttendI8<'a> {
     pub scores: &'a mut [F32x16],
     /// See [`attend_i8_scratch`].
     pub p: &'a mut [U8x16],
+    /// See [`attend_i8_scratch`].
+    pub q: &'a mut [U8x16],
     /// `[rows][h][dp]`.
     pub out: &'a mut [F32x16],
 }
@@ -256,10 +273,15 @@ impl Op for AttendI8<'_> {
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
         let tokens = Tokens::new(self.tokens);
+        let chunks = self.dp / 16;
         for head in 0..self.heads {
             let mut row = 0;
             while row < self.rows {
                 let rows = S::TILE_ROWS.min(self.rows - row);
+                if const { S::PAIRS } {
+                    let first = (row * self.heads + head) * chunks;
+                    pair_rows(s, &self.q_codes[first..], self.heads * chunks, rows, chunks, self.q);
+                }
                 let mut max = [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS];
                 let mut scores = Scores { op: &mut self, tokens: &tokens, head, row, max: &mut max };
                 for_tiles(s, rows, 0..tokens.blocks, &mut scores);
@@ -268,7 +290,9 @@ impl Op for AttendI8<'_> {
                     let max = s.max_lane(s.load(&max[m]));
                     *inverse_sum = 1.0 / self.probabilities(s, &tokens, head, row, m, max) as f32;
                 }
-                let chunks = self.dp / 16;
+                if const { S::PAIRS } {
+                    pair_rows_in_place(s, &mut self.p[..rows * tokens.blocks], tokens.blocks);
+                }
                 for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens: &tokens, head, row, inverse_sum });
                 row += rows;
             }
@@ -295,7 +319,10 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
         let (chunks, groups) = (dp / 16, dp / 4);
         let query = (self.row + row) * heads + self.head;
         let key = block * heads + self.head;
-        let q = slices(q_codes, query * chunks, heads * chunks, chunks);
+        let q = match const { S::PAIRS } {
+            true => slices(self.op.q, row * chunks, chunks, chunks),
+            false => slices(q_codes, query * chunks, heads * chunks, chunks),
+        };
         let k = slices(k_codes, key * groups, heads * groups, groups);
         let zero = s.splat_i(i32::from(S::CODE_XOR) - 128);
         let mut start = [s.splat_i(0); N];
@@ -329,11 +356,10 @@ impl AttendI8<'_> {
         let (r, max) = (s.splat(r), s.splat(max));
         let t = &self.scores[m * tokens.blocks..][..tokens.blocks];
         let p = &mut self.p[m * tokens.blocks..][..tokens.blocks];
-        let mut sum = s.splat_i(0);
+        let mut sum = s.splat_i(start_of_sum(tokens.blocks));
         for (t, p) in t.iter().zip(p) {
             let x = s.mul(s.sub(s.load(t), max), r);
-            let x = s.mul(s.splat(255.0), exp_nonpositive(s, x));
-            let code = s.to_i32(x);
+            let code = rounded(s, s.mul(s.splat(255.0), exp_nonpositive(s, x)));
             sum = s.add_i(sum, code);
             s.store_low_bytes(code, S::CODE_XOR, p);
         }

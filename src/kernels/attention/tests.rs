@@ -6,7 +6,7 @@ use std::vec::Vec;
 use super::float::{AttendF32, PackF32, attend_f32_scratch};
 use super::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
-use crate::kernels::test_data::{Random, bits};
+use crate::kernels::test_data::{Random, Unpaired, bits};
 use crate::kernels::{Kernels, Op};
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Op for RunInt8<'_> {
             }
             .run(s);
         }
-        let scratch = attend_i8_scratch(tokens);
+        let scratch = attend_i8_scratch(tokens, dp);
         let mut out = vec![zero; rows * heads * chunks];
         AttendI8 {
             rows,
@@ -124,14 +124,15 @@ impl Op for RunInt8<'_> {
             v_sums: &v_sums,
             scores: &mut vec![zero; scratch.scores],
             p: &mut vec![U8x16([9; 16]); scratch.p],
+            q: &mut vec![U8x16([9; 16]); scratch.q],
             out: &mut out,
         }
         .run(s);
         Int8 {
             q: q_codes.iter().flat_map(|q| q.0).map(|q| q ^ S::CODE_XOR).collect(),
             q_scale: q_scale.iter().map(|x| x.to_bits()).collect(),
-            k: k_codes,
-            v: v_codes,
+            k: Unpaired(&k_codes).run(s),
+            v: Unpaired(&v_codes).run(s),
             sums: [k_sums, v_sums].concat(),
             scales: bits(&[k_scale, v_scale].concat()),
             out_bits: bits(&out),

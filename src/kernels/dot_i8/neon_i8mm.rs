@@ -1,12 +1,15 @@
 //! NEON with the matrix multiplication of Armv8.6: `smmla` multiplies 2 rows by 2 channels over 8 inputs.
 //!
-//! Two groups of weights, zipped word by word, are 2 channels by 8 inputs; 8 bytes of each of two rows of activations are 2 rows by
-//! 8 inputs. An accumulator is the block [row][channel] of 2 x 2, so the start values are zipped and the results unzipped. A
-//! 6 x 16 tile has 24 accumulators and 3 registers of activations. An odd last row is its own partner.
+//! Its operands are two rows, or two channels, of 8 inputs each. They are brought into that order beforehand, once
+//! for all tiles ([`pair_rows`], [`pair_groups`]), since zips run on the same pipes as multiplications. An accumulator is the block
+//! [row][channel] of 2 x 2, so the start values are zipped and the results unzipped. A 6 x 16 tile has 24 accumulators,
+//! 3 registers of activations and 5 left for the weights: 22 loads for 48 multiplications. An odd last row is its own
+//! partner.
 
 use super::groups;
 use crate::kernels::isa::{I8x16x4, U8x16};
 use core::arch::aarch64::*;
+use core::mem::transmute;
 
 /// `acc[r][c] + sum over k of a[r][k] * w[c][k]` for 2 rows, 2 channels and 8 inputs, signed bytes. (The intrinsic is not
 /// stable yet.)
@@ -38,10 +41,60 @@ fn zip_halves(a: int32x4_t, b: int32x4_t) -> [int32x4_t; 2] {
     }
 }
 
+/// See [`Isa::pair_rows`](crate::kernels::isa::Isa::pair_rows).
+///
+/// # Safety
+/// The CPU must have NEON.
+#[inline(always)]
+pub(crate) unsafe fn pair_rows(rows: [U8x16; 2]) -> [U8x16; 2] {
+    // SAFETY: both types are 32 bytes, of which every bit pattern is a value.
+    unsafe {
+        let [even, odd] = transmute::<[U8x16; 2], [int32x4_t; 2]>(rows);
+        transmute::<[int32x4_t; 2], [U8x16; 2]>(zip_halves(even, odd))
+    }
+}
+
+/// See [`Isa::pair_groups`](crate::kernels::isa::Isa::pair_groups).
+///
+/// # Safety
+/// The CPU must have NEON.
+#[inline(always)]
+pub(crate) unsafe fn pair_groups(groups: [I8x16x4; 2]) -> [I8x16x4; 2] {
+    // SAFETY: both types are 128 bytes, of which every bit pattern is a value; the caller promises NEON.
+    unsafe {
+        let [even, odd] = transmute::<[I8x16x4; 2], [[int32x4_t; 4]; 2]>(groups);
+        let mut channels = [[even[0]; 2]; 4];
+        for (channels, (even, odd)) in channels.iter_mut().zip(even.into_iter().zip(odd)) {
+            *channels = [vzip1q_s32(even, odd), vzip2q_s32(even, odd)];
+        }
+        transmute::<[[int32x4_t; 2]; 4], [I8x16x4; 2]>(channels)
+    }
+}
+
 /// The second row of pair `pair`: an odd last row is its own.
 #[inline(always)]
 const fn partner<const M: usize>(pair: usize) -> usize {
     if 2 * pair + 1 < M { 2 * pair + 1 } else { 2 * pair }
+}
+
+/// Chunk `chunk` of all pairs of rows: the inputs 0 to 7, and 8 to 15. (Arrays of M, of which the first half is used:
+/// pairs cannot be counted in a type.)
+///
+/// # Safety
+/// The CPU must have NEON; every row must hold the chunk.
+#[inline(always)]
+unsafe fn load<const M: usize>(a: &[*const int32x4_t; M], chunk: usize) -> [[int8x16_t; M]; 2] {
+    // SAFETY: the caller promises NEON and the chunk.
+    unsafe {
+        let mut codes = [[vdupq_n_s8(0); M]; 2];
+        for pair in 0..M.div_ceil(2) {
+            let rows = [*a[2 * pair].add(chunk), *a[partner::<M>(pair)].add(chunk)];
+            let halves = if 2 * pair + 1 < M { rows } else { zip_halves(rows[0], rows[1]) };
+            codes[0][pair] = vreinterpretq_s8_s32(halves[0]);
+            codes[1][pair] = vreinterpretq_s8_s32(halves[1]);
+        }
+        codes
+    }
 }
 
 /// Adds the groups `g` and `g + 1` of the weights; `a` holds their activations, pair by pair.
@@ -51,28 +104,24 @@ const fn partner<const M: usize>(pair: usize) -> usize {
 #[inline(always)]
 unsafe fn step<const M: usize, const N: usize>(
     a: &[int8x16_t; M],
-    w: &[*const int32x4_t; N],
+    w: &[*const int8x16_t; N],
     g: usize,
     acc: &mut [[[int32x4_t; 8]; N]; M],
 ) {
     for n in 0..N {
-        for c in 0..4 {
+        for c in 0..8 {
             // SAFETY: the caller promises the instruction and the groups.
             unsafe {
-                let (even, odd) = (*w[n].add(4 * g + c), *w[n].add(4 * g + 4 + c));
-                let w = [vreinterpretq_s8_s32(vzip1q_s32(even, odd)), vreinterpretq_s8_s32(vzip2q_s32(even, odd))];
+                let w = *w[n].add(4 * g + c);
                 for pair in 0..M.div_ceil(2) {
-                    for half in 0..2 {
-                        let acc = &mut acc[pair][n][2 * c + half];
-                        *acc = smmla(*acc, a[pair], w[half]);
-                    }
+                    acc[pair][n][c] = smmla(acc[pair][n][c], a[pair], w);
                 }
             }
         }
     }
 }
 
-/// See [`super`]; `a` is read as i8.
+/// See [`super`]; `a` is read as i8, both operands are paired.
 ///
 /// # Safety
 /// The CPU must have FEAT_I8MM.
@@ -83,13 +132,10 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
     mut acc: [[[int32x4_t; 4]; N]; M],
 ) -> [[[int32x4_t; 4]; N]; M] {
     let groups = groups(&a, &w);
-    let a = a.map(|row| row.as_ptr().cast::<int8x8_t>());
-    let w = w.map(|block| block.as_ptr().cast::<int32x4_t>());
+    let a = a.map(|row| row.as_ptr().cast::<int32x4_t>());
+    let w = w.map(|block| block.as_ptr().cast::<int8x16_t>());
     let pairs = M.div_ceil(2);
-    // Arrays of M, of which the first half is used: pairs cannot be counted in a type.
-    // SAFETY: the caller promises NEON.
-    let zero = unsafe { vdupq_n_s32(0) };
-    let mut blocks = [[[zero; 8]; N]; M];
+    let mut blocks = [[[acc[0][0][0]; 8]; N]; M];
     for pair in 0..pairs {
         for n in 0..N {
             for c in 0..4 {
@@ -98,16 +144,21 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
             }
         }
     }
-    for g in (0..groups).step_by(2) {
-        // SAFETY: the caller promises the instruction; `groups` is even and has checked that every row holds the codes of the groups
-        // `g` and `g + 1`, 8 bytes at a multiple of 8, and every block the groups.
+    let whole = groups & !3;
+    for g in (0..whole).step_by(4) {
+        // SAFETY: the caller promises the instruction; `groups` has checked that every row holds the 16 codes of the
+        // groups `g` to `g + 3`, and every block these groups.
         unsafe {
-            let mut codes = [vreinterpretq_s8_s32(zero); M];
-            for pair in 0..pairs {
-                let (first, second) = (*a[2 * pair].add(g / 2), *a[partner::<M>(pair)].add(g / 2));
-                codes[pair] = vcombine_s8(first, second);
-            }
-            step(&codes, &w, g, &mut blocks);
+            let [low, high] = load(&a, g / 4);
+            step(&low, &w, g, &mut blocks);
+            step(&high, &w, g + 2, &mut blocks);
+        }
+    }
+    if whole < groups {
+        // SAFETY: as above; two groups are left, and rows are whole chunks of 16 codes, so the load is inside.
+        unsafe {
+            let [low, _] = load(&a, whole / 4);
+            step(&low, &w, whole, &mut blocks);
         }
     }
     for pair in 0..pairs {

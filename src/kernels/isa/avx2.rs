@@ -117,18 +117,6 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
-    fn exp2_int(self, n: F) -> F {
-        // SAFETY: `self` proves AVX2.
-        unsafe {
-            // In 2^23 + 127 + n the low mantissa bits are n + 127: the exponent field of the result.
-            let a = self.add(n, self.splat(8_388_735.0));
-            [
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a[0]))),
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a[1]))),
-            ]
-        }
-    }
-    #[inline(always)]
     fn keep_first(self, a: F, n: usize) -> F {
         // SAFETY: `self` proves AVX2.
         unsafe {
@@ -208,9 +196,22 @@ impl Isa for Avx2 {
         unsafe { [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])] }
     }
     #[inline(always)]
-    fn to_i32(self, a: F) -> I {
+    fn bits(self, a: F) -> I {
         // SAFETY: `self` proves AVX2.
-        unsafe { [_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])] }
+        unsafe { [_mm256_castps_si256(a[0]), _mm256_castps_si256(a[1])] }
+    }
+    #[inline(always)]
+    fn from_bits(self, a: I) -> F {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_castsi256_ps(a[0]), _mm256_castsi256_ps(a[1])] }
+    }
+    #[inline(always)]
+    fn shl_i(self, a: I, n: u32) -> I {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let n = _mm_cvtsi32_si128(n.cast_signed());
+            [_mm256_sll_epi32(a[0], n), _mm256_sll_epi32(a[1], n)]
+        }
     }
     #[inline(always)]
     fn store_low_bytes(self, a: I, flip: u8, out: &mut U8x16) {

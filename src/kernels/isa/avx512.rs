@@ -98,15 +98,6 @@ impl Isa for Avx512Vnni {
         }
     }
     #[inline(always)]
-    fn exp2_int(self, n: __m512) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe {
-            // In 2^23 + 127 + n the low mantissa bits are n + 127: the exponent field of the result.
-            let a = _mm512_castps_si512(self.add(n, self.splat(8_388_735.0)));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(a))
-        }
-    }
-    #[inline(always)]
     fn keep_first(self, a: __m512, n: usize) -> __m512 {
         // SAFETY: `self` proves AVX-512.
         unsafe { _mm512_maskz_mov_ps(((1_u32 << n) - 1) as __mmask16, a) }
@@ -173,9 +164,19 @@ impl Isa for Avx512Vnni {
         unsafe { _mm512_cvtepi32_ps(a) }
     }
     #[inline(always)]
-    fn to_i32(self, a: __m512) -> __m512i {
+    fn bits(self, a: __m512) -> __m512i {
         // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_cvtps_epi32(a) }
+        unsafe { _mm512_castps_si512(a) }
+    }
+    #[inline(always)]
+    fn from_bits(self, a: __m512i) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_castsi512_ps(a) }
+    }
+    #[inline(always)]
+    fn shl_i(self, a: __m512i, n: u32) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_sll_epi32(a, _mm_cvtsi32_si128(n.cast_signed())) }
     }
     #[inline(always)]
     fn store_low_bytes(self, a: __m512i, flip: u8, out: &mut U8x16) {

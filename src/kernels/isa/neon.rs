@@ -7,7 +7,7 @@
 use core::arch::aarch64::*;
 use core::ptr;
 
-use super::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
+use super::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16};
 use crate::kernels::{Op, dot_f16, dot_i8};
 
 /// Proof that the CPU has NEON, and the extensions up to `LEVEL`: each level has those below it too. Only the `run` functions
@@ -58,6 +58,7 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
     const CODE_XOR: u8 = 0x80;
     const TILE_ROWS: usize = if LEVEL >= DOT { 6 } else { 2 };
     const TILE_BLOCKS: usize = 1;
+    const PAIRS: bool = LEVEL >= I8MM;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
@@ -172,20 +173,6 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
         }
     }
     #[inline(always)]
-    fn exp2_int(self, n: F) -> F {
-        // SAFETY: `self` proves NEON.
-        unsafe {
-            // In 2^23 + 127 + n the low mantissa bits are n + 127: the exponent field of the result.
-            let a = self.add(n, self.splat(8_388_735.0));
-            [
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a[0]))),
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a[1]))),
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a[2]))),
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a[3]))),
-            ]
-        }
-    }
-    #[inline(always)]
     fn keep_first(self, a: F, n: usize) -> F {
         // SAFETY: `self` proves NEON.
         unsafe {
@@ -257,9 +244,36 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
         unsafe { [vcvtq_f32_s32(a[0]), vcvtq_f32_s32(a[1]), vcvtq_f32_s32(a[2]), vcvtq_f32_s32(a[3])] }
     }
     #[inline(always)]
-    fn to_i32(self, a: F) -> I {
+    fn bits(self, a: F) -> I {
         // SAFETY: `self` proves NEON.
-        unsafe { [vcvtnq_s32_f32(a[0]), vcvtnq_s32_f32(a[1]), vcvtnq_s32_f32(a[2]), vcvtnq_s32_f32(a[3])] }
+        unsafe {
+            [
+                vreinterpretq_s32_f32(a[0]),
+                vreinterpretq_s32_f32(a[1]),
+                vreinterpretq_s32_f32(a[2]),
+                vreinterpretq_s32_f32(a[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn from_bits(self, a: I) -> F {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            [
+                vreinterpretq_f32_s32(a[0]),
+                vreinterpretq_f32_s32(a[1]),
+                vreinterpretq_f32_s32(a[2]),
+                vreinterpretq_f32_s32(a[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn shl_i(self, a: I, n: u32) -> I {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let n = vdupq_n_s32(n.cast_signed());
+            [vshlq_s32(a[0], n), vshlq_s32(a[1], n), vshlq_s32(a[2], n), vshlq_s32(a[3], n)]
+        }
     }
     #[inline(always)]
     fn store_low_bytes(self, a: I, flip: u8, out: &mut U8x16) {
@@ -269,6 +283,23 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
             let high = vuzp1q_u16(vreinterpretq_u16_s32(a[2]), vreinterpretq_u16_s32(a[3]));
             let bytes = veorq_u8(vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high)), vdupq_n_u8(flip));
             ptr::from_mut(out).cast::<uint8x16_t>().write(bytes)
+        }
+    }
+    #[inline(always)]
+    fn store_codes(self, a: F, out: &mut U8x16) {
+        // The codes less 128 are the signed bytes; rounding stays, since 128 is even. Narrowing brings the one value that
+        // is too large, 128, to 127.
+        let a = self.bits(self.add(self.max(a, self.splat(0.0)), self.splat(ROUND - 128.0)));
+        // SAFETY: `self` proves NEON; the reference is to 16 bytes, 16-byte aligned.
+        unsafe {
+            let a = [
+                vreinterpretq_s16_s32(a[0]),
+                vreinterpretq_s16_s32(a[1]),
+                vreinterpretq_s16_s32(a[2]),
+                vreinterpretq_s16_s32(a[3]),
+            ];
+            let bytes = vqmovn_high_s16(vqmovn_s16(vuzp1q_s16(a[0], a[1])), vuzp1q_s16(a[2], a[3]));
+            ptr::from_mut(out).cast::<int8x16_t>().write(bytes)
         }
     }
 
@@ -281,8 +312,7 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
     ) -> [[I; N]; M] {
         // SAFETY: `self` proves NEON, and the extensions that `LEVEL` names.
         unsafe {
-            // SMMLA takes two rows; half of it would be wasted on one.
-            if const { LEVEL >= I8MM && M > 1 } {
+            if const { LEVEL >= I8MM } {
                 dot_i8::neon_i8mm::dot(a, w, acc)
             } else if const { LEVEL >= DOT } {
                 dot_i8::neon_dot::dot(a, w, acc)
@@ -290,6 +320,18 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
                 dot_i8::neon::dot(a, w, acc)
             }
         }
+    }
+
+    #[inline(always)]
+    fn pair_rows(self, rows: [U8x16; 2]) -> [U8x16; 2] {
+        // SAFETY: `self` proves NEON.
+        if const { LEVEL >= I8MM } { unsafe { dot_i8::neon_i8mm::pair_rows(rows) } } else { rows }
+    }
+
+    #[inline(always)]
+    fn pair_groups(self, groups: [I8x16x4; 2]) -> [I8x16x4; 2] {
+        // SAFETY: `self` proves NEON.
+        if const { LEVEL >= I8MM } { unsafe { dot_i8::neon_i8mm::pair_groups(groups) } } else { groups }
     }
 }
 

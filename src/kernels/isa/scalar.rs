@@ -124,10 +124,6 @@ impl Isa for Scalar {
         zip(a, sign, f32::copysign)
     }
     #[inline(always)]
-    fn exp2_int(self, n: F32x16) -> F32x16 {
-        map(n, |n| f32::from_bits((n as i32).wrapping_add(127).cast_unsigned() << 23))
-    }
-    #[inline(always)]
     fn keep_first(self, mut a: F32x16, n: usize) -> F32x16 {
         for x in a.0.iter_mut().skip(n) {
             *x = 0.0;
@@ -172,8 +168,16 @@ impl Isa for Scalar {
         F32x16(a.0.map(|x| x as f32))
     }
     #[inline(always)]
-    fn to_i32(self, a: F32x16) -> I32x16 {
-        I32x16(a.0.map(|x| libm::rintf(x) as i32))
+    fn bits(self, a: F32x16) -> I32x16 {
+        I32x16(a.0.map(|x| x.to_bits().cast_signed()))
+    }
+    #[inline(always)]
+    fn from_bits(self, a: I32x16) -> F32x16 {
+        F32x16(a.0.map(|x| f32::from_bits(x.cast_unsigned())))
+    }
+    #[inline(always)]
+    fn shl_i(self, a: I32x16, n: u32) -> I32x16 {
+        I32x16(a.0.map(|x| x << n))
     }
     #[inline(always)]
     fn store_low_bytes(self, a: I32x16, flip: u8, out: &mut U8x16) {

@@ -2,7 +2,8 @@
 
 use std::vec::Vec;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, Scalar, U8x16};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, ROUND, Scalar, U8x16, rounded};
+use crate::kernels::dot_i8::{pair_groups_in_place, pair_rows_in_place};
 use crate::kernels::{Kernels, Op};
 
 /// Values at the edges of everything: signs of zero, denormals, halves (ties), huge, infinite, NaN.
@@ -74,11 +75,9 @@ impl Op for Floats {
         for n in 0..=16 {
             push(s.keep_first(a, n), bits);
         }
-        let unit = s.to_f32(s.to_i32(s.min(s.max(a, s.splat(-126.0)), s.splat(127.0))));
-        push(s.exp2_int(unit), bits);
-        // What callers do before every conversion: a finite range, NaN included.
+        // What callers do before they round: a finite range, NaN included.
         let clamped = s.min(s.max(b, s.splat(-1.0e6)), s.splat(1.0e6));
-        push(s.to_f32(s.to_i32(clamped)), bits);
+        push(s.from_bits(rounded(s, clamped)), bits);
         all.push(bits(s.sum(a)));
         all.push(unsigned_zero(s.min_lane(clamped)));
         all.push(unsigned_zero(s.max_lane(clamped)));
@@ -94,7 +93,7 @@ impl Op for Ints {
     fn run<S: Isa>(self, s: S) -> Self::Output {
         let (a, b) = (s.load_i(&self.0), s.load_i(&self.1));
         let mut ints = Vec::new();
-        for x in [s.add_i(a, b), s.mul_i(a, b), s.splat_i(self.0.0[1])] {
+        for x in [s.add_i(a, b), s.mul_i(a, b), s.splat_i(self.0.0[1]), s.shl_i(a, 8), s.shl_i(a, 23)] {
             let mut out = I32x16([0; 16]);
             s.store_i(x, &mut out);
             ints.push(out);
@@ -103,6 +102,19 @@ impl Op for Ints {
         s.store(s.to_f32(a), &mut float);
         s.store_low_bytes(a, 0x80, &mut bytes);
         (ints, float, bytes)
+    }
+}
+
+/// Activation codes of one vector, as u8.
+struct StoreCodes(F32x16);
+
+impl Op for StoreCodes {
+    type Output = [u8; 16];
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) -> [u8; 16] {
+        let mut out = U8x16([0; 16]);
+        s.store_codes(s.load(&self.0), &mut out);
+        out.0.map(|code| code ^ S::CODE_XOR)
     }
 }
 
@@ -129,12 +141,17 @@ impl Op for Dot<'_> {
     type Output = [I32x16; 3];
     #[inline(always)]
     fn run<S: Isa>(self, s: S) -> [I32x16; 3] {
-        let rows: [Vec<U8x16>; 3] = core::array::from_fn(|row| {
+        let mut rows: Vec<U8x16> = Vec::new();
+        for row in self.codes {
             let chunk = |chunk: &[u8]| U8x16(core::array::from_fn(|i| chunk[i] ^ S::CODE_XOR));
-            self.codes[row].chunks_exact(16).map(chunk).collect()
-        });
+            rows.extend(row.chunks_exact(16).map(chunk));
+        }
+        let (chunks, mut w) = (rows.len() / 3, self.w.to_vec());
+        pair_rows_in_place(s, &mut rows, chunks);
+        pair_groups_in_place(s, &mut w);
+        let rows: Vec<&[U8x16]> = rows.chunks_exact(chunks).collect();
         let start = I32x16(core::array::from_fn(|n| n as i32 - 5));
-        let acc = s.dot_i8([&rows[0], &rows[1], &rows[2]], [self.w], [[s.load_i(&start)]; 3]);
+        let acc = s.dot_i8([rows[0], rows[1], rows[2]], [&w], [[s.load_i(&start)]; 3]);
         acc.map(|[acc]| {
             let mut out = start;
             s.store_i(acc, &mut out);
@@ -180,8 +197,9 @@ fn float_methods_equal_scalar() {
 #[test]
 fn scalar_rounds_ties_to_even_and_sums_by_halves() {
     let mut x = F32x16([0.0; 16]);
-    x.0[..6].copy_from_slice(&[0.5, 1.5, 2.5, -0.5, 8_388_607.5, -2.5]);
-    assert_eq!(Scalar.to_i32(x).0[..6], [0, 2, 2, 0, 8_388_608, -2]);
+    x.0[..6].copy_from_slice(&[0.5, 1.5, 2.5, -0.5, 4_194_303.5, -2.5]);
+    let integers = rounded(Scalar, x).0.map(|x| x.wrapping_sub(ROUND.to_bits().cast_signed()));
+    assert_eq!(integers[..6], [0, 2, 2, 0, 4_194_304, -2]);
     // 1e8 and -1e8 stand 8 lanes apart and cancel first; in any other order the small ones are lost.
     let mut x = F32x16([0.25; 16]);
     (x.0[0], x.0[8]) = (1.0e8, -1.0e8);
@@ -202,6 +220,22 @@ fn integer_methods_equal_scalar() {
             let got = kernels.run(Ints(a, b));
             assert_eq!((&got.0, got.1), (&expected.0, expected.1), "{}", kernels.name());
             assert_eq!(kernels.run(Ints(small, b)), expected_small, "{}", kernels.name());
+        }
+    }
+}
+
+#[test]
+fn codes_are_rounded_and_clamped() {
+    let payload = f32::from_bits(0x7fc0_1234);
+    let x = [0.5, 1.5, 254.5, 255.5, 300.0, -0.5, -0.500_1, -1.0e30, f32::NEG_INFINITY, f32::NAN, payload, -0.0, 127.5];
+    let expected = [0, 2, 254, 255, 255, 0, 0, 0, 0, 0, 0, 0, 128];
+    let vector = |first: f32| F32x16(core::array::from_fn(|i| x.get(i).copied().unwrap_or(first + i as f32 / 16.0)));
+    for kernels in Kernels::available() {
+        assert_eq!(kernels.run(StoreCodes(vector(0.0)))[..x.len()], expected, "{}", kernels.name());
+        for first in -20..2 * 255 + 20 {
+            let x = F32x16([first as f32 / 2.0 + 1.0e-5; 16]);
+            let expected = x.0.map(|x| libm::rintf(x.clamp(0.0, 255.0)) as u8);
+            assert_eq!(kernels.run(StoreCodes(x)), expected, "{} {first}", kernels.name());
         }
     }
 }

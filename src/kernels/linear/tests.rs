@@ -104,21 +104,25 @@ impl Op for &Int8 {
             sums[n / 16].0[n % 16] += i32::from(w);
         }
         let a = Codes { codes: &codes, stride, scale: &self.row_scale, zero: &self.zero };
+        // Tight, as the session hands it out.
+        let (mut paired_rows, mut paired_weights) =
+            (vec![U8x16([7; 16]); self.rows * groups.div_ceil(4)], vec![I8x16x4([7; 64]); groups]);
+        let pairs = PairScratch { rows: &mut paired_rows, weights: &mut paired_weights };
         let weights = WeightsI8 { codes: &weights, groups, scale: &self.scale, sums: &sums, bias: &self.bias };
         let (rows, blocks, stride) = (self.rows, self.blocks.clone(), self.blocks.len());
         let mut x = self.x.clone();
         match self.branch {
             Branch::Store => {
                 let epilogue = Store { out: &mut x, stride };
-                LinearI8 { a, rows, weights, blocks, epilogue }.run(s);
+                LinearI8 { a, rows, weights, blocks, pairs, epilogue }.run(s);
             }
             Branch::Add => {
                 let epilogue = Add { x: &mut x, stride };
-                LinearI8 { a, rows, weights, blocks, epilogue }.run(s);
+                LinearI8 { a, rows, weights, blocks, pairs, epilogue }.run(s);
             }
             Branch::AddScaled => {
                 let epilogue = AddScaled { x: &mut x, stride, gamma: &self.gamma };
-                LinearI8 { a, rows, weights, blocks, epilogue }.run(s);
+                LinearI8 { a, rows, weights, blocks, pairs, epilogue }.run(s);
             }
         }
         x

@@ -3,6 +3,7 @@
 //! Shapes: h heads, T tokens, d the head's width, dp = pad16(d).
 
 use super::*;
+use crate::kernels::test_data::Unpaired;
 
 /// One case: what attention reads, and what the vectors say of every intermediate result.
 struct Case {
@@ -126,6 +127,7 @@ impl Packed {
         let (heads, tokens, d, dp) = (c.heads, c.tokens, c.d, pad16(c.d));
         let what = &format!("{} {}", c.what, kernels.name());
         let q = flip(&self.q_codes, code_xor(kernels));
+        let [k_codes, v_codes] = [&self.k_codes, &self.v_codes].map(|codes| kernels.run(Unpaired(codes)));
         for head in 0..heads {
             for token in 0..tokens {
                 let row = head * tokens + token;
@@ -135,10 +137,10 @@ impl Packed {
                 for channel in 0..d {
                     let expected = row * d + channel;
                     let q = i32::from(q[(token * heads + head) * dp + channel]) - 128;
-                    let k = self.k_codes[key.0 * dp / 4 + channel / 4].0[4 * key.1 + channel % 4];
+                    let k = k_codes[key.0 * dp / 4 + channel / 4].0[4 * key.1 + channel % 4];
                     let column = head * dp + channel;
                     let group = column / 16 * 4 * tokens.div_ceil(16) + token / 4;
-                    let v = self.v_codes[group].0[4 * (column % 16) + token % 4];
+                    let v = v_codes[group].0[4 * (column % 16) + token % 4];
                     let codes = (q, k, v);
                     assert_eq!(codes, (i32::from(c.q.0[expected]), c.k.0[expected], c.v.0[expected]), "{what}");
                 }
@@ -153,7 +155,7 @@ impl Packed {
     fn attend(&self, kernels: Kernels, c: &Case, first: usize, rows: usize) -> (Vec<f32>, Vec<f32>, Vec<u8>) {
         let (heads, tokens, dp) = (c.heads, c.tokens, pad16(c.d));
         let width = heads * dp / 16;
-        let need = attend_i8_scratch(tokens);
+        let need = attend_i8_scratch(tokens, dp);
         let (mut scores, mut p) = (vec![F32x16([f32::NAN; 16]); need.scores], vec![U8x16([9; 16]); need.p]);
         let mut out = vec![F32x16([f32::NAN; 16]); rows * width];
         kernels.run(AttendI8 {
@@ -172,6 +174,7 @@ impl Packed {
             v_sums: &self.v_sums,
             scores: &mut scores,
             p: &mut p,
+            q: &mut vec![U8x16([9; 16]); need.q],
             out: &mut out,
         });
         (unpad(&out, c.d), floats(&scores)[..tokens].to_vec(), flip(&p, code_xor(kernels))[..tokens].to_vec())
