@@ -54,12 +54,8 @@ impl Encoded<'_> {
     }
 
     fn codes(&mut self, rows: usize, stride: usize) -> Operand<'_> {
-        let codes = Codes {
-            codes: &self.codes[..rows * stride],
-            stride,
-            scale: &self.scale[..rows],
-            zero: &self.zero[..rows],
-        };
+        let codes =
+            Codes { codes: &self.codes[..rows * stride], stride, scale: &self.scale[..rows], zero: &self.zero[..rows] };
         Operand::Int8(codes, PairScratch { rows: self.paired_codes, weights: self.paired_weights })
     }
 

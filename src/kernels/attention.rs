@@ -23,8 +23,8 @@ use super::isa::F32x16;
 struct Tokens {
     /// Tb.
     blocks: usize,
-    /// The bias of the last block.
-    last: F32x16,
+    /// The bias of all blocks but the last, and of the last.
+    bias: [F32x16; 2],
 }
 
 impl Tokens {
@@ -32,15 +32,14 @@ impl Tokens {
         let blocks = tokens.div_ceil(16);
         let mut last = F32x16([0.0; 16]);
         last.0[tokens + 16 - 16 * blocks..].fill(f32::NEG_INFINITY);
-        Self { blocks, last }
+        Self { blocks, bias: [F32x16([0.0; 16]), last] }
     }
 
     /// What is added to the scores of a block: 0 for tokens, minus infinity for padding, which is then never the
     /// largest, and of which the exponential is below 2e-38: 0 in 8 bits, and nothing in an f32 sum that is at least 1.
     #[inline(always)]
     fn bias(&self, block: usize) -> &F32x16 {
-        const NONE: F32x16 = F32x16([0.0; 16]);
-        if block + 1 < self.blocks { &NONE } else { &self.last }
+        &self.bias[usize::from(block + 1 == self.blocks)]
     }
 }
 

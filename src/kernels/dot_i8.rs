@@ -41,14 +41,7 @@ use super::isa::{I8x16x4, Isa, U8x16};
 /// Pairs `rows` rows of `chunks` chunks, `stride` apart in `a`, as [`Isa::dot_i8`] takes them where [`Isa::PAIRS`]; in `out` they
 /// follow one another.
 #[inline(always)]
-pub(crate) fn pair_rows<S: Isa>(
-    s: S,
-    a: &[U8x16],
-    stride: usize,
-    rows: usize,
-    chunks: usize,
-    out: &mut [U8x16],
-) {
+pub(crate) fn pair_rows<S: Isa>(s: S, a: &[U8x16], stride: usize, rows: usize, chunks: usize, out: &mut [U8x16]) {
     for (pair, out) in out[..rows * chunks].chunks_mut(2 * chunks).enumerate() {
         let even = &a[2 * pair * stride..][..chunks];
         let (out_even, out_odd) = out.split_at_mut(chunks);

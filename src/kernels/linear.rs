@@ -144,12 +144,18 @@ impl<S: Isa, E: Epilogue> Tile<S> for LinearI8<'_, E> {
             true => slices(self.pairs.weights, 0, groups, groups),
             false => slices(codes, block * groups, groups, groups),
         };
-        let acc = s.dot_i8::<M, N>(a, w, [[s.splat_i(0); N]; M]);
-        for (m, acc) in acc.iter().enumerate() {
-            let zero = s.splat_i(i32::from(S::CODE_XOR) - self.a.zero[row + m]);
-            let row_scale = s.splat(self.a.scale[row + m]);
+        let mut acc = s.dot_i8::<M, N>(a, w, [[s.splat_i(0); N]; M]);
+        // A loop of its own: in one with the epilogue, the accumulators go through memory.
+        let (zero, row_scale) = (&self.a.zero[row..][..M], &self.a.scale[row..][..M]);
+        for (acc, zero) in acc.iter_mut().zip(zero) {
+            let zero = s.splat_i(i32::from(S::CODE_XOR) - zero);
+            for (acc, sums) in acc.iter_mut().zip(&sums[block..][..N]) {
+                *acc = s.add_i(*acc, s.mul_i(zero, s.load_i(sums)));
+            }
+        }
+        for (m, (acc, &row_scale)) in acc.iter().zip(row_scale).enumerate() {
+            let row_scale = s.splat(row_scale);
             for (n, &acc) in acc.iter().enumerate() {
-                let acc = s.add_i(acc, s.mul_i(zero, s.load_i(&sums[block + n])));
                 let sum = s.mul(s.to_f32(acc), row_scale);
                 let y = s.fma(sum, s.load(&scale[block + n]), s.load(&bias[block + n]));
                 self.epilogue.apply(s, row + m, block + n - self.blocks.start, y);

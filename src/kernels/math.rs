@@ -16,6 +16,8 @@ const LN_2_HIGH: f32 = core::f32::consts::LN_2;
 const LN_2_LOW: f32 = -1.904_654_2e-9;
 /// exp(r) for |r| <= ln(2) / 2, powers 5 to 0; relative error of the fit 1.05e-7, exact at 0.
 static EXP: [F32x16; 6] = splat([0.008_312_697, 0.041_890_193, 0.166_671_13, 0.499_992_3, 1.0, 1.0]);
+/// [`ROUND`] in all lanes.
+static ROUND_LANES: [F32x16; 1] = splat([ROUND]);
 /// Results stay normal numbers, and 2^n has n in [-126, 127].
 const EXP_MIN: f32 = -87.3;
 const EXP_MAX: f32 = 88.0;
@@ -62,7 +64,7 @@ fn polynomial<S: Isa, const N: usize>(s: S, x: S::F, coefficients: &'static [F32
 #[inline(always)]
 pub(crate) fn exp_nonpositive<S: Isa>(s: S, x: S::F) -> S::F {
     let x = s.max(x, s.splat(EXP_MIN));
-    let rounded = s.fma(x, s.splat(LOG2_E), s.splat(ROUND));
+    let rounded = s.fma_constant(x, s.splat(LOG2_E), &ROUND_LANES[0]);
     let n = s.sub(rounded, s.splat(ROUND));
     let r = s.fma(n, s.splat(-LN_2_HIGH), x);
     let r = s.fma(n, s.splat(-LN_2_LOW), r);

@@ -282,13 +282,15 @@ impl Op for AttendI8<'_> {
                     let first = (row * self.heads + head) * chunks;
                     pair_rows(s, &self.q_codes[first..], self.heads * chunks, rows, chunks, self.q);
                 }
-                let mut max = [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS];
-                let mut scores = Scores { op: &mut self, tokens: &tokens, head, row, max: &mut max };
-                for_tiles(s, rows, 0..tokens.blocks, &mut scores);
+                for_tiles(s, rows, 0..tokens.blocks, &mut Scores { op: &mut self, tokens: &tokens, head, row });
+                // All rows first: chains that do not wait for each other.
+                let mut max = [0.0; MAX_ROWS];
+                for (max, t) in max.iter_mut().zip(self.scores[..rows * tokens.blocks].chunks_exact(tokens.blocks)) {
+                    *max = largest(s, t);
+                }
                 let mut inverse_sum = [0.0; MAX_ROWS];
                 for (m, inverse_sum) in inverse_sum[..rows].iter_mut().enumerate() {
-                    let max = s.max_lane(s.load(&max[m]));
-                    *inverse_sum = 1.0 / self.probabilities(s, &tokens, head, row, m, max) as f32;
+                    *inverse_sum = 1.0 / self.probabilities(s, &tokens, head, row, m, max[m]) as f32;
                 }
                 if const { S::PAIRS } {
                     pair_rows_in_place(s, &mut self.p[..rows * tokens.blocks], tokens.blocks);
@@ -300,14 +302,22 @@ impl Op for AttendI8<'_> {
     }
 }
 
+/// The largest score of a row.
+#[inline(always)]
+fn largest<S: Isa>(s: S, t: &[F32x16]) -> f32 {
+    let mut max = s.splat(f32::NEG_INFINITY);
+    for t in t {
+        max = s.max(s.load(t), max);
+    }
+    s.max_lane(max)
+}
+
 /// t of one head and of the query rows from `row` on, into the scratch.
 struct Scores<'a, 'b> {
     op: &'a mut AttendI8<'b>,
     tokens: &'a Tokens,
     head: usize,
     row: usize,
-    /// Of each row: lane by lane, the largest so far.
-    max: &'a mut [F32x16; MAX_ROWS],
 }
 
 impl<S: Isa> Tile<S> for Scores<'_, '_> {
@@ -335,15 +345,11 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
             (scale[n], bias[n]) = (s.load(&k_scale[key + n * heads]), s.load(self.tokens.bias(block + n)));
         }
         let out = &mut self.op.scores[row * self.tokens.blocks + block..];
-        for (m, (acc, max)) in acc.iter().zip(&mut self.max[row..][..M]).enumerate() {
+        for (m, acc) in acc.iter().enumerate() {
             let out = &mut out[m * self.tokens.blocks..][..N];
-            let mut best = s.load(max);
             for (n, &acc) in acc.iter().enumerate() {
-                let t = s.fma(s.to_f32(acc), scale[n], bias[n]);
-                s.store(t, &mut out[n]);
-                best = s.max(t, best);
+                s.store(s.fma(s.to_f32(acc), scale[n], bias[n]), &mut out[n]);
             }
-            s.store(best, max);
         }
     }
 }
