@@ -17,6 +17,8 @@ pub(crate) mod fpenv;
 pub(crate) mod isa;
 pub(crate) mod linear;
 pub(crate) mod math;
+#[cfg(feature = "std")]
+pub mod peak;
 pub(crate) mod rows;
 #[cfg(all(test, feature = "std"))]
 pub(crate) mod test_data;

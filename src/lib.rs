@@ -55,10 +55,10 @@ pub use bytes::scratch_from;
 pub use config::{Activation, Config, LayerScale, Named, Pooling, Precision, Scores};
 pub use error::Error;
 pub use kernels::Kernels;
+pub use kernels::isa::F32x16;
 #[cfg(feature = "std")]
 #[doc(hidden)]
-pub use kernels::bench;
-pub use kernels::isa::F32x16;
+pub use kernels::{bench, peak};
 pub use model::Model;
 pub use parallel::{Executor, Sequential};
 pub use picture::{Format, Picture, PictureError, Plane, Preprocess, Region, Rotation, Yuv};

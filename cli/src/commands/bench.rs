@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::{Activation, Config, Model, Named, Output, Profile, Stage};
+use vitlet::peak::{Mac, Peak};
+use vitlet::{Activation, Config, Kernels, Model, Named, Output, Precision, Profile, Stage};
 
 use crate::backend::OnnxFile;
 use crate::board::{self, Board};
@@ -42,7 +43,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", conflicts_with = "iters", value_parser = clap::value_parser!(u64).range(1..=1440))]
     minutes: Option<u64>,
 
-    /// Show where the time goes, operation by operation
+    /// Show where the time goes, operation by operation, beside the core's measured peak
     #[arg(long)]
     profile: bool,
 
@@ -82,6 +83,9 @@ struct Measured {
     /// With --reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<ReferenceTime>,
+    /// With --profile: what one core reached in this run, for each kind of multiply-add that the model is made of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    peaks: Vec<PeakRate>,
     /// With --profile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     profile: Vec<StageTime>,
@@ -126,6 +130,42 @@ struct StageTime {
     share: f64,
     /// Multiply-adds per second and thread, in 10^9; null where there are none to speak of.
     gmac_per_s: Option<f64>,
+    /// The same over the peak of its kind of multiply-add; null where that is not known.
+    of_peak: Option<f64>,
+}
+
+/// The most multiply-adds of one kind that one core did in this run.
+#[derive(Serialize)]
+struct PeakRate {
+    #[serde(skip)]
+    mac: Mac,
+    #[serde(skip)]
+    peak: Peak,
+    instructions: &'static str,
+    gmac_per_s: f64,
+}
+
+impl PeakRate {
+    /// Short runs of the loop, some microseconds each; the best counts.
+    const TURNS: usize = 100;
+
+    /// Those of the model, not measured yet.
+    fn all(c: &Config, kernels: Kernels) -> Vec<Self> {
+        let mut peaks: Vec<Self> = Vec::new();
+        for (stage, _) in Stage::ALL {
+            let mac = stage_mac(c, kernels, stage);
+            if let Some(peak) = Peak::of(kernels, mac)
+                && peaks.iter().all(|p| p.mac != mac)
+            {
+                peaks.push(Self { mac, peak, instructions: peak.name, gmac_per_s: 0.0 });
+            }
+        }
+        peaks
+    }
+
+    fn measure(&mut self) {
+        self.gmac_per_s = self.gmac_per_s.max(self.peak.measure(Self::TURNS));
+    }
 }
 
 pub fn run(args: BenchArgs) -> Result<()> {
@@ -144,6 +184,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let start = Instant::now();
     let clock = || start.elapsed().as_nanos() as u64;
     let profile = Profile::new(&clock);
+    // Before and after, since the clock may change.
+    let mut peaks = if args.profile { PeakRate::all(&c, compute.kernels) } else { Vec::new() };
+    peaks.iter_mut().for_each(PeakRate::measure);
     let measured = inference.repeat(&input, args.profile.then_some(&profile), |once| {
         let mut timed = || {
             let start = Instant::now();
@@ -160,6 +203,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         let after = board.state(&board::system);
         MeasuredBoard { board, before, after }
     });
+    peaks.iter_mut().for_each(PeakRate::measure);
     let by_minute = measured.and_then(|ms| ms).about(&file.name)?;
     let minute_medians_ms = match args.minutes {
         Some(_) => by_minute.iter().map(|ms| stats::median(ms)).collect(),
@@ -187,7 +231,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
         peak_memory_bytes: peak_memory(),
         minute_medians_ms,
         reference: beside.map(|b| b.times(median_ms)).transpose()?,
-        profile: if args.profile { stage_times(&c, &profile, ms.len()) } else { Vec::new() },
+        profile: if args.profile { stage_times(&c, compute.kernels, &profile, ms.len(), &peaks) } else { Vec::new() },
+        peaks,
         warnings: board.as_ref().map_or(Vec::new(), |m| m.board.warnings(&m.before, &m.after)),
         board,
         model: file.name,
@@ -259,13 +304,16 @@ fn one_minute(
 }
 
 /// Where the time of `runs` inferences went.
-fn stage_times(c: &Config, profile: &Profile<'_>, runs: usize) -> Vec<StageTime> {
+fn stage_times(c: &Config, kernels: Kernels, profile: &Profile<'_>, runs: usize, peaks: &[PeakRate]) -> Vec<StageTime> {
     let ms = |stage| profile.ticks(stage) as f64 / 1e6 / runs as f64;
     let total: f64 = Stage::ALL.iter().map(|&(stage, _)| ms(stage)).sum();
     let time = |&(stage, name): &(Stage, &'static str)| {
         let macs = stage_macs(c, stage);
         let gmac_per_s = (macs > 0).then(|| macs as f64 / 1e6 / ms(stage));
-        StageTime { stage: name, ms: ms(stage), share: ms(stage) / total, gmac_per_s }
+        let mac = stage_mac(c, kernels, stage);
+        let peak = peaks.iter().find(|peak| peak.mac == mac);
+        let of_peak = gmac_per_s.zip(peak).map(|(rate, peak)| rate / peak.gmac_per_s);
+        StageTime { stage: name, ms: ms(stage), share: ms(stage) / total, gmac_per_s, of_peak }
     };
     Stage::ALL.iter().map(time).collect()
 }
@@ -283,6 +331,15 @@ fn synthetic_input(len: usize) -> Vec<f32> {
 /// Multiply-adds of the matrices and of attention, every token counted in every block.
 fn macs(c: &Config) -> u64 {
     Stage::ALL.iter().map(|&(stage, _)| stage_macs(c, stage)).sum()
+}
+
+/// The kind of a stage's multiply-adds: docs/numerics.md.
+fn stage_mac(c: &Config, kernels: Kernels, stage: Stage) -> Mac {
+    match c.precision {
+        Precision::Int8 => Mac::Int8,
+        Precision::F16 if kernels.computes_f16() && !matches!(stage, Stage::PatchEmbed | Stage::Attention) => Mac::F16,
+        Precision::F16 | Precision::F32 => Mac::F32,
+    }
 }
 
 fn stage_macs(c: &Config, stage: Stage) -> u64 {
@@ -343,11 +400,16 @@ fn print(m: &Measured) -> Result<()> {
         writeln!(out, "  minute {:3}  {ms:9.3} ms median", i + 1)?;
     }
     if !m.profile.is_empty() {
-        writeln!(out, "{STRONG}{:22} {:>9} {:>7} {:>9}{STRONG:#}", "per inference", "ms", "share", "GMAC/s")?;
+        let title = format!("{:22} {:>9} {:>7} {:>9} {:>8}", "per inference", "ms", "share", "GMAC/s", "of peak");
+        writeln!(out, "{STRONG}{title}{STRONG:#}")?;
     }
     for stage in &m.profile {
         let rate = stage.gmac_per_s.map_or(String::new(), |rate| format!("{rate:9.1}"));
-        writeln!(out, "  {:20} {:9.3} {:5.1} % {rate}", stage.stage, stage.ms, 100.0 * stage.share)?;
+        let of_peak = stage.of_peak.map_or(String::new(), |share| format!(" {:6.1} %", 100.0 * share));
+        writeln!(out, "  {:20} {:9.3} {:5.1} % {rate}{of_peak}", stage.stage, stage.ms, 100.0 * stage.share)?;
+    }
+    for peak in &m.peaks {
+        writeln!(out, "{QUIET}peak of one core: {:.1} GMAC/s of {}{QUIET:#}", peak.gmac_per_s, peak.instructions)?;
     }
     for warning in &m.warnings {
         writeln!(out, "{WARNING}warning:{WARNING:#} {warning}")?;

@@ -118,6 +118,21 @@ fn bench_reports_what_it_measured() {
     assert!(ms("gmac_per_s") > 0.0 && ms("scratch_bytes") > 0.0);
     assert_eq!(report["peak_memory_bytes"].is_u64(), cfg!(target_os = "linux"));
     assert!(stdout(&format!("bench -m {model} --iters 2")).contains("median"));
+    assert!(report["profile"].is_null() && report["peaks"].is_null(), "only with --profile");
+
+    let report = json(&format!("bench -m {model} --threads 1 --iters 2 --profile --json"));
+    let stages = report["profile"].as_array().unwrap();
+    let peaks = report["peaks"].as_array().map_or(&[][..], |peaks| peaks);
+    let scalar = report["kernel"] == "scalar";
+    assert_eq!(peaks.len(), usize::from(!scalar), "int8 is one kind of multiply-add: {peaks:?}");
+    for stage in stages {
+        let (rate, of_peak) = (stage["gmac_per_s"].as_f64(), stage["of_peak"].as_f64());
+        assert_eq!(of_peak.is_some(), rate.is_some() && !scalar, "{stage}");
+        if let Some((of_peak, rate)) = of_peak.zip(rate) {
+            assert!((of_peak * peaks[0]["gmac_per_s"].as_f64().unwrap() / rate - 1.0).abs() < 1e-9, "{stage}");
+        }
+    }
+    assert!(scalar || stages.iter().any(|stage| stage["of_peak"].is_f64()));
 }
 
 /// Six pictures and a reference, such that by hand: both right, better, worse, worse, both wrong alike, both wrong differently.

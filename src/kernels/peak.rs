@@ -1,12 +1,21 @@
 //! The most multiply-adds that one core does: loops of nothing but the instruction that a kernel is made of, with as many
 //! accumulators as hide its latency. Measured beside the kernel, so that neither clock nor vendor need be known.
+//!
+//! Hidden from the documentation: for `vitlet bench --profile` and `benches/kernels`, no part of the API.
 
 use core::arch::asm;
+use std::time::Instant;
+
+use super::{Kernels, Level};
 
 /// What kind of multiply-add.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mac {
+    /// 8-bit operands, exact in i32.
     Int8,
+    /// f16 operands, accumulated in f16.
+    F16,
+    /// f32.
     F32,
 }
 
@@ -14,6 +23,7 @@ pub enum Mac {
 const ROUNDS: u64 = 4096;
 
 /// A loop, and the multiply-adds of one time around it.
+#[derive(Clone, Copy)]
 pub struct Peak {
     /// The instructions, for the table.
     pub name: &'static str,
@@ -22,33 +32,51 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// That of the kernels of this name; none for `scalar`, which is not tuned.
-    pub fn of(kernels: &str, mac: Mac) -> Option<Self> {
-        let (name, macs, body): (_, _, unsafe fn(u64)) = match (kernels, mac) {
+    /// That of kernels for a kind of multiply-add; none for `scalar`, which is not tuned, and for f16 where it is not computed in.
+    pub fn of(kernels: Kernels, mac: Mac) -> Option<Self> {
+        let (name, macs, body): (_, _, unsafe fn(u64)) = match (kernels.0, mac) {
+            (Level::Scalar, _) => return None,
             #[cfg(target_arch = "x86_64")]
-            ("avx2", Mac::Int8) => ("vpmaddwd + vpaddd", 8 * 16, x86::vpmaddwd),
+            (_, Mac::F16) => return None,
             #[cfg(target_arch = "x86_64")]
-            ("avx2", Mac::F32) => ("vfmadd231ps ymm", 14 * 8, x86::fma_ymm),
+            (Level::Avx2, Mac::Int8) => ("vpmaddwd + vpaddd", 8 * 16, x86::vpmaddwd),
             #[cfg(target_arch = "x86_64")]
-            ("avx512-vnni", Mac::Int8) => ("vpdpbusd zmm", 14 * 64, x86::vpdpbusd),
+            (Level::Avx2, Mac::F32) => ("vfmadd231ps ymm", 14 * 8, x86::fma_ymm),
             #[cfg(target_arch = "x86_64")]
-            ("avx512-vnni", Mac::F32) => ("vfmadd231ps zmm", 14 * 16, x86::fma_zmm),
+            (Level::Avx512Vnni, Mac::Int8) => ("vpdpbusd zmm", 14 * 64, x86::vpdpbusd),
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512Vnni, Mac::F32) => ("vfmadd231ps zmm", 14 * 16, x86::fma_zmm),
             #[cfg(target_arch = "aarch64")]
-            ("neon", Mac::Int8) => ("smull + smlal + sadalp", 8 * 16, arm::smull),
+            (Level::Neon | Level::NeonFp16, Mac::Int8) => ("smull + smlal + sadalp", 8 * 16, arm::smull),
             #[cfg(target_arch = "aarch64")]
-            ("neon-dotprod", Mac::Int8) => ("sdot", 16 * 16, arm::sdot),
+            (Level::NeonDot, Mac::Int8) => ("sdot", 16 * 16, arm::sdot),
             #[cfg(target_arch = "aarch64")]
-            (_, Mac::F32) if kernels != "scalar" => ("fmla", 16 * 4, arm::fmla),
-            _ => return None,
+            (Level::NeonI8mm, Mac::Int8) => ("smmla", 16 * 32, arm::smmla),
+            #[cfg(target_arch = "aarch64")]
+            (Level::Neon, Mac::F16) => return None,
+            #[cfg(target_arch = "aarch64")]
+            (_, Mac::F16) => ("fmla .8h", 16 * 8, arm::fmla_f16),
+            #[cfg(target_arch = "aarch64")]
+            (_, Mac::F32) => ("fmla .4s", 16 * 4, arm::fmla),
         };
         Some(Self { name, macs, body })
     }
 
     /// Runs the loop; returns the multiply-adds done.
     pub fn run(&self) -> u64 {
-        // SAFETY: `of` pairs each loop with the kernels that need the same instructions, and its caller has such kernels.
+        // SAFETY: `of` pairs each loop with kernels that need the same instructions, and whoever has such kernels has a CPU with them.
         unsafe { (self.body)(ROUNDS) };
         ROUNDS * self.macs
+    }
+
+    /// Multiply-adds per nanosecond: the best of `turns` short runs.
+    pub fn measure(&self, turns: usize) -> f64 {
+        let turn = |_| {
+            let start = Instant::now();
+            let macs = self.run();
+            macs as f64 / start.elapsed().as_nanos().max(1) as f64
+        };
+        (0..turns).map(turn).fold(0.0, f64::max)
     }
 }
 
@@ -202,6 +230,52 @@ mod arm {
     }
 
     /// # Safety
+    /// The CPU must have FEAT_I8MM.
+    #[target_feature(enable = "i8mm")]
+    pub unsafe fn smmla(rounds: u64) {
+        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
+        unsafe {
+            asm!(
+                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                "movi v\\i\\().16b, 0",
+                ".endr",
+                "2:",
+                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23",
+                "smmla v\\i\\().4s, v30.16b, v31.16b",
+                ".endr",
+                "subs x9, x9, 1",
+                "b.ne 2b",
+                inout("x9") rounds => _,
+                clobber_abi("C"),
+                options(nomem, nostack),
+            );
+        }
+    }
+
+    /// # Safety
+    /// The CPU must have arithmetic in f16.
+    #[target_feature(enable = "fp16")]
+    pub unsafe fn fmla_f16(rounds: u64) {
+        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
+        unsafe {
+            asm!(
+                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                "movi v\\i\\().16b, 0",
+                ".endr",
+                "2:",
+                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23",
+                "fmla v\\i\\().8h, v30.8h, v31.8h",
+                ".endr",
+                "subs x9, x9, 1",
+                "b.ne 2b",
+                inout("x9") rounds => _,
+                clobber_abi("C"),
+                options(nomem, nostack),
+            );
+        }
+    }
+
+    /// # Safety
     /// The CPU must have NEON.
     pub unsafe fn fmla(rounds: u64) {
         // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
@@ -220,6 +294,26 @@ mod arm {
                 clobber_abi("C"),
                 options(nomem, nostack),
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_but_scalar_has_a_peak() {
+        for kernels in Kernels::available() {
+            for mac in [Mac::Int8, Mac::F16, Mac::F32] {
+                let peak = Peak::of(kernels, mac);
+                let expected = kernels != Kernels::scalar() && (mac != Mac::F16 || kernels.computes_f16());
+                assert_eq!(peak.is_some(), expected, "{} {mac:?}", kernels.name());
+                if let Some(peak) = peak {
+                    let rate = peak.measure(2);
+                    assert!(rate.is_finite() && rate > 0.0, "{}: {rate}", peak.name);
+                }
+            }
         }
     }
 }

@@ -5,14 +5,12 @@
 //!
 //! Before anything is timed, every instruction set must leave the bits that scalar leaves.
 
-mod peak;
-
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use peak::{Mac, Peak};
 use vitlet::Kernels;
 use vitlet::bench::{self, Case};
+use vitlet::peak::{Mac, Peak};
 
 struct Kernel {
     name: &'static str,
@@ -82,11 +80,11 @@ fn shares() {
     println!("{:<34} {:<14} {:>9}   {:>9}  {:>5}", "kernel", "instructions", "GMAC/s", "peak", "share");
     for kernel in &KERNELS {
         for kernels in Kernels::available() {
-            let Some(peak) = kernel.mac.and_then(|mac| Peak::of(kernels.name(), mac)) else { continue };
+            let Some(peak) = kernel.mac.and_then(|mac| Peak::of(kernels, mac)) else { continue };
             let mut case = (kernel.case)(kernels);
             let (mut best, mut most) = (0.0f64, 0.0f64);
             for _ in 0..200 {
-                most = most.max(rate(|| peak.run()));
+                most = most.max(peak.measure(1));
                 best = best.max(rate(|| {
                     (0..4).for_each(|_| case.run());
                     4 * case.work
