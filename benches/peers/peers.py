@@ -32,6 +32,7 @@ class Contestant:
 
     name: str
     times: list[dict] = field(default_factory=list)
+    most_threads: int = sys.maxsize
 
     def start(self, threads: int) -> None:
         """Makes ready to run with so many threads."""
@@ -105,6 +106,7 @@ def prepare(args: argparse.Namespace, folder: Path, model, calibration: np.ndarr
     contestants.append(Peer("OpenVINO + NNCF static int8", runtime="openvino", model=path, size=size))
     contestants.append(Peer("ONNX Runtime f32", runtime="onnxruntime", model=single, size=size))
     contestants.append(Peer("OpenVINO f32", runtime="openvino", model=single, size=size))
+    contestants.append(Peer("tract f32", runtime="tract", model=single, size=size, most_threads=1))
     return contestants
 
 
@@ -183,10 +185,11 @@ def main() -> None:
         print(f"{source}; {cpu()}; {date.today()}; {args.rounds} rounds of {args.iters} inferences")
         columns = ["logit error"] if labels is None else [f"top-1 of {len(x)}", "agrees with f32", "logit error"]
         for threads in map(int, args.threads.split(",")):
-            measure(contestants, threads, args)
+            able = [c for c in contestants if threads <= c.most_threads]
+            measure(able, threads, args)
             header = [f"{threads} thread{'s' * (threads > 1)}", "median, ms", "min, ms", "vitlet / peer (quartiles)", "of minima", *columns]
             print("", line(header), line(["---"] * len(header)), sep="\n")
-            for contestant in contestants:
+            for contestant in able:
                 print(line([contestant.name, *latency(contestant, contestants[0]), *quality[contestant.name]]), flush=True)
 
 

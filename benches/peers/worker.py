@@ -1,6 +1,6 @@
 """One peer in a process of its own, so that its threads disturb nobody while it waits.
 
-    python worker.py {onnxruntime|openvino} MODEL THREADS SIZE          SIZE: [3, height, width]
+    python worker.py {onnxruntime|openvino|tract} MODEL THREADS SIZE          SIZE: [3, height, width]
 
 Reads one JSON command a line from standard input and answers each with a JSON line:
 
@@ -37,6 +37,14 @@ def openvino(model: str, threads: int) -> Infer:
     return lambda x: request.infer({0: x}, share_inputs=True)[0]
 
 
+def tract(model: str, threads: int) -> Infer:
+    import tract as runtime
+
+    assert threads == 1, "tract computes in the calling thread"
+    runnable = runtime.onnx().load(model).into_model().into_runnable()
+    return lambda x: runnable.run([x])[0].to_numpy()
+
+
 def measure(infer: Infer, x: np.ndarray, iterations: int, warmup: int) -> dict[str, float]:
     for _ in range(warmup):
         infer(x)
@@ -50,7 +58,7 @@ def measure(infer: Infer, x: np.ndarray, iterations: int, warmup: int) -> dict[s
 
 def main() -> None:
     runtime, model, threads, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-    infer = {"onnxruntime": onnxruntime, "openvino": openvino}[runtime](model, threads)
+    infer = {"onnxruntime": onnxruntime, "openvino": openvino, "tract": tract}[runtime](model, threads)
     x = np.random.default_rng(1).uniform(-2.0, 2.0, (1, *size)).astype(np.float32)
     for line in sys.stdin:
         command = json.loads(line)
