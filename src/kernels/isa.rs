@@ -111,7 +111,7 @@ pub(crate) trait Isa: Copy {
     /// The bits of each lane.
     fn bits(self, a: Self::F) -> Self::I;
     /// The reverse of [`Isa::bits`].
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn float(self, a: Self::I) -> Self::F;
     /// Each lane `n` bits up, `n` below 32.
     fn shl_i(self, a: Self::I, n: u32) -> Self::I;
     /// The low byte of each lane, in lane order, xor `flip`.

@@ -70,7 +70,7 @@ pub(crate) fn exp_nonpositive<S: Isa>(s: S, x: S::F) -> S::F {
     let r = s.fma(n, s.splat(-LN_2_LOW), r);
     // n is also in the low bits of `rounded`, and nothing but zeros up to bit 22: added to the exponent it multiplies by 2^n, exactly, since
     // the result is a normal number.
-    s.from_bits(s.add_i(s.bits(polynomial(s, r, &EXP)), s.shl_i(s.bits(rounded), 23)))
+    s.float(s.add_i(s.bits(polynomial(s, r, &EXP)), s.shl_i(s.bits(rounded), 23)))
 }
 
 /// e^x, x clamped to [-87.3, 88]: relative error below 1.9e-7.

@@ -201,7 +201,7 @@ impl Isa for Avx2 {
         unsafe { [_mm256_castps_si256(a[0]), _mm256_castps_si256(a[1])] }
     }
     #[inline(always)]
-    fn from_bits(self, a: I) -> F {
+    fn float(self, a: I) -> F {
         // SAFETY: `self` proves AVX2.
         unsafe { [_mm256_castsi256_ps(a[0]), _mm256_castsi256_ps(a[1])] }
     }

@@ -256,7 +256,7 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
         }
     }
     #[inline(always)]
-    fn from_bits(self, a: I) -> F {
+    fn float(self, a: I) -> F {
         // SAFETY: `self` proves NEON.
         unsafe {
             [

@@ -172,7 +172,7 @@ impl Isa for Scalar {
         I32x16(a.0.map(|x| x.to_bits().cast_signed()))
     }
     #[inline(always)]
-    fn from_bits(self, a: I32x16) -> F32x16 {
+    fn float(self, a: I32x16) -> F32x16 {
         F32x16(a.0.map(|x| f32::from_bits(x.cast_unsigned())))
     }
     #[inline(always)]

@@ -77,7 +77,7 @@ impl Op for Floats {
         }
         // What callers do before they round: a finite range, NaN included.
         let clamped = s.min(s.max(b, s.splat(-1.0e6)), s.splat(1.0e6));
-        push(s.from_bits(rounded(s, clamped)), bits);
+        push(s.float(rounded(s, clamped)), bits);
         all.push(bits(s.sum(a)));
         all.push(unsigned_zero(s.min_lane(clamped)));
         all.push(unsigned_zero(s.max_lane(clamped)));
