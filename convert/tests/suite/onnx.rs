@@ -113,7 +113,7 @@ fn pictures_are_prepared_as_the_options_say() {
 
 #[test]
 fn the_residual_stream_is_named() {
-    let taps = onnx::taps(&onnx("deit3/dynamo18_dynamic.onnx"), None).expect("taps");
+    let taps = onnx::taps(&onnx("deit3/dynamo18_external.onnx"), None).expect("taps");
     assert_eq!(taps.len(), 2);
     let streams: Vec<&str> = taps.iter().flat_map(|t| [&*t.attention.stream, &*t.mlp.stream]).collect();
     assert_eq!(streams, ["add_1", "add_2", "add_3", "add_4"], "after add, the position embedding");
