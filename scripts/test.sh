@@ -7,43 +7,19 @@
 # under target/), and otherwise names it. With CI=true nothing is skipped: what cannot be installed is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/tools.sh
 
 packages=(gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3-venv)
 targets=(aarch64-unknown-linux-gnu aarch64-unknown-none aarch64-apple-darwin x86_64-pc-windows-gnu)
 cores=(cortex-a53 cortex-a57 cortex-a72 cortex-a76 max)
-skipped=()
-
-say() { printf '\n== %s\n' "$*"; }
-# A part that this machine cannot run: an error under CI, named at the end otherwise.
-skip() {
-    if [ "${CI:-}" = true ]; then
-        echo "error: $*" >&2
-        exit 1
-    fi
-    skipped+=("$*")
-    echo "skipped: $*"
-}
 
 echo "vitlet's tests need rustup targets (${targets[*]}),"
 echo "Debian packages (${packages[*]}) and the Python package gguf (in target/venv)."
 echo "Missing ones are installed now where that is allowed."
 
 say "Tools"
-for target in "${targets[@]}"; do
-    rustup target list --installed | grep -qx "$target" || rustup target add "$target" || skip "rustup target $target: could not be added"
-done
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ "${#missing[@]}" -gt 0 ]; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-            skip "Debian packages ${missing[*]}: could not be installed"
-    else
-        skip "Debian packages ${missing[*]}: install them (apt-get install ${missing[*]})"
-    fi
-fi
+need_targets "${targets[@]}"
+need_packages "${packages[@]}"
 
 say "Formatting and lints"
 cargo fmt --all --check
@@ -96,7 +72,7 @@ digests() {
 say "Logits, bit for bit: this machine"
 expected=$(digests "$host")
 # Two thread counts, three models, every picture: an empty list would equal any other empty list.
-[ "$(wc -l <<<"$expected")" = $((2 * 3 * ${#pictures[@]})) ] || { echo "error: digests are missing" >&2; exit 1; }
+[ "$(wc -l <<<"$expected")" = $((2 * 3 * ${#pictures[@]})) ] || die "digests are missing"
 echo "$expected" | sort | uniq -c | sort -rn | head -n 3
 if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc >/dev/null; then
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
@@ -105,7 +81,7 @@ if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc
     for core in "${cores[@]}"; do
         qemu=(qemu-aarch64-static -cpu "$core" -L /usr/aarch64-linux-gnu)
         got=$(digests "${qemu[@]}" target/aarch64-unknown-linux-gnu/release/vitlet)
-        [ "$got" = "$expected" ] || { echo "error: digests differ on $core" >&2; exit 1; }
+        [ "$got" = "$expected" ] || die "digests differ on $core"
         echo "$core: $(echo "$got" | wc -l) digests equal"
     done
     say "The engine's own tests under QEMU"
@@ -116,10 +92,10 @@ if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc
     done
 fi
 
-./scripts/test_bare.sh
-say "libvitlet"
+# Each of these runs alone, too.
 ./scripts/test_capi.sh
 ./scripts/test_boards.sh
+./scripts/test_bare.sh
 
 say "Done"
 if [ "${#skipped[@]}" -gt 0 ]; then

@@ -7,38 +7,14 @@
 # it may, as scripts/test.sh does; with CI=true nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/tools.sh
 
 packages=(gcc gcc-aarch64-linux-gnu qemu-system-arm qemu-efi-aarch64 device-tree-compiler make)
 targets=(aarch64-unknown-none aarch64-unknown-uefi)
-skipped=()
-
-say() { printf '\n== %s\n' "$*"; }
-die() {
-    echo "error: $*" >&2
-    exit 1
-}
-skip() {
-    [ "${CI:-}" != true ] || die "$*"
-    skipped+=("$*")
-    echo "skipped: $*"
-}
 
 say "Bare metal: tools"
-for target in "${targets[@]}"; do
-    rustup target list --installed | grep -qx "$target" || rustup target add "$target" || skip "rustup target $target: could not be added"
-done
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ "${#missing[@]}" -gt 0 ]; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-            skip "Debian packages ${missing[*]}: could not be installed"
-    else
-        skip "Debian packages ${missing[*]}: install them (apt-get install ${missing[*]})"
-    fi
-fi
+need_targets "${targets[@]}"
+need_packages "${packages[@]}"
 if [ "${#skipped[@]}" -gt 0 ]; then
     echo "skipped: all of bare metal"
     exit 0

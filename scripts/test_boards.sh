@@ -7,30 +7,14 @@
 # Installs and skips as scripts/test.sh does, which calls it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/tools.sh
 
 packages=(gcc binutils gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3-venv cmake pkg-config)
 # Core, and the kernels that it must choose: Pi 3; Jetson Nano; Pi 4; Pi 5 and Orin; newer ones.
 cores=("cortex-a53 neon" "cortex-a57 neon" "cortex-a72 neon" "cortex-a76 neon-dotprod" "max neon-i8mm")
-say() { printf '\n== %s\n' "$*"; }
-fail() { echo "error: $*" >&2; exit 1; }
-skip() {
-    [ "${CI:-}" != true ] || fail "$*"
-    echo "skipped: $*"
-    exit 0
-}
 
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ "${#missing[@]}" -gt 0 ]; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-            skip "Debian packages ${missing[*]}: could not be installed"
-    else
-        skip "Debian packages ${missing[*]}: install them (apt-get install ${missing[*]})"
-    fi
-fi
+need_packages "${packages[@]}"
+[ "${#skipped[@]}" = 0 ] || exit 0
 
 say "Boards: one program, one library"
 ./scripts/cross.sh
@@ -41,7 +25,7 @@ model=$(stat -c %s models/cifar10-vit-layerscale/model.gguf)
 file=$(stat -c %s "$program")
 echo "program: $file bytes, $((file - model)) without the built-in model; text $(bytes .text), rodata $(($(bytes .rodata) - model)) without the model"
 # All commands, picture formats and kernels; what a C program with libvitlet.a takes is further down.
-(($(bytes .text) + $(bytes .rodata) - model <= 3500000)) || fail "the program has grown"
+(($(bytes .text) + $(bytes .rodata) - model <= 3500000)) || die "the program has grown"
 
 say "Boards: the same logits as this machine's"
 cargo build --release --quiet
@@ -59,11 +43,11 @@ answers() {
     "$@" classify -m "$work/int8.gguf" --digest --json --raw i420:64x48 - <"$work/frames" | grep -o '"digest":"[0-9a-f]*"'
 }
 expected=$(answers "$host")
-[ "$(wc -l <<<"$expected")" = $((1 + ${#pictures[@]} + 3)) ] || fail "digests are missing"
+[ "$(wc -l <<<"$expected")" = $((1 + ${#pictures[@]} + 3)) ] || die "digests are missing"
 for line in "${cores[@]}"; do
     read -r core kernel <<<"$line"
-    [ "$(answers qemu-aarch64-static -cpu "$core" "$program")" = "$expected" ] || fail "digests differ on $core"
-    qemu-aarch64-static -cpu "$core" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1 --json | grep -q "\"kernel\": \"$kernel\"" || fail "$core: other kernels than $kernel"
+    [ "$(answers qemu-aarch64-static -cpu "$core" "$program")" = "$expected" ] || die "digests differ on $core"
+    qemu-aarch64-static -cpu "$core" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1 --json | grep -q "\"kernel\": \"$kernel\"" || die "$core: other kernels than $kernel"
     echo "$core: $(wc -l <<<"$expected") digests equal, kernels $kernel"
 done
 
@@ -74,10 +58,10 @@ for tree in boards/trees/*.txt; do
     cargo run --quiet -p vitlet-board --example unpack -- "$tree" "$work/$name"
     said=$(qemu-aarch64-static -cpu cortex-a72 -L "$work/$name" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1)
     model_name=$(tr -d '\0' <"$work/$name/sys/firmware/devicetree/base/model")
-    grep -q "^$model_name  " <<<"$said" || fail "$name: $said"
+    grep -q "^$model_name  " <<<"$said" || die "$name: $said"
     grep -E "^$model_name|before|warning" <<<"$said"
 done
-grep -q 'not throttled' <<<"$(qemu-aarch64-static -L "$work/raspberry-pi-4" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1)" || fail "a cool Pi is not throttled"
+grep -q 'not throttled' <<<"$(qemu-aarch64-static -L "$work/raspberry-pi-4" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1)" || die "a cool Pi is not throttled"
 threads=$(qemu-aarch64-static -L "$work/jetson-nano" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1 --json | grep '"threads"')
 echo "threads on a Jetson Nano, within this machine's $(nproc):$threads"
 
@@ -107,10 +91,10 @@ cmake -S "$work/cmake" -B "$work/cmake-build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_P
 cmake --build "$work/cmake-build" >/dev/null
 head -c $((64 * 48 * 3 / 2)) "$work/frames" >"$work/frame"
 digest=$("$host" classify -m "$work/int8.gguf" --digest --json --raw i420:64x48 "$work/frame" | grep -oE '[0-9a-f]{16}')
-[ -n "$digest" ] || fail "no digest"
+[ -n "$digest" ] || die "no digest"
 for made in "$work"/pkg-config-{shared,static} "$work"/cmake-build/cmake-{vitlet,static}; do
     said=$(qemu-aarch64-static -cpu cortex-a76 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH="$tree/lib" "$made" "$work/int8.gguf" "$work/frame" i420 64 48)
-    grep -q "$digest" <<<"$said" || fail "$(basename "$made"): $said"
+    grep -q "$digest" <<<"$said" || die "$(basename "$made"): $said"
     echo "$(basename "$made"): digest $digest, $(stat -c %s "$made") bytes"
 done
 qemu-aarch64-static "$tree/bin/vitlet" --version

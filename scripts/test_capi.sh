@@ -4,29 +4,13 @@
 #     ./scripts/test_capi.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/tools.sh
 
 packages=(gcc g++ make cmake pkg-config valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3)
-say() { printf '\n== %s\n' "$*"; }
-die() { echo "error: $*" >&2; exit 1; }
-# A part that this machine cannot run: an error under CI.
-skip() {
-    [ "${CI:-}" != true ] || die "$*"
-    echo "skipped: $*"
-}
 has() { command -v "$1" >/dev/null; }
 
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ "${#missing[@]}" -gt 0 ] && [ "$(id -u)" = 0 ] && has apt-get; then
-    echo "installing ${missing[*]}"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-        skip "Debian packages ${missing[*]}: could not be installed"
-fi
-for target in aarch64-unknown-linux-gnu aarch64-unknown-none; do
-    rustup target list --installed | grep -qx "$target" || rustup target add "$target" || skip "rustup target $target: could not be added"
-done
+need_packages "${packages[@]}"
+need_targets aarch64-unknown-linux-gnu aarch64-unknown-none
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 
 work=$PWD/target/capi
