@@ -72,6 +72,17 @@ pub enum Scores {
     Sigmoid,
 }
 
+/// Which network it is: its forward pass, and its tensors beside those that all have. `general.architecture` of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// The plain Vision Transformer: a position embedding is added to the patches.
+    Vit,
+    /// BEiT (Bao et al. 2021): a bias by relative position is added to the scores of every attention.
+    Beit,
+    /// DINOv3 (Simeoni et al. 2025): queries and keys of patches are rotated by their position.
+    Dinov3,
+}
+
 /// Names as they stand in the file and on the command line.
 pub trait Named: Sized + Copy + PartialEq + 'static {
     /// Every value with its name.
@@ -86,6 +97,11 @@ pub trait Named: Sized + Copy + PartialEq + 'static {
     fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(v, _)| *v == self).map_or("", |(_, n)| n)
     }
+}
+
+impl Named for Family {
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::Vit, "vit"), (Self::Beit, "beit"), (Self::Dinov3, "dinov3")];
 }
 
 impl Named for Precision {
@@ -125,9 +141,11 @@ impl Named for Scores {
     const NAMES: &'static [(Self, &'static str)] = &[(Self::Softmax, "softmax"), (Self::Sigmoid, "sigmoid")];
 }
 
-/// A plain Vision Transformer (Dosovitskiy et al. 2020; Touvron et al. 2021 for LayerScale; Oquab et al. 2023).
+/// A Vision Transformer (Dosovitskiy et al. 2020; Touvron et al. 2021 for LayerScale; Oquab et al. 2023).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
+    /// Which network it is.
+    pub family: Family,
     /// Input height and width in pixels, multiples of the patch.
     pub image_height: usize,
     /// See `image_height`.
@@ -175,9 +193,26 @@ pub struct Config {
 }
 
 impl Config {
+    /// Patches along height and width.
+    pub const fn grid(&self) -> (usize, usize) {
+        (self.image_height / self.patch_height, self.image_width / self.patch_width)
+    }
+
     /// Patch tokens.
     pub const fn patches(&self) -> usize {
-        (self.image_height / self.patch_height) * (self.image_width / self.patch_width)
+        self.grid().0 * self.grid().1
+    }
+
+    /// Whether the patches have a position embedding.
+    pub const fn has_positions(&self) -> bool {
+        matches!(self.family, Family::Vit)
+    }
+
+    /// Entries of a head's relative position table: one for each offset between two patches, then class token to
+    /// patch, patch to class token, class token to itself.
+    pub const fn relative_len(&self) -> usize {
+        let (height, width) = self.grid();
+        (2 * height - 1) * (2 * width - 1) + 3
     }
 
     /// All tokens: prefix, then patches.
@@ -252,6 +287,12 @@ impl Config {
         ok(self.attention_width() <= 65_536, "heads * head length must be at most 65536")?;
         ok(within(self.hidden, 32_768), "feed forward length must be 1 to 32768")?;
         ok(self.prefix_tokens <= 1_024 && self.tokens() <= 65_536, "at most 65536 tokens")?;
+        let fits = match self.family {
+            Family::Vit => true,
+            Family::Beit => self.prefix_tokens == 1,
+            Family::Dinov3 => self.head_dim.is_multiple_of(4),
+        };
+        ok(fits, "beit has one class token, dinov3 a head length that is a multiple of 4")?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
         ok(

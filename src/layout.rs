@@ -7,7 +7,7 @@ use core::fmt;
 
 pub mod keys;
 
-use crate::config::{Config, Precision, pad16};
+use crate::config::{Config, Family, Precision, pad16};
 
 /// Version of the format that this crate writes and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -154,7 +154,13 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
     let mut list = List { precision: c.precision, visit: &mut visit };
     let top = Prefix::None;
     list.linear(top, "patch_embd", c.dim, c.patch_len())?;
-    list.matrix(top, "pos_embd", c.dim, c.patches())?;
+    if c.has_positions() {
+        list.matrix(top, "pos_embd", c.dim, c.patches())?;
+    }
+    if c.family == Family::Dinov3 {
+        list.matrix(top, "rope_cos", c.head_dim / 2, c.patches())?;
+        list.matrix(top, "rope_sin", c.head_dim / 2, c.patches())?;
+    }
     if c.prefix_tokens > 0 {
         list.matrix(top, "prefix_embd", c.dim, c.prefix_tokens)?;
     }
@@ -168,6 +174,9 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
         if c.qk_norm {
             list.norm(block, "attn_q_norm", c.head_dim)?;
             list.norm(block, "attn_k_norm", c.head_dim)?;
+        }
+        if c.family == Family::Beit {
+            list.matrix(block, "attn_bias", c.relative_len(), c.heads)?;
         }
         list.linear(block, "attn_out", c.dim, c.attention_width())?;
         if c.keeps_gamma() {

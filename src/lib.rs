@@ -52,7 +52,7 @@ mod tap;
 mod threads;
 
 pub use bytes::scratch_from;
-pub use config::{Activation, Config, LayerScale, Named, Pooling, Precision, Scores};
+pub use config::{Activation, Config, Family, LayerScale, Named, Pooling, Precision, Scores};
 pub use error::Error;
 pub use kernels::Kernels;
 pub use kernels::isa::F32x16;

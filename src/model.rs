@@ -5,7 +5,7 @@
 //! one apart costs an addition and can not fail.
 
 use crate::bytes::{self, Plain};
-use crate::config::{Config, LayerScale, Named, Precision, pad16};
+use crate::config::{Config, Family, LayerScale, Named, Precision, pad16};
 use crate::error::Error;
 use crate::gguf::{File, TensorInfo, Value};
 use crate::kernels::isa::{F16x16, F32x16, I8x16x4, I32x16};
@@ -148,7 +148,11 @@ impl<'a> Model<'a> {
         let c = &self.config;
         Embedding {
             patch: cursor.linear(c.dim, c.patch_len(), c),
-            positions: cursor.chunks(c.patches() * pad16(c.dim) / 16),
+            positions: c.has_positions().then(|| cursor.chunks(c.patches() * pad16(c.dim) / 16)),
+            rotation: (c.family == Family::Dinov3).then(|| {
+                let chunks = c.patches() * pad16(c.head_dim / 2) / 16;
+                Rotation { cos: cursor.chunks(chunks), sin: cursor.chunks(chunks) }
+            }),
             prefix: cursor.chunks(c.prefix_tokens * pad16(c.dim) / 16),
             norm_pre: c.norm_pre.then(|| cursor.norm(c.dim, c)),
         }
@@ -160,6 +164,7 @@ impl<'a> Model<'a> {
             norm1: cursor.norm(c.dim, c),
             qkv: cursor.linear(3 * c.attention_width(), c.dim, c),
             qk_norm: c.qk_norm.then(|| (cursor.norm(c.head_dim, c), cursor.norm(c.head_dim, c))),
+            bias: (c.family == Family::Beit).then(|| cursor.chunks(c.heads * pad16(c.relative_len()) / 16)),
             out: cursor.linear(c.dim, c.attention_width(), c),
             gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
             norm2: cursor.norm(c.dim, c),
@@ -199,10 +204,18 @@ pub(crate) enum Weight<'a> {
 pub(crate) struct Embedding<'a> {
     pub(crate) patch: Linear<'a>,
     /// `[patches, pad16(dim)]`.
-    pub(crate) positions: &'a [F32x16],
+    pub(crate) positions: Option<&'a [F32x16]>,
+    pub(crate) rotation: Option<Rotation<'a>>,
     /// `[prefix tokens, pad16(dim)]`, with their positions added.
     pub(crate) prefix: &'a [F32x16],
     pub(crate) norm_pre: Option<Norm<'a>>,
+}
+
+/// Rotary position embedding: by which angle each pair of q's and k's channels is rotated, `[patches, pad16(head_dim / 2)]` each.
+#[derive(Clone, Copy)]
+pub(crate) struct Rotation<'a> {
+    pub(crate) cos: &'a [F32x16],
+    pub(crate) sin: &'a [F32x16],
 }
 
 /// One transformer block.
@@ -211,6 +224,8 @@ pub(crate) struct Block<'a> {
     pub(crate) qkv: Linear<'a>,
     /// q's and k's LayerNorm.
     pub(crate) qk_norm: Option<(Norm<'a>, Norm<'a>)>,
+    /// Relative position tables `[heads, pad16(relative_len)]`.
+    pub(crate) bias: Option<&'a [F32x16]>,
     pub(crate) out: Linear<'a>,
     pub(crate) gamma1: Option<&'a [F32x16]>,
     pub(crate) norm2: Norm<'a>,
@@ -348,7 +363,7 @@ impl<'a> Metadata<'_, 'a> {
     }
 
     fn check_origin(&self) -> Result<(), Error> {
-        if self.text(keys::ARCHITECTURE) != Ok("vit") || self.0.get(keys::FORMAT_VERSION).is_none() {
+        if self.named::<Family>(keys::ARCHITECTURE).is_err() || self.0.get(keys::FORMAT_VERSION).is_none() {
             return Err(Error::Architecture);
         }
         let version = self.len(keys::FORMAT_VERSION)?;
@@ -366,6 +381,7 @@ impl<'a> Metadata<'_, 'a> {
             return Err(Error::Metadata { key: keys::CHANNELS, why: "must be 3" });
         }
         Ok(Config {
+            family: self.named(keys::ARCHITECTURE)?,
             image_height: self.len(keys::IMAGE_HEIGHT)?,
             image_width: self.len(keys::IMAGE_WIDTH)?,
             patch_height: self.len(keys::PATCH_HEIGHT)?,

@@ -19,8 +19,9 @@ use crate::network::{Linear, Norm};
 const PREFIXES: [&str; 3] = ["module.", "model.", "_orig_mod."];
 
 /// Tensors that checkpoints of these networks carry and that the forward pass does not read: the token that
-/// replaces masked patches in pre-training, the pooler of transformers' headless models, timm's removed pre-logits layer.
-const UNUSED: [&str; 3] = ["*mask_token", "*pooler.dense.*", "pre_logits.*"];
+/// replaces masked patches in pre-training, the pooler of transformers' headless models, timm's removed pre-logits layer,
+/// BEiT's table of indices into its tables.
+const UNUSED: [&str; 4] = ["*mask_token", "*pooler.dense.*", "pre_logits.*", "*relative_position_index"];
 
 /// The tensors of one checkpoint.
 #[derive(Debug)]

@@ -55,6 +55,25 @@ impl Object {
         self.at.clone_from(&other.at);
     }
 
+    /// Takes an entry out.
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.map.remove(key);
+    }
+
+    /// The value of `from` under the name `to` instead.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        if let Some(value) = self.map.remove(from) {
+            self.map.insert(to.to_owned(), value);
+        }
+    }
+
+    /// An entry where there is none.
+    pub(crate) fn default(&mut self, key: &str, value: impl Into<Value>) {
+        if self.value(key).is_none() {
+            self.map.insert(key.to_owned(), value.into());
+        }
+    }
+
     pub(crate) fn error(&self, key: &str, why: impl Into<String>) -> Error {
         Error::setting(&format!("{}{key}", self.at), why)
     }

@@ -37,6 +37,7 @@ mod preprocess;
 pub mod quantize;
 #[cfg(feature = "tract")]
 pub mod reference;
+mod relative;
 pub mod report;
 mod timm;
 mod transformers;

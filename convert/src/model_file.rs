@@ -6,7 +6,7 @@ use std::path::Path;
 use aligned_vec::{AVec, ConstAlign};
 use vitlet::config::pad16;
 use vitlet::layout::{self, keys};
-use vitlet::{Activation, Config, LayerScale, Model, Named, Precision};
+use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Precision};
 
 use crate::error::Error;
 use crate::network::{Block, Linear, Network, Norm, Source};
@@ -91,7 +91,9 @@ fn unpack(model: &Model<'_>) -> Network {
     let mut t = Tensors(tensors);
     Network {
         patch: t.linear("patch_embd", (c.dim, 1, c.dim), (c.patch_len(), 1, c.patch_len())),
-        positions: t.vectors("pos_embd", c.patches(), c.dim),
+        positions: if c.has_positions() { t.vectors("pos_embd", c.patches(), c.dim) } else { Vec::new() },
+        rotation: (c.family == Family::Dinov3)
+            .then(|| ["rope_cos", "rope_sin"].map(|name| t.vectors(name, c.patches(), c.head_dim / 2))),
         prefix: if c.prefix_tokens > 0 { t.vectors("prefix_embd", c.prefix_tokens, c.dim) } else { Vec::new() },
         norm_pre: c.norm_pre.then(|| t.norm("norm_pre", c.dim)),
         blocks: (0..c.depth).map(|i| t.block(i, &c)).collect(),
@@ -151,6 +153,7 @@ impl Tensors {
             norm1: self.norm(&at("norm1"), c.dim),
             qkv: self.linear(&at("attn_qkv"), (d, 3 * c.heads, dp), dim),
             qk_norm: c.qk_norm.then(|| (self.norm(&at("attn_q_norm"), d), self.norm(&at("attn_k_norm"), d))),
+            bias: (c.family == Family::Beit).then(|| self.vectors(&at("attn_bias"), c.heads, c.relative_len())),
             proj: self.linear(&at("attn_out"), dim, (d, c.heads, dp)),
             gamma1: keeps.then(|| self.vectors(&at("gamma1"), 1, c.dim)),
             norm2: self.norm(&at("norm2"), c.dim),

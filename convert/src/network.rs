@@ -71,6 +71,8 @@ pub struct Block {
     pub norm1: Norm,
     /// Rows `[3][heads][head_dim]` (q, k, v), inputs `[dim]`.
     pub qkv: Linear,
+    /// BEiT's relative position tables, `[heads, relative_len]` as the model file has them.
+    pub bias: Option<Vec<f32>>,
     /// LayerNorms of q and of k over one head, `[head_dim]`.
     pub qk_norm: Option<(Norm, Norm)>,
     /// Outputs `[dim]`, inputs `[heads][head_dim]`.
@@ -94,8 +96,10 @@ pub struct Network {
     pub config: Config,
     /// The patch convolution as a matrix: outputs `[dim]`, inputs `[channel][dy][dx]`.
     pub patch: Linear,
-    /// Position embedding of the patches, `[patches, dim]`.
+    /// Position embedding of the patches, `[patches, dim]`; empty in the families without.
     pub positions: Vec<f32>,
+    /// Cosines and sines of DINOv3's rotations, `[patches, head_dim / 2]` each.
+    pub rotation: Option<[Vec<f32>; 2]>,
     /// Class, distillation and register tokens with their position embedding added, `[prefix_tokens, dim]`.
     pub prefix: Vec<f32>,
     /// On the embedded tokens, `[dim]`.
@@ -148,6 +152,7 @@ impl Network {
                     + norm(&b.norm2)
                     + gammas
                     + qk_norms
+                    + b.bias.as_ref().map_or(0, Vec::len)
             })
             .sum();
         linear(&self.patch)

@@ -82,9 +82,15 @@ impl File<'_> {
     fn network(&mut self, network: &Network) -> Result<(), Error> {
         let dim = self.config.dim;
         self.plain_linear("patch_embd", &network.patch, Spread::DENSE, Spread::DENSE)?;
-        self.matrix("pos_embd", &network.positions);
+        if self.config.has_positions() {
+            self.matrix("pos_embd", &network.positions, dim);
+        }
+        if let Some([cos, sin]) = &network.rotation {
+            self.matrix("rope_cos", cos, self.config.head_dim / 2);
+            self.matrix("rope_sin", sin, self.config.head_dim / 2);
+        }
         if !network.prefix.is_empty() {
-            self.matrix("prefix_embd", &network.prefix);
+            self.matrix("prefix_embd", &network.prefix, dim);
         }
         self.norm("norm_pre", network.norm_pre.as_ref());
         for (i, block) in network.blocks.iter().enumerate() {
@@ -106,6 +112,9 @@ impl File<'_> {
         if let Some((q, k)) = &block.qk_norm {
             self.norm(&at("attn_q_norm"), Some(q));
             self.norm(&at("attn_k_norm"), Some(k));
+        }
+        if let Some(bias) = &block.bias {
+            self.matrix(&at("attn_bias"), bias, self.config.relative_len());
         }
         self.branch_linear(&at("attn_out"), &block.proj, heads, block.gamma1.as_deref())?;
         self.norm(&at("norm2"), Some(&block.norm2));
@@ -189,9 +198,9 @@ impl File<'_> {
         }
     }
 
-    /// Rows of `dim`, each padded.
-    fn matrix(&mut self, name: &str, values: &[f32]) {
-        self.vector(name, values, Spread::padded(self.config.dim));
+    /// Rows of `n`, each padded.
+    fn matrix(&mut self, name: &str, values: &[f32], n: usize) {
+        self.vector(name, values, Spread::padded(n));
     }
 
     fn norm(&mut self, name: &str, norm: Option<&Norm>) {

@@ -16,8 +16,10 @@ pub enum Resampling {
     BicubicAntialias,
     /// `mode="bicubic"`: ViT, DeiT and DINOv2 in transformers.
     Bicubic,
-    /// `mode="bilinear"`: FlexiViT in timm.
+    /// `mode="bilinear"`: FlexiViT in timm, relative position tables in transformers.
     Bilinear,
+    /// Between input positions that are the denser the nearer to the center they are, linearly: relative position tables in timm.
+    Geometric,
 }
 
 /// Patches along height and width.
@@ -93,6 +95,7 @@ fn taps(i: usize, from: usize, to: usize, how: Resampling) -> Taps {
         Resampling::BicubicAntialias => antialiased_taps(i, from, scale),
         Resampling::Bicubic => border_taps(i, from, scale, 2, |x| cubic(x, -0.75)),
         Resampling::Bilinear => border_taps(i, from, scale, 1, |x| (1.0 - x.abs()).max(0.0)),
+        Resampling::Geometric => geometric_taps(i, from, to),
     }
 }
 
@@ -118,6 +121,25 @@ fn border_taps(i: usize, from: usize, scale: f64, reach: isize, kernel: impl Fn(
     (base + 1 - reach..=base + reach)
         .map(|j| (j.clamp(0, from as isize - 1) as usize, kernel(j as f64 - center) as f32))
         .collect()
+}
+
+/// Input line `center +- n` lies at 1 + q + ... + q^(n-1), with q such that the outermost lines are those of the output (lengths are odd).
+fn geometric_taps(i: usize, from: usize, to: usize) -> Taps {
+    let (reach, target) = ((from / 2) as i32, (to / 2) as f64);
+    let place = |q: f64, n: i32| (1.0 - q.powi(n)) / (1.0 - q);
+    let (mut low, mut high) = (1.01, 1.5);
+    let mut q = low;
+    while high - low > 1e-6 {
+        q = (low + high) / 2.0;
+        if place(q, reach) > target { high = q } else { low = q }
+    }
+    let positions: Vec<f64> = (-reach..=reach).map(|n| if n < 0 { -place(q, -n) } else { place(q, n) }).collect();
+    let x = i as f64 - target;
+    let right = positions.iter().position(|p| *p >= x).unwrap_or(from - 1);
+    let left = right.saturating_sub(1);
+    let (before, after) = ((x - positions[left]).max(0.0), (positions[right] - x).max(0.0));
+    let (before, after) = if before + after == 0.0 { (1.0, 1.0) } else { (before, after) };
+    vec![(left, (after / (before + after)) as f32), (right, (before / (before + after)) as f32)]
 }
 
 /// Keys' cubic convolution kernel.

@@ -117,6 +117,8 @@ enum Kind {
     Deit,
     /// BitImageProcessor and CLIPImageProcessor: a bare size is the shortest edge.
     Bit,
+    Beit,
+    Dinov3,
 }
 
 impl<'j> Processor<'j> {
@@ -124,18 +126,25 @@ impl<'j> Processor<'j> {
     /// A processor that prepares pictures in some other way.
     pub(crate) fn new(json: &'j Object) -> Result<Self, Error> {
         let name = json.text("image_processor_type")?.or(json.text("feature_extractor_type")?).unwrap_or("ViT");
-        let stems = [("ViT", Kind::Vit), ("DeiT", Kind::Deit), ("Bit", Kind::Bit), ("CLIP", Kind::Bit)];
+        let stems = [
+            ("ViT", Kind::Vit),
+            ("DeiT", Kind::Deit),
+            ("Bit", Kind::Bit),
+            ("CLIP", Kind::Bit),
+            ("Beit", Kind::Beit),
+            ("DINOv3", Kind::Dinov3),
+        ];
         match stems.iter().find(|(stem, _)| name.starts_with(stem)) {
             Some(&(_, kind)) => Ok(Self { json, kind }),
             None => {
-                let why = format!("{name} is unknown; ViT, DeiT, Bit and CLIP image processors are");
+                let why = format!("{name} is unknown; ViT, DeiT, Bit, CLIP, Beit and DINOv3 image processors are");
                 Err(json.error("image_processor_type", why))
             }
         }
     }
 
     fn crops(&self) -> Result<bool, Error> {
-        Ok(self.json.flag("do_center_crop")?.unwrap_or(self.kind != Kind::Vit))
+        Ok(self.json.flag("do_center_crop")?.unwrap_or(matches!(self.kind, Kind::Deit | Kind::Bit)))
     }
 
     /// `{"height", "width"}`, `{"shortest_edge"}` or a bare number; the processor's default where there is none.
@@ -151,7 +160,7 @@ impl<'j> Processor<'j> {
                 return Err(self.json.error("size", "neither height and width nor shortest_edge"));
             }
             _ => match self.kind {
-                Kind::Vit => Resize::Exact { height: 224, width: 224 },
+                Kind::Vit | Kind::Beit | Kind::Dinov3 => Resize::Exact { height: 224, width: 224 },
                 Kind::Deit => Resize::Exact { height: 256, width: 256 },
                 Kind::Bit => Resize::ShorterEdge(224),
             },
@@ -191,6 +200,12 @@ impl<'j> Processor<'j> {
         announcements: &mut Vec<String>,
     ) -> Result<Preprocess, Error> {
         let json = self.json;
+        if self.kind == Kind::Dinov3 {
+            announcements.push(
+                "DINOv3's processor resizes in floating point, vitlet in bytes: pixels differ by half a level"
+                    .to_owned(),
+            );
+        }
         let own = self.output()?;
         let scaled = |n: u32, own: usize, new: usize| (n as usize * new / own.max(1)) as u32;
         let resize = match (self.resize()?, options.crop_pct) {
@@ -227,7 +242,7 @@ impl<'j> Processor<'j> {
     }
 
     fn interpolation(&self, options: &Options) -> Result<Interpolation, Error> {
-        let default = if self.kind == Kind::Vit { 2 } else { 3 };
+        let default = if matches!(self.kind, Kind::Vit | Kind::Dinov3) { 2 } else { 3 };
         match (options.interpolation, self.json.len("resample")?.unwrap_or(default)) {
             (Some(chosen), _) => Ok(chosen),
             (None, 2) => Ok(Interpolation::Bilinear),
@@ -243,8 +258,9 @@ impl<'j> Processor<'j> {
     fn normalization(&self, options: &Options) -> Result<([f32; 3], [f32; 3]), Error> {
         let json = self.json;
         let default = match self.kind {
-            Kind::Vit | Kind::Deit => HALF,
+            Kind::Vit | Kind::Deit | Kind::Beit => HALF,
             Kind::Bit => CLIP,
+            Kind::Dinov3 => IMAGENET,
         };
         let (mut mean, mut std) =
             (json.rgb("image_mean")?.unwrap_or(default.0), json.rgb("image_std")?.unwrap_or(default.1));

@@ -2,13 +2,13 @@
 //!
 //! An architecture is its constructor arguments: data/timm_architectures.json has those of timm's plain ViTs, config.json's
 //! `model_args` win over them, and an unknown name works when its `model_args` say enough. Source of the facts:
-//! timm's `VisionTransformer` and `VisionTransformerDistilled` (timm 1.0).
+//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit` and `Eva` (timm 1.0).
 
 use std::path::Path;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
-use vitlet::{Activation, Config, LayerScale, Pooling, Precision, Scores};
+use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -16,7 +16,11 @@ use crate::json::Object;
 use crate::network::{Block, Linear, Network, Source};
 use crate::options::Options;
 use crate::position::Resampling;
-use crate::{labels, position, preprocess};
+use crate::{labels, position, preprocess, relative};
+
+mod relatives;
+
+use relatives::Relative;
 
 const ARCHITECTURES: &str = include_str!("../data/timm_architectures.json");
 
@@ -38,6 +42,7 @@ struct Plan {
     distilled: bool,
     position: Position,
     resampling: Resampling,
+    relative: Relative,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -57,8 +62,9 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
     let mut announcements = Vec::new();
     let name = json.text("architecture")?.unwrap_or_default().to_owned();
     let pretrained = json.object("pretrained_cfg");
-    let args = arguments(&name, json, &pretrained)?;
-    let mut plan = plan(&name, &args, json, &pretrained, &mut announcements)?;
+    let mut args = arguments(&name, json, &pretrained)?;
+    let relative = relatives::translate(&name, &mut args)?;
+    let mut plan = plan(&name, &args, relative, json, &pretrained, &mut announcements)?;
     let size = options.image_size.unwrap_or(plan.native);
     (plan.config.image_height, plan.config.image_width) = size;
     crate::check_size(&plan.config)?;
@@ -100,13 +106,13 @@ fn arguments(name: &str, json: &Object, pretrained: &Object) -> Result<Object, E
 
 /// For errors.
 pub(crate) fn what_we_run() -> &'static str {
-    "plain ViTs, that is timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_reg*_gap*, vit_*_clip_* or any ViT with \
-     embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2 and \
-     dinov2_with_registers"
+    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_* or any plain ViT with \
+     embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
+     dinov2_with_registers, dinov3_vit, beit and data2vec-vision"
 }
 
 /// Arguments that change nothing at inference, or that are read elsewhere.
-const READ_ELSEWHERE: [&str; 24] = [
+const READ_ELSEWHERE: [&str; 26] = [
     "img_size",
     "patch_size",
     "in_chans",
@@ -131,6 +137,8 @@ const READ_ELSEWHERE: [&str; 24] = [
     "distilled",
     "weight_init",
     "fix_init",
+    "swiglu_mlp",
+    "swiglu_align_to",
 ];
 
 /// Arguments of which we run these values only.
@@ -168,6 +176,7 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
 fn plan(
     name: &str,
     args: &Object,
+    relative: Relative,
     json: &Object,
     pretrained: &Object,
     announcements: &mut Vec<String>,
@@ -204,6 +213,7 @@ fn plan(
     let final_norm = flag("final_norm", true)?;
     let (activation, hidden) = mlp(args, dim)?;
     let config = Config {
+        family: relative.family,
         image_height: native.0,
         image_width: native.1,
         patch_height: patch.0,
@@ -242,6 +252,7 @@ fn plan(
         registers,
         distilled,
         position,
+        relative,
         resampling: if name.starts_with("flexivit") { Resampling::Bilinear } else { Resampling::BicubicAntialias },
     })
 }
@@ -278,6 +289,10 @@ fn pooling(
 /// The activation, and the width after it.
 fn mlp(args: &Object, dim: usize) -> Result<(Activation, usize), Error> {
     let width = (dim as f64 * args.number("mlp_ratio")?.unwrap_or(4.0)) as usize;
+    if args.flag("swiglu_mlp")?.unwrap_or(false) {
+        let multiple = args.len("swiglu_align_to")?.unwrap_or(0).max(1);
+        return Ok((Activation::SwiGlu, width.next_multiple_of(multiple)));
+    }
     let activation = match (args.text("mlp_layer")?, args.text("act_layer")?.unwrap_or("gelu")) {
         (Some(_), "silu") => return Ok((Activation::SwiGlu, width / 2)),
         (None, "gelu") => Activation::Gelu,
@@ -316,6 +331,7 @@ fn network(
         Position::None | Position::Patches => &mut [],
     };
     let positions = match plan.position {
+        Position::None if !config.has_positions() => Vec::new(),
         Position::None => vec![0.0; config.patches() * config.dim],
         _ => position::take(
             checkpoint,
@@ -328,7 +344,12 @@ fn network(
         )?,
     };
     let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
-    let blocks = (0..config.depth).map(|i| block(checkpoint, plan, i)).collect::<Result<_, _>>()?;
+    let rotation = (config.family == Family::Dinov3).then(|| relative::rotation(&config, plan.relative.rope_base));
+    let shared = match plan.relative.tables.1 {
+        true => Some(plan.table(checkpoint, "rel_pos_bias.relative_position_bias_table")?),
+        false => None,
+    };
+    let blocks = (0..config.depth).map(|i| block(checkpoint, plan, shared.as_deref(), i)).collect::<Result<_, _>>()?;
     let norm = config.norm.then(|| checkpoint.norm("norm", config.dim)).transpose()?;
     let fc_norm = config.fc_norm.then(|| checkpoint.norm("fc_norm", config.dim)).transpose()?;
     let head = match &options.head {
@@ -340,7 +361,7 @@ fn network(
         }
         None => head(checkpoint, &config)?,
     };
-    Ok(Network { config, patch, positions, prefix, norm_pre, blocks, norm, fc_norm, head })
+    Ok(Network { config, patch, positions, rotation, prefix, norm_pre, blocks, norm, fc_norm, head })
 }
 
 /// A distilled network's logits are the mean of two heads: one layer over both tokens.
@@ -355,25 +376,63 @@ fn head(checkpoint: &mut Checkpoint, config: &Config) -> Result<Option<Linear>, 
     Ok(Some(crate::head::mean(head, checkpoint.linear("head_dist", config.classes, config.dim, true)?)))
 }
 
-fn block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<Block, Error> {
+impl Plan {
+    /// A relative position table for the grid of the config.
+    fn table(&self, checkpoint: &mut Checkpoint, name: &str) -> Result<Vec<f32>, Error> {
+        let c = &self.config;
+        let native = (self.native.0 / c.patch_height, self.native.1 / c.patch_width);
+        relative::table(checkpoint, name, c, native, Resampling::Geometric)
+    }
+
+    /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero.
+    fn qkv(&self, checkpoint: &mut Checkpoint, attention: &str) -> Result<Linear, Error> {
+        let c = &self.config;
+        let name = format!("{attention}.qkv");
+        let separate = self.relative.family != Family::Vit && self.qkv_bias;
+        let mut qkv = checkpoint.linear(&name, 3 * c.dim, c.dim, self.qkv_bias && !separate)?;
+        if separate {
+            qkv.bias[..c.dim].copy_from_slice(&checkpoint.take(&format!("{attention}.q_bias"), &[c.dim])?);
+            qkv.bias[2 * c.dim..].copy_from_slice(&checkpoint.take(&format!("{attention}.v_bias"), &[c.dim])?);
+        }
+        Ok(qkv)
+    }
+
+    /// SwiGLU comes as one matrix, the gate first (`gate_last` is false), or as two.
+    fn up(&self, checkpoint: &mut Checkpoint, mlp: &str) -> Result<Linear, Error> {
+        let c = &self.config;
+        let mut take = |name: &str, n: usize| checkpoint.linear(&format!("{mlp}.{name}"), n, c.dim, self.proj_bias);
+        match c.activation {
+            Activation::SwiGlu if self.relative.family != Family::Vit => {
+                Ok(Linear::stack(&[take("fc1_g", c.hidden)?, take("fc1_x", c.hidden)?]))
+            }
+            Activation::SwiGlu => take("fc1", 2 * c.hidden),
+            _ => take("fc1", c.hidden),
+        }
+    }
+}
+
+fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
     let c = &plan.config;
     let at = |name: &str| format!("blocks.{i}.{name}");
+    let own = match plan.relative.tables.0 {
+        true => Some(plan.table(checkpoint, &at("attn.relative_position_bias_table"))?),
+        false => None,
+    };
     let qk_norm = match c.qk_norm {
         true => {
             Some((checkpoint.norm(&at("attn.q_norm"), c.head_dim)?, checkpoint.norm(&at("attn.k_norm"), c.head_dim)?))
         }
         false => None,
     };
-    let up_width = if c.activation == Activation::SwiGlu { 2 * c.hidden } else { c.hidden };
     Ok(Block {
         norm1: checkpoint.norm(&at("norm1"), c.dim)?,
-        qkv: checkpoint.linear(&at("attn.qkv"), 3 * c.dim, c.dim, plan.qkv_bias)?,
+        qkv: plan.qkv(checkpoint, &at("attn"))?,
+        bias: relative::sum(own, shared),
         qk_norm,
         proj: checkpoint.linear(&at("attn.proj"), c.dim, c.dim, plan.proj_bias)?,
         gamma1: gamma(checkpoint, plan, i, 1)?,
         norm2: checkpoint.norm(&at("norm2"), c.dim)?,
-        // SwiGLUPacked: the gate first (gate_last is false).
-        up: checkpoint.linear(&at("mlp.fc1"), up_width, c.dim, plan.proj_bias)?,
+        up: plan.up(checkpoint, &at("mlp"))?,
         down: checkpoint.linear(&at("mlp.fc2"), c.dim, c.hidden, plan.proj_bias)?,
         gamma2: gamma(checkpoint, plan, i, 2)?,
     })

@@ -1,7 +1,7 @@
 //! transformers' checkpoints: config.json with `model_type`, preprocessor_config.json, model.safetensors.
 //!
-//! vit, deit, dinov2 and dinov2_with_registers are the same network with other names and heads. Source of the facts:
-//! transformers' modeling files of these four (transformers 5); the tensor names are those that its checkpoints have on disk.
+//! vit, deit, dinov2, dinov2_with_registers, dinov3_vit, beit and data2vec-vision are nearly the same network with other names and heads. Source of
+//! the facts: transformers' modeling files of these (transformers 5); the tensor names are those that its checkpoints have on disk.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::network::{Block, Linear, Network, Source};
 use crate::options::Options;
 use crate::position::Resampling;
 use crate::preprocess::Processor;
-use crate::{labels, position, timm};
+use crate::{labels, position, relative, timm};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Family {
@@ -22,6 +22,9 @@ enum Family {
     Deit,
     Dinov2,
     Dinov2WithRegisters,
+    Dinov3,
+    /// data2vec-vision too.
+    Beit,
 }
 
 impl Family {
@@ -31,6 +34,8 @@ impl Family {
             "deit" => Self::Deit,
             "dinov2" => Self::Dinov2,
             "dinov2_with_registers" => Self::Dinov2WithRegisters,
+            "dinov3_vit" => Self::Dinov3,
+            "beit" | "data2vec-vision" => Self::Beit,
             other => {
                 return Err(
                     json.error("model_type", format!("{other} is not one that vitlet runs: {}", timm::what_we_run()))
@@ -41,6 +46,14 @@ impl Family {
 
     fn is_dino(self) -> bool {
         matches!(self, Self::Dinov2 | Self::Dinov2WithRegisters)
+    }
+
+    fn engine(self) -> vitlet::Family {
+        match self {
+            Self::Beit => vitlet::Family::Beit,
+            Self::Dinov3 => vitlet::Family::Dinov3,
+            _ => vitlet::Family::Vit,
+        }
     }
 
     /// How `interpolate_pos_encoding` resamples.
@@ -55,7 +68,15 @@ struct Plan {
     config: Config,
     /// The picture size that the checkpoint's position embedding is for.
     native: (usize, usize),
-    qkv_bias: bool,
+    /// Of q, k and v.
+    qkv_bias: [bool; 3],
+    proj_bias: bool,
+    mlp_bias: bool,
+    layerscale: bool,
+    /// BEiT: a table in each block; one for all blocks.
+    tables: (bool, bool),
+    /// DINOv3: the longest period of the rotations.
+    rope_base: f64,
     /// What stands before the base model's names: `vit.` and the like, nothing in a headless model.
     base: String,
 }
@@ -122,6 +143,8 @@ fn default_processor(plan: &Plan) -> serde_json::Map<String, serde_json::Value> 
         Family::Vit => "ViT",
         Family::Deit => "DeiT",
         Family::Dinov2 | Family::Dinov2WithRegisters => "Bit",
+        Family::Dinov3 => "DINOv3",
+        Family::Beit => "Beit",
     };
     [("image_processor_type", kind.into()), ("size", size), ("do_center_crop", false.into())]
         .map(|(key, value)| (key.to_owned(), value))
@@ -148,12 +171,23 @@ fn plan(json: &Object) -> Result<Plan, Error> {
     }
     let head_dim = dim / heads;
     let (activation, hidden) = mlp(json, family, dim)?;
-    let registers = if family == Family::Dinov2WithRegisters { len("num_register_tokens", 4)? } else { 0 };
+    let registers = match family {
+        Family::Dinov2WithRegisters => len("num_register_tokens", 4)?,
+        Family::Dinov3 => len("num_register_tokens", 0)?,
+        _ => 0,
+    };
     let scores = match json.text("problem_type")? {
         Some("multi_label_classification") => Scores::Sigmoid,
         _ => Scores::Softmax,
     };
+    let eps = match family {
+        Family::Dinov2 | Family::Dinov2WithRegisters => 1e-6,
+        Family::Dinov3 => 1e-5,
+        Family::Vit | Family::Deit | Family::Beit => 1e-12,
+    };
+    let mean_pooling = family == Family::Beit && json.flag("use_mean_pooling")?.unwrap_or(true);
     let config = Config {
+        family: family.engine(),
         image_height: native.0,
         image_width: native.1,
         patch_height: patch.0,
@@ -164,29 +198,62 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         head_dim,
         hidden,
         prefix_tokens: 1 + usize::from(family == Family::Deit) + registers,
-        norm_eps: json.number("layer_norm_eps")?.unwrap_or(if family.is_dino() { 1e-6 } else { 1e-12 }) as f32,
+        norm_eps: json.number("layer_norm_eps")?.unwrap_or(eps) as f32,
         attention_scale: crate::attention_scale(head_dim),
         qk_norm: false,
         norm_pre: false,
-        norm: true,
-        fc_norm: false,
+        norm: !mean_pooling,
+        fc_norm: mean_pooling,
         activation,
-        pooling: Pooling::Cls,
+        pooling: if mean_pooling { Pooling::Avg } else { Pooling::Cls },
         classes: 0,
         scores,
         precision: Precision::F32,
         layerscale: LayerScale::None,
     };
-    let qkv_bias = json.flag("qkv_bias")?.unwrap_or(true);
-    Ok(Plan { family, config, native, qkv_bias, base: String::new() })
+    let flag = |key: &str, default: bool| json.flag(key).map(|f| f.unwrap_or(default));
+    let tables = (flag("use_relative_position_bias", false)?, flag("use_shared_relative_position_bias", false)?);
+    if family == Family::Beit && (flag("use_absolute_position_embeddings", false)? || tables == (false, false)) {
+        let why = "BEiT is run with relative positions (use_relative_position_bias or use_shared_relative_position_bias) alone";
+        return Err(json.error("use_absolute_position_embeddings", why));
+    }
+    let is_dino3 = family == Family::Dinov3;
+    Ok(Plan {
+        family,
+        config,
+        native,
+        qkv_bias: match family {
+            Family::Dinov3 => [flag("query_bias", true)?, flag("key_bias", false)?, flag("value_bias", true)?],
+            Family::Beit => [true, false, true],
+            _ => [flag("qkv_bias", true)?; 3],
+        },
+        proj_bias: !is_dino3 || flag("proj_bias", true)?,
+        mlp_bias: !is_dino3 || flag("mlp_bias", true)?,
+        layerscale: match family {
+            Family::Beit => json.number("layer_scale_init_value")?.unwrap_or(0.1) > 0.0,
+            other => other.is_dino() || is_dino3,
+        },
+        tables,
+        rope_base: json.number("rope_theta")?.unwrap_or(100.0),
+        base: String::new(),
+    })
 }
 
 /// The activation, and the width after it.
 fn mlp(json: &Object, family: Family, dim: usize) -> Result<(Activation, usize), Error> {
-    let hidden = match family.is_dino() {
-        true => (dim as f64 * json.number("mlp_ratio")?.unwrap_or(4.0)) as usize,
-        false => json.len("intermediate_size")?.unwrap_or(3072),
+    let hidden = match family {
+        Family::Dinov2 | Family::Dinov2WithRegisters => {
+            (dim as f64 * json.number("mlp_ratio")?.unwrap_or(4.0)) as usize
+        }
+        Family::Dinov3 => json.len("intermediate_size")?.unwrap_or(1536),
+        Family::Vit | Family::Deit | Family::Beit => json.len("intermediate_size")?.unwrap_or(3072),
     };
+    if family == Family::Dinov3 && json.flag("use_gated_mlp")?.unwrap_or(false) {
+        return match json.text("hidden_act")?.unwrap_or("gelu") {
+            "silu" | "swish" => Ok((Activation::SwiGlu, hidden)),
+            other => Err(json.error("hidden_act", format!("{other} is not run with a gated MLP; silu is"))),
+        };
+    }
     if family.is_dino() && json.flag("use_swiglu_ffn")?.unwrap_or(false) {
         return Ok((Activation::SwiGlu, (hidden * 2 / 3).next_multiple_of(8)));
     }
@@ -208,22 +275,34 @@ fn network(
     let mut config = plan.config;
     let embeddings = |name: &str| format!("{}embeddings.{name}", plan.base);
     let patch = (config.patch_height, config.patch_width);
-    let patch = checkpoint.patch(&embeddings("patch_embeddings.projection"), config.dim, patch, true)?;
+    let projection = if plan.family == Family::Dinov3 { "patch_embeddings" } else { "patch_embeddings.projection" };
+    let patch = checkpoint.patch(&embeddings(projection), config.dim, patch, true)?;
     let mut prefix = checkpoint.take(&embeddings("cls_token"), &[1, 1, config.dim])?;
     if plan.family == Family::Deit {
         prefix.extend(checkpoint.take(&embeddings("distillation_token"), &[1, 1, config.dim])?);
     }
     let (table, how) = (embeddings("position_embeddings"), plan.family.resampling());
-    let positions = position::take(checkpoint, &table, &config, plan.native, &mut prefix, how, announcements)?;
+    let positions = match config.has_positions() {
+        true => position::take(checkpoint, &table, &config, plan.native, &mut prefix, how, announcements)?,
+        false => Vec::new(),
+    };
     let registers = config.prefix_tokens - prefix.len() / config.dim;
     if registers > 0 {
         // They come without a position.
         prefix.extend(checkpoint.take(&embeddings("register_tokens"), &[1, registers, config.dim])?);
     }
-    let blocks = (0..config.depth).map(|i| block(checkpoint, plan, i)).collect::<Result<_, _>>()?;
-    let norm = Some(checkpoint.norm(&format!("{}layernorm", plan.base), config.dim)?);
+    let rotation = (plan.family == Family::Dinov3).then(|| relative::rotation(&config, plan.rope_base));
+    let shared = match plan.tables.1 {
+        true => Some(plan.table(checkpoint, "relative_position_bias")?),
+        false => None,
+    };
+    let blocks = (0..config.depth).map(|i| block(checkpoint, plan, shared.as_deref(), i)).collect::<Result<_, _>>()?;
+    let norm = if plan.family == Family::Dinov3 { "norm" } else { "layernorm" };
+    let norm = config.norm.then(|| checkpoint.norm(&format!("{}{norm}", plan.base), config.dim)).transpose()?;
+    let fc_norm = format!("{}pooler.layernorm", plan.base);
+    let fc_norm = config.fc_norm.then(|| checkpoint.norm(&fc_norm, config.dim)).transpose()?;
     let head = head(checkpoint, plan, &mut config, options, announcements)?;
-    Ok(Network { config, patch, positions, prefix, norm_pre: None, blocks, norm, fc_norm: None, head })
+    Ok(Network { config, patch, positions, rotation, prefix, norm_pre: None, blocks, norm, fc_norm, head })
 }
 
 /// The classifier decides classes and pooling: on the class token, on [class token, mean of patches] (DINOv2), or two
@@ -242,7 +321,7 @@ fn head(
     config.pooling = match (one, two) {
         (Some(_), _) if plan.family.is_dino() => Pooling::ClsAvg,
         (None, Some(_)) => Pooling::ClsDist,
-        _ => Pooling::Cls,
+        _ => config.pooling,
     };
     if let Some(path) = &options.head {
         for name in names {
@@ -261,33 +340,84 @@ fn head(
     })
 }
 
-fn block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<Block, Error> {
+impl Plan {
+    /// The name of a tensor of block `i`.
+    fn at(&self, i: usize, name: &str) -> String {
+        let layers = if self.family == Family::Dinov3 { "layer" } else { "encoder.layer" };
+        format!("{}{layers}.{i}.{name}", self.base)
+    }
+
+    /// A relative position table for the grid of the config, by the name below `encoder`.
+    fn table(&self, checkpoint: &mut Checkpoint, name: &str) -> Result<Vec<f32>, Error> {
+        let c = &self.config;
+        let native = (self.native.0 / c.patch_height, self.native.1 / c.patch_width);
+        let name = format!("{}encoder.{name}.relative_position_bias_table", self.base);
+        relative::table(checkpoint, &name, c, native, Resampling::Bilinear)
+    }
+
+    /// Names of the norms and of the MLP's layers: first (the gate before the other half), last.
+    fn names(&self) -> ([&'static str; 2], &'static [&'static str], &'static str) {
+        let gated = self.config.activation == Activation::SwiGlu;
+        match self.family {
+            Family::Vit | Family::Deit | Family::Beit => {
+                (["layernorm_before", "layernorm_after"], &["intermediate.dense"], "output.dense")
+            }
+            Family::Dinov3 if gated => (["norm1", "norm2"], &["mlp.gate_proj", "mlp.up_proj"], "mlp.down_proj"),
+            Family::Dinov3 => (["norm1", "norm2"], &["mlp.up_proj"], "mlp.down_proj"),
+            Family::Dinov2 | Family::Dinov2WithRegisters if gated => {
+                (["norm1", "norm2"], &["mlp.weights_in"], "mlp.weights_out")
+            }
+            Family::Dinov2 | Family::Dinov2WithRegisters => (["norm1", "norm2"], &["mlp.fc1"], "mlp.fc2"),
+        }
+    }
+
+    fn gamma(&self, checkpoint: &mut Checkpoint, i: usize, branch: usize) -> Result<Option<Vec<f32>>, Error> {
+        let name = match self.family {
+            _ if !self.layerscale => return Ok(None),
+            Family::Beit => format!("lambda_{branch}"),
+            _ => format!("layer_scale{branch}.lambda1"),
+        };
+        checkpoint.gamma(&self.at(i, &name), self.config.dim).map(Some)
+    }
+}
+
+fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
     let c = &plan.config;
-    let at = |name: &str| format!("{}encoder.layer.{i}.{name}", plan.base);
-    let qkv = ["query", "key", "value"]
-        .map(|name| checkpoint.linear(&at(&format!("attention.attention.{name}")), c.dim, c.dim, plan.qkv_bias));
-    let [q, k, v] = qkv;
-    let names = match (plan.family.is_dino(), c.activation) {
-        (false, _) => ["layernorm_before", "layernorm_after", "intermediate.dense", "output.dense"],
-        // weights_in has the gate first.
-        (true, Activation::SwiGlu) => ["norm1", "norm2", "mlp.weights_in", "mlp.weights_out"],
-        (true, _) => ["norm1", "norm2", "mlp.fc1", "mlp.fc2"],
+    let attention = match plan.family {
+        Family::Dinov3 => ["attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj"],
+        _ => [
+            "attention.attention.query",
+            "attention.attention.key",
+            "attention.attention.value",
+            "attention.output.dense",
+        ],
     };
+    let mut linear = |name: &str, n: usize, k: usize, bias: bool| checkpoint.linear(&plan.at(i, name), n, k, bias);
+    let qkv: Vec<Linear> = attention
+        .iter()
+        .zip(plan.qkv_bias)
+        .map(|(name, bias)| linear(name, c.dim, c.dim, bias))
+        .collect::<Result<_, _>>()?;
+    let proj = linear(attention[3], c.dim, c.dim, plan.proj_bias)?;
+    let (norms, up, down) = plan.names();
     let up_width = if c.activation == Activation::SwiGlu { 2 * c.hidden } else { c.hidden };
-    let mut gamma = |branch: usize| match plan.family.is_dino() {
-        true => checkpoint.gamma(&at(&format!("layer_scale{branch}.lambda1")), c.dim).map(Some),
-        false => Ok(None),
+    let up: Vec<Linear> =
+        up.iter().map(|name| linear(name, up_width / up.len(), c.dim, plan.mlp_bias)).collect::<Result<_, _>>()?;
+    let down = linear(down, c.dim, c.hidden, plan.mlp_bias)?;
+    let own = match plan.tables.0 {
+        true => Some(plan.table(checkpoint, &format!("layer.{i}.attention.attention.relative_position_bias"))?),
+        false => None,
     };
-    let (gamma1, gamma2) = (gamma(1)?, gamma(2)?);
     Ok(Block {
-        norm1: checkpoint.norm(&at(names[0]), c.dim)?,
-        qkv: Linear::stack(&[q?, k?, v?]),
+        norm1: checkpoint.norm(&plan.at(i, norms[0]), c.dim)?,
+        qkv: Linear::stack(&qkv),
+        bias: relative::sum(own, shared),
         qk_norm: None,
-        proj: checkpoint.linear(&at("attention.output.dense"), c.dim, c.dim, true)?,
-        gamma1,
-        norm2: checkpoint.norm(&at(names[1]), c.dim)?,
-        up: checkpoint.linear(&at(names[2]), up_width, c.dim, true)?,
-        down: checkpoint.linear(&at(names[3]), c.dim, c.hidden, true)?,
-        gamma2,
+        proj,
+        gamma1: plan.gamma(checkpoint, i, 1)?,
+        norm2: checkpoint.norm(&plan.at(i, norms[1]), c.dim)?,
+        up: Linear::stack(&up),
+        down,
+        gamma2: plan.gamma(checkpoint, i, 2)?,
     })
 }

@@ -31,7 +31,7 @@ pub(crate) fn header(
     tensors: &[(TensorSpec, usize)],
 ) -> Header {
     let mut meta = Metadata::default();
-    meta.text(keys::ARCHITECTURE, "vit");
+    meta.text(keys::ARCHITECTURE, config.family.name());
     meta.count(keys::ALIGNMENT, ALIGNMENT);
     meta.text(keys::NAME, &source.name);
     for (key, value) in [(keys::LICENSE, &source.license), (keys::SOURCE_URL, &source.url)] {

@@ -1,25 +1,33 @@
-//! The plain Vision Transformer (Dosovitskiy et al. 2020), with LayerScale (Touvron et al. 2021), registers, any pooling.
+//! The plain Vision Transformer (Dosovitskiy et al. 2020), with LayerScale (Touvron et al. 2021), registers, any pooling; and the two
+//! families that differ from it in how attention knows positions.
 //!
 //! ```text
-//! x = [prefix; patches W + b + positions]
+//! x = [prefix; patches W + b + positions]          no positions in BEiT and DINOv3
 //! x = x + gamma_1 * Attention(LayerNorm(x))        depth times
 //! x = x + gamma_2 * MLP(LayerNorm(x))
 //! logits = head(pool(LayerNorm(x)))
+//!
+//! Attention: softmax(q k^T / sqrt(d)) v            q, k, v = Linear(x)
+//! BEiT:      softmax(q k^T / sqrt(d) + B) v        B[i, j] by the offset from patch i to patch j (Bao et al. 2021)
+//! DINOv3:    softmax(R q (R k)^T / sqrt(d)) v      R rotates pairs of channels by the patch's position (Simeoni et al. 2025)
 //! ```
 //!
 //! Between two attentions everything is local to a token, so work is split into blocks of [`ROWS`] tokens. A block has
 //! three phases, with all threads meeting after each: q, k and v of all tokens; v quantized by channel over all tokens
 //! (int8 only); attention, projection and MLP, token block by token block.
 
+use core::ops::Range;
+
 use crate::arena::Arena;
 use crate::bytes::{floats, floats_mut};
 use crate::config::{Config, Pooling, pad16};
 use crate::error::Error;
 use crate::kernels::Kernels;
+use crate::kernels::attention::RelativeBias;
 use crate::kernels::isa::F32x16;
 use crate::kernels::linear::{Add, Store};
 use crate::kernels::rows::LayerNorm;
-use crate::model::{Block, Model, Norm};
+use crate::model::{Block, Model, Norm, Rotation};
 use crate::ops::attention::{AttentionScratch, Cache};
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
@@ -146,7 +154,8 @@ pub(crate) fn forward(
 ) -> Result<(), Error> {
     let c = model.config();
     let mut buffers = Buffers::carve(c, run, &mut Arena::over(memory));
-    let pass = Pass { c, k: run.kernels, executor, watch };
+    let rotation = model.embedding().rotation;
+    let pass = Pass { c, k: run.kernels, rotation, executor, watch };
     let rows_read = if run.output == Output::Tokens { c.tokens() } else { c.rows_read() };
 
     pass.embed(model, input, &mut buffers)?;
@@ -164,6 +173,7 @@ pub(crate) fn forward(
 struct Pass<'p> {
     c: &'p Config,
     k: Kernels,
+    rotation: Option<Rotation<'p>>,
     executor: &'p dyn Executor,
     watch: Watch<'p>,
 }
@@ -187,7 +197,10 @@ impl Pass<'_> {
             }
             if !patches.is_empty() {
                 let first_patch = (first + prefix_rows) - c.prefix_tokens;
-                patches.copy_from_slice(&embedding.positions[first_patch * dim..][..patches.len()]);
+                match embedding.positions {
+                    Some(positions) => patches.copy_from_slice(&positions[first_patch * dim..][..patches.len()]),
+                    None => patches.fill(F32x16([0.0; 16])),
+                }
                 let rows = patches.len() / dim;
                 let pixels = &mut w.wide[..rows * patch];
                 for (row, pixels) in pixels.chunks_exact_mut(patch).enumerate() {
@@ -231,6 +244,10 @@ impl Pass<'_> {
                     layer_norm_in_place(k, k_norm, &mut rest[..width], w.attended);
                 }
             }
+            if let Some(rotation) = &self.rotation {
+                let first = if needs_q { 0 } else { 1 };
+                rotate(c, rotation, i * ROWS, qkv, first..2);
+            }
             cache.pack(k, c, qkv, needs_q);
             laps.end(Stage::Pack);
         })
@@ -264,7 +281,8 @@ impl Pass<'_> {
             let tokens = x.len() / dim;
 
             let attended = &mut w.attended[..tokens * width];
-            cache.attend(k, c, i * ROWS, tokens, w.attention, attended);
+            let bias = block.bias.map(|tables| RelativeBias { tables, grid: c.grid() });
+            cache.attend(k, c, i * ROWS, tokens, bias, w.attention, attended);
             laps.end(Stage::Attention);
             self.watch.show(Place::Heads(index), i * ROWS, attended, width);
             let a = operand.plain(k, attended, tokens, &block.out);
@@ -320,6 +338,23 @@ impl Pass<'_> {
             }
             laps.end(Stage::Head);
         })
+    }
+}
+
+/// Rotates q (part 0) and k (part 1) of the rows q | k | v of the tokens from `first` on, those of patches, by their position: in each head
+/// channel l and channel l + head_dim / 2 are the two coordinates of a point.
+fn rotate(c: &Config, rotation: &Rotation<'_>, first: usize, qkv: &mut [F32x16], parts: Range<usize>) {
+    let (width, half) = (c.attention_width(), c.head_dim / 2);
+    for (row, qkv) in floats_mut(qkv).chunks_exact_mut(3 * width).enumerate() {
+        let Some(patch) = (first + row).checked_sub(c.prefix_tokens) else { continue };
+        let angle = patch * pad16(half);
+        let (cos, sin) = (&floats(rotation.cos)[angle..][..half], &floats(rotation.sin)[angle..][..half]);
+        for head in qkv[parts.start * width..parts.end * width].chunks_exact_mut(pad16(c.head_dim)) {
+            let (x, y) = head.split_at_mut(half);
+            for ((x, y), (cos, sin)) in x.iter_mut().zip(y).zip(cos.iter().zip(sin)) {
+                (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
+            }
+        }
     }
 }
 

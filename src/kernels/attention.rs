@@ -18,6 +18,7 @@ pub(crate) mod float;
 pub(crate) mod int8;
 
 use super::isa::F32x16;
+use crate::bytes::{floats, floats_mut};
 
 /// Where the scores of a query row end: the last block of 16 may be partly padding.
 struct Tokens {
@@ -40,6 +41,41 @@ impl Tokens {
     #[inline(always)]
     fn bias(&self, block: usize) -> &F32x16 {
         &self.bias[usize::from(block + 1 == self.blocks)]
+    }
+}
+
+/// What relative position adds to the scores (Bao et al. 2021, "BEiT"): tokens are one class token and a grid of patches.
+#[derive(Clone, Copy)]
+pub(crate) struct RelativeBias<'a> {
+    /// A table for each head, of equal length: first the grid `[2 height - 1, 2 width - 1]` by key minus query position,
+    /// (-(height - 1), -(width - 1)) first; then class token to patch, patch to class token, class token to itself.
+    pub tables: &'a [F32x16],
+    /// Patches along height and width.
+    pub grid: (usize, usize),
+}
+
+impl RelativeBias<'_> {
+    /// The bias of all scores of one query token `[Tb]`; minus infinity past the last token. The keys of one line of patches stand
+    /// side by side in the table, too.
+    #[inline(always)]
+    fn row(&self, heads: usize, head: usize, query: usize, out: &mut [F32x16]) {
+        let (height, width) = self.grid;
+        let stride = self.tables.len() / heads;
+        let table = floats(&self.tables[head * stride..][..stride]);
+        let across = 2 * width - 1;
+        let of_class = &table[(2 * height - 1) * across..];
+        let (row, padding) = floats_mut(out).split_at_mut(1 + height * width);
+        padding.fill(f32::NEG_INFINITY);
+        let (to_class, to_patches) = row.split_at_mut(1);
+        let Some(patch) = query.checked_sub(1) else {
+            to_class[0] = of_class[2];
+            return to_patches.fill(of_class[0]);
+        };
+        to_class[0] = of_class[1];
+        let (y, x) = (patch / width, patch % width);
+        for (key, line) in to_patches.chunks_exact_mut(width).enumerate() {
+            line.copy_from_slice(&table[(height - 1 + key - y) * across + width - 1 - x..][..width]);
+        }
     }
 }
 

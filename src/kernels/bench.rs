@@ -200,6 +200,8 @@ pub fn attention_i8(kernels: Kernels, rows: usize, tokens: usize, heads: usize) 
     let [mut p, mut paired_q] = [scratch.p, scratch.q].map(|len| vec![U8x16([0; 16]); len]);
     Case::new(2 * rows * tokens * heads * DP, Out::new(kernels, rows, width), move |out| {
         kernels.run(AttendI8 {
+            first: 0,
+            bias: None,
             rows,
             heads,
             dp: DP,

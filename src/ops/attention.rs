@@ -7,6 +7,7 @@ use crate::arena::Arena;
 use crate::config::{Config, Precision, pad16};
 use crate::error::Error;
 use crate::kernels::Kernels;
+use crate::kernels::attention::RelativeBias;
 use crate::kernels::attention::float::{AttendF32, PackF32, attend_f32_scratch};
 use crate::kernels::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, U8x16};
@@ -152,6 +153,7 @@ impl<'a> Cache<'a> {
         c: &Config,
         first: usize,
         rows: usize,
+        bias: Option<RelativeBias<'_>>,
         scratch: AttentionScratch<'_>,
         out: &mut [F32x16],
     ) {
@@ -160,6 +162,7 @@ impl<'a> Cache<'a> {
         let AttentionScratch { scores, p, q } = scratch;
         match self {
             Self::Int8(cache) => k.run(AttendI8 {
+                first,
                 rows,
                 q_codes: &cache.q_codes[first * width..][..rows * width],
                 q_scale: &cache.q_scale[first * heads..][..rows * heads],
@@ -173,12 +176,14 @@ impl<'a> Cache<'a> {
                 dp,
                 tokens,
                 attention_scale,
+                bias,
                 scores,
                 p,
                 q,
                 out,
             }),
             Self::Float(cache) => k.run(AttendF32 {
+                first,
                 rows,
                 q: &cache.q[first * width..][..rows * width],
                 k: cache.k,
@@ -187,6 +192,7 @@ impl<'a> Cache<'a> {
                 dp,
                 tokens,
                 attention_scale,
+                bias,
                 scores,
                 out,
             }),

@@ -448,6 +448,7 @@ mod tests {
     #[test]
     fn deit_tiny_has_1_3_gmac() {
         let deit_tiny = Config {
+            family: vitlet::Family::Vit,
             image_height: 224,
             image_width: 224,
             patch_height: 16,

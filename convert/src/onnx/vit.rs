@@ -86,6 +86,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
     let tail = walk.tail(stem.prefix_tokens, &mut announcements)?;
     let patch = (stem.patch_size.0, stem.patch_size.1);
     let config = Config {
+        family: vitlet::Family::Vit,
         image_height: stem.grid.0 * patch.0,
         image_width: stem.grid.1 * patch.1,
         patch_height: patch.0,
@@ -114,6 +115,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         config,
         patch: stem.patch,
         positions: stem.positions,
+        rotation: None,
         prefix: stem.prefix,
         norm_pre: norm_pre.as_ref().map(norm),
         blocks,
@@ -221,6 +223,7 @@ impl Walk<'_> {
         let block = Block {
             norm1: self.graph.norm(&norm1),
             qkv: attention.qkv,
+            bias: None,
             qk_norm: attention.qk_norm.map(|(q, k)| (self.graph.norm(&q), self.graph.norm(&k))),
             proj,
             gamma1: gamma(attention_branch.gamma),

@@ -5,8 +5,10 @@
 //! p[j] = exp(t[j] - max over j of t[j])
 //! o[c] = (sum over j of p[j] v[j][c]) * (1 / sum(p))           fused multiply-add, j in order
 //! ```
+//!
+//! With a bias by relative position B, t[j] = fma(sum over c, attention_scale, B[j]).
 
-use super::Tokens;
+use super::{RelativeBias, Tokens};
 use crate::kernels::Op;
 use crate::kernels::isa::{F32x16, Isa};
 use crate::kernels::linear::{FLOAT_TILE_ROWS, dot_float};
@@ -57,6 +59,8 @@ pub(crate) const fn attend_f32_scratch(tokens: usize) -> usize {
 
 /// Attention of `rows` query rows, any of the tokens, over all tokens.
 pub(crate) struct AttendF32<'a> {
+    /// The token of the first query row.
+    pub first: usize,
     pub rows: usize,
     pub heads: usize,
     pub dp: usize,
@@ -69,6 +73,8 @@ pub(crate) struct AttendF32<'a> {
     pub k: &'a [F32x16],
     /// `[tokens][h][dp]`.
     pub v: &'a [F32x16],
+    /// Added to the scores.
+    pub bias: Option<RelativeBias<'a>>,
     /// See [`attend_f32_scratch`].
     pub scores: &'a mut [F32x16],
     /// `[rows][h][dp]`.
@@ -85,6 +91,11 @@ impl Op for AttendF32<'_> {
             let mut row = 0;
             while row < self.rows {
                 let rows = FLOAT_TILE_ROWS.min(self.rows - row);
+                if let Some(bias) = &self.bias {
+                    for (m, scores) in self.scores.chunks_exact_mut(tokens.blocks).take(rows).enumerate() {
+                        bias.row(self.heads, head, self.first + row + m, scores);
+                    }
+                }
                 let mut max = [F32x16([f32::NEG_INFINITY; 16]); MAX_ROWS];
                 let mut scores = Scores { op: &mut self, tokens: &tokens, head, row, max: &mut max };
                 for_tiles(s, rows, 0..tokens.blocks, &mut scores);
@@ -116,7 +127,7 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendF32 { heads, dp, q, k, attention_scale, .. } = *self.op;
+        let AttendF32 { heads, dp, q, k, attention_scale, bias: relative, .. } = *self.op;
         let chunks = dp / 16;
         let query = (self.row + row) * heads + self.head;
         let key = block * heads + self.head;
@@ -128,7 +139,8 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
             let out = &mut out[m * self.tokens.blocks..][..N];
             let mut best = s.load(max);
             for (n, &acc) in acc.iter().enumerate() {
-                let t = s.fma(acc, s.splat(attention_scale), s.load(self.tokens.bias(block + n)));
+                let bias = if relative.is_some() { &out[n] } else { self.tokens.bias(block + n) };
+                let t = s.fma(acc, s.splat(attention_scale), s.load(bias));
                 s.store(t, &mut out[n]);
                 best = s.max(t, best);
             }

@@ -6,11 +6,13 @@
 //! o[c] = f32(sum over j of p[j] V[j][c]) * (s_V[c] * (1 / f32(sum over j of p[j])))
 //! ```
 //!
+//! With a bias by relative position B, t[j] = fma(f32(sum over c) * s_K[j], r, B[j]) and p[j] = rne(255 * exp(t[j] - m)).
+//!
 //! Both products are the int8 tile of linear layers, so Q is stored as u8 with zero point 128, p as u8 with zero point
 //! 0, both xor [`Isa::CODE_XOR`]; what the stored bytes are off is corrected with the sums of K over channels and of V
 //! over tokens. K and V are packed paired where [`Isa::PAIRS`]; Q and p are paired tile by tile.
 
-use super::Tokens;
+use super::{RelativeBias, Tokens};
 use crate::kernels::Op;
 use crate::kernels::dot_i8::{pair_groups_in_place, pair_rows, pair_rows_in_place};
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16, rounded};
@@ -240,6 +242,8 @@ pub(crate) const fn attend_i8_scratch(tokens: usize, dp: usize) -> AttendI8Scrat
 
 /// Attention of `rows` query rows, any of the tokens, over all tokens.
 pub(crate) struct AttendI8<'a> {
+    /// The token of the first query row.
+    pub first: usize,
     pub rows: usize,
     pub heads: usize,
     pub dp: usize,
@@ -257,6 +261,8 @@ pub(crate) struct AttendI8<'a> {
     pub v_codes: &'a [I8x16x4],
     pub v_scale: &'a [F32x16],
     pub v_sums: &'a [I32x16],
+    /// Added to the scores.
+    pub bias: Option<RelativeBias<'a>>,
     /// See [`attend_i8_scratch`].
     pub scores: &'a mut [F32x16],
     /// See [`attend_i8_scratch`].
@@ -278,6 +284,11 @@ impl Op for AttendI8<'_> {
             let mut row = 0;
             while row < self.rows {
                 let rows = S::TILE_ROWS.min(self.rows - row);
+                if let Some(bias) = &self.bias {
+                    for (m, scores) in self.scores.chunks_exact_mut(tokens.blocks).take(rows).enumerate() {
+                        bias.row(self.heads, head, self.first + row + m, scores);
+                    }
+                }
                 if const { S::PAIRS } {
                     let first = (row * self.heads + head) * chunks;
                     pair_rows(s, &self.q_codes[first..], self.heads * chunks, rows, chunks, self.q);
@@ -325,7 +336,8 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendI8 { heads, dp, q_codes, k_codes, k_scale, k_sums, .. } = *self.op;
+        let AttendI8 { heads, dp, q_codes, q_scale, k_codes, k_scale, k_sums, attention_scale, bias: relative, .. } =
+            *self.op;
         let (chunks, groups) = (dp / 16, dp / 4);
         let query = (self.row + row) * heads + self.head;
         let key = block * heads + self.head;
@@ -347,8 +359,14 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
         let out = &mut self.op.scores[row * self.tokens.blocks + block..];
         for (m, acc) in acc.iter().enumerate() {
             let out = &mut out[m * self.tokens.blocks..][..N];
+            let r = s.splat(q_scale[query + m * heads] * attention_scale);
             for (n, &acc) in acc.iter().enumerate() {
-                s.store(s.fma(s.to_f32(acc), scale[n], bias[n]), &mut out[n]);
+                let acc = s.to_f32(acc);
+                let t = match relative {
+                    None => s.fma(acc, scale[n], bias[n]),
+                    Some(_) => s.fma(s.mul(acc, scale[n]), r, s.load(&out[n])),
+                };
+                s.store(t, &mut out[n]);
             }
         }
     }
@@ -358,7 +376,11 @@ impl AttendI8<'_> {
     /// p of row `row + m`, whose scores are those of `m` in the scratch; returns the sum of its codes.
     #[inline(always)]
     fn probabilities<S: Isa>(&mut self, s: S, tokens: &Tokens, head: usize, row: usize, m: usize, max: f32) -> i32 {
-        let r = self.q_scale[(row + m) * self.heads + head] * self.attention_scale;
+        let r = match self.bias {
+            None => self.q_scale[(row + m) * self.heads + head] * self.attention_scale,
+            // t has it.
+            Some(_) => 1.0,
+        };
         let (r, max) = (s.splat(r), s.splat(max));
         let t = &self.scores[m * tokens.blocks..][..tokens.blocks];
         let p = &mut self.p[m * tokens.blocks..][..tokens.blocks];

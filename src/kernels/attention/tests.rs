@@ -109,6 +109,8 @@ impl Op for RunInt8<'_> {
         let scratch = attend_i8_scratch(tokens, dp);
         let mut out = vec![zero; rows * heads * chunks];
         AttendI8 {
+            first: 0,
+            bias: None,
             rows,
             heads,
             dp,
@@ -155,6 +157,8 @@ impl Op for RunF32<'_> {
         let mut k = vec![nan; tokens.div_ceil(16) * 16 * width];
         PackF32 { qkv, rows: tokens, heads, dp, q: &mut q, k: &mut k, v: &mut v }.run(s);
         AttendF32 {
+            first: 0,
+            bias: None,
             rows,
             heads,
             dp,

@@ -159,6 +159,8 @@ impl Packed {
         let (mut scores, mut p) = (vec![F32x16([f32::NAN; 16]); need.scores], vec![U8x16([9; 16]); need.p]);
         let mut out = vec![F32x16([f32::NAN; 16]); rows * width];
         kernels.run(AttendI8 {
+            first: 0,
+            bias: None,
             rows,
             heads,
             dp,

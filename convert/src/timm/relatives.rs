@@ -1,0 +1,57 @@
+//! BEiT and DINOv3 in timm: plain ViTs but for position in attention, whose constructors (`Beit` and `Eva`) call some arguments
+//! otherwise than `VisionTransformer` does.
+
+use vitlet::Family;
+
+use crate::error::Error;
+use crate::json::Object;
+
+/// What these constructors say beyond [`super::plan`]'s arguments.
+#[derive(Clone, Copy)]
+pub(super) struct Relative {
+    pub(super) family: Family,
+    /// BEiT: a table in each block; one for all blocks.
+    pub(super) tables: (bool, bool),
+    /// DINOv3: the longest period of the rotations.
+    pub(super) rope_base: f64,
+}
+
+/// Finds out the family, and gives its arguments the names of `VisionTransformer`.
+///
+/// # Errors
+/// A variant that we do not run.
+pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error> {
+    let mut relative = Relative { family: Family::Vit, tables: (false, false), rope_base: 100.0 };
+    if name.starts_with("beit") {
+        relative.family = Family::Beit;
+        let flag = |key| args.flag(key).map(Option::unwrap_or_default);
+        relative.tables = (flag("use_rel_pos_bias")?, flag("use_shared_rel_pos_bias")?);
+        if args.flag("use_abs_pos_emb")?.unwrap_or(true) || relative.tables == (false, false) {
+            let why = "BEiT is run with relative positions (use_rel_pos_bias or use_shared_rel_pos_bias) alone";
+            return Err(args.error("use_abs_pos_emb", why));
+        }
+        ["use_rel_pos_bias", "use_shared_rel_pos_bias"].into_iter().for_each(|key| args.remove(key));
+    } else if args.text("rope_type")? == Some("dinov3") {
+        relative.family = Family::Dinov3;
+        relative.rope_base = args.number("rope_temperature")?.unwrap_or(10_000.0);
+        for (key, needed) in [("use_rot_pos_emb", true), ("rope_rotate_half", true), ("use_abs_pos_emb", false)] {
+            if args.flag(key)? != Some(needed) {
+                return Err(args.error(key, format!("DINOv3 is run with {needed}")));
+            }
+            args.remove(key);
+        }
+        // The last three only augment in training.
+        let read = ["rope_type", "rope_temperature", "rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords"];
+        read.into_iter().for_each(|key| args.remove(key));
+        args.rename("num_reg_tokens", "reg_tokens");
+        args.rename("use_pre_transformer_norm", "pre_norm");
+    } else {
+        return Ok(relative);
+    }
+    args.remove("use_abs_pos_emb");
+    args.remove("head_init_scale");
+    args.rename("use_fc_norm", "fc_norm");
+    args.default("global_pool", "avg");
+    args.default("pos_embed", "none");
+    Ok(relative)
+}
