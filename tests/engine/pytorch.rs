@@ -1,6 +1,6 @@
 //! Every fixture checkpoint against PyTorch's f32 outputs on the same input tensors.
 
-use crate::common::{checkpoints, convert, npy, relative_error, run};
+use crate::common::{checkpoint, checkpoints, convert, npy, relative_error, run};
 use vitlet::{Kernels, Model, Output, Precision, Sequential};
 use vitlet_convert::{Mode, Options};
 
@@ -35,6 +35,23 @@ fn check(precision: Precision, kernels: Kernels, most: f64) {
 #[test]
 fn f32_agrees_to_2e_5() {
     check(Precision::F32, Kernels::detect(), 2e-5);
+}
+
+/// Position embeddings and tables resampled, rotations remade, as upstream does it for pictures of another size.
+#[test]
+fn f32_agrees_at_another_size() {
+    let sizes = [("timm_vit", (48, 40)), ("timm_beit", (48, 40)), ("timm_dinov3", (24, 40))];
+    for (name, image_size) in sizes {
+        let (source, suffix) = (checkpoint(name), format!("_{}x{}.npy", image_size.0, image_size.1));
+        let options =
+            Options { precision: Precision::F32, image_size: Some(image_size), ..Options::default() };
+        let model = convert(&source, &options);
+        let (_, inputs) = npy(&source.join(format!("input{suffix}")));
+        let (_, expected) = npy(&source.join(format!("logits{suffix}")));
+        let got = run(&model.bytes, &inputs, Kernels::detect(), &Sequential, 1, Output::Logits);
+        let error = relative_error(&got, &expected);
+        assert!(error <= 2e-5, "{name}: {error:.2e}");
+    }
 }
 
 #[test]
