@@ -43,8 +43,7 @@ fn f32_agrees_at_another_size() {
     let sizes = [("timm_vit", (48, 40)), ("timm_beit", (48, 40)), ("timm_dinov3", (24, 40))];
     for (name, image_size) in sizes {
         let (source, suffix) = (checkpoint(name), format!("_{}x{}.npy", image_size.0, image_size.1));
-        let options =
-            Options { precision: Precision::F32, image_size: Some(image_size), ..Options::default() };
+        let options = Options { precision: Precision::F32, image_size: Some(image_size), ..Options::default() };
         let model = convert(&source, &options);
         let (_, inputs) = npy(&source.join(format!("input{suffix}")));
         let (_, expected) = npy(&source.join(format!("logits{suffix}")));
