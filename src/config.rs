@@ -81,6 +81,8 @@ pub enum Family {
     Beit,
     /// DINOv3 (Simeoni et al. 2025): queries and keys of patches are rotated by their position.
     Dinov3,
+    /// CaiT (Touvron et al. 2021): talking heads between the patches, then class attention.
+    Cait,
 }
 
 /// Names as they stand in the file and on the command line.
@@ -101,7 +103,7 @@ pub trait Named: Sized + Copy + PartialEq + 'static {
 
 impl Named for Family {
     const NAMES: &'static [(Self, &'static str)] =
-        &[(Self::Vit, "vit"), (Self::Beit, "beit"), (Self::Dinov3, "dinov3")];
+        &[(Self::Vit, "vit"), (Self::Beit, "beit"), (Self::Dinov3, "dinov3"), (Self::Cait, "cait")];
 }
 
 impl Named for Precision {
@@ -158,6 +160,8 @@ pub struct Config {
     pub dim: usize,
     /// Number of blocks.
     pub depth: usize,
+    /// Blocks of class attention after these (CaiT).
+    pub class_blocks: usize,
     /// Attention heads.
     pub heads: usize,
     /// Width d of one head.
@@ -205,7 +209,12 @@ impl Config {
 
     /// Whether the patches have a position embedding.
     pub const fn has_positions(&self) -> bool {
-        matches!(self.family, Family::Vit)
+        matches!(self.family, Family::Vit | Family::Cait)
+    }
+
+    /// Blocks of all kinds.
+    pub const fn blocks(&self) -> usize {
+        self.depth + self.class_blocks
     }
 
     /// Entries of a head's relative position table: one for each offset between two patches, then class token to
@@ -291,8 +300,11 @@ impl Config {
             Family::Vit => true,
             Family::Beit => self.prefix_tokens == 1,
             Family::Dinov3 => self.head_dim.is_multiple_of(4),
+            Family::Cait => self.prefix_tokens == 1 && !self.norm_pre && matches!(self.pooling, Pooling::Cls),
         };
-        ok(fits, "beit has one class token, dinov3 a head length that is a multiple of 4")?;
+        ok(fits, "beit and cait have one class token, which cait pools, dinov3 a head length that is a multiple of 4")?;
+        ok(self.class_blocks <= 1_024, "class block count must be at most 1024")?;
+        ok(self.class_blocks == 0 || self.family == Family::Cait, "only cait has class blocks")?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
         ok(

@@ -167,7 +167,7 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
     if c.norm_pre {
         list.norm(top, "norm_pre", c.dim)?;
     }
-    for i in 0..c.depth {
+    for i in 0..c.blocks() {
         let block = Prefix::Block(i);
         list.norm(block, "norm1", c.dim)?;
         list.linear(block, "attn_qkv", 3 * c.attention_width(), c.dim)?;
@@ -177,6 +177,12 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
         }
         if c.family == Family::Beit {
             list.matrix(block, "attn_bias", c.relative_len(), c.heads)?;
+        }
+        if c.family == Family::Cait && i < c.depth {
+            for stem in ["heads_logits", "heads_weights"] {
+                list.put(block, stem, ".weight", DType::F32, &[pad16(c.heads), c.heads])?;
+                list.vector(block, stem, ".bias", DType::F32, c.heads)?;
+            }
         }
         list.linear(block, "attn_out", c.dim, c.attention_width())?;
         if c.keeps_gamma() {

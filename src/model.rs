@@ -8,6 +8,7 @@ use crate::bytes::{self, Plain};
 use crate::config::{Config, Family, LayerScale, Named, Precision, pad16};
 use crate::error::Error;
 use crate::gguf::{File, TensorInfo, Value};
+use crate::kernels::attention::talking::TalkingHeads;
 use crate::kernels::isa::{F16x16, F32x16, I8x16x4, I32x16};
 use crate::layout::{self, ALIGNMENT, TensorSpec, keys};
 use crate::picture::{CropRounding, Interpolation, Preprocess, Resize};
@@ -21,6 +22,8 @@ pub struct Model<'a> {
     /// Offset of block 0 and bytes of one block: all blocks have the same shapes.
     blocks_at: usize,
     block_bytes: usize,
+    /// Bytes of a block of class attention.
+    class_block_bytes: usize,
     /// Offset of what follows the last block.
     tail_at: usize,
 }
@@ -47,13 +50,19 @@ impl<'a> Model<'a> {
         }
         check_tensors(&file, &config)?;
 
-        let mut model = Self { config, preprocess, file, blocks_at: 0, block_bytes: 0, tail_at: 0 };
+        let mut model =
+            Self { config, preprocess, file, blocks_at: 0, block_bytes: 0, class_block_bytes: 0, tail_at: 0 };
         let mut cursor = Cursor { data: file.data, at: 0 };
         let _ = model.embedding_at(&mut cursor);
         model.blocks_at = cursor.at;
-        let _ = model.block_from(&mut cursor);
+        let _ = model.block_from(0, &mut cursor);
         model.block_bytes = cursor.at - model.blocks_at;
-        model.tail_at = model.blocks_at + config.depth * model.block_bytes;
+        let class_blocks_at = model.blocks_at + config.depth * model.block_bytes;
+        cursor.at = class_blocks_at;
+        // Nothing past the end is read: a network without such blocks gets empty slices here.
+        let _ = model.block_from(config.depth, &mut cursor);
+        model.class_block_bytes = cursor.at - class_blocks_at;
+        model.tail_at = class_blocks_at + config.class_blocks * model.class_block_bytes;
         Ok(model)
     }
 
@@ -106,7 +115,7 @@ impl<'a> Model<'a> {
     pub fn original_gamma(&self, branch: usize) -> Option<impl Iterator<Item = f32> + use<'a>> {
         let key = if branch == 0 { keys::LAYERSCALE_GAMMA1 } else { keys::LAYERSCALE_GAMMA2 };
         match self.file.get(key)? {
-            Value::F32s(values) if values.len() == self.config.depth * self.config.dim => Some(values.iter()),
+            Value::F32s(values) if values.len() == self.config.blocks() * self.config.dim => Some(values.iter()),
             _ => None,
         }
     }
@@ -131,7 +140,9 @@ impl<'a> Model<'a> {
     }
 
     pub(crate) fn block(&self, i: usize) -> Block<'a> {
-        self.block_from(&mut Cursor { data: self.file.data, at: self.blocks_at + i * self.block_bytes })
+        let (first, class) = (i.min(self.config.depth), i.saturating_sub(self.config.depth));
+        let at = self.blocks_at + first * self.block_bytes + class * self.class_block_bytes;
+        self.block_from(i, &mut Cursor { data: self.file.data, at })
     }
 
     pub(crate) fn tail(&self) -> Tail<'a> {
@@ -158,13 +169,15 @@ impl<'a> Model<'a> {
         }
     }
 
-    fn block_from(&self, cursor: &mut Cursor<'a>) -> Block<'a> {
+    fn block_from(&self, i: usize, cursor: &mut Cursor<'a>) -> Block<'a> {
         let c = &self.config;
+        let talks = c.family == Family::Cait && i < c.depth;
         Block {
             norm1: cursor.norm(c.dim, c),
             qkv: cursor.linear(3 * c.attention_width(), c.dim, c),
             qk_norm: c.qk_norm.then(|| (cursor.norm(c.head_dim, c), cursor.norm(c.head_dim, c))),
             bias: (c.family == Family::Beit).then(|| cursor.chunks(c.heads * pad16(c.relative_len()) / 16)),
+            talking: talks.then(|| cursor.talking(c.heads)),
             out: cursor.linear(c.dim, c.attention_width(), c),
             gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
             norm2: cursor.norm(c.dim, c),
@@ -226,6 +239,7 @@ pub(crate) struct Block<'a> {
     pub(crate) qk_norm: Option<(Norm<'a>, Norm<'a>)>,
     /// Relative position tables `[heads, pad16(relative_len)]`.
     pub(crate) bias: Option<&'a [F32x16]>,
+    pub(crate) talking: Option<TalkingHeads<'a>>,
     pub(crate) out: Linear<'a>,
     pub(crate) gamma1: Option<&'a [F32x16]>,
     pub(crate) norm2: Norm<'a>,
@@ -259,6 +273,16 @@ impl<'a> Cursor<'a> {
     fn norm(&mut self, n: usize, c: &Config) -> Norm<'a> {
         let chunks = pad16(n) / 16;
         Norm { weight: self.chunks(chunks), bias: self.chunks(chunks), n, eps: c.norm_eps }
+    }
+
+    fn talking(&mut self, heads: usize) -> TalkingHeads<'a> {
+        let chunks = pad16(heads) / 16;
+        TalkingHeads {
+            logits: self.chunks(heads * chunks),
+            logits_bias: self.chunks(chunks),
+            weights: self.chunks(heads * chunks),
+            weights_bias: self.chunks(chunks),
+        }
     }
 
     fn linear(&mut self, n: usize, k: usize, c: &Config) -> Linear<'a> {
@@ -380,14 +404,16 @@ impl<'a> Metadata<'_, 'a> {
         if self.len(keys::CHANNELS)? != 3 {
             return Err(Error::Metadata { key: keys::CHANNELS, why: "must be 3" });
         }
+        let family = self.named(keys::ARCHITECTURE)?;
         Ok(Config {
-            family: self.named(keys::ARCHITECTURE)?,
+            family,
             image_height: self.len(keys::IMAGE_HEIGHT)?,
             image_width: self.len(keys::IMAGE_WIDTH)?,
             patch_height: self.len(keys::PATCH_HEIGHT)?,
             patch_width: self.len(keys::PATCH_WIDTH)?,
             dim: self.len(keys::DIM)?,
             depth: self.len(keys::DEPTH)?,
+            class_blocks: if family == Family::Cait { self.len(keys::CLASS_BLOCKS)? } else { 0 },
             heads: self.len(keys::HEADS)?,
             head_dim: self.len(keys::HEAD_DIM)?,
             hidden: self.len(keys::HIDDEN)?,

@@ -4,7 +4,7 @@ use crate::arena::Arena;
 use crate::bytes;
 use crate::config::Config;
 use crate::error::Error;
-use crate::family::vit::{self, Input};
+use crate::family::{self, transformer::Input};
 use crate::kernels::Kernels;
 use crate::kernels::isa::F32x16;
 use crate::model::Model;
@@ -60,7 +60,7 @@ impl Model<'_> {
         let picture = picture.ok_or(Error::RunConfig("the largest picture is too large"))?;
         let mut arena = Arena::counting();
         let _ = Front::carve(self.config(), run, &mut arena);
-        let network = vit::bytes(self, run);
+        let network = family::bytes(self, run);
         Ok(arena.used() + network.max(picture.next_multiple_of(crate::layout::ALIGNMENT)))
     }
 }
@@ -111,7 +111,7 @@ impl<'s, 'm> Session<'s, 'm> {
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
         self.model.preprocess().prepare(picture, shared, front.pixels)?;
         let input = Input::Rgb8 { pixels: front.pixels, normalized: &self.normalized };
-        vit::forward(self.model, &self.run, input, shared, front.out, executor, Watch::default())?;
+        family::forward(self.model, &self.run, input, shared, front.out, executor, Watch::default())?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 
@@ -147,7 +147,7 @@ impl<'s, 'm> Session<'s, 'm> {
     fn tensor(&mut self, tensor: &[f32], executor: &dyn Executor, watch: Watch<'_>) -> Result<&[f32], Error> {
         self.check_input(tensor.len())?;
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
-        vit::forward(self.model, &self.run, Input::Tensor(tensor), shared, front.out, executor, watch)?;
+        family::forward(self.model, &self.run, Input::Tensor(tensor), shared, front.out, executor, watch)?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 

@@ -93,7 +93,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     bytes.resize(header.bytes.len() + data_len, 0);
     let data = &mut bytes[header.bytes.len()..];
 
-    let total = 2 + 4 * config.depth - usize::from(config.classes == 0);
+    let total = 2 + 4 * config.blocks() - usize::from(config.classes == 0);
     let mut done = 0;
     let already_folded = source.folded_gammas.is_some();
     let linears = pack::pack(&source.network, &config, options, already_folded, data, |layer| {

@@ -96,7 +96,7 @@ fn unpack(model: &Model<'_>) -> Network {
             .then(|| ["rope_cos", "rope_sin"].map(|name| t.vectors(name, c.patches(), c.head_dim / 2))),
         prefix: if c.prefix_tokens > 0 { t.vectors("prefix_embd", c.prefix_tokens, c.dim) } else { Vec::new() },
         norm_pre: c.norm_pre.then(|| t.norm("norm_pre", c.dim)),
-        blocks: (0..c.depth).map(|i| t.block(i, &c)).collect(),
+        blocks: (0..c.blocks()).map(|i| t.block(i, &c)).collect(),
         norm: c.norm.then(|| t.norm("norm", c.dim)),
         fc_norm: c.fc_norm.then(|| t.norm("fc_norm", c.dim)),
         head: (c.classes > 0).then(|| t.linear("head", (c.classes, 1, c.classes), (c.dim, c.parts(), pad16(c.dim)))),
@@ -153,6 +153,14 @@ impl Tensors {
             norm1: self.norm(&at("norm1"), c.dim),
             qkv: self.linear(&at("attn_qkv"), (d, 3 * c.heads, dp), dim),
             qk_norm: c.qk_norm.then(|| (self.norm(&at("attn_q_norm"), d), self.norm(&at("attn_k_norm"), d))),
+            talking: (c.family == Family::Cait && i < c.depth).then(|| {
+                ["heads_logits", "heads_weights"].map(|name| Linear {
+                    n: c.heads,
+                    k: c.heads,
+                    weight: self.vectors(&at(&format!("{name}.weight")), c.heads, c.heads),
+                    bias: self.vectors(&at(&format!("{name}.bias")), 1, c.heads),
+                })
+            }),
             bias: (c.family == Family::Beit).then(|| self.vectors(&at("attn_bias"), c.heads, c.relative_len())),
             proj: self.linear(&at("attn_out"), dim, (d, c.heads, dp)),
             gamma1: keeps.then(|| self.vectors(&at("gamma1"), 1, c.dim)),

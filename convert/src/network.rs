@@ -73,6 +73,8 @@ pub struct Block {
     pub qkv: Linear,
     /// BEiT's relative position tables, `[heads, relative_len]` as the model file has them.
     pub bias: Option<Vec<f32>>,
+    /// CaiT's talking heads: the layers over heads before and after the softmax.
+    pub talking: Option<[Linear; 2]>,
     /// LayerNorms of q and of k over one head, `[head_dim]`.
     pub qk_norm: Option<(Norm, Norm)>,
     /// Outputs `[dim]`, inputs `[heads][head_dim]`.
@@ -104,7 +106,7 @@ pub struct Network {
     pub prefix: Vec<f32>,
     /// On the embedded tokens, `[dim]`.
     pub norm_pre: Option<Norm>,
-    /// In order.
+    /// In order; blocks of class attention last.
     pub blocks: Vec<Block>,
     /// On the tokens after the last block, `[dim]`.
     pub norm: Option<Norm>,
@@ -152,6 +154,7 @@ impl Network {
                     + norm(&b.norm2)
                     + gammas
                     + qk_norms
+                    + b.talking.iter().flatten().map(linear).sum::<usize>()
                     + b.bias.as_ref().map_or(0, Vec::len)
             })
             .sum();

@@ -116,6 +116,10 @@ impl File<'_> {
         if let Some(bias) = &block.bias {
             self.matrix(&at("attn_bias"), bias, self.config.relative_len());
         }
+        for (name, layer) in ["heads_logits", "heads_weights"].iter().zip(block.talking.iter().flatten()) {
+            self.matrix(&at(&format!("{name}.weight")), &layer.weight, layer.k);
+            self.vector(&at(&format!("{name}.bias")), &layer.bias, Spread::DENSE);
+        }
         self.branch_linear(&at("attn_out"), &block.proj, heads, block.gamma1.as_deref())?;
         self.norm(&at("norm2"), Some(&block.norm2));
         self.plain_linear(&at("ffn_up"), &block.up, Spread::padded(self.config.hidden), Spread::DENSE)?;

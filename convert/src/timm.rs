@@ -2,7 +2,7 @@
 //!
 //! An architecture is its constructor arguments: data/timm_architectures.json has those of timm's plain ViTs, config.json's
 //! `model_args` win over them, and an unknown name works when its `model_args` say enough. Source of the facts:
-//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit` and `Eva` (timm 1.0).
+//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva` and `Cait` (timm 1.0).
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -106,7 +106,7 @@ fn arguments(name: &str, json: &Object, pretrained: &Object) -> Result<Object, E
 
 /// For errors.
 pub(crate) fn what_we_run() -> &'static str {
-    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_* or any plain ViT with \
+    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_* or any plain ViT with \
      embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
      dinov2_with_registers, dinov3_vit, beit and data2vec-vision"
 }
@@ -220,6 +220,7 @@ fn plan(
         patch_width: patch.1,
         dim,
         depth,
+        class_blocks: relative.class_blocks,
         heads,
         head_dim,
         hidden,
@@ -349,7 +350,8 @@ fn network(
         true => Some(plan.table(checkpoint, "rel_pos_bias.relative_position_bias_table")?),
         false => None,
     };
-    let blocks = (0..config.depth).map(|i| block(checkpoint, plan, shared.as_deref(), i)).collect::<Result<_, _>>()?;
+    let blocks =
+        (0..config.blocks()).map(|i| block(checkpoint, plan, shared.as_deref(), i)).collect::<Result<_, _>>()?;
     let norm = config.norm.then(|| checkpoint.norm("norm", config.dim)).transpose()?;
     let fc_norm = config.fc_norm.then(|| checkpoint.norm("fc_norm", config.dim)).transpose()?;
     let head = match &options.head {
@@ -377,6 +379,24 @@ fn head(checkpoint: &mut Checkpoint, config: &Config) -> Result<Option<Linear>, 
 }
 
 impl Plan {
+    /// The name of a tensor of block `i`.
+    fn at(&self, i: usize, name: &str) -> String {
+        match i.checked_sub(self.config.depth) {
+            None => format!("blocks.{i}.{name}"),
+            Some(i) => format!("blocks_token_only.{i}.{name}"),
+        }
+    }
+
+    /// CaiT's layers over heads.
+    fn talking(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Option<[Linear; 2]>, Error> {
+        if self.relative.family != Family::Cait || i >= self.config.depth {
+            return Ok(None);
+        }
+        let heads = self.config.heads;
+        let mut take = |name: &str| checkpoint.linear(&self.at(i, name), heads, heads, true);
+        Ok(Some([take("attn.proj_l")?, take("attn.proj_w")?]))
+    }
+
     /// A relative position table for the grid of the config.
     fn table(&self, checkpoint: &mut Checkpoint, name: &str) -> Result<Vec<f32>, Error> {
         let c = &self.config;
@@ -384,11 +404,19 @@ impl Plan {
         relative::table(checkpoint, name, c, native, Resampling::Geometric)
     }
 
-    /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero.
-    fn qkv(&self, checkpoint: &mut Checkpoint, attention: &str) -> Result<Linear, Error> {
+    /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero. Class attention has three layers.
+    fn qkv(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Linear, Error> {
         let c = &self.config;
+        if i >= c.depth {
+            let parts: Result<Vec<Linear>, Error> = ["q", "k", "v"]
+                .iter()
+                .map(|part| checkpoint.linear(&self.at(i, &format!("attn.{part}")), c.dim, c.dim, self.qkv_bias))
+                .collect();
+            return Ok(Linear::stack(&parts?));
+        }
+        let attention = self.at(i, "attn");
         let name = format!("{attention}.qkv");
-        let separate = self.relative.family != Family::Vit && self.qkv_bias;
+        let separate = matches!(self.relative.family, Family::Beit | Family::Dinov3) && self.qkv_bias;
         let mut qkv = checkpoint.linear(&name, 3 * c.dim, c.dim, self.qkv_bias && !separate)?;
         if separate {
             qkv.bias[..c.dim].copy_from_slice(&checkpoint.take(&format!("{attention}.q_bias"), &[c.dim])?);
@@ -413,7 +441,7 @@ impl Plan {
 
 fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
     let c = &plan.config;
-    let at = |name: &str| format!("blocks.{i}.{name}");
+    let at = |name: &str| plan.at(i, name);
     let own = match plan.relative.tables.0 {
         true => Some(plan.table(checkpoint, &at("attn.relative_position_bias_table"))?),
         false => None,
@@ -426,8 +454,9 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     };
     Ok(Block {
         norm1: checkpoint.norm(&at("norm1"), c.dim)?,
-        qkv: plan.qkv(checkpoint, &at("attn"))?,
+        qkv: plan.qkv(checkpoint, i)?,
         bias: relative::sum(own, shared),
+        talking: plan.talking(checkpoint, i)?,
         qk_norm,
         proj: checkpoint.linear(&at("attn.proj"), c.dim, c.dim, plan.proj_bias)?,
         gamma1: gamma(checkpoint, plan, i, 1)?,
@@ -443,7 +472,7 @@ fn gamma(checkpoint: &mut Checkpoint, plan: &Plan, i: usize, branch: usize) -> R
     if !plan.layerscale {
         return Ok(None);
     }
-    let original = format!("blocks.{i}.gamma_{branch}");
-    let name = if checkpoint.has(&original) { original } else { format!("blocks.{i}.ls{branch}.gamma") };
+    let original = plan.at(i, &format!("gamma_{branch}"));
+    let name = if checkpoint.has(&original) { original } else { plan.at(i, &format!("ls{branch}.gamma")) };
     checkpoint.gamma(&name, plan.config.dim).map(Some)
 }

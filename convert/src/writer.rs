@@ -8,7 +8,7 @@ use std::path::Path;
 
 use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
-use vitlet::{Config, Named};
+use vitlet::{Config, Family, Named};
 
 use crate::error::Error;
 use crate::network::Source;
@@ -87,6 +87,9 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
         (keys::PREFIX_TOKENS, c.prefix_tokens),
     ] {
         meta.count(key, value);
+    }
+    if c.family == Family::Cait {
+        meta.count(keys::CLASS_BLOCKS, c.class_blocks);
     }
     meta.number(keys::NORM_EPS, c.norm_eps);
     meta.number(keys::ATTENTION_SCALE, c.attention_scale);

@@ -16,6 +16,7 @@
 
 pub(crate) mod float;
 pub(crate) mod int8;
+pub(crate) mod talking;
 
 use super::isa::F32x16;
 use crate::bytes::{floats, floats_mut};

@@ -31,6 +31,7 @@ pub const PATCH_WIDTH: &str = "vit.patch_width";
 pub const CHANNELS: &str = "vit.channels";
 pub const DIM: &str = "vit.embedding_length";
 pub const DEPTH: &str = "vit.block_count";
+pub const CLASS_BLOCKS: &str = "cait.class_block_count";
 pub const HEADS: &str = "vit.attention.head_count";
 pub const HEAD_DIM: &str = "vit.attention.head_length";
 pub const HIDDEN: &str = "vit.feed_forward_length";

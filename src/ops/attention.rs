@@ -3,13 +3,16 @@
 //! Keys and values are packed as the weights of a matrix are, so that both products of attention run on the
 //! same kernels as the linear layers. dp is the head's width padded to 16, T the tokens, T16 = T padded to 16.
 
+use core::ops::Range;
+
 use crate::arena::Arena;
-use crate::config::{Config, Precision, pad16};
+use crate::config::{Config, Family, Precision, pad16};
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::kernels::attention::RelativeBias;
 use crate::kernels::attention::float::{AttendF32, PackF32, attend_f32_scratch};
 use crate::kernels::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
+use crate::kernels::attention::talking::{TalkingF32, TalkingHeads, TalkingI8, talking_scratch};
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, U8x16};
 use crate::parallel::{Chunks, Either, Executor, Split, for_each};
 use crate::profile::{Laps, Profile, Stage};
@@ -58,6 +61,15 @@ type Int8Block<'a> = ((&'a mut [U8x16], &'a mut [f32]), (KeyBlock<'a>, &'a mut [
 type KeyBlock<'a> = (&'a mut [I8x16x4], (&'a mut [F32x16], &'a mut [I32x16]));
 type FloatBlock<'a> = (&'a mut [F32x16], (&'a mut [F32x16], &'a mut [F32x16]));
 
+/// What happens to scores beside the softmax.
+pub(crate) enum Mixing<'a> {
+    None,
+    /// A bias by relative position is added.
+    Relative(RelativeBias<'a>),
+    /// Heads are mixed before and after the softmax.
+    Heads(TalkingHeads<'a>),
+}
+
 /// One worker's memory for attention over a block of rows.
 pub(crate) struct AttentionScratch<'w> {
     /// Scores of the rows of a tile.
@@ -70,13 +82,16 @@ pub(crate) struct AttentionScratch<'w> {
 
 impl<'w> AttentionScratch<'w> {
     pub(crate) fn carve(c: &Config, arena: &mut Arena<'w>) -> Self {
-        let (scores, p, q) = match c.precision {
+        let (mut scores, p, q) = match c.precision {
             Precision::Int8 => {
                 let need = attend_i8_scratch(c.tokens(), pad16(c.head_dim));
                 (need.scores, need.p, need.q)
             }
             Precision::F16 | Precision::F32 => (attend_f32_scratch(c.tokens()), 0, 0),
         };
+        if c.family == Family::Cait {
+            scores = talking_scratch(c.tokens(), c.heads);
+        }
         Self { scores: arena.take(scores), p: arena.take(p), q: arena.take(q) }
     }
 }
@@ -130,13 +145,14 @@ impl<'a> Cache<'a> {
         &mut self,
         k: Kernels,
         c: &Config,
+        tokens: usize,
         executor: &dyn Executor,
         workers: Chunks<'_, u8>,
         profile: Option<&Profile<'_>>,
     ) -> Result<(), Error> {
         let Self::Int8(cache) = self else { return Ok(()) };
         let dp = pad16(c.head_dim);
-        let (heads, tokens, v) = (c.heads, c.tokens(), &*cache.v);
+        let (heads, v) = (c.heads, &*cache.v);
         let v_of = (Chunks::new(cache.v_scale, dp / 16), Chunks::new(cache.v_sums, dp / 16));
         let codes = Chunks::new(cache.v_codes, dp / 16 * pad16(tokens) / 4);
         for_each(executor, workers, (codes, v_of), |_, head, (v_codes, (v_scale, v_sums))| {
@@ -146,56 +162,71 @@ impl<'a> Cache<'a> {
         })
     }
 
-    /// The heads' outputs `[rows, heads * dp / 16]` for tokens `first..first + rows`.
+    /// The heads' outputs `[rows, heads * dp / 16]` for the queries of these rows, over all of `tokens` tokens.
     pub(crate) fn attend(
         &self,
         k: Kernels,
         c: &Config,
-        first: usize,
-        rows: usize,
-        bias: Option<RelativeBias<'_>>,
+        tokens: usize,
+        rows: Range<usize>,
+        mixing: Mixing<'_>,
         scratch: AttentionScratch<'_>,
         out: &mut [F32x16],
     ) {
-        let (heads, dp, tokens, attention_scale) = (c.heads, pad16(c.head_dim), c.tokens(), c.attention_scale);
+        let (heads, dp, attention_scale) = (c.heads, pad16(c.head_dim), c.attention_scale);
+        let (first, rows) = (rows.start, rows.len());
+        let bias = if let Mixing::Relative(bias) = mixing { Some(bias) } else { None };
+        let talking = if let Mixing::Heads(talking) = mixing { Some(talking) } else { None };
         let width = c.attention_width() / 16;
         let AttentionScratch { scores, p, q } = scratch;
         match self {
-            Self::Int8(cache) => k.run(AttendI8 {
-                first,
-                rows,
-                q_codes: &cache.q_codes[first * width..][..rows * width],
-                q_scale: &cache.q_scale[first * heads..][..rows * heads],
-                k_codes: cache.k_codes,
-                k_scale: cache.k_scale,
-                k_sums: cache.k_sums,
-                v_codes: cache.v_codes,
-                v_scale: cache.v_scale,
-                v_sums: cache.v_sums,
-                heads,
-                dp,
-                tokens,
-                attention_scale,
-                bias,
-                scores,
-                p,
-                q,
-                out,
-            }),
-            Self::Float(cache) => k.run(AttendF32 {
-                first,
-                rows,
-                q: &cache.q[first * width..][..rows * width],
-                k: cache.k,
-                v: cache.v,
-                heads,
-                dp,
-                tokens,
-                attention_scale,
-                bias,
-                scores,
-                out,
-            }),
+            Self::Int8(cache) => {
+                let attend = AttendI8 {
+                    first,
+                    rows,
+                    q_codes: &cache.q_codes[first * width..][..rows * width],
+                    q_scale: &cache.q_scale[first * heads..][..rows * heads],
+                    k_codes: cache.k_codes,
+                    k_scale: cache.k_scale,
+                    k_sums: cache.k_sums,
+                    v_codes: cache.v_codes,
+                    v_scale: cache.v_scale,
+                    v_sums: cache.v_sums,
+                    heads,
+                    dp,
+                    tokens,
+                    attention_scale,
+                    bias,
+                    scores,
+                    p,
+                    q,
+                    out,
+                };
+                match talking {
+                    None => k.run(attend),
+                    Some(talking) => k.run(TalkingI8 { attend, talking }),
+                }
+            }
+            Self::Float(cache) => {
+                let attend = AttendF32 {
+                    first,
+                    rows,
+                    q: &cache.q[first * width..][..rows * width],
+                    k: cache.k,
+                    v: cache.v,
+                    heads,
+                    dp,
+                    tokens,
+                    attention_scale,
+                    bias,
+                    scores,
+                    out,
+                };
+                match talking {
+                    None => k.run(attend),
+                    Some(talking) => k.run(TalkingF32 { attend, talking }),
+                }
+            }
         }
     }
 }

@@ -7,7 +7,31 @@ use safetensors::SafeTensors;
 use vitlet::{Kernels, Named, Output, Precision, Sequential};
 use vitlet_convert::{Mode, Options, WeightScale};
 
-use crate::common::{checkpoint, convert, npy, run};
+use crate::common::{checkpoint, checkpoints, convert, npy, relative_error, run};
+
+/// The families beside the plain ViT against their simulation (tests/fixtures/families.py), from every instruction set.
+#[test]
+fn families_are_those_of_the_simulation() {
+    let mut compared = 0;
+    for source in checkpoints().iter().filter(|source| source.join("int8.npy").exists()) {
+        let (_, inputs) = npy(&source.join("input.npy"));
+        let (_, exact) = npy(&source.join("logits.npy"));
+        let (_, expected) = npy(&source.join("int8.npy"));
+        let model = convert(source, &Options::default());
+        for kernels in Kernels::available() {
+            let got = run(&model.bytes, &inputs, kernels, &Sequential, 1, Output::Logits);
+            let (difference, error) = (relative_error(&got, &expected), relative_error(&expected, &exact));
+            println!(
+                "{} {}: {difference:.1e} from the simulation, whose error is {error:.1e}",
+                source.display(),
+                kernels.name()
+            );
+            assert!(difference <= 1e-6, "{} {}: {difference:.1e}", source.display(), kernels.name());
+            compared += 1;
+        }
+    }
+    assert!(compared >= 4, "{compared} networks");
+}
 
 #[test]
 fn logits_are_those_of_the_simulation() {

@@ -449,6 +449,7 @@ mod tests {
     fn deit_tiny_has_1_3_gmac() {
         let deit_tiny = Config {
             family: vitlet::Family::Vit,
+            class_blocks: 0,
             image_height: 224,
             image_width: 224,
             patch_height: 16,

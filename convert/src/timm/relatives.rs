@@ -1,5 +1,5 @@
-//! BEiT and DINOv3 in timm: plain ViTs but for position in attention, whose constructors (`Beit` and `Eva`) call some arguments
-//! otherwise than `VisionTransformer` does.
+//! BEiT, DINOv3 and CaiT in timm: ViTs but for what their attention does, whose constructors (`Beit`, `Eva` and `Cait`) call some
+//! arguments otherwise than `VisionTransformer` does.
 
 use vitlet::Family;
 
@@ -10,6 +10,8 @@ use crate::json::Object;
 #[derive(Clone, Copy)]
 pub(super) struct Relative {
     pub(super) family: Family,
+    /// CaiT: blocks of class attention.
+    pub(super) class_blocks: usize,
     /// BEiT: a table in each block; one for all blocks.
     pub(super) tables: (bool, bool),
     /// DINOv3: the longest period of the rotations.
@@ -21,7 +23,7 @@ pub(super) struct Relative {
 /// # Errors
 /// A variant that we do not run.
 pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error> {
-    let mut relative = Relative { family: Family::Vit, tables: (false, false), rope_base: 100.0 };
+    let mut relative = Relative { family: Family::Vit, class_blocks: 0, tables: (false, false), rope_base: 100.0 };
     if name.starts_with("beit") {
         relative.family = Family::Beit;
         let flag = |key| args.flag(key).map(Option::unwrap_or_default);
@@ -45,6 +47,18 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         read.into_iter().for_each(|key| args.remove(key));
         args.rename("num_reg_tokens", "reg_tokens");
         args.rename("use_pre_transformer_norm", "pre_norm");
+    } else if name.starts_with("cait") {
+        relative.family = Family::Cait;
+        relative.class_blocks = args.len("depth_token_only")?.unwrap_or(2);
+        let ratio = |key| args.number(key).map(|r| r.unwrap_or(4.0));
+        if ratio("mlp_ratio_token_only")? != ratio("mlp_ratio")? {
+            return Err(args.error("mlp_ratio_token_only", "another than mlp_ratio is not run"));
+        }
+        ["depth_token_only", "mlp_ratio_token_only"].into_iter().for_each(|key| args.remove(key));
+        args.default("init_values", 1e-4);
+        args.default("no_embed_class", true);
+        args.default("fc_norm", false);
+        return Ok(relative);
     } else {
         return Ok(relative);
     }

@@ -138,7 +138,7 @@ impl Op for PackKv<'_> {
 
 /// Symmetric codes of one head's row, handed to `store` by chunks of 16, each byte xor `flip`. Returns the scale.
 #[inline(always)]
-fn quantize<S: Isa>(s: S, x: &[F32x16], flip: u8, mut store: impl FnMut(usize, U8x16)) -> f32 {
+pub(super) fn quantize<S: Isa>(s: S, x: &[F32x16], flip: u8, mut store: impl FnMut(usize, U8x16)) -> f32 {
     let mut max = s.splat(0.0);
     for x in x {
         max = s.max(s.abs(s.load(x)), max);

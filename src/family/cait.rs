@@ -1,0 +1,38 @@
+//! CaiT (Touvron et al. 2021, "Going deeper with Image Transformers"), the network that LayerScale comes from: talking heads (Shazeer et
+//! al. 2020) between the patches, then class attention, which changes the class token alone.
+//!
+//! ```text
+//! x = patches W + b + positions
+//! x = x + gamma_1 * TalkingHeads(LayerNorm(x))                 depth times
+//! x = x + gamma_2 * MLP(LayerNorm(x))
+//! cls = cls + gamma_1 * Attention(LayerNorm([cls; x]))         class_blocks times; queries of cls alone
+//! cls = cls + gamma_2 * MLP(LayerNorm(cls))
+//! logits = head(LayerNorm(cls))
+//!
+//! TalkingHeads: W_w softmax(W_l q k^T / sqrt(d) + b_l) v + b_w v          W_l, W_w: heads x heads, for each pair of tokens
+//! ```
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::family::transformer::{Buffers, Input, Pass};
+use crate::kernels::isa::F32x16;
+use crate::session::Output;
+
+/// One inference. `out` receives what `output` says, compact.
+pub(crate) fn forward(
+    c: &Config,
+    pass: &Pass<'_>,
+    input: Input<'_>,
+    output: Output,
+    b: &mut Buffers<'_>,
+    out: &mut [F32x16],
+) -> Result<(), Error> {
+    pass.embed(input, b)?;
+    for i in 0..c.depth {
+        pass.block(i, c.prefix_tokens..c.tokens(), c.patches(), b)?;
+    }
+    for i in c.depth..c.blocks() {
+        pass.block(i, 0..c.tokens(), 1, b)?;
+    }
+    pass.head(output, b, out)
+}

@@ -1,0 +1,389 @@
+//! What the families with transformer blocks share: memory, patch embedding, the phases of a block, and the head.
+//!
+//! Between two attentions everything is local to a token, so work is split into blocks of [`ROWS`] tokens. A block has
+//! three phases, with all threads meeting after each: q, k and v of all tokens; v quantized by channel over all tokens
+//! (int8 only); attention, projection and MLP, token block by token block.
+
+use core::ops::Range;
+
+use crate::arena::Arena;
+use crate::bytes::{floats, floats_mut};
+use crate::config::{Config, Pooling, pad16};
+use crate::error::Error;
+use crate::kernels::Kernels;
+use crate::kernels::attention::RelativeBias;
+use crate::kernels::isa::F32x16;
+use crate::kernels::linear::{Add, Store};
+use crate::kernels::rows::LayerNorm;
+use crate::model::{Block, Model, Norm, Rotation};
+use crate::ops::attention::{AttentionScratch, Cache, Mixing};
+use crate::ops::{OperandScratch, Residual, multiply};
+use crate::parallel::{Chunks, Executor, Sequential, for_each};
+use crate::profile::{Laps, Stage, Watch};
+use crate::session::{Output, RunConfig};
+use crate::tap::Place;
+
+/// Tokens that a worker takes at a time: a multiple of 16, few enough that a block's activations stay in L2.
+const ROWS: usize = 48;
+
+/// What the network looks at.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'i> {
+    /// `[3, height, width]`, normalized.
+    Tensor(&'i [f32]),
+    /// `[height, width, 3]`, and each channel's normalized value of a byte.
+    Rgb8 { pixels: &'i [u8], normalized: &'i [[f32; 256]; 3] },
+}
+
+impl Input<'_> {
+    /// Patch `index` as the row `[channel, dy, dx]`, zero-padded to the length of `row`.
+    fn patch(&self, c: &Config, index: usize, row: &mut [f32]) {
+        let (ph, pw) = (c.patch_height, c.patch_width);
+        let across = c.image_width / pw;
+        let (top, left) = (index / across * ph, index % across * pw);
+        let (values, padding) = row.split_at_mut(c.patch_len());
+        padding.fill(0.0);
+        for (i, line) in values.chunks_exact_mut(pw).enumerate() {
+            let (channel, y) = (i / ph, top + i % ph);
+            let start = y * c.image_width + left;
+            match self {
+                Self::Tensor(x) => {
+                    let start = channel * c.image_height * c.image_width + start;
+                    line.copy_from_slice(&x[start..start + pw]);
+                }
+                Self::Rgb8 { pixels, normalized } => {
+                    let pixels = pixels[3 * start..3 * (start + pw)].as_chunks::<3>().0;
+                    let table = &normalized[channel];
+                    line.iter_mut().zip(pixels).for_each(|(v, p)| *v = table[usize::from(p[channel])]);
+                }
+            }
+        }
+    }
+}
+
+/// Memory that all workers share, and each worker's own.
+pub(crate) struct Buffers<'a> {
+    /// The residual stream `[tokens, pad16(dim)]`.
+    x: &'a mut [F32x16],
+    /// q, k and v of all tokens, ready for attention.
+    cache: Cache<'a>,
+    /// `[parts, pad16(dim)]`.
+    features: &'a mut [F32x16],
+    /// `[threads][worker_bytes]`.
+    workers: &'a mut [u8],
+    worker_bytes: usize,
+}
+
+impl<'a> Buffers<'a> {
+    pub(crate) fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
+        let dim = pad16(c.dim) / 16;
+        let mut worker = Arena::counting();
+        let _ = Worker::carve(c, &mut worker);
+        let worker_bytes = worker.used();
+        Self {
+            x: arena.take(c.tokens() * dim),
+            cache: Cache::carve(c, arena),
+            features: arena.take(c.parts() * dim),
+            workers: arena.take(run.threads * worker_bytes),
+            worker_bytes,
+        }
+    }
+}
+
+/// One worker's memory, for one block of rows.
+struct Worker<'w> {
+    operand: OperandScratch<'w>,
+    /// Patches, then q | k | v, then the MLP's hidden layer: `[ROWS, wide]`.
+    wide: &'w mut [F32x16],
+    /// The heads' outputs side by side: `[ROWS, attention_width]`.
+    attended: &'w mut [F32x16],
+    /// A branch's output for `keep-pass`: `[ROWS, pad16(dim)]`.
+    branch: &'w mut [F32x16],
+    attention: AttentionScratch<'w>,
+}
+
+impl<'w> Worker<'w> {
+    fn carve(c: &Config, arena: &mut Arena<'w>) -> Self {
+        let dim = pad16(c.dim) / 16;
+        let patch = pad16(c.patch_len()) / 16;
+        let heads = c.attention_width() / 16;
+        let widest_operand = patch.max(c.parts() * dim).max(heads).max(pad16(c.hidden) / 16);
+        let wide = patch.max(3 * heads).max(c.ffn_up_width() / 16);
+        Self {
+            operand: OperandScratch::carve(ROWS, widest_operand, dim, c.precision, arena),
+            wide: arena.take(ROWS * wide),
+            attended: arena.take(ROWS * heads),
+            branch: arena.take(if c.keeps_gamma() { ROWS * dim } else { 0 }),
+            attention: AttentionScratch::carve(c, arena),
+        }
+    }
+
+    fn of(c: &Config, memory: &'w mut [u8]) -> Self {
+        Self::carve(c, &mut Arena::over(memory))
+    }
+}
+
+/// What every phase needs.
+pub(crate) struct Pass<'p> {
+    model: &'p Model<'p>,
+    c: &'p Config,
+    k: Kernels,
+    rotation: Option<Rotation<'p>>,
+    executor: &'p dyn Executor,
+    watch: Watch<'p>,
+}
+
+impl<'p> Pass<'p> {
+    pub(crate) fn new(model: &'p Model<'p>, kernels: Kernels, executor: &'p dyn Executor, watch: Watch<'p>) -> Self {
+        let rotation = model.embedding().rotation;
+        Self { model, c: model.config(), k: kernels, rotation, executor, watch }
+    }
+
+    /// x = [prefix; Linear(patch) + position], then the optional first norm.
+    pub(crate) fn embed(&self, input: Input<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let embedding = self.model.embedding();
+        let dim = pad16(c.dim) / 16;
+        let patch = pad16(c.patch_len()) / 16;
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        for_each(self.executor, workers, Chunks::new(b.x, ROWS * dim), |memory, i, x| {
+            let mut laps = Laps::start(self.watch.profile);
+            let mut w = Worker::of(c, memory);
+            let first = i * ROWS;
+            let prefix_rows = c.prefix_tokens.saturating_sub(first).min(x.len() / dim);
+            let (prefix, patches) = x.split_at_mut(prefix_rows * dim);
+            if !prefix.is_empty() {
+                prefix.copy_from_slice(&embedding.prefix[first * dim..][..prefix.len()]);
+            }
+            if !patches.is_empty() {
+                let first_patch = (first + prefix_rows) - c.prefix_tokens;
+                match embedding.positions {
+                    Some(positions) => patches.copy_from_slice(&positions[first_patch * dim..][..patches.len()]),
+                    None => patches.fill(F32x16([0.0; 16])),
+                }
+                let rows = patches.len() / dim;
+                let pixels = &mut w.wide[..rows * patch];
+                for (row, pixels) in pixels.chunks_exact_mut(patch).enumerate() {
+                    input.patch(c, first_patch + row, floats_mut(pixels));
+                }
+                let a = w.operand.pixels(k, pixels, rows, &embedding.patch);
+                multiply(k, a, rows, &embedding.patch, 0..dim, Add { x: patches, stride: dim });
+            }
+            if let Some(norm) = &embedding.norm_pre {
+                layer_norm_in_place(k, norm, x, w.operand.normed);
+            }
+            laps.end(Stage::PatchEmbed);
+            self.watch.show(Place::Embedding, first, x, dim);
+        })
+    }
+
+    /// One block over the tokens `span`, of which it computes the first `rows`: the last block those that the head reads, class attention the
+    /// class token.
+    pub(crate) fn block(
+        &self,
+        index: usize,
+        span: Range<usize>,
+        rows: usize,
+        b: &mut Buffers<'_>,
+    ) -> Result<(), Error> {
+        let block = self.model.block(index);
+        self.project_qkv(&block, &span, rows, b)?;
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        b.cache.pack_values(self.k, self.c, span.len(), self.executor, workers, self.watch.profile)?;
+        self.attend_and_transform(index, &block, &span, rows, b)
+    }
+
+    /// q, k, v = Linear(LayerNorm(x)); q only for the first `rows` tokens.
+    fn project_qkv(
+        &self,
+        block: &Block<'_>,
+        span: &Range<usize>,
+        rows: usize,
+        b: &mut Buffers<'_>,
+    ) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let dim = pad16(c.dim) / 16;
+        let width = c.attention_width() / 16;
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        let x = Chunks::new(&mut b.x[span.start * dim..span.end * dim], ROWS * dim);
+        for_each(self.executor, workers, (x, b.cache.blocks(c, ROWS)), |memory, i, (x, mut cache)| {
+            let mut laps = Laps::start(self.watch.profile);
+            let mut w = Worker::of(c, memory);
+            let tokens = x.len() / dim;
+            let qkv = &mut w.wide[..tokens * 3 * width];
+            let needs_q = i * ROWS < rows;
+            let first = if needs_q { 0 } else { width };
+            let a = w.operand.layer_norm(k, x, &block.norm1, &block.qkv);
+            laps.end(Stage::Norm);
+            multiply(k, a, tokens, &block.qkv, first..3 * width, Store { out: &mut qkv[first..], stride: 3 * width });
+            laps.end(Stage::Qkv);
+            if let Some((q_norm, k_norm)) = &block.qk_norm {
+                for row in qkv.chunks_exact_mut(3 * width) {
+                    let (q, rest) = row.split_at_mut(width);
+                    if needs_q {
+                        layer_norm_in_place(k, q_norm, q, w.attended);
+                    }
+                    layer_norm_in_place(k, k_norm, &mut rest[..width], w.attended);
+                }
+            }
+            if let Some(rotation) = &self.rotation {
+                let first = if needs_q { 0 } else { 1 };
+                rotate(c, rotation, span.start + i * ROWS, qkv, first..2);
+            }
+            cache.pack(k, c, qkv, needs_q);
+            laps.end(Stage::Pack);
+        })
+    }
+
+    /// x = x + Linear(Attention(q, k, v)), x = x + MLP(LayerNorm(x)), for the first `rows` tokens.
+    fn attend_and_transform(
+        &self,
+        index: usize,
+        block: &Block<'_>,
+        span: &Range<usize>,
+        rows: usize,
+        b: &mut Buffers<'_>,
+    ) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let dim = pad16(c.dim) / 16;
+        let width = c.attention_width() / 16;
+        let up_width = c.ffn_up_width() / 16;
+        let mode = c.layerscale;
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        let cache = &b.cache;
+        let x = Chunks::new(&mut b.x[span.start * dim..][..rows * dim], ROWS * dim);
+        for_each(self.executor, workers, x, |memory, i, x| {
+            let mut laps = Laps::start(self.watch.profile);
+            let w = Worker::of(c, memory);
+            let (mut operand, branch) = (w.operand, w.branch);
+            let tokens = x.len() / dim;
+            let first = span.start + i * ROWS;
+
+            let attended = &mut w.attended[..tokens * width];
+            let mixing = match (block.bias, &block.talking) {
+                (Some(tables), _) => Mixing::Relative(RelativeBias { tables, grid: c.grid() }),
+                (None, Some(talking)) => Mixing::Heads(*talking),
+                (None, None) => Mixing::None,
+            };
+            cache.attend(k, c, span.len(), i * ROWS..i * ROWS + tokens, mixing, w.attention, attended);
+            laps.end(Stage::Attention);
+            self.watch.show(Place::Heads(index), first, attended, width);
+            let a = operand.plain(k, attended, tokens, &block.out);
+            Residual { gamma: block.gamma1, mode, branch }.add(k, a, &block.out, x);
+            laps.end(Stage::Projection);
+            self.watch.show(Place::Attention(index), first, x, dim);
+
+            let hidden = &mut w.wide[..tokens * up_width];
+            let a = operand.layer_norm(k, x, &block.norm2, &block.up);
+            laps.end(Stage::Norm);
+            multiply(k, a, tokens, &block.up, 0..up_width, Store { out: hidden, stride: up_width });
+            laps.end(Stage::MlpUp);
+            let a = operand.activated(k, hidden, tokens, c.activation, &block.down);
+            laps.end(Stage::Activation);
+            Residual { gamma: block.gamma2, mode, branch }.add(k, a, &block.down, x);
+            laps.end(Stage::MlpDown);
+            self.watch.show(Place::Mlp(index), first, x, dim);
+        })
+    }
+
+    /// Norm, pooling, norm, head; or the tokens themselves.
+    pub(crate) fn head(&self, output: Output, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let dim = pad16(c.dim) / 16;
+        let tail = self.model.tail();
+        let rows = if output == Output::Tokens { c.tokens() } else { c.rows_read() };
+        // One worker for a few rows; through `for_each` for the floating-point environment.
+        let workers = Chunks::new(&mut b.workers[..b.worker_bytes], usize::MAX);
+        let x = Chunks::new(&mut b.x[..rows * dim], usize::MAX);
+        let pieces = ((x, Chunks::new(b.features, usize::MAX)), Chunks::new(out, usize::MAX));
+        for_each(&Sequential, workers, pieces, |memory, _, ((x, features), out)| {
+            let mut laps = Laps::start(self.watch.profile);
+            let w = Worker::of(c, memory);
+            let mut operand = w.operand;
+            if let Some(norm) = &tail.norm {
+                x.chunks_mut(ROWS * dim).for_each(|block| layer_norm_in_place(k, norm, block, operand.normed));
+            }
+            if output == Output::Tokens {
+                compact(&x[c.prefix_tokens * dim..], c.dim, out);
+                return laps.end(Stage::Head);
+            }
+            pool(c, x, features);
+            if let Some(norm) = &tail.fc_norm {
+                layer_norm_in_place(k, norm, features, operand.normed);
+            }
+            match &tail.head {
+                Some(head) if output == Output::Logits => {
+                    let stride = out.len();
+                    let a = operand.plain(k, features, 1, head);
+                    multiply(k, a, 1, head, 0..stride, Store { out, stride });
+                }
+                _ => compact(features, c.dim, out),
+            }
+            laps.end(Stage::Head);
+        })
+    }
+}
+
+/// Rotates q (part 0) and k (part 1) of the rows q | k | v of the tokens from `first` on, those of patches, by their position: in each head
+/// channel l and channel l + head_dim / 2 are the two coordinates of a point.
+fn rotate(c: &Config, rotation: &Rotation<'_>, first: usize, qkv: &mut [F32x16], parts: Range<usize>) {
+    let (width, half) = (c.attention_width(), c.head_dim / 2);
+    for (row, qkv) in floats_mut(qkv).chunks_exact_mut(3 * width).enumerate() {
+        let Some(patch) = (first + row).checked_sub(c.prefix_tokens) else { continue };
+        let angle = patch * pad16(half);
+        let (cos, sin) = (&floats(rotation.cos)[angle..][..half], &floats(rotation.sin)[angle..][..half]);
+        for head in qkv[parts.start * width..parts.end * width].chunks_exact_mut(pad16(c.head_dim)) {
+            let (x, y) = head.split_at_mut(half);
+            for ((x, y), (cos, sin)) in x.iter_mut().zip(y).zip(cos.iter().zip(sin)) {
+                (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
+            }
+        }
+    }
+}
+
+/// LayerNorm of rows that replaces them; `copy` holds at least as much as `x`.
+fn layer_norm_in_place(k: Kernels, norm: &Norm<'_>, x: &mut [F32x16], copy: &mut [F32x16]) {
+    let copy = &mut copy[..x.len()];
+    copy.copy_from_slice(x);
+    k.run(LayerNorm { x: copy, weight: norm.weight, bias: norm.bias, n: norm.n, eps: norm.eps, out: x });
+}
+
+/// Tokens to features `[parts, pad16(dim)]`.
+fn pool(c: &Config, x: &[F32x16], features: &mut [F32x16]) {
+    let dim = pad16(c.dim) / 16;
+    let (first, second) = features.split_at_mut(dim);
+    let patches = &x[(c.prefix_tokens * dim).min(x.len())..];
+    match c.pooling {
+        Pooling::Cls => first.copy_from_slice(&x[..dim]),
+        Pooling::Avg => mean(patches, first),
+        Pooling::All => mean(x, first),
+        Pooling::ClsAvg => {
+            first.copy_from_slice(&x[..dim]);
+            mean(patches, second);
+        }
+        Pooling::ClsDist => {
+            first.copy_from_slice(&x[..dim]);
+            second.copy_from_slice(&x[dim..2 * dim]);
+        }
+    }
+}
+
+/// Mean of rows as long as `out`: added in order, times 1 / rows.
+fn mean(rows: &[F32x16], out: &mut [F32x16]) {
+    out.fill(F32x16([0.0; 16]));
+    for row in rows.chunks_exact(out.len()) {
+        for (sum, x) in out.iter_mut().zip(row) {
+            sum.0.iter_mut().zip(&x.0).for_each(|(sum, x)| *sum += x);
+        }
+    }
+    let scale = 1.0 / (rows.len() / out.len()) as f32;
+    out.iter_mut().flat_map(|chunk| &mut chunk.0).for_each(|sum| *sum *= scale);
+}
+
+/// Rows of `pad16(n)` to rows of `n`, one after another.
+fn compact(rows: &[F32x16], n: usize, out: &mut [F32x16]) {
+    let out = floats_mut(out).chunks_exact_mut(n);
+    for (row, out) in rows.chunks_exact(pad16(n) / 16).zip(out) {
+        out.copy_from_slice(&floats(row)[..n]);
+    }
+}
