@@ -16,7 +16,7 @@ use crate::kernels::isa::F32x16;
 use crate::kernels::linear::{Add, Store};
 use crate::kernels::rows::LayerNorm;
 use crate::model::{Block, Model, Norm, Rotation};
-use crate::ops::attention::{AttentionScratch, Cache, Mixing};
+use crate::ops::attention::{AttentionScratch, Cache, Mixing, Queries};
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
 use crate::profile::{Laps, Stage, Watch};
@@ -265,7 +265,8 @@ impl<'p> Pass<'p> {
                 (None, Some(talking)) => Mixing::Heads(*talking),
                 (None, None) => Mixing::None,
             };
-            cache.attend(k, c, span.len(), i * ROWS..i * ROWS + tokens, mixing, w.attention, attended);
+            let queries = Queries { rows: i * ROWS..i * ROWS + tokens, tokens: span.len() };
+            cache.attend(k, c, queries, mixing, w.attention, attended);
             laps.end(Stage::Attention);
             self.watch.show(Place::Heads(index), first, attended, width);
             let a = operand.plain(k, attended, tokens, &block.out);

@@ -61,6 +61,14 @@ type Int8Block<'a> = ((&'a mut [U8x16], &'a mut [f32]), (KeyBlock<'a>, &'a mut [
 type KeyBlock<'a> = (&'a mut [I8x16x4], (&'a mut [F32x16], &'a mut [I32x16]));
 type FloatBlock<'a> = (&'a mut [F32x16], (&'a mut [F32x16], &'a mut [F32x16]));
 
+/// Which queries attend to what.
+pub(crate) struct Queries {
+    /// Their tokens.
+    pub(crate) rows: Range<usize>,
+    /// Tokens with keys and values.
+    pub(crate) tokens: usize,
+}
+
 /// What happens to scores beside the softmax.
 pub(crate) enum Mixing<'a> {
     None,
@@ -162,18 +170,18 @@ impl<'a> Cache<'a> {
         })
     }
 
-    /// The heads' outputs `[rows, heads * dp / 16]` for the queries of these rows, over all of `tokens` tokens.
+    /// The heads' outputs `[rows, heads * dp / 16]`.
     pub(crate) fn attend(
         &self,
         k: Kernels,
         c: &Config,
-        tokens: usize,
-        rows: Range<usize>,
+        queries: Queries,
         mixing: Mixing<'_>,
         scratch: AttentionScratch<'_>,
         out: &mut [F32x16],
     ) {
         let (heads, dp, attention_scale) = (c.heads, pad16(c.head_dim), c.attention_scale);
+        let Queries { tokens, rows } = queries;
         let (first, rows) = (rows.start, rows.len());
         let bias = if let Mixing::Relative(bias) = mixing { Some(bias) } else { None };
         let talking = if let Mixing::Heads(talking) = mixing { Some(talking) } else { None };
