@@ -69,7 +69,7 @@ fn mix<S: Isa>(
 /// Scores of one query, all heads, to weights; `mixed` is as long.
 #[inline(always)]
 fn talk<S: Isa>(s: S, talking: &TalkingHeads<'_>, tokens: &Tokens, scores: &mut [F32x16], mixed: &mut [F32x16]) {
-    mix(s, talking.logits, talking.logits_bias, scores, tokens.blocks, &tokens.last, mixed);
+    mix(s, talking.logits, talking.logits_bias, scores, tokens.blocks, tokens.bias(tokens.blocks - 1), mixed);
     for row in mixed.chunks_exact_mut(tokens.blocks) {
         let mut max = s.splat(f32::NEG_INFINITY);
         for l in &*row {
