@@ -4,23 +4,25 @@
 mod activations;
 mod distance;
 mod plot;
+mod truth;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::{Config, Named, Output};
+use vitlet::{Named, Output};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::files;
 use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::model::ModelFile;
 use crate::output::{self, NAME, QUIET, STRONG};
 use crate::pictures::{self, Rgb8};
 use crate::ranks;
-use activations::{Activations, Seen, Spot};
+use activations::{Activations, Spot};
 use distance::{Distance, Sums};
+use truth::Source;
 
 /// Photos for a comparison without pictures of one's own (models/cifar10-vit-layerscale/pictures/README.md).
 const SAMPLES: [&[u8]; 3] = [
@@ -37,7 +39,7 @@ pub struct CompareArgs {
     #[arg(short, long, value_name = "FILE")]
     model: PathBuf,
 
-    /// The truth: an f32 .gguf, or a checkpoint directory
+    /// The truth: an ONNX file (run by tract), an f32 .gguf, or a checkpoint directory
     #[arg(long, value_name = "REF")]
     reference: PathBuf,
 
@@ -85,15 +87,12 @@ pub struct PlaceReport {
 
 pub fn run(args: CompareArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
-    let reference_file = ModelFile::open_or_convert(&args.reference)?;
-    let (model, reference) = (file.parse()?, reference_file.parse()?);
+    let model = file.parse()?;
     let c = *model.config();
-    if let Some(what) = mismatch(&c, reference.config()) {
-        return Err(Error::new(&reference_file.name, format!("another network: {what}")));
-    }
+    let reference = Source::open(&args.reference, &model)?;
     let compute = Compute::new(&args.compute)?;
     let mut inference = Inference::new(model, &compute, Output::Logits);
-    let mut truth = Inference::new(reference, &compute, Output::Logits);
+    let mut truth = reference.start(&compute)?;
 
     let mut all = Compared::default();
     let pictures = sources(&args)?;
@@ -101,8 +100,8 @@ pub fn run(args: CompareArgs) -> Result<()> {
     for picture in pictures {
         let (name, picture) = picture?;
         let input = inference.prepare(&picture).about(&name)?;
-        let seen = look(&mut inference, &input, &c).about(&name)?;
-        let expected = look(&mut truth, &input, &c).about(&name)?;
+        let seen = truth::look(&mut inference, &input, &c).about(&name)?;
+        let expected = truth.look(&input, &c).about(&name)?;
         all.add(&seen, &expected);
         bar.inc(1);
     }
@@ -112,7 +111,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         model: file.name.clone(),
         precision: c.precision.name(),
         layerscale: c.layerscale.name(),
-        reference: reference_file.name.clone(),
+        reference: reference.name().to_string(),
         pictures: all.pictures,
         same_label: (c.classes > 0).then_some(all.same_label),
         output: all.output.distance(),
@@ -135,31 +134,6 @@ fn sources(args: &CompareArgs) -> Result<Vec<Result<(String, Rgb8)>>> {
     }
     let sources = pictures::list(&args.images)?;
     Ok(sources.iter().map(|s| Ok((s.to_string(), pictures::load(s)?))).collect())
-}
-
-/// The first way in which two networks are not the same.
-fn mismatch(a: &Config, b: &Config) -> Option<String> {
-    let facts = |c: &Config| {
-        [
-            ("image height", c.image_height),
-            ("image width", c.image_width),
-            ("tokens", c.tokens()),
-            ("dim", c.dim),
-            ("blocks", c.depth),
-            ("heads", c.heads),
-            ("head width", c.head_dim),
-            ("classes", c.classes),
-        ]
-    };
-    let mut pairs = facts(a).into_iter().zip(facts(b));
-    let ((name, a), (_, b)) = pairs.find(|((_, a), (_, b))| a != b)?;
-    Some(format!("{name} {b}, the model has {a}"))
-}
-
-fn look(inference: &mut Inference, input: &[f32], c: &Config) -> Result<Activations, vitlet::Error> {
-    let seen = Seen::new(c);
-    let output = inference.tap(input, &seen)?;
-    Ok(seen.into_activations(output))
 }
 
 /// Sums over all pictures.

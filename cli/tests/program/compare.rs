@@ -66,3 +66,43 @@ fn without_pictures_there_are_samples_and_networks_must_match() {
     let why = error(&format!("compare -m {int8} --reference {other} {}", scene.picture("a.png", 1)), 1);
     assert!(why.contains("another network"), "{why}");
 }
+
+#[cfg(feature = "tract")]
+#[test]
+fn an_onnx_file_gives_the_errors_that_our_f32_gives() {
+    let scene = Scene::new();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/onnx");
+    let picture = scene.picture("a.png", 1);
+    // The class token alone at the end of a network that is not square, patches behind registers, and both.
+    for (network, file) in [("deit3", "legacy20"), ("gap", "dynamo18_dynamic"), ("hf_dinov2", "legacy17_dynamic")] {
+        let [int8, f32] = ["int8", "f32"].map(|precision| {
+            let model = scene.path(&format!("{network}-{precision}.gguf"));
+            stdout(&format!("convert {folder}/{network} -o {model} --precision {precision}"));
+            model
+        });
+        let onnx = format!("{folder}/{network}/{file}.onnx");
+        let compare = |model: &str, reference: &str| {
+            json(&format!("compare -m {model} --reference {reference} --json {picture}"))
+        };
+        let (same, ours, tract) = (compare(&f32, &onnx), compare(&int8, &f32), compare(&int8, &onnx));
+        for place in ["attention", "middle", "mlp", "stream"] {
+            let exact = errors(&same, place);
+            assert!(exact.len() == 2 && exact.iter().all(|e| *e < 3e-6), "{network} {place}: {exact:?}");
+            let (ours, tract) = (errors(&ours, place), errors(&tract, place));
+            let ours = &ours[ours.len() - 2..]; // without the embedding, of which the graph has no value
+            assert!(
+                ours.iter().zip(&tract).all(|(a, b)| (a / b - 1.0).abs() < 0.01),
+                "{network} {place}: {ours:?} {tract:?}"
+            );
+        }
+        let output = |report: &Value| report["output"]["relative_error"].as_f64().unwrap();
+        assert!(output(&same) < 3e-6 && (output(&tract) / output(&ours) - 1.0).abs() < 0.01, "{network}");
+    }
+    let int8 = scene.model("timm_vit", "int8");
+    let why = error(&format!("compare -m {int8} --reference {folder}/deit3/legacy13.onnx {picture}"), 1);
+    assert!(why.contains("another network: 16x12 pixels"), "{why}");
+    // As many blocks, pixels and outputs, other tokens.
+    let int8 = scene.path("gap-int8.gguf");
+    let why = error(&format!("compare -m {int8} --reference {folder}/dinov2/legacy13.onnx {picture}"), 1);
+    assert!(why.contains("another network: "), "{why}");
+}

@@ -46,6 +46,11 @@ impl Spot {
         self.step.checked_sub(1)
     }
 
+    #[cfg(feature = "tract")]
+    pub fn in_block(block: usize, place: Kind) -> Self {
+        Self { step: block + 1, place }
+    }
+
     fn of(place: Place) -> Self {
         match place {
             Place::Embedding => Self { step: 0, place: Kind::Stream },
