@@ -3,7 +3,7 @@
 //! Every operation is written once, generic over [`isa::Isa`]: sixteen f32 lanes, sixteen i32 lanes and one int8
 //! dot-product tile. An instruction set is one file in `kernels/isa/` that implements that trait. An operation is
 //! a plain struct with its operands that implements [`Op`]; [`Kernels::run`] compiles it once for each instruction set
-//! and picks at run time.
+//! that makes a difference to it ([`Uses`]) and picks at run time.
 //!
 //! What does not belong here: shapes of networks, the model file, threads.
 #![allow(unsafe_code)]
@@ -31,7 +31,26 @@ use isa::{Isa, Scalar};
 /// One operation over slices; implementations mark `run` `#[inline(always)]` so that it is compiled for `S`.
 pub(crate) trait Op {
     type Output;
+    /// Less than everything makes the program smaller, and no bit different.
+    const USES: Uses = Uses::Everything;
     fn run<S: Isa>(self, s: S) -> Self::Output;
+}
+
+/// What an operation uses of [`Isa`] that is not the same at all levels of NEON. Levels that do not differ in it share its code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Uses {
+    /// The lanes of f32 and i32.
+    Lanes,
+    /// Polynomials: [`Isa::fma_constant`], besides lanes.
+    Polynomials,
+    /// [`Isa::f16`]: never run where there is none.
+    F16,
+    /// The pairing of int8 operands ([`Isa::PAIRS`]), besides lanes.
+    Pairs,
+    /// [`Isa::dot_i8`] and all that shapes its operands.
+    DotI8,
+    /// Whatever there is.
+    Everything,
 }
 
 /// An instruction set that this CPU is known to have, chosen once and passed by value.
@@ -168,29 +187,63 @@ impl Kernels {
         [isar0, isar1, pfr0]
     }
 
-    /// Compiles `op` for each instruction set and runs the chosen one.
+    /// Compiles `op` for each instruction set that makes a difference to it and runs the chosen one.
     pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
+        // Guards are constants: an instance that nothing runs leaves no code.
         match self.0 {
-            Level::Scalar => op.run(Scalar),
-            // SAFETY: in each arm, a `Kernels` of that level exists only on a CPU that has the features.
+            Level::Scalar if const { !O::USES.f16_only() } => op.run(Scalar),
+            // SAFETY: in each arm, a `Kernels` of that level exists only on a CPU that has the features, and NEON's levels have
+            // those of the ones below.
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => unsafe { isa::neon::run(op) },
+            Level::NeonI8mm if const { O::USES.differ_with_i8mm() } => unsafe { isa::neon::run_i8mm(op) },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Level::NeonFp16 => unsafe { isa::neon::run_fp16(op) },
+            Level::NeonI8mm | Level::NeonDot if const { O::USES.differ_with_dot() } => unsafe {
+                isa::neon::run_dot(op)
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Level::NeonDot => unsafe { isa::neon::run_dot(op) },
+            Level::NeonI8mm | Level::NeonDot | Level::NeonFp16 if const { O::USES.differ_with_fp16() } => unsafe {
+                isa::neon::run_fp16(op)
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Level::NeonI8mm => unsafe { isa::neon::run_i8mm(op) },
+            Level::NeonI8mm | Level::NeonDot | Level::NeonFp16 | Level::Neon if const { !O::USES.f16_only() } => unsafe {
+                isa::neon::run(op)
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { isa::avx2::run(op) },
+            Level::Avx2 if const { !O::USES.f16_only() } => unsafe { isa::avx2::run(op) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => unsafe { isa::avx512::run(op) },
+            Level::Avx512Vnni if const { !O::USES.f16_only() } => unsafe { isa::avx512::run(op) },
+            _ => unreachable!("no arithmetic in f16"),
         }
+    }
+}
+
+impl Uses {
+    /// Whether there is nothing to run without arithmetic in f16.
+    const fn f16_only(self) -> bool {
+        matches!(self, Self::F16)
+    }
+
+    /// Whether `neon-fp16` gets code of its own.
+    #[cfg(target_arch = "aarch64")]
+    const fn differ_with_fp16(self) -> bool {
+        matches!(self, Self::Polynomials | Self::F16 | Self::Everything)
+    }
+
+    /// Whether `neon-dotprod` gets code of its own.
+    #[cfg(target_arch = "aarch64")]
+    const fn differ_with_dot(self) -> bool {
+        matches!(self, Self::DotI8 | Self::Everything)
+    }
+
+    /// Whether `neon-i8mm` gets code of its own.
+    #[cfg(target_arch = "aarch64")]
+    const fn differ_with_i8mm(self) -> bool {
+        matches!(self, Self::DotI8 | Self::Pairs | Self::Everything)
     }
 }
 

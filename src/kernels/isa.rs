@@ -58,6 +58,8 @@ pub(crate) trait Isa: Copy {
     const CODE_XOR: u8;
     /// Rows of the int8 tile (`M` of [`Isa::dot_i8`]) that keep all accumulators in registers, at most 8.
     const TILE_ROWS: usize;
+    /// Rows of a tile of f32: 24 accumulators on NEON, 12 on AVX2 and, with two column blocks, on AVX-512.
+    const FLOAT_TILE_ROWS: usize = 6;
     /// Blocks of 16 columns of the tile (`N` of [`Isa::dot_i8`], and of f32 tiles too): 1 or 2.
     const TILE_BLOCKS: usize;
     /// Whether [`Isa::dot_i8`] takes its operands in pairs: rows as [`Isa::pair_rows`] leaves them, weights as

@@ -21,7 +21,7 @@ use super::dot_i8::pair_rows;
 use super::isa::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use super::rows::{Codes, Halves};
 use super::tiles::{Tile, for_tiles, slices};
-use super::{Op, dot_f16};
+use super::{Op, Uses, dot_f16};
 
 /// What happens to 16 outputs of one row. `column` counts blocks of 16 from the start of the operation's `blocks`, so
 /// the slices of an epilogue begin at the first computed column.
@@ -108,6 +108,7 @@ pub(crate) struct LinearI8<'a, E> {
 
 impl<E: Epilogue> Op for LinearI8<'_, E> {
     type Output = ();
+    const USES: Uses = Uses::DotI8;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -183,6 +184,7 @@ pub(crate) struct LinearF16<'a, E> {
 
 impl<E: Epilogue> Op for LinearF16<'_, E> {
     type Output = ();
+    const USES: Uses = Uses::F16;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -229,9 +231,6 @@ impl FloatWeights for F16x16 {
         s.load_f16(self)
     }
 }
-
-/// Rows of a tile of f32: 24 accumulators on NEON, 12 on AVX2 and, with two column blocks, on AVX-512.
-pub(crate) const FLOAT_TILE_ROWS: usize = 6;
 
 /// `sum over i < k of a[m][i] * w[n][i * step]`, fused multiply-add in the order of i: the f32 tile. Panics if a row
 /// or a block is shorter.
@@ -287,6 +286,7 @@ pub(crate) struct LinearFloat<'a, W, E> {
 
 impl<W: FloatWeights, E: Epilogue> Op for LinearFloat<'_, W, E> {
     type Output = ();
+    const USES: Uses = Uses::Lanes;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -295,7 +295,7 @@ impl<W: FloatWeights, E: Epilogue> Op for LinearFloat<'_, W, E> {
 }
 
 impl<S: Isa, W: FloatWeights, E: Epilogue> Tile<S> for LinearFloat<'_, W, E> {
-    const ROWS: usize = FLOAT_TILE_ROWS;
+    const ROWS: usize = S::FLOAT_TILE_ROWS;
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {

@@ -9,9 +9,8 @@
 
 use core::slice::ChunksExact;
 
-use super::Op;
 use super::isa::{F16, F16x16, F32x16, Isa, ROUND, U8x16};
-use super::math;
+use super::{Op, Uses, math};
 use crate::config::Activation;
 
 /// Rows of 8-bit activation codes with one scale and one zero point each; to be read.
@@ -55,6 +54,9 @@ pub(crate) struct HalvesMut<'a> {
 
 /// Rows in a form that matrices take: [`CodesMut`] or [`HalvesMut`].
 pub(crate) trait Encode {
+    /// See [`Op::USES`]: [`Uses::Lanes`] or [`Uses::F16`].
+    const USES: Uses;
+
     /// Panics unless there is room for `rows` rows of `chunks` chunks.
     fn check(&self, rows: usize, chunks: usize);
 
@@ -63,6 +65,8 @@ pub(crate) trait Encode {
 }
 
 impl Encode for HalvesMut<'_> {
+    const USES: Uses = Uses::F16;
+
     fn check(&self, rows: usize, chunks: usize) {
         assert!(self.stride >= chunks && self.values.len() >= rows * self.stride, "too few values");
         assert!(self.scale.len() >= rows, "too few scales");
@@ -82,6 +86,8 @@ impl Encode for HalvesMut<'_> {
 }
 
 impl Encode for CodesMut<'_> {
+    const USES: Uses = Uses::Lanes;
+
     fn check(&self, rows: usize, chunks: usize) {
         assert!(self.stride >= chunks && self.codes.len() >= rows * self.stride, "too few codes");
         assert!(self.scale.len() >= rows && self.zero.len() >= rows, "too few scales or zero points");
@@ -158,6 +164,7 @@ pub(crate) struct Quantize<'a, E> {
 
 impl<E: Encode> Op for Quantize<'_, E> {
     type Output = ();
+    const USES: Uses = E::USES;
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
         self.out.check(whole_rows(self.x, self.chunks), self.chunks);
@@ -191,6 +198,7 @@ pub(crate) struct LayerNorm<'a> {
 
 impl Op for LayerNorm<'_> {
     type Output = ();
+    const USES: Uses = Uses::Lanes;
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
         let norm = Norm::new(self.weight, self.bias, self.n, self.eps);
@@ -216,6 +224,7 @@ pub(crate) struct LayerNormQuantize<'a, E> {
 
 impl<E: Encode> Op for LayerNormQuantize<'_, E> {
     type Output = ();
+    const USES: Uses = E::USES;
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
         let norm = Norm::new(self.weight, self.bias, self.n, self.eps);
@@ -315,6 +324,7 @@ pub(crate) struct Activate<'a> {
 
 impl Op for Activate<'_> {
     type Output = ();
+    const USES: Uses = Uses::Polynomials;
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
         whole_rows(self.x, self.chunks);
@@ -335,6 +345,10 @@ pub(crate) struct ActivateQuantize<'a, E> {
 
 impl<E: Encode> Op for ActivateQuantize<'_, E> {
     type Output = ();
+    const USES: Uses = match E::USES {
+        Uses::Lanes => Uses::Polynomials,
+        more => more,
+    };
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
         let halves = if self.activation == Activation::SwiGlu { 2 } else { 1 };
@@ -420,6 +434,7 @@ pub(crate) struct Scale<'a> {
 
 impl Op for Scale<'_> {
     type Output = ();
+    const USES: Uses = Uses::Lanes;
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
         whole_rows(self.y, self.gamma.len());

@@ -9,11 +9,11 @@
 //! With a bias by relative position B, t[j] = fma(sum over c, attention_scale, B[j]).
 
 use super::{RelativeBias, Tokens};
-use crate::kernels::Op;
 use crate::kernels::isa::{F32x16, Isa};
-use crate::kernels::linear::{FLOAT_TILE_ROWS, dot_float};
+use crate::kernels::linear::dot_float;
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
+use crate::kernels::{Op, Uses};
 
 /// Copies q and v of `rows` tokens and transposes k. The first token is at a multiple of 16, and only the last tokens
 /// of all may be a number of rows that is not.
@@ -34,6 +34,7 @@ pub(crate) struct PackF32<'a> {
 
 impl Op for PackF32<'_> {
     type Output = ();
+    const USES: Uses = Uses::Lanes;
 
     #[inline(always)]
     fn run<S: Isa>(self, _: S) {
@@ -83,6 +84,7 @@ pub(crate) struct AttendF32<'a> {
 
 impl Op for AttendF32<'_> {
     type Output = ();
+    const USES: Uses = Uses::Polynomials;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -90,7 +92,7 @@ impl Op for AttendF32<'_> {
         for head in 0..self.heads {
             let mut row = 0;
             while row < self.rows {
-                let rows = FLOAT_TILE_ROWS.min(self.rows - row);
+                let rows = S::FLOAT_TILE_ROWS.min(self.rows - row);
                 if let Some(bias) = &self.bias {
                     for (m, scores) in self.scores.chunks_exact_mut(tokens.blocks).take(rows).enumerate() {
                         bias.row(self.heads, head, self.first + row + m, scores);
@@ -123,7 +125,7 @@ struct Scores<'a, 'b> {
 }
 
 impl<S: Isa> Tile<S> for Scores<'_, '_> {
-    const ROWS: usize = FLOAT_TILE_ROWS;
+    const ROWS: usize = S::FLOAT_TILE_ROWS;
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
@@ -174,7 +176,7 @@ struct Values<'a, 'b> {
 }
 
 impl<S: Isa> Tile<S> for Values<'_, '_> {
-    const ROWS: usize = FLOAT_TILE_ROWS;
+    const ROWS: usize = S::FLOAT_TILE_ROWS;
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {

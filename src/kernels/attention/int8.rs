@@ -13,11 +13,11 @@
 //! over tokens. K and V are packed paired where [`Isa::PAIRS`]; Q and p are paired tile by tile.
 
 use super::{RelativeBias, Tokens};
-use crate::kernels::Op;
 use crate::kernels::dot_i8::{pair_groups_in_place, pair_rows, pair_rows_in_place};
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16, rounded};
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
+use crate::kernels::{Op, Uses};
 
 /// Scale and inverse scale of symmetric codes for the largest magnitude `max`.
 #[inline(always)]
@@ -61,6 +61,7 @@ pub(crate) struct PackQ<'a> {
 
 impl Op for PackQ<'_> {
     type Output = ();
+    const USES: Uses = Uses::Lanes;
 
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
@@ -101,6 +102,7 @@ const ONES: [U8x16; 64] = [U8x16([1; 16]); 64];
 
 impl Op for PackKv<'_> {
     type Output = ();
+    const USES: Uses = Uses::DotI8;
 
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
@@ -172,6 +174,7 @@ pub(crate) struct PackV<'a> {
 
 impl Op for PackV<'_> {
     type Output = ();
+    const USES: Uses = Uses::Pairs;
 
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
@@ -275,6 +278,7 @@ pub(crate) struct AttendI8<'a> {
 
 impl Op for AttendI8<'_> {
     type Output = ();
+    const USES: Uses = Uses::DotI8;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {

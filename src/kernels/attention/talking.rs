@@ -16,12 +16,12 @@
 use super::Tokens;
 use super::float::AttendF32;
 use super::int8::{AttendI8, quantize};
-use crate::kernels::Op;
 use crate::kernels::dot_i8::{pair_rows, pair_rows_in_place};
 use crate::kernels::isa::{F32x16, Isa};
-use crate::kernels::linear::{FLOAT_TILE_ROWS, dot_float};
+use crate::kernels::linear::dot_float;
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
+use crate::kernels::{Op, Uses};
 
 /// The two mixings of heads. Row g of a matrix `[heads, pad16(heads)]` makes head g.
 #[derive(Clone, Copy)]
@@ -98,6 +98,7 @@ pub(crate) struct TalkingI8<'a> {
 
 impl Op for TalkingI8<'_> {
     type Output = ();
+    const USES: Uses = Uses::DotI8;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -224,6 +225,7 @@ pub(crate) struct TalkingF32<'a> {
 
 impl Op for TalkingF32<'_> {
     type Output = ();
+    const USES: Uses = Uses::Polynomials;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {
@@ -231,7 +233,7 @@ impl Op for TalkingF32<'_> {
         let (heads, tokens) = (op.heads, Tokens::new(op.tokens));
         let mut row = 0;
         while row < op.rows {
-            let rows = FLOAT_TILE_ROWS.min(op.rows - row);
+            let rows = S::FLOAT_TILE_ROWS.min(op.rows - row);
             for head in 0..heads {
                 for_tiles(s, rows, 0..tokens.blocks, &mut ScoresF32 { op, blocks: tokens.blocks, head, row });
             }
@@ -256,7 +258,7 @@ struct ScoresF32<'a, 'b> {
 }
 
 impl<S: Isa> Tile<S> for ScoresF32<'_, '_> {
-    const ROWS: usize = FLOAT_TILE_ROWS;
+    const ROWS: usize = S::FLOAT_TILE_ROWS;
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
@@ -283,7 +285,7 @@ struct ValuesF32<'a, 'b> {
 }
 
 impl<S: Isa> Tile<S> for ValuesF32<'_, '_> {
-    const ROWS: usize = FLOAT_TILE_ROWS;
+    const ROWS: usize = S::FLOAT_TILE_ROWS;
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {

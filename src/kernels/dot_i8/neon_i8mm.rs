@@ -102,6 +102,7 @@ unsafe fn load<const M: usize>(a: &[*const int32x4_t; M], chunk: usize) -> [[int
 /// # Safety
 /// The CPU must have FEAT_I8MM; every block must hold 64 bytes at the groups `g` and `g + 1`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "one index runs through operands of three layouts")]
 unsafe fn step<const M: usize, const N: usize>(
     a: &[int8x16_t; M],
     w: &[*const int8x16_t; N],

@@ -57,7 +57,8 @@ impl Isa for Scalar {
     type I = I32x16;
     type F16 = NoF16<F32x16>;
     const CODE_XOR: u8 = 0;
-    const TILE_ROWS: usize = 4;
+    const TILE_ROWS: usize = 1;
+    const FLOAT_TILE_ROWS: usize = 1;
     const TILE_BLOCKS: usize = 1;
 
     #[inline(always)]
