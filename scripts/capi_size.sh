@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Bytes of the engine's code in a program for aarch64 that links libvitlet.a, by instruction set.
 #
-#     ./scripts/capi_size.sh PROGRAM
+#     ./scripts/capi_size.sh PROGRAM [LIMIT]
 #
 # Code is what the symbols of the engine and the crates that it depends on cover in the linked program (--gc-sections), not the standard library,
-# libc or the model. (`scalar` is inlined into the choice of kernels.) One board's share is what is left without the kernels of the other instruction sets, all precisions included.
+# libc or the model. Levels of NEON use the code of those below where it is the same; `scalar` is inlined into its callers where it is small.
+# More bytes than LIMIT are an error.
 set -euo pipefail
-program=$1
+program=$1 limit=${2:-0}
 
-aarch64-linux-gnu-nm --defined-only --print-size --radix=d --demangle "$program" | awk '
+aarch64-linux-gnu-nm --defined-only --print-size --radix=d --demangle "$program" | awk -v limit="$limit" '
     # Address, size, type, name.
     NF < 4 || $3 !~ /^[tTwW]$/ { next }
     {
@@ -31,6 +32,7 @@ aarch64-linux-gnu-nm --defined-only --print-size --radix=d --demangle "$program"
         printf "engine, all kernels: %d bytes of code\n", all
         printf "  without kernels: %d\n", common
         for (name in set) {
-            printf "  %s: %d; a board with these alone: %d\n", name, set[name], common + set[name]
+            printf "  %s: %d\n", name, set[name]
         }
+        if (limit && all > limit) { printf "error: more than %d bytes\n", limit; exit 1 }
     }'

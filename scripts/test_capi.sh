@@ -162,6 +162,7 @@ END
 
     say "Sizes"
     ./scripts/capi_size.sh "$work/aarch64-static/classify"
+    ./scripts/capi_size.sh "$work/bare" 400000
 else
     skip "qemu-user-static and gcc-aarch64-linux-gnu are not installed"
 fi

@@ -324,7 +324,7 @@ pub(crate) struct Activate<'a> {
 
 impl Op for Activate<'_> {
     type Output = ();
-    const USES: Uses = Uses::Polynomials;
+    const USES: Uses = Uses::Lanes;
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
         whole_rows(self.x, self.chunks);

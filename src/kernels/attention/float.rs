@@ -84,7 +84,7 @@ pub(crate) struct AttendF32<'a> {
 
 impl Op for AttendF32<'_> {
     type Output = ();
-    const USES: Uses = Uses::Polynomials;
+    const USES: Uses = Uses::Lanes;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {

@@ -225,7 +225,7 @@ pub(crate) struct TalkingF32<'a> {
 
 impl Op for TalkingF32<'_> {
     type Output = ();
-    const USES: Uses = Uses::Polynomials;
+    const USES: Uses = Uses::Lanes;
 
     #[inline(always)]
     fn run<S: Isa>(mut self, s: S) {

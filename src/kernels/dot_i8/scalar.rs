@@ -4,7 +4,7 @@ use super::groups;
 use crate::kernels::isa::{I8x16x4, I32x16, U8x16};
 
 /// See [`super`]; `a` is read as u8.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn dot<const M: usize, const N: usize>(
     a: [&[U8x16]; M],
     w: [&[I8x16x4]; N],

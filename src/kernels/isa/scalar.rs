@@ -1,4 +1,5 @@
-//! Plain Rust: the specification that every other instruction set equals bit for bit. Never tuned.
+//! Plain Rust: the specification that every other instruction set equals bit for bit. Never tuned, and small: arithmetic is calls, tiles
+//! are one row.
 
 use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16};
 use crate::kernels::dot_i8;
@@ -7,7 +8,7 @@ use crate::kernels::dot_i8;
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
-#[inline(always)]
+#[inline(never)]
 fn map(mut a: F32x16, f: impl Fn(f32) -> f32) -> F32x16 {
     for x in &mut a.0 {
         *x = f(*x);
@@ -15,7 +16,7 @@ fn map(mut a: F32x16, f: impl Fn(f32) -> f32) -> F32x16 {
     a
 }
 
-#[inline(always)]
+#[inline(never)]
 fn zip(mut a: F32x16, b: F32x16, f: impl Fn(f32, f32) -> f32) -> F32x16 {
     for (x, y) in a.0.iter_mut().zip(b.0) {
         *x = f(*x, y);
@@ -23,7 +24,7 @@ fn zip(mut a: F32x16, b: F32x16, f: impl Fn(f32, f32) -> f32) -> F32x16 {
     a
 }
 
-#[inline(always)]
+#[inline(never)]
 fn zip_i(mut a: I32x16, b: I32x16, f: impl Fn(i32, i32) -> i32) -> I32x16 {
     for (x, y) in a.0.iter_mut().zip(b.0) {
         *x = f(*x, y);
@@ -32,7 +33,7 @@ fn zip_i(mut a: I32x16, b: I32x16, f: impl Fn(i32, i32) -> i32) -> I32x16 {
 }
 
 /// Combines lanes l and l + 8, then l + 4, l + 2, l + 1.
-#[inline(always)]
+#[inline(never)]
 fn reduce(mut a: F32x16, f: impl Fn(f32, f32) -> f32) -> f32 {
     for half in [8, 4, 2, 1] {
         for lane in 0..half {
@@ -77,7 +78,7 @@ impl Isa for Scalar {
     fn f16(self) -> Option<NoF16<F32x16>> {
         None
     }
-    #[inline(always)]
+    #[inline(never)]
     fn load_f16(self, x: &F16x16) -> F32x16 {
         let mut wide = F32x16([0.0; 16]);
         for (wide, &bits) in wide.0.iter_mut().zip(&x.0) {
@@ -101,7 +102,7 @@ impl Isa for Scalar {
     fn div(self, a: F32x16, b: F32x16) -> F32x16 {
         zip(a, b, |a, b| a / b)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn fma(self, mut a: F32x16, b: F32x16, c: F32x16) -> F32x16 {
         for lane in 0..16 {
             a.0[lane] = libm::fmaf(a.0[lane], b.0[lane], c.0[lane]);
@@ -164,7 +165,7 @@ impl Isa for Scalar {
     fn mul_i(self, a: I32x16, b: I32x16) -> I32x16 {
         zip_i(a, b, i32::wrapping_mul)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn to_f32(self, a: I32x16) -> F32x16 {
         F32x16(a.0.map(|x| x as f32))
     }
@@ -176,11 +177,11 @@ impl Isa for Scalar {
     fn float(self, a: I32x16) -> F32x16 {
         F32x16(a.0.map(|x| f32::from_bits(x.cast_unsigned())))
     }
-    #[inline(always)]
+    #[inline(never)]
     fn shl_i(self, a: I32x16, n: u32) -> I32x16 {
         I32x16(a.0.map(|x| x << n))
     }
-    #[inline(always)]
+    #[inline(never)]
     fn store_low_bytes(self, a: I32x16, flip: u8, out: &mut U8x16) {
         for (byte, x) in out.0.iter_mut().zip(a.0) {
             *byte = x as u8 ^ flip;
