@@ -119,7 +119,10 @@ impl Axis {
             Scale::Log { from, to } => {
                 let (from, to) = (*from as i32, *to as i32);
                 let every = ((to - from) as usize / 8 + 1).max(1);
-                (from..=to).step_by(every).map(|e| (10f64.powi(e), power_of_ten(e))).collect()
+                let powers = (from..=to).step_by(every).map(|e| (10f64.powi(e), power_of_ten(e)));
+                // Within one power of ten the two ends alone would say little.
+                let between = [2, 5].into_iter().filter(|_| to - from == 1).map(|m| times_power_of_ten(m, from));
+                powers.chain(between).collect()
             }
             Scale::Bands(names) => {
                 // Thinned where the names would touch: about 7 pixels a letter.
@@ -174,6 +177,11 @@ fn power_of_ten(e: i32) -> String {
             format!("10{}", e.to_string().chars().map(raised).collect::<String>())
         }
     }
+}
+
+fn times_power_of_ten(m: u8, e: i32) -> (f64, String) {
+    let (power, value) = (10f64.powi(e), f64::from(m) * 10f64.powi(e));
+    (value, if (-2..=3).contains(&e) { short(value, power.min(1.0)) } else { format!("{m}·{}", power_of_ten(e)) })
 }
 
 /// A picture in the making.
@@ -374,7 +382,8 @@ mod tests {
             ["0.00", "0.05", "0.10", "0.15", "0.20", "0.25", "0.30", "0.35"]
         );
         assert_eq!(labels(&Axis::log("", [3e-5, 0.02, 0.0, f64::NAN])), ["10⁻⁵", "10⁻⁴", "10⁻³", "0.01", "0.1"]);
-        assert_eq!(labels(&Axis::log("", [])), ["0.1", "1"]);
+        assert_eq!(labels(&Axis::log("", [])), ["0.1", "1", "0.2", "0.5"]);
+        assert_eq!(labels(&Axis::log("", [3e-4, 9e-4])), ["10⁻⁴", "10⁻³", "2·10⁻⁴", "5·10⁻⁴"]);
         let many = Axis::bands("block", (0..200).map(|i| i.to_string()));
         assert!(many.ticks().len() < 60);
     }

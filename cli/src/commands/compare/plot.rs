@@ -13,8 +13,13 @@ const SERIES: [(&str, Color, &str); 4] = [
 /// The picture of a comparison.
 pub fn draw(r: &Report) -> String {
     let subtitle = format!(
-        "{} ({}, LayerScale {}) against {}, {} pictures",
-        r.model, r.precision, r.layerscale, r.reference, r.pictures
+        "{} ({}, LayerScale {}) against {}, {} picture{}",
+        r.model,
+        r.precision,
+        r.layerscale,
+        r.reference,
+        r.pictures,
+        if r.pictures == 1 { "" } else { "s" }
     );
     let mut figure = Figure::new("Where precision is lost", &subtitle);
     let error = |p: &PlaceReport| p.distance.relative_error;
@@ -43,11 +48,14 @@ fn panel(
     value: impl Fn(&PlaceReport) -> f64,
     output: Option<f64>,
 ) {
-    // The embedding stands before block 0, the output after the last block.
-    let band = |p: &PlaceReport| p.block.map_or(0, |b| b + 1);
-    let blocks = r.places.iter().map(band).max().unwrap_or(0);
+    // The embedding, where it is known, stands before block 0, the output after the last block.
+    let before = usize::from(r.places.iter().any(|p| p.block.is_none()));
+    let band = |p: &PlaceReport| p.block.map_or(0, |b| b + before);
+    let blocks = r.places.iter().filter_map(|p| p.block).max().map_or(0, |b| b + 1);
     let last = if r.same_label.is_some() { "logits" } else { "features" };
-    let names = ["input".to_string()].into_iter().chain((0..blocks).map(|b| b.to_string())).chain([last.to_string()]);
+    let names = std::iter::repeat_n("input".to_string(), before)
+        .chain((0..blocks).map(|b| b.to_string()))
+        .chain([last.to_string()]);
     let values = r.places.iter().map(&value).chain(output);
     let mut panel = figure.panel(name, height, &Axis::bands("block", names), &Axis::log(unit, values));
     for (place, color, _) in SERIES.iter().rev() {
@@ -58,9 +66,10 @@ fn panel(
         }
     }
     if let Some(output) = output.filter(|v| *v > 0.0) {
-        let at = ((blocks + 1) as f64, output);
+        let at = ((before + blocks) as f64, output);
         panel.dot(Color::Pink, at, &format!("{last}: {output:.3e}"));
         panel.note(None, at, 9.0, &if output < 1e-3 { format!("{output:.1e}") } else { format!("{output:.3}") });
     }
-    panel.legend(&SERIES.map(|(_, color, name)| (color, name)));
+    let drawn = SERIES.iter().filter(|(place, ..)| r.places.iter().any(|p| p.place == *place));
+    panel.legend(&drawn.map(|&(_, color, name)| (color, name)).collect::<Vec<_>>());
 }
