@@ -52,6 +52,9 @@ fixture=tests/fixtures/checkpoints/timm_deit3
 cmp "$models/built-in.gguf" models/cifar10-vit-layerscale/model.gguf
 pictures=(models/cifar10-vit-layerscale/pictures/*.jpg)
 
+say "LayerScale, folded and unfolded"
+scripts/test_layerscale.sh
+
 if python3 -m venv target/venv 2>/dev/null && target/venv/bin/pip install --quiet gguf; then
     say "The model file, read by the gguf package"
     target/venv/bin/python scripts/check_gguf.py "$models/int8.gguf"

@@ -178,6 +178,8 @@ pub struct Config {
     pub qk_norm: bool,
     /// LayerNorm on the embedded tokens, before the first block.
     pub norm_pre: bool,
+    /// LayerNorm before each residual branch; without it the branch reads the stream itself (Fixup, ReZero).
+    pub block_norm: bool,
     /// LayerNorm on the tokens after the last block.
     pub norm: bool,
     /// LayerNorm on the pooled features.

@@ -169,7 +169,9 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
     }
     for i in 0..c.blocks() {
         let block = Prefix::Block(i);
-        list.norm(block, "norm1", c.dim)?;
+        if c.block_norm {
+            list.norm(block, "norm1", c.dim)?;
+        }
         list.linear(block, "attn_qkv", 3 * c.attention_width(), c.dim)?;
         if c.qk_norm {
             list.norm(block, "attn_q_norm", c.head_dim)?;
@@ -188,7 +190,9 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
         if c.keeps_gamma() {
             list.vector(block, "gamma1", "", DType::F32, c.dim)?;
         }
-        list.norm(block, "norm2", c.dim)?;
+        if c.block_norm {
+            list.norm(block, "norm2", c.dim)?;
+        }
         list.linear(block, "ffn_up", c.ffn_up_width(), c.dim)?;
         list.linear(block, "ffn_down", c.dim, pad16(c.hidden))?;
         if c.keeps_gamma() {

@@ -173,14 +173,14 @@ impl<'a> Model<'a> {
         let c = &self.config;
         let talks = c.family == Family::Cait && i < c.depth;
         Block {
-            norm1: cursor.norm(c.dim, c),
+            norm1: c.block_norm.then(|| cursor.norm(c.dim, c)),
             qkv: cursor.linear(3 * c.attention_width(), c.dim, c),
             qk_norm: c.qk_norm.then(|| (cursor.norm(c.head_dim, c), cursor.norm(c.head_dim, c))),
             bias: (c.family == Family::Beit).then(|| cursor.chunks(c.heads * pad16(c.relative_len()) / 16)),
             talking: talks.then(|| cursor.talking(c.heads)),
             out: cursor.linear(c.dim, c.attention_width(), c),
             gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
-            norm2: cursor.norm(c.dim, c),
+            norm2: c.block_norm.then(|| cursor.norm(c.dim, c)),
             up: cursor.linear(c.ffn_up_width(), c.dim, c),
             down: cursor.linear(c.dim, pad16(c.hidden), c),
             gamma2: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
@@ -233,7 +233,8 @@ pub(crate) struct Rotation<'a> {
 
 /// One transformer block.
 pub(crate) struct Block<'a> {
-    pub(crate) norm1: Norm<'a>,
+    /// `None` where the branch reads the stream itself.
+    pub(crate) norm1: Option<Norm<'a>>,
     pub(crate) qkv: Linear<'a>,
     /// q's and k's LayerNorm.
     pub(crate) qk_norm: Option<(Norm<'a>, Norm<'a>)>,
@@ -242,7 +243,7 @@ pub(crate) struct Block<'a> {
     pub(crate) talking: Option<TalkingHeads<'a>>,
     pub(crate) out: Linear<'a>,
     pub(crate) gamma1: Option<&'a [F32x16]>,
-    pub(crate) norm2: Norm<'a>,
+    pub(crate) norm2: Option<Norm<'a>>,
     pub(crate) up: Linear<'a>,
     pub(crate) down: Linear<'a>,
     pub(crate) gamma2: Option<&'a [F32x16]>,
@@ -422,6 +423,7 @@ impl<'a> Metadata<'_, 'a> {
             attention_scale: self.f32(keys::ATTENTION_SCALE)?,
             qk_norm: self.flag(keys::QK_NORM)?,
             norm_pre: self.flag(keys::NORM_PRE)?,
+            block_norm: self.0.get(keys::BLOCK_NORM).is_none() || self.flag(keys::BLOCK_NORM)?,
             norm: self.flag(keys::NORM)?,
             fc_norm: self.flag(keys::FC_NORM)?,
             activation: self.named(keys::ACTIVATION)?,

@@ -131,14 +131,23 @@ impl<'w> OperandScratch<'w> {
         }
     }
 
-    /// LayerNorm of the rows.
-    pub(crate) fn layer_norm<'s>(
+    /// What a residual branch reads: LayerNorm of the rows, or the rows themselves.
+    pub(crate) fn branch<'s>(
         &'s mut self,
         k: Kernels,
-        x: &[F32x16],
-        norm: &Norm<'_>,
+        x: &'s [F32x16],
+        norm: Option<&Norm<'_>>,
+        rows: usize,
         into: &Linear<'_>,
     ) -> Operand<'s> {
+        match norm {
+            Some(norm) => self.layer_norm(k, x, norm, into),
+            None => self.plain(k, x, rows, into),
+        }
+    }
+
+    /// LayerNorm of the rows.
+    fn layer_norm<'s>(&'s mut self, k: Kernels, x: &[F32x16], norm: &Norm<'_>, into: &Linear<'_>) -> Operand<'s> {
         let &Norm { weight, bias, n, eps } = norm;
         let stride = weight.len();
         let rows = x.len() / stride;

@@ -14,6 +14,29 @@ use crate::error::{Context, Error, Result, why};
 static BUILT_IN: &[u8] =
     vitlet::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/cifar10-vit-layerscale/model.gguf"));
 
+/// What the built-in model was converted from, and pictures to show to it. An int8 model has no gammas left to study.
+static BUILT_IN_CHECKPOINT: [(&str, &[u8]); 8] = [
+    ("config.json", include_bytes!("../../models/cifar10-vit-layerscale/config.json")),
+    ("model.safetensors", include_bytes!("../../models/cifar10-vit-layerscale/model.safetensors")),
+    ("pictures/astronaut.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/astronaut.jpg")),
+    ("pictures/camera.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/camera.jpg")),
+    ("pictures/chelsea.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/chelsea.jpg")),
+    ("pictures/coffee.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/coffee.jpg")),
+    ("pictures/horse.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/horse.jpg")),
+    ("pictures/rocket.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/rocket.jpg")),
+];
+
+/// The built-in model's checkpoint in a directory that is removed with the value.
+pub fn built_in_checkpoint() -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir().map_err(|e| Error::new("temporary directory", why(&e)))?;
+    std::fs::create_dir(folder.path().join("pictures")).map_err(|e| Error::new(folder.path().display(), why(&e)))?;
+    for (name, bytes) in BUILT_IN_CHECKPOINT {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::new(path.display(), why(&e)))?;
+    }
+    Ok(folder)
+}
+
 /// What `classify` says each time that it uses the built-in model.
 pub const BUILT_IN_NOTE: &str =
     "built-in model: it knows the ten classes of CIFAR-10 only; name your own with -m model.gguf";
@@ -68,7 +91,12 @@ impl ModelFile {
         }
         let options = vitlet_convert::Options { precision: vitlet::Precision::F32, ..Default::default() };
         let converted = vitlet_convert::convert(path, &options, &mut |_| {}).map_err(|e| Error::new(e.what, e.why))?;
-        Ok(Self { bytes: Bytes::Converted(converted), name: path.display().to_string() })
+        Ok(Self::converted(converted, path.display().to_string()))
+    }
+
+    /// A model that has just been converted.
+    pub fn converted(converted: vitlet_convert::Converted, name: String) -> Self {
+        Self { bytes: Bytes::Converted(converted), name }
     }
 
     /// All bytes of the file.

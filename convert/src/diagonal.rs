@@ -4,11 +4,11 @@
 //! its columns, and an offset there becomes a bias W * beta. With symmetric codes that have a scale per output channel,
 //! an output diagonal changes only that scale and signs: `fold_into_scale` is exact, whatever the size of gamma.
 //!
-//! LayerNorm's affine part could go into the next layer by the input rules; it stays where it is, since it costs nothing
-//! there and balances the channels: on DeiT-Tiny the int8 model's relative logit error is 0.054 as it is, 0.055 with the
-//! offset folded and 0.063 with both (500 ImageNet pictures, int8, per channel).
+//! LayerNorm's affine part can go into the next layer by the input rules ([`fold_norm`], for study); it stays where it is, since it costs
+//! nothing there and balances the channels: on DeiT-Tiny the int8 model's relative logit error is 0.054 as it is, 0.055 with the
+//! offset folded and 0.063 with both (500 ImageNet pictures, int8, per channel). docs/layerscale.md lists what else is a diagonal.
 
-use crate::network::Linear;
+use crate::network::{Linear, Norm};
 use crate::quantize::{Packed, Values};
 
 /// `diag(d) (W x + b)`: rows of W and b times d `[n]`, in f32.
@@ -33,6 +33,74 @@ pub fn absorb_offset(linear: &mut Linear, beta: &[f32]) {
     for (bias, sum) in linear.bias.iter_mut().zip(sums) {
         *bias = (f64::from(*bias) + sum) as f32;
     }
+}
+
+/// `diag(scale) x + offset` on the channels of x: LayerNorm's affine part, BatchNorm at inference, ActNorm, Fixup's scalars. `[n]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Affine {
+    /// Factors.
+    pub scale: Vec<f32>,
+    /// Offsets.
+    pub offset: Vec<f32>,
+}
+
+impl Affine {
+    /// The same for all of `n` channels.
+    pub fn scalar(scale: f32, offset: f32, n: usize) -> Self {
+        Self { scale: vec![scale; n], offset: vec![offset; n] }
+    }
+
+    /// BatchNorm at inference (Ioffe and Szegedy 2015): `weight (x - mean) / sqrt(variance + eps) + bias`, in f64.
+    pub fn batch_norm(weight: &[f32], bias: &[f32], mean: &[f32], variance: &[f32], eps: f64) -> Self {
+        let factors: Vec<f64> =
+            weight.iter().zip(variance).map(|(&w, &v)| f64::from(w) / (f64::from(v) + eps).sqrt()).collect();
+        let offsets = factors.iter().zip(bias).zip(mean).map(|((f, &b), &m)| (f64::from(b) - f * f64::from(m)) as f32);
+        Self { offset: offsets.collect(), scale: factors.iter().map(|f| *f as f32).collect() }
+    }
+
+    /// ActNorm (Kingma and Dhariwal 2018): `scale (x + loc)`.
+    pub fn act_norm(loc: &[f32], scale: &[f32]) -> Self {
+        Self { offset: loc.iter().zip(scale).map(|(l, s)| l * s).collect(), scale: scale.to_vec() }
+    }
+}
+
+/// `W (diag(scale) x + offset) + b`: an affine map before the layer goes into its columns and its bias.
+pub fn absorb_input(linear: &mut Linear, before: &Affine) {
+    absorb_offset(linear, &before.offset);
+    scale_columns(linear, &before.scale);
+}
+
+/// `diag(scale) (W x + b) + offset = diag(gamma) (W' x + b')`: the offset of an affine map after the layer goes into its bias; returns
+/// gamma. Where the scale is zero the channel is its offset: a row of zeros with gamma 1.
+pub fn absorb_offset_after(linear: &mut Linear, after: Affine) -> Vec<f32> {
+    let Affine { scale: mut gamma, offset } = after;
+    let rows = linear.weight.chunks_exact_mut(linear.k).zip(&mut linear.bias);
+    for ((row, bias), (gamma, offset)) in rows.zip(gamma.iter_mut().zip(offset)) {
+        let moved = (f64::from(*bias) + f64::from(offset) / f64::from(*gamma)) as f32;
+        if moved.is_finite() {
+            *bias = moved;
+        } else {
+            row.iter_mut().for_each(|w| *w *= *gamma);
+            *bias = (f64::from(*bias) * f64::from(*gamma) + f64::from(offset)) as f32;
+            *gamma = 1.0;
+        }
+    }
+    gamma
+}
+
+/// LayerNorm's affine part into the layer that follows: the norm is left with ones and zeros.
+pub fn fold_norm(norm: &mut Norm, next: &mut Linear) {
+    let n = norm.weight.len();
+    let scale = std::mem::replace(&mut norm.weight, vec![1.0; n]);
+    let offset = std::mem::replace(&mut norm.bias, vec![0.0; n]);
+    absorb_input(next, &Affine { scale, offset });
+}
+
+/// Where the map mixes tokens instead of channels, `M (X diag(d) + 1 beta^T) = (M X) diag(d) + r beta^T` with M's row sums r: the diagonal
+/// passes through to the activation rows, the offset leaves this rank-1 bias `[tokens, channels]`, in f64.
+pub fn offset_through_tokens(mixer: &Linear, beta: &[f32]) -> Vec<f32> {
+    let sums = mixer.rows().map(|row| row.iter().map(|&w| f64::from(w)).sum::<f64>());
+    sums.flat_map(|sum| beta.iter().map(move |&b| (sum * f64::from(b)) as f32)).collect()
 }
 
 /// `diag(d) (W x + b)` after quantization: |d| into the scale, the sign into int8 codes (whose scales must not be
@@ -95,6 +163,58 @@ mod tests {
         scale_columns(&mut input, &d);
         let inner: Vec<f32> = x.iter().zip(d).zip(beta).map(|((x, d), b)| x * d + b).collect();
         assert!(close(&apply(&input, &x), &apply(&linear(), &inner)));
+    }
+
+    #[test]
+    fn affine_maps_before_and_after() {
+        let x = [0.3, -1.0, 2.0, 0.7];
+        let before =
+            Affine::batch_norm(&[1.0, 2.0, -1.0, 0.5], &[0.1, 0.0, -0.2, 0.3], &[0.5; 4], &[4.0, 1.0, 0.25, 0.0], 1e-5);
+        let sizes = [4.0f32, 1.0, 0.25, 0.0].map(|v| (v + 1e-5).sqrt());
+        let normed: Vec<f32> =
+            (0..4).map(|i| [1.0, 2.0, -1.0, 0.5][i] * (x[i] - 0.5) / sizes[i] + [0.1, 0.0, -0.2, 0.3][i]).collect();
+        let mut absorbed = linear();
+        absorb_input(&mut absorbed, &before);
+        let close_to = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-4 * (1.0 + b.abs()));
+        assert!(close_to(&apply(&absorbed, &x), &apply(&linear(), &normed)));
+
+        let loc = [0.4, -2.0, 3.0];
+        let mut absorbed = linear();
+        let gamma = absorb_offset_after(&mut absorbed, Affine::act_norm(&loc, &GAMMA));
+        let want: Vec<f32> = apply(&linear(), &x).iter().zip(loc).zip(GAMMA).map(|((y, l), s)| s * (y + l)).collect();
+        let got: Vec<f32> = apply(&absorbed, &x).iter().zip(&gamma).map(|(y, g)| y * g).collect();
+        assert!(close(&got, &want));
+        // A channel that is its offset alone.
+        let mut absorbed = linear();
+        let gamma = absorb_offset_after(&mut absorbed, Affine { scale: vec![0.0; 3], offset: vec![1.0, 2.0, 3.0] });
+        assert_eq!((gamma, apply(&absorbed, &x)), (vec![1.0; 3], vec![1.0, 2.0, 3.0]));
+    }
+
+    #[test]
+    fn the_norms_affine_part_moves_into_the_next_layer() {
+        let mut norm = Norm { weight: vec![2.0, -0.5, 1.0, 4.0], bias: vec![0.1, 0.2, -0.3, 1.0] };
+        let (before, x) = (norm.clone(), [0.3, -1.0, 2.0, 0.7]);
+        let mut next = linear();
+        fold_norm(&mut norm, &mut next);
+        assert_eq!((norm.weight, norm.bias), (vec![1.0; 4], vec![0.0; 4]));
+        let inner: Vec<f32> = x.iter().zip(before.weight).zip(before.bias).map(|((x, d), b)| x * d + b).collect();
+        assert!(close(&apply(&next, &x), &apply(&linear(), &inner)));
+    }
+
+    #[test]
+    fn a_diagonal_passes_through_a_map_of_tokens() {
+        // Three outputs tokens of four, two channels: M (X diag(d) + 1 beta^T) against (M X) diag(d) + r beta^T.
+        let (mixer, d, beta) = (linear(), [2.0, -0.25], [0.5, 3.0]);
+        let x = [[0.3, -1.0], [2.0, 0.7], [0.1, 0.2], [-0.6, 1.5]];
+        let mixed = |f: &dyn Fn(usize, usize) -> f32| -> Vec<f32> {
+            let dot = |row: &[f32], c: usize| row.iter().enumerate().map(|(t, w)| w * f(t, c)).sum::<f32>();
+            mixer.rows().flat_map(|row| [dot(row, 0), dot(row, 1)]).collect()
+        };
+        let want = mixed(&|t, c| x[t][c] * d[c] + beta[c]);
+        let bias = offset_through_tokens(&mixer, &beta);
+        let got: Vec<f32> =
+            mixed(&|t, c| x[t][c]).iter().zip(bias).enumerate().map(|(i, (y, b))| y * d[i % 2] + b).collect();
+        assert!(close(&got, &want));
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod network;
 pub mod onnx;
 mod options;
 mod pack;
+pub mod plan;
 pub mod position;
 mod preprocess;
 pub mod quantize;
@@ -39,6 +40,7 @@ pub mod quantize;
 pub mod reference;
 mod relative;
 pub mod report;
+mod residual;
 mod timm;
 mod transformers;
 mod writer;
@@ -76,6 +78,9 @@ pub struct Progress<'a> {
 /// One line that names what is wrong with the source and what to do about it.
 pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Converted, Error> {
     let mut source = read(src, options)?;
+    if options.fold_norm {
+        fold_norms(&mut source.network);
+    }
     let gammas = report::gammas(&source);
     let config = Config {
         precision: options.precision,
@@ -114,10 +119,21 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         parameters: source.network.parameters(),
         file_bytes: bytes.len(),
         announcements: source.announcements,
-        blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, config.dim)),
+        blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, &plan::plan(&source.network, &config), config.dim)),
         linears,
     };
     Ok(Converted { bytes, report })
+}
+
+/// LayerNorm's affine part of every branch into the branch's first matrix.
+fn fold_norms(network: &mut network::Network) {
+    for block in &mut network.blocks {
+        for (norm, first) in [(&mut block.norm1, &mut block.qkv), (&mut block.norm2, &mut block.up)] {
+            if let Some(norm) = norm {
+                diagonal::fold_norm(norm, first);
+            }
+        }
+    }
 }
 
 /// Reads what `src` is.

@@ -150,7 +150,7 @@ impl Tensors {
         let up = if c.activation == Activation::SwiGlu { (c.hidden, 2, pad16(c.hidden)) } else { hidden };
         let keeps = c.keeps_gamma();
         Block {
-            norm1: self.norm(&at("norm1"), c.dim),
+            norm1: c.block_norm.then(|| self.norm(&at("norm1"), c.dim)),
             qkv: self.linear(&at("attn_qkv"), (d, 3 * c.heads, dp), dim),
             qk_norm: c.qk_norm.then(|| (self.norm(&at("attn_q_norm"), d), self.norm(&at("attn_k_norm"), d))),
             talking: (c.family == Family::Cait && i < c.depth).then(|| {
@@ -164,7 +164,7 @@ impl Tensors {
             bias: (c.family == Family::Beit).then(|| self.vectors(&at("attn_bias"), c.heads, c.relative_len())),
             proj: self.linear(&at("attn_out"), dim, (d, c.heads, dp)),
             gamma1: keeps.then(|| self.vectors(&at("gamma1"), 1, c.dim)),
-            norm2: self.norm(&at("norm2"), c.dim),
+            norm2: c.block_norm.then(|| self.norm(&at("norm2"), c.dim)),
             up: self.linear(&at("ffn_up"), up, dim),
             down: self.linear(&at("ffn_down"), dim, hidden),
             gamma2: keeps.then(|| self.vectors(&at("gamma2"), 1, c.dim)),

@@ -67,8 +67,8 @@ pub struct Norm {
 /// One transformer block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
-    /// Before the attention, `[dim]`.
-    pub norm1: Norm,
+    /// Before the attention, `[dim]`; none where the network has no norms or they are folded away.
+    pub norm1: Option<Norm>,
     /// Rows `[3][heads][head_dim]` (q, k, v), inputs `[dim]`.
     pub qkv: Linear,
     /// BEiT's relative position tables, `[heads, relative_len]` as the model file has them.
@@ -82,7 +82,7 @@ pub struct Block {
     /// LayerScale of the attention branch, `[dim]`.
     pub gamma1: Option<Vec<f32>>,
     /// Before the MLP, `[dim]`.
-    pub norm2: Norm,
+    pub norm2: Option<Norm>,
     /// Outputs `[hidden]`, or `[gate: hidden][up: hidden]` for SwiGLU; inputs `[dim]`.
     pub up: Linear,
     /// Outputs `[dim]`, inputs `[hidden]`.
@@ -150,8 +150,7 @@ impl Network {
                 let gammas = b.gamma1.iter().chain(&b.gamma2).map(Vec::len).sum::<usize>();
                 let qk_norms = b.qk_norm.iter().map(|(q, k)| norm(q) + norm(k)).sum::<usize>();
                 [&b.qkv, &b.proj, &b.up, &b.down].map(linear).iter().sum::<usize>()
-                    + norm(&b.norm1)
-                    + norm(&b.norm2)
+                    + [&b.norm1, &b.norm2].into_iter().flatten().map(norm).sum::<usize>()
                     + gammas
                     + qk_norms
                     + b.talking.iter().flatten().map(linear).sum::<usize>()

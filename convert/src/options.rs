@@ -50,6 +50,8 @@ pub struct Options {
     pub layerscale: Mode,
     /// Scales of int8 weights.
     pub weight_scale: WeightScale,
+    /// LayerNorm's affine part goes into the next matrix (a study: exact in f32, but the columns of that matrix lose their balance).
+    pub fold_norm: bool,
     /// A text file with one label a line, instead of the source's labels.
     pub labels: Option<PathBuf>,
     /// Input height and width, instead of the source's; position embeddings are resampled.
@@ -76,6 +78,7 @@ impl Default for Options {
             precision: Precision::Int8,
             layerscale: Mode::default(),
             weight_scale: WeightScale::default(),
+            fold_norm: false,
             labels: None,
             image_size: None,
             head: None,

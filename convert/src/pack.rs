@@ -107,7 +107,7 @@ impl File<'_> {
     fn block(&mut self, i: usize, block: &Block) -> Result<(), Error> {
         let at = |name: &str| format!("blk.{i}.{name}");
         let heads = Spread::padded(self.config.head_dim);
-        self.norm(&at("norm1"), Some(&block.norm1));
+        self.norm(&at("norm1"), block.norm1.as_ref());
         self.plain_linear(&at("attn_qkv"), &block.qkv, heads, Spread::DENSE)?;
         if let Some((q, k)) = &block.qk_norm {
             self.norm(&at("attn_q_norm"), Some(q));
@@ -121,7 +121,7 @@ impl File<'_> {
             self.vector(&at(&format!("{name}.bias")), &layer.bias, Spread::DENSE);
         }
         self.branch_linear(&at("attn_out"), &block.proj, heads, block.gamma1.as_deref())?;
-        self.norm(&at("norm2"), Some(&block.norm2));
+        self.norm(&at("norm2"), block.norm2.as_ref());
         self.plain_linear(&at("ffn_up"), &block.up, Spread::padded(self.config.hidden), Spread::DENSE)?;
         self.branch_linear(&at("ffn_down"), &block.down, Spread::DENSE, block.gamma2.as_deref())?;
         if self.config.keeps_gamma() {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::network::{Linear, Source};
+use crate::plan::FoldReport;
 use crate::quantize::Damage;
 
 /// The outcome of a conversion, beside the file.
@@ -41,8 +42,12 @@ pub struct BlockReport {
     pub block: usize,
     /// The attention branch.
     pub gamma1: GammaReport,
+    /// What becomes of it.
+    pub fold1: FoldReport,
     /// The MLP branch.
     pub gamma2: GammaReport,
+    /// What becomes of it.
+    pub fold2: FoldReport,
 }
 
 /// The factors of one branch.
@@ -120,13 +125,14 @@ pub(crate) fn gammas(source: &Source) -> Option<[Vec<f32>; 2]> {
 }
 
 /// A line for each block.
-pub(crate) fn blocks(gammas: &[Vec<f32>; 2], dim: usize) -> Vec<BlockReport> {
+pub(crate) fn blocks(gammas: &[Vec<f32>; 2], plan: &[[FoldReport; 2]], dim: usize) -> Vec<BlockReport> {
     let [first, second] = gammas;
-    first
-        .chunks_exact(dim)
-        .zip(second.chunks_exact(dim))
-        .enumerate()
-        .map(|(block, (g1, g2))| BlockReport { block, gamma1: GammaReport::new(g1), gamma2: GammaReport::new(g2) })
+    let branches = first.chunks_exact(dim).zip(second.chunks_exact(dim)).zip(plan).enumerate();
+    branches
+        .map(|(block, ((g1, g2), &[fold1, fold2]))| {
+            let (gamma1, gamma2) = (GammaReport::new(g1), GammaReport::new(g2));
+            BlockReport { block, gamma1, fold1, gamma2, fold2 }
+        })
         .collect()
 }
 

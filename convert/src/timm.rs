@@ -16,6 +16,7 @@ use crate::json::Object;
 use crate::network::{Block, Linear, Network, Source};
 use crate::options::Options;
 use crate::position::Resampling;
+use crate::residual::Residual;
 use crate::{labels, position, preprocess, relative};
 
 mod relatives;
@@ -36,7 +37,7 @@ struct Plan {
     native: (usize, usize),
     qkv_bias: bool,
     proj_bias: bool,
-    layerscale: bool,
+    residual: Residual,
     class_token: bool,
     registers: usize,
     distilled: bool,
@@ -112,7 +113,7 @@ pub(crate) fn what_we_run() -> &'static str {
 }
 
 /// Arguments that change nothing at inference, or that are read elsewhere.
-const READ_ELSEWHERE: [&str; 26] = [
+const READ_ELSEWHERE: [&str; 28] = [
     "img_size",
     "patch_size",
     "in_chans",
@@ -126,6 +127,8 @@ const READ_ELSEWHERE: [&str; 26] = [
     "qk_norm",
     "proj_bias",
     "init_values",
+    "residual",
+    "block_norm",
     "class_token",
     "no_embed_class",
     "reg_tokens",
@@ -142,13 +145,12 @@ const READ_ELSEWHERE: [&str; 26] = [
 ];
 
 /// Arguments of which we run these values only.
-const ONLY: [(&str, &[&str]); 12] = [
+const ONLY: [(&str, &[&str]); 11] = [
     ("act_layer", &["gelu", "gelu_tanh", "quick_gelu", "silu"]),
     ("mlp_layer", &["SwiGLUPacked"]),
     ("pos_embed", &["learn", "none", ""]),
     ("norm_layer", &["layernorm"]),
     ("attn_layer", &["attn", ""]),
-    ("residual", &["layerscale", "none"]),
     ("block_fn", &[]),
     ("embed_layer", &[]),
     ("embed_norm_layer", &[]),
@@ -212,6 +214,7 @@ fn plan(
     let fc_norm = flag("fc_norm", pool == "avg")?;
     let final_norm = flag("final_norm", true)?;
     let (activation, hidden) = mlp(args, dim)?;
+    let residual = Residual::new(args)?;
     let config = Config {
         family: relative.family,
         image_height: native.0,
@@ -229,6 +232,7 @@ fn plan(
         attention_scale: crate::attention_scale(head_dim),
         qk_norm: flag("qk_norm", false)?,
         norm_pre: flag("pre_norm", false)?,
+        block_norm: residual.layer_norm(),
         norm: final_norm && !fc_norm,
         fc_norm: final_norm && fc_norm,
         activation,
@@ -248,7 +252,7 @@ fn plan(
         native,
         qkv_bias: flag("qkv_bias", true)?,
         proj_bias: flag("proj_bias", true)?,
-        layerscale: args.number("init_values")?.is_some_and(|v| v != 0.0),
+        residual,
         class_token,
         registers,
         distilled,
@@ -452,27 +456,15 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         }
         false => None,
     };
-    Ok(Block {
-        norm1: checkpoint.norm(&at("norm1"), c.dim)?,
-        qkv: plan.qkv(checkpoint, i)?,
-        bias: relative::sum(own, shared),
-        talking: plan.talking(checkpoint, i)?,
-        qk_norm,
-        proj: checkpoint.linear(&at("attn.proj"), c.dim, c.dim, plan.proj_bias)?,
-        gamma1: gamma(checkpoint, plan, i, 1)?,
-        norm2: checkpoint.norm(&at("norm2"), c.dim)?,
-        up: plan.up(checkpoint, &at("mlp"))?,
-        down: checkpoint.linear(&at("mlp.fc2"), c.dim, c.hidden, plan.proj_bias)?,
-        gamma2: gamma(checkpoint, plan, i, 2)?,
-    })
-}
-
-/// `ls1.gamma`, or `gamma_1` as DeiT-III's authors saved it.
-fn gamma(checkpoint: &mut Checkpoint, plan: &Plan, i: usize, branch: usize) -> Result<Option<Vec<f32>>, Error> {
-    if !plan.layerscale {
-        return Ok(None);
-    }
-    let original = plan.at(i, &format!("gamma_{branch}"));
-    let name = if checkpoint.has(&original) { original } else { plan.at(i, &format!("ls{branch}.gamma")) };
-    checkpoint.gamma(&name, plan.config.dim).map(Some)
+    let mut qkv = plan.qkv(checkpoint, i)?;
+    let mut proj = checkpoint.linear(&at("attn.proj"), c.dim, c.dim, plan.proj_bias)?;
+    let mut up = plan.up(checkpoint, &at("mlp"))?;
+    let mut down = checkpoint.linear(&at("mlp.fc2"), c.dim, c.hidden, plan.proj_bias)?;
+    // From the stream's side inwards: what is before the branch sees Fixup's offset of the first matrix already absorbed.
+    let gamma1 = plan.residual.after(checkpoint, &at, 1, &mut qkv, &mut proj)?;
+    let norm1 = plan.residual.before(checkpoint, &at, 1, &mut qkv)?;
+    let gamma2 = plan.residual.after(checkpoint, &at, 2, &mut up, &mut down)?;
+    let norm2 = plan.residual.before(checkpoint, &at, 2, &mut up)?;
+    let (bias, talking) = (relative::sum(own, shared), plan.talking(checkpoint, i)?);
+    Ok(Block { norm1, qkv, bias, talking, qk_norm, proj, gamma1, norm2, up, down, gamma2 })
 }

@@ -98,6 +98,9 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
     {
         meta.put(key, 7, &[u8::from(value)]);
     }
+    if !c.block_norm {
+        meta.put(keys::BLOCK_NORM, 7, &[0]);
+    }
     meta.text(keys::ACTIVATION, c.activation.name());
     meta.text(keys::POOLING, c.pooling.name());
     meta.count(keys::CLASSES, c.classes);

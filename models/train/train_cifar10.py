@@ -3,10 +3,10 @@
     train_cifar10.py --data DIR --out DIR [--residual layerscale] [--epochs 24]
     torchrun --nproc-per-node 2 train_cifar10.py ...          one thread per process; the batch is per process
 
-DIR holds train.npz and test.npz as prepare_cifar10.py writes them. --residual picks what stabilises depth:
-layerscale | rezero | skipinit | none, --init its start value. The weights that count are an exponential moving average.
-Writes OUT/last.pt (to resume), OUT/log.csv (epoch, loss, test accuracy, learning rate, seconds), and at the end
-OUT/config.json and OUT/model.safetensors (f16), which `vitlet convert` reads.
+DIR holds train.npz and test.npz as prepare_cifar10.py writes them. --residual picks what stabilises depth (residual.py),
+--init its start value where it has one. The weights that count are an exponential moving average.
+Writes OUT/last.pt (to resume), OUT/log.csv (epoch, loss, test accuracy, learning rate, seconds), and at the end OUT/gammas.csv (how far the
+branches' factors moved) and OUT/config.json and OUT/model.safetensors (f16), which `vitlet convert` reads.
 """
 
 import argparse
@@ -25,36 +25,22 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+import residual
 from prepare_cifar10 import CLASSES
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-class Scalar(torch.nn.Module):
-    """One learnable scalar per residual branch: ReZero and SkipInit."""
-
-    def __init__(self, init: float):
-        super().__init__()
-        self.alpha = torch.nn.Parameter(torch.tensor([init]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.alpha
-
-
 def model_args(a: argparse.Namespace) -> dict:
     return {
-        "img_size": 32, "patch_size": 4, "embed_dim": a.dim, "depth": a.depth, "num_heads": a.heads, "mlp_ratio": 4, "num_classes": len(CLASSES),
-        "global_pool": "avg", "class_token": True, "qkv_bias": True, "act_layer": "gelu", "init_values": a.init if a.residual == "layerscale" else None,
-    }
+        "img_size": 32, "patch_size": a.patch, "embed_dim": a.dim, "depth": a.depth, "num_heads": a.heads, "mlp_ratio": 4, "num_classes": len(CLASSES),
+        "global_pool": "avg", "class_token": True, "qkv_bias": True, "act_layer": "gelu", "init_values": None,
+    } | residual.model_args(a.residual, a.init)
 
 
 def build(a: argparse.Namespace) -> VisionTransformer:
     model = VisionTransformer(**model_args(a))
-    for block in model.blocks:
-        if a.residual in ("rezero", "skipinit"):
-            block.ls1, block.ls2 = Scalar(a.init), Scalar(a.init)
-        if a.residual == "rezero":  # ReZero drops the normalisation of the branch
-            block.norm1 = block.norm2 = torch.nn.Identity()
+    residual.apply(model, a.residual, a.init)
     return model
 
 
@@ -80,9 +66,11 @@ def augment(x: Tensor, g: torch.Generator) -> Tensor:
     return out.masked_fill(hole[:, None], 0.0)
 
 
-def load_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+def load_split(folder: Path, split: str, subset: int | None = None) -> tuple[Tensor, Tensor]:
+    """All pictures, or always the same `subset` of them."""
     data = np.load(folder / f"{split}.npz")
-    return torch.from_numpy(data["x"]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(data["y"])
+    picked = torch.randperm(len(data["y"]), generator=torch.Generator().manual_seed(3))[:subset] if subset else slice(None)
+    return torch.from_numpy(data["x"])[picked].permute(0, 3, 1, 2).contiguous(), torch.from_numpy(data["y"])[picked]
 
 
 @torch.inference_mode()
@@ -114,12 +102,19 @@ def export(ema: dict[str, Tensor], a: argparse.Namespace) -> None:
                            "num_classes": len(CLASSES), "license": "MIT OR Apache-2.0"},
     }
     (a.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with open(a.out / "gammas.csv", "w", newline="") as f:
+        writer = csv.writer(f)
+        writer.writerow(["block", "branch", "init", "min", "median", "mean", "max"])  # of the factors' magnitudes
+        for block, branch, factors in residual.factors(ema):
+            size = factors.abs()
+            numbers = [size.min(), size.median(), size.mean(), size.max()]
+            writer.writerow([block, branch, a.init] + [f"{n.item():.4g}" for n in numbers])
 
 
 def train(a: argparse.Namespace, rank: int, world: int) -> None:
     model = build(a)
     opt = optimizer(model, a)
-    x, y = load_split(a.data, "train")
+    x, y = load_split(a.data, "train", a.subset)
     x_test, y_test = load_split(a.data, "test")
     steps = min(len(x) // (a.batch * world), a.steps or len(x))
     ema = {name: value.clone() for name, value in model.state_dict().items()}
@@ -141,7 +136,7 @@ def train(a: argparse.Namespace, rank: int, world: int) -> None:
             lr = learning_rate(step, steps, steps * a.epochs, a.lr)
             for group in opt.param_groups:
                 group["lr"] = lr
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=not a.f32):
                 loss = F.cross_entropy(net(augment(x[picked], g)), y[picked], label_smoothing=0.1)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -179,9 +174,13 @@ def main() -> None:
     p.add_argument("--dim", type=int, default=96)
     p.add_argument("--depth", type=int, default=12)
     p.add_argument("--heads", type=int, default=3)
-    p.add_argument("--residual", default="layerscale", choices=["layerscale", "rezero", "skipinit", "none"])
-    p.add_argument("--init", type=float, default=0.1)
+    p.add_argument("--f32", action="store_true", help="no bf16: eight times as fast on CPUs without its instructions")
+    p.add_argument("--patch", type=int, default=4)
+    p.add_argument("--subset", type=int, help="train on that many pictures; default: all")
+    p.add_argument("--residual", default="layerscale", choices=residual.NAMES)
+    p.add_argument("--init", type=float, help="start value of the branch's factors; default: the papers'")
     a = p.parse_args()
+    a.init = residual.start(a.residual, a.depth, a.init)
     a.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.manual_seed(7)

@@ -213,7 +213,7 @@ impl<'p> Pass<'p> {
             let qkv = &mut w.wide[..tokens * 3 * width];
             let needs_q = i * ROWS < rows;
             let first = if needs_q { 0 } else { width };
-            let a = w.operand.layer_norm(k, x, &block.norm1, &block.qkv);
+            let a = w.operand.branch(k, x, block.norm1.as_ref(), tokens, &block.qkv);
             laps.end(Stage::Norm);
             multiply(k, a, tokens, &block.qkv, first..3 * width, Store { out: &mut qkv[first..], stride: 3 * width });
             laps.end(Stage::Qkv);
@@ -275,7 +275,7 @@ impl<'p> Pass<'p> {
             self.watch.show(Place::Attention(index), first, x, dim);
 
             let hidden = &mut w.wide[..tokens * up_width];
-            let a = operand.layer_norm(k, x, &block.norm2, &block.up);
+            let a = operand.branch(k, x, block.norm2.as_ref(), tokens, &block.up);
             laps.end(Stage::Norm);
             multiply(k, a, tokens, &block.up, 0..up_width, Store { out: hidden, stride: up_width });
             laps.end(Stage::MlpUp);

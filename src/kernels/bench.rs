@@ -9,8 +9,8 @@ use std::vec::Vec;
 
 use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
-use super::linear::{FloatWeights, LinearFloat, LinearI8, PairScratch, Store, WeightsI8};
-use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize};
+use super::linear::{Add, AddScaled, FloatWeights, LinearFloat, LinearI8, PairScratch, Store, WeightsI8};
+use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize, Scale};
 use super::{Kernels, Op};
 use crate::config::Activation;
 use crate::result::{checksum, digest};
@@ -115,6 +115,67 @@ pub fn linear_i8(kernels: Kernels, rows: usize, k: usize, n: usize) -> Case {
             pairs: PairScratch { rows: &mut paired_rows, weights: &mut paired_weights },
             epilogue: Store { out: &mut out.rows, stride: blocks },
         });
+    })
+}
+
+/// Where LayerScale's gamma is while a residual branch's last layer is added to the stream.
+#[derive(Clone, Copy, Debug)]
+pub enum Gamma {
+    /// In the scale and the bias: the epilogue adds.
+    Folded,
+    /// A multiply in the epilogue.
+    Fused,
+    /// The layer writes its output, a pass multiplies it, a third adds it.
+    Pass,
+}
+
+/// The end of a residual branch: an int8 layer `[rows, k]` times `[k, n]`, times gamma (a power of two, so that all three leave the
+/// same bits), added to the stream; k a multiple of 16. The time holds a copy of the stream.
+pub fn residual_i8(kernels: Kernels, [rows, k, n]: [usize; 3], gamma: Gamma) -> Case {
+    const FACTOR: f32 = 0.25;
+    let (stride, groups, blocks) = (k / 16, k / 4, n.div_ceil(16));
+    let x = chunks(1, rows * stride);
+    let mut a = Out::new(kernels, rows, stride);
+    kernels.run(Quantize { x: &x, chunks: stride, out: a.codes_mut(stride) });
+    let mut next = numbers(2);
+    let codes: Vec<I8x16x4> =
+        (0..blocks * groups).map(|_| I8x16x4(core::array::from_fn(|_| (next() * 127.0) as i8))).collect();
+    let sums: Vec<I32x16> = codes.chunks_exact(groups).map(channel_sums).collect();
+    let factor = if matches!(gamma, Gamma::Folded) { FACTOR } else { 1.0 };
+    let [scale, bias] = [3, 4].map(|seed| {
+        let values = chunks(seed, blocks).into_iter();
+        values.map(|v| F32x16(v.0.map(|v| v * factor))).collect::<Vec<_>>()
+    });
+    let gammas = vec![F32x16([FACTOR; 16]); blocks];
+    let stream = chunks(5, rows * blocks);
+    let mut branch = vec![F32x16([0.0; 16]); rows * blocks];
+    let (mut paired_rows, mut paired_weights) = (a.codes.clone(), codes[..groups].to_vec());
+    Case::new(rows * k * n, Out::new(kernels, rows, blocks), move |out| {
+        out.rows.copy_from_slice(&stream);
+        let a = Codes { codes: &a.codes, stride, scale: &a.scale, zero: &a.zero };
+        let weights = WeightsI8 { codes: &codes, groups, scale: &scale, sums: &sums, bias: &bias };
+        let pairs = PairScratch { rows: &mut paired_rows, weights: &mut paired_weights };
+        let (x, stride, blocks) = (&mut out.rows[..], blocks, 0..blocks);
+        match gamma {
+            Gamma::Folded => kernels.run(LinearI8 { a, rows, weights, blocks, pairs, epilogue: Add { x, stride } }),
+            Gamma::Fused => {
+                kernels.run(LinearI8 {
+                    a,
+                    rows,
+                    weights,
+                    blocks,
+                    pairs,
+                    epilogue: AddScaled { x, stride, gamma: &gammas },
+                });
+            }
+            Gamma::Pass => {
+                kernels.run(LinearI8 { a, rows, weights, blocks, pairs, epilogue: Store { out: &mut branch, stride } });
+                kernels.run(Scale { y: &mut branch, gamma: &gammas });
+                for (x, y) in x.iter_mut().zip(&branch) {
+                    x.0.iter_mut().zip(&y.0).for_each(|(x, y)| *x += y);
+                }
+            }
+        }
     })
 }
 

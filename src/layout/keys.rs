@@ -40,6 +40,7 @@ pub const NORM_EPS: &str = "vit.attention.layer_norm_epsilon";
 pub const ATTENTION_SCALE: &str = "vit.attention.scale";
 pub const QK_NORM: &str = "vit.attention.qk_norm";
 pub const NORM_PRE: &str = "vit.norm_pre";
+pub const BLOCK_NORM: &str = "vit.block_norm";
 pub const NORM: &str = "vit.norm";
 pub const FC_NORM: &str = "vit.fc_norm";
 pub const ACTIVATION: &str = "vit.activation";

@@ -3,6 +3,7 @@
 mod bit_exact;
 mod common;
 mod hostile;
+mod layerscale;
 mod pytorch;
 mod sensitivity;
 mod simulation;

@@ -7,7 +7,7 @@ use vitlet_convert::{Mode, Options};
 const MODES: [Mode; 4] = [Mode::Fold, Mode::FoldWeights, Mode::Keep, Mode::KeepPass];
 
 /// Largest relative error over all checkpoints and modes at one precision.
-fn check(precision: Precision, kernels: Kernels, most: f64) {
+fn check(base: &Options, kernels: Kernels, most: f64) {
     for source in checkpoints() {
         let (_, inputs) = npy(&source.join("input.npy"));
         for (file, output) in
@@ -19,7 +19,7 @@ fn check(precision: Precision, kernels: Kernels, most: f64) {
             }
             let (_, expected) = npy(&path);
             for layerscale in MODES {
-                let model = convert(&source, &Options { precision, layerscale, ..Options::default() });
+                let model = convert(&source, &Options { layerscale, ..base.clone() });
                 let got = run(&model.bytes, &inputs, kernels, &Sequential, 1, output);
                 let error = relative_error(&got, &expected);
                 println!("{} {file} {layerscale:?}: {error:.2e}", source.file_name().unwrap().display());
@@ -32,9 +32,19 @@ fn check(precision: Precision, kernels: Kernels, most: f64) {
     }
 }
 
+fn of(precision: Precision) -> Options {
+    Options { precision, ..Options::default() }
+}
+
 #[test]
 fn f32_agrees_to_2e_5() {
-    check(Precision::F32, Kernels::detect(), 2e-5);
+    check(&of(Precision::F32), Kernels::detect(), 2e-5);
+}
+
+/// LayerNorm's affine part in the matrix after it is the same function.
+#[test]
+fn f32_with_folded_norms_agrees_to_2e_5() {
+    check(&Options { fold_norm: true, ..of(Precision::F32) }, Kernels::detect(), 2e-5);
 }
 
 /// Position embeddings and tables resampled, rotations remade, as upstream does it for pictures of another size.
@@ -56,19 +66,19 @@ fn f32_agrees_at_another_size() {
 #[test]
 fn f16_widened_agrees_to_2e_3() {
     assert!(!Kernels::baseline().computes_f16());
-    check(Precision::F16, Kernels::baseline(), 2e-3);
+    check(&of(Precision::F16), Kernels::baseline(), 2e-3);
 }
 
 #[test]
 fn f16_agrees_to_5e_3_where_the_cpu_computes_in_it() {
     let kernels = Kernels::detect();
     if kernels.computes_f16() {
-        check(Precision::F16, kernels, 5e-3);
+        check(&of(Precision::F16), kernels, 5e-3);
     }
 }
 
 #[test]
 fn int8_stays_near() {
     // Random networks of a few dozen channels are far harsher on 8 bits than trained ones: a guard against wrong wiring.
-    check(Precision::Int8, Kernels::detect(), 0.25);
+    check(&of(Precision::Int8), Kernels::detect(), 0.25);
 }

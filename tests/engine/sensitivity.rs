@@ -13,7 +13,9 @@ use crate::common::{checkpoints, convert, npy, relative_error, run};
 const LEAST: f64 = 2e-3;
 
 /// Biases of the keys (and of CaiT's mixing of scores) add the same number to all scores of a query and cancel in the softmax; `mask_token` is for pretraining.
-const CANNOT: [&str; 5] = ["key.bias", "attn.k.bias", "k_norm.bias", "proj_l.bias", "mask_token"];
+/// `num_batches_tracked` is BatchNorm's count.
+const CANNOT: [&str; 6] =
+    ["key.bias", "attn.k.bias", "k_norm.bias", "proj_l.bias", "mask_token", "num_batches_tracked"];
 
 #[test]
 fn every_tensor_moves_the_logits() {
@@ -68,6 +70,7 @@ fn floats(tensor: &TensorView<'_>) -> Vec<f32> {
         Dtype::F32 => tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         Dtype::F16 => halves().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
         Dtype::BF16 => halves().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::I64 => tensor.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(),
         other => panic!("a fixture of type {other:?}"),
     }
 }

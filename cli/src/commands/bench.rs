@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use vitlet::peak::{Mac, Peak};
 use vitlet::{Activation, Config, Kernels, Model, Named, Output, Precision, Profile, Stage};
@@ -18,11 +18,17 @@ use crate::model::ModelFile;
 use crate::output::{self, NAME, QUIET, STRONG, WARNING};
 use crate::stats;
 
+mod layerscale;
+
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    study: Option<Study>,
+
     /// Model file
-    #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
+    #[arg(short, long, value_name = "FILE", required = true)]
+    model: Option<PathBuf>,
 
     /// Time this ONNX file, run by tract in f32 on one thread, between the model's inferences
     #[arg(long, value_name = "FILE")]
@@ -54,6 +60,13 @@ pub struct BenchArgs {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Subcommand)]
+enum Study {
+    /// A checkpoint's LayerScale folded and unfolded, side by side
+    #[command(name = "layerscale")]
+    LayerScale(layerscale::LayerScaleArgs),
 }
 
 #[derive(Serialize)]
@@ -169,7 +182,11 @@ impl PeakRate {
 }
 
 pub fn run(args: BenchArgs) -> Result<()> {
-    let file = ModelFile::open(&args.model)?;
+    if let Some(Study::LayerScale(args)) = args.study {
+        return layerscale::run(args);
+    }
+    // clap asks for it where there is no subcommand.
+    let file = ModelFile::open(args.model.as_deref().unwrap_or(Path::new("")))?;
     let model = file.parse()?;
     let compute = Compute::new(&args.compute)?;
     let mut inference = Inference::new(model, &compute, Output::Logits);
@@ -464,6 +481,7 @@ mod tests {
             attention_scale: 0.125,
             qk_norm: false,
             norm_pre: false,
+            block_norm: true,
             norm: true,
             fc_norm: false,
             activation: Activation::Gelu,

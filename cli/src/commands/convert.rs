@@ -51,6 +51,10 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "SCALE", default_value = "per-channel", value_parser = named::<WeightScale>(&["per-channel", "per-tensor"]))]
     weight_scale: WeightScale,
 
+    /// Fold LayerNorm's affine part into the next matrix, too (for study)
+    #[arg(long)]
+    fold_norm: bool,
+
     /// Print the report as one JSON document
     #[arg(long)]
     json: bool,
@@ -75,6 +79,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         precision: args.precision,
         layerscale: args.layerscale,
         weight_scale: args.weight_scale,
+        fold_norm: args.fold_norm,
         image_size: args.image_size,
         head: args.head,
         ignore: args.ignore,
@@ -112,9 +117,31 @@ fn print(r: &Report) -> Result<()> {
         writeln!(out, "{QUIET}note: {announcement}{QUIET:#}")?;
     }
     print_layers(&mut out, r)?;
+    print_fold(&mut out, r)?;
     for l in r.linears.iter().filter(|l| l.zero_rows > 0) {
         writeln!(out, "{QUIET}note: {}: {} of {} channels have no weights{QUIET:#}", l.name, l.zero_rows, l.outputs)?;
     }
+    Ok(())
+}
+
+/// What became of the gammas of all branches, in one line.
+fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
+    let folds: Vec<_> = r.blocks.iter().flat_map(|b| [b.fold1, b.fold2]).collect();
+    let Some(first) = folds.first() else { return Ok(()) };
+    let channels = folds.len() * r.linears.iter().find(|l| l.name.ends_with(".attn_out")).map_or(0, |l| l.outputs);
+    let how = match (first.gamma_in, folds.iter().filter(|f| f.exact).count()) {
+        ("scale", exact) if exact == folds.len() => "in the scales, exact in every branch".to_string(),
+        ("scale", exact) => format!("in the scales, exact in {exact} of {} branches", folds.len()),
+        ("vector", _) => "kept as vectors".to_string(),
+        _ => "multiplied into the weights".to_string(),
+    };
+    let underflows: usize = folds.iter().map(|f| f.f16_underflows_avoided).sum();
+    let below: usize = folds.iter().map(|f| f.below_noise).sum();
+    write!(out, "gamma: {how}")?;
+    if underflows > 0 {
+        write!(out, "; {underflows} weights would have been zero in f16 with gamma in them")?;
+    }
+    writeln!(out, "; {below} of {channels} channels add less than the stream's quantization noise (estimated)")?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use vitlet::Output;
 
-use crate::backend::{self, BackendArgs, Facts, Network, OnnxFile, Runner};
+use crate::backend::{self, BackendArgs, Network, OnnxFile, Runner};
 use crate::dataset::{self, Classes, Dataset, Entry};
 use crate::error::{Error, Result, print_line};
 use crate::files;
@@ -130,7 +130,7 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     let compute = Compute::new(&args.compute)?;
     let runner = network.start(&compute, Output::Logits)?;
     let facts = runner.facts();
-    let classes = classes(&facts);
+    let classes = classes(facts.labels.clone(), facts.classes);
     if classes.count == 0 {
         return Err(Error::new(network.name(), "no classification head, so no accuracy"));
     }
@@ -202,9 +202,8 @@ fn open_reference(path: &Path, model: &Runner) -> Result<Network> {
     ModelFile::open_or_convert(path).map(|file| Network::Model(Box::new(file)))
 }
 
-fn classes<'a>(facts: &Facts<'a>) -> Classes<'a> {
-    let labels = facts.labels.clone();
-    let count = facts.classes;
+/// The classes of a model, as a dataset's folders name them.
+pub(crate) fn classes(labels: Vec<&str>, count: usize) -> Classes<'_> {
     let imagenet = count == 1000 && labels.first().is_none_or(|l| l.starts_with("tench"));
     Classes { count, labels, synsets: if imagenet { vitlet_convert::imagenet_synsets() } else { &[] } }
 }

@@ -79,6 +79,7 @@ struct Hyperparameters {
     pooling: &'static str,
     qk_norm: bool,
     norm_pre: bool,
+    block_norm: bool,
     norm: bool,
     fc_norm: bool,
     norm_eps: f32,
@@ -194,6 +195,7 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         pooling: c.pooling.name(),
         qk_norm: c.qk_norm,
         norm_pre: c.norm_pre,
+        block_norm: c.block_norm,
         norm: c.norm,
         fc_norm: c.fc_norm,
         norm_eps: c.norm_eps,
@@ -208,7 +210,7 @@ fn parameters(model: &Model) -> usize {
     let linear = |n: usize, k: usize| n * k + n;
     let width = c.heads * c.head_dim;
     let up = c.ffn_up_width() / vitlet::config::pad16(c.hidden) * c.hidden;
-    let norms = 2 * 2 * c.dim + if c.qk_norm { 4 * c.head_dim } else { 0 };
+    let norms = if c.block_norm { 2 * 2 * c.dim } else { 0 } + if c.qk_norm { 4 * c.head_dim } else { 0 };
     let gammas = gamma::branches_present(model) * c.dim;
     let block =
         norms + linear(3 * width, c.dim) + linear(c.dim, width) + linear(up, c.dim) + linear(c.dim, c.hidden) + gammas;

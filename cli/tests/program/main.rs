@@ -6,6 +6,7 @@ mod compare;
 mod eval;
 mod hub;
 mod inspect;
+mod layerscale;
 mod onnx;
 mod run;
 mod stream;

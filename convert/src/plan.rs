@@ -1,0 +1,107 @@
+//! The fold planner: what becomes of each branch's gamma, and which channels of a branch could as well not be there.
+//!
+//! A channel is below the noise when what its branch adds to it is smaller than what the next reader of the stream loses there by
+//! quantizing it to 8 bits. No picture is looked at: inputs of a matrix are taken as independent, with the magnitude that the
+//! matrices before them give, and a row of the stream as spanning eight standard deviations (255 steps, each an error of 1/sqrt(12)).
+//! Attention is taken not to average anything away, so that the estimate of a branch errs upwards and the count downwards.
+
+use serde::Serialize;
+use vitlet::{Config, LayerScale, Precision};
+
+use crate::network::{Block, Linear, Network, Norm};
+
+/// Error of one 8-bit code, as a part of the stream's root mean square.
+const NOISE: f64 = 8.0 / 255.0 / 3.464_101_615;
+
+/// What becomes of one branch's gamma.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FoldReport {
+    /// Where it goes: scale (the per-channel scale), weights, or vector (kept, for the residual add).
+    pub gamma_in: &'static str,
+    /// The stored weights are those of the matrix without gamma, up to sign, and no scale left f32's normal range.
+    pub exact: bool,
+    /// Weights that `gamma W` would lose as f16 and that are there because the factor is not in them.
+    pub f16_underflows_avoided: usize,
+    /// Channels to which the branch adds less than the stream's quantization noise (an estimate).
+    pub below_noise: usize,
+}
+
+/// The plan for both branches of every block that has gammas.
+pub(crate) fn plan(network: &Network, config: &Config) -> Vec<[FoldReport; 2]> {
+    let mut stream = embedded(network);
+    network.blocks.iter().map(|block| block_plan(block, config, &mut stream)).collect()
+}
+
+fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> [FoldReport; 2] {
+    let qkv = outputs(&block.qkv, &read(block.norm1.as_ref(), stream));
+    let values = &qkv[2 * block.proj.k..];
+    let attention = branch(&block.proj, values, block.gamma1.as_deref(), config, stream);
+    // About half of the inputs of GELU and its relatives pass; SwiGLU's product is taken as its second factor.
+    let hidden: Vec<f64> = outputs(&block.up, &read(block.norm2.as_ref(), stream));
+    let hidden: Vec<f64> = hidden[hidden.len() - block.down.k..].iter().map(|h| h / std::f64::consts::SQRT_2).collect();
+    [attention, branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream)]
+}
+
+/// The report of a branch; `stream` gains what it adds.
+fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> FoldReport {
+    let factor = |j: usize| gamma.map_or(1.0, |g| f64::from(g[j]));
+    let added: Vec<f64> = outputs(last, inputs).iter().enumerate().map(|(j, y)| y * factor(j).abs()).collect();
+    for (x, y) in stream.iter_mut().zip(&added) {
+        *x = x.hypot(*y);
+    }
+    let noise = NOISE * root_mean_square(stream);
+    let gamma_in = match (config.layerscale, config.precision) {
+        (LayerScale::Keep | LayerScale::KeepPass, _) => "vector",
+        (LayerScale::Fold, Precision::Int8 | Precision::F16) => "scale",
+        _ => "weights",
+    };
+    let lost = |w: f32, j: usize| w != 0.0 && half::f16::from_f64(f64::from(w) * factor(j)).to_f32() == 0.0;
+    let underflows = last.rows().enumerate().map(|(j, row)| row.iter().filter(|w| lost(**w, j)).count()).sum();
+    let smallest =
+        |row: &[f32], j: usize| row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / 127.0 * factor(j).abs() as f32;
+    let normal = |s: f32| s == 0.0 || s.is_normal();
+    FoldReport {
+        gamma_in,
+        exact: gamma_in != "weights"
+            && last.rows().enumerate().all(|(j, row)| factor(j) == 0.0 || normal(smallest(row, j))),
+        f16_underflows_avoided: if gamma_in != "weights" && config.precision == Precision::F16 {
+            underflows
+        } else {
+            0
+        },
+        below_noise: added.iter().filter(|y| **y < noise).count(),
+    }
+}
+
+/// Magnitude of each channel of the stream before the first block, for pixels of unit variance.
+fn embedded(network: &Network) -> Vec<f64> {
+    let dim = network.patch.n;
+    let mut stream = outputs(&network.patch, &vec![1.0; network.patch.k]);
+    for (j, x) in stream.iter_mut().enumerate() {
+        let positions: Vec<f64> = network.positions.iter().skip(j).step_by(dim).map(|p| f64::from(*p)).collect();
+        *x = x.hypot(root_mean_square(&positions));
+    }
+    match &network.norm_pre {
+        Some(norm) => read(Some(norm), &stream),
+        None => stream,
+    }
+}
+
+/// Magnitude of each channel that a branch reads.
+fn read(norm: Option<&Norm>, stream: &[f64]) -> Vec<f64> {
+    let Some(norm) = norm else { return stream.to_vec() };
+    let size = root_mean_square(stream);
+    let affine = norm.weight.iter().zip(&norm.bias);
+    stream.iter().zip(affine).map(|(x, (&w, &b))| (x / size * f64::from(w)).hypot(f64::from(b))).collect()
+}
+
+/// Magnitude of each output for independent inputs of these magnitudes.
+fn outputs(linear: &Linear, inputs: &[f64]) -> Vec<f64> {
+    let sum = |row: &[f32]| row.iter().zip(inputs).map(|(&w, x)| (f64::from(w) * x).powi(2)).sum::<f64>();
+    linear.rows().zip(&linear.bias).map(|(row, &b)| sum(row).sqrt().hypot(f64::from(b))).collect()
+}
+
+/// Zero of nothing.
+fn root_mean_square(values: &[f64]) -> f64 {
+    (values.iter().map(|x| x * x).sum::<f64>() / values.len().max(1) as f64).sqrt()
+}
