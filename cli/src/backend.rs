@@ -46,8 +46,12 @@ impl BackendArgs {
             ))),
             (Backend::Vitlet, None) => ModelFile::open(path).map(|file| Network::Model(Box::new(file))),
             (Backend::Tract, _) => {
-                let mut file = OnnxFile::open(path)?;
                 let options = self.preparation.clone().options();
+                let mut file = OnnxFile::open(path, options.image_size)?;
+                if let Some((height, width)) = options.image_size.filter(|size| *size != file.size()) {
+                    let why = format!("takes {}x{} pictures, not {height}x{width}", file.size().0, file.size().1);
+                    return Err(Error::new(file.name, why));
+                }
                 let preparation = Preparation::new(file.size(), file.outputs(), &options);
                 let preparation = preparation.map_err(|e| Error::new(e.what, e.why))?;
                 preparation.announcements.iter().for_each(|line| output::note(line));
@@ -178,22 +182,23 @@ pub struct OnnxFile {
 }
 
 impl OnnxFile {
-    /// Opens a file for tensors.
+    /// Opens a file for tensors; `size` (height, width) is for a file that leaves it open.
     #[cfg(feature = "tract")]
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, size: Option<(usize, usize)>) -> Result<Self> {
         let name = path.display().to_string();
         if !is_onnx(path) {
             return Err(Error::new(name, "tract runs ONNX files, NAME.onnx; leave out --backend for a model file"));
         }
-        let reference = Reference::open(path, None).map_err(|e| Error::new(e.what, e.why))?;
+        let reference = Reference::open(path, size).map_err(|e| Error::new(e.what, e.why))?;
         Ok(Self { name, reference, preprocess: None, labels: Vec::new() })
     }
 
     /// Opens a file for pictures that are prepared as another model's are.
     pub fn open_like(path: &Path, preprocess: &Preprocess) -> Result<Self> {
-        let file = Self::open(path)?;
+        let own = (preprocess.height as usize, preprocess.width as usize);
+        let file = Self::open(path, Some(own))?;
         let (height, width) = file.size();
-        if (height, width) != (preprocess.height as usize, preprocess.width as usize) {
+        if (height, width) != own {
             let why = format!("takes {height}x{width} pictures, the model {}x{}", preprocess.height, preprocess.width);
             return Err(Error::new(file.name, why));
         }
@@ -228,7 +233,7 @@ impl OnnxFile {
 /// A program built without tract can not have opened one.
 #[cfg(not(feature = "tract"))]
 impl OnnxFile {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, _size: Option<(usize, usize)>) -> Result<Self> {
         Err(Error::new(
             path.display(),
             "this vitlet was built without tract, which runs ONNX files (cargo feature `tract`)",

@@ -12,6 +12,10 @@ use crate::error::Result;
 /// Shared by `convert` and by the commands that run an ONNX file.
 #[derive(Args, Clone)]
 pub struct PreparationArgs {
+    /// Input size in pixels, instead of the checkpoint's (position embeddings are resampled), or where an ONNX file leaves it open
+    #[arg(long, value_name = "HxW", value_parser = image_size)]
+    image_size: Option<(usize, usize)>,
+
     /// Labels, one a line, instead of the checkpoint's
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -41,6 +45,7 @@ impl PreparationArgs {
     /// The converter's options with these choices, and its defaults otherwise.
     pub fn options(self) -> Options {
         Options {
+            image_size: self.image_size,
             labels: self.labels,
             mean: self.mean,
             std: self.std,
@@ -54,6 +59,7 @@ impl PreparationArgs {
     /// The name of an option that was given, if any was.
     pub fn given(&self) -> Option<&'static str> {
         let given = [
+            (self.image_size.is_some(), "--image-size"),
             (self.labels.is_some(), "--labels"),
             (self.mean.is_some(), "--mean"),
             (self.std.is_some(), "--std"),
@@ -63,6 +69,11 @@ impl PreparationArgs {
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
     }
+}
+
+fn image_size(text: &str) -> Result<(usize, usize), &'static str> {
+    let size = text.split_once('x').and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
+    size.ok_or("write height x width, as in 224x224")
 }
 
 fn interpolation(name: String) -> Interpolation {

@@ -152,8 +152,8 @@ fn input_size(path: &Path, graph: &GraphProto, given: Option<(usize, usize)>) ->
     let shape: Vec<Option<usize>> = tensor.shape.iter().flat_map(|s| &s.dim).map(dim).collect();
     let open = |n: Option<usize>, want: usize| n.is_none_or(|n| n == want);
     match (&shape[..], given) {
+        (&[n, c, Some(h), Some(w)], _) if open(n, 1) && open(c, 3) => Ok((h, w)),
         (&[n, c, h, w], Some(size)) if open(n, 1) && open(c, 3) && open(h, size.0) && open(w, size.1) => Ok(size),
-        (&[n, c, Some(h), Some(w)], None) if open(n, 1) && open(c, 3) => Ok((h, w)),
         (&[_, _, None, _] | &[_, _, _, None], None) => {
             Err(Error::file(path, "the size of its pictures is open; name it with --image-size"))
         }

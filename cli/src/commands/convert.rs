@@ -28,10 +28,6 @@ pub struct ConvertArgs {
     #[arg(long, default_value = "int8", value_parser = named::<Precision>(&["int8", "f16", "f32"]))]
     precision: Precision,
 
-    /// Input size in pixels; position embeddings are resampled
-    #[arg(long, value_name = "HxW", value_parser = image_size)]
-    image_size: Option<(usize, usize)>,
-
     /// A safetensors file with a linear head, instead of the checkpoint's
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -65,11 +61,6 @@ fn named<T: Named + Send + Sync>(names: &'static [&'static str]) -> impl TypedVa
     PossibleValuesParser::new(names).try_map(|name| T::from_name(&name).ok_or("unknown name"))
 }
 
-fn image_size(text: &str) -> Result<(usize, usize), &'static str> {
-    let size = text.split_once('x').and_then(|(h, w)| Some((h.parse().ok()?, w.parse().ok()?)));
-    size.ok_or("write height x width, as in 224x224")
-}
-
 pub fn run(args: ConvertArgs) -> Result<()> {
     let source = match Name::parse(&args.source) {
         Some(name) => hub::fetch(&name?)?,
@@ -80,7 +71,6 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         layerscale: args.layerscale,
         weight_scale: args.weight_scale,
         fold_norm: args.fold_norm,
-        image_size: args.image_size,
         head: args.head,
         ignore: args.ignore,
         ..args.preparation.options()

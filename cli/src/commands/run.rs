@@ -46,15 +46,18 @@ pub fn run(args: RunArgs) -> Result<()> {
     let (Some(model), Some(input), Some(output)) = (&args.model, &args.input, &args.output) else {
         return Err(Error::Usage("run needs --model, --input and --output".to_string()));
     };
-    let network = match args.backend {
-        Backend::Vitlet => Network::Model(Box::new(ModelFile::open(model)?)),
-        Backend::Tract => Network::Onnx(Box::new(OnnxFile::open(model)?)),
+    let (network, x) = match args.backend {
+        Backend::Vitlet => (Network::Model(Box::new(ModelFile::open(model)?)), npy::read(input)?),
+        Backend::Tract => {
+            let x = npy::read(input)?;
+            let size = if let [_, _, height, width] = x.shape[..] { Some((height, width)) } else { None };
+            (Network::Onnx(Box::new(OnnxFile::open(model, size)?)), x)
+        }
     };
     let compute = Compute::new(&args.compute)?;
     let mut runner = network.start(&compute, Output::Logits)?;
     let facts = runner.facts();
     let (height, width) = facts.size;
-    let x = npy::read(input)?;
     if x.shape.len() != 4 || x.shape[1..] != [3, height, width] {
         let want = format!("shape {:?}, the model takes [batch, 3, {height}, {width}]", x.shape);
         return Err(Error::new(input.display(), want));

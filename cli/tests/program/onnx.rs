@@ -46,7 +46,7 @@ mod tract {
         ));
         let ours = json(&format!("classify -m {} --json {}", model.display(), picture.display()));
         let tract = json(&format!(
-            "classify --backend tract --preprocess-from {} -m {} --json {}",
+            "classify --backend tract --image-size 16x16 --preprocess-from {} -m {} --json {}",
             folder.display(),
             file.display(),
             picture.display()
@@ -68,6 +68,11 @@ mod tract {
         assert!(message.contains("not a whole ONNX file"), "{message}");
         let message = error(&format!("classify --mean 0.5,0.5,0.5 -m {} x.jpg", checkpoint("timm_vit").display()), 2);
         assert!(message.contains("--mean is for --backend tract"), "{message}");
+        let message = error(
+            &format!("classify --backend tract --image-size 64x64 -m {} x.jpg", onnx("vit/legacy13.onnx").display()),
+            1,
+        );
+        assert!(message.contains("not 64x64"), "{message}");
         let other = onnx("deit3/dynamo18_external.onnx");
         let message = error(&format!("classify --backend tract -m {} x.gguf", checkpoint("timm_vit").display()), 1);
         assert!(message.contains("ONNX") && other.exists(), "{message}");

@@ -129,7 +129,8 @@ mod tract {
                 names.extend([block.attention.branch, block.attention.stream, block.mlp.branch, block.mlp.stream]);
                 spots.extend(places.map(|place| Spot::in_block(i, place)));
             }
-            let reference = Reference::open_tapped(path, None, &names).map_err(failed)?;
+            let reference =
+                Reference::open_tapped(path, Some((c.image_height, c.image_width)), &names).map_err(failed)?;
             let (height, width) = reference.size();
             if (height, width) != (c.image_height, c.image_width) {
                 return other(format!("{height}x{width} pixels, the model has {}x{}", c.image_height, c.image_width));
