@@ -82,7 +82,8 @@ echo "$expected" | sort | uniq -c | sort -rn | head -n 3
 if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc >/dev/null; then
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     say "Logits, bit for bit: aarch64 under QEMU"
-    cargo build --release --quiet --target aarch64-unknown-linux-gnu
+    # Without tract and the hub, which are not what is compared and take most of the time.
+    cargo build --release --quiet -p vitlet-cli --no-default-features --target aarch64-unknown-linux-gnu
     for core in "${cores[@]}"; do
         qemu=(qemu-aarch64-static -cpu "$core" -L /usr/aarch64-linux-gnu)
         got=$(digests "${qemu[@]}" target/aarch64-unknown-linux-gnu/release/vitlet)
