@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
-use super::linear::{Add, AddScaled, FloatWeights, LinearFloat, LinearI8, PairScratch, Store, WeightsI8};
+use super::linear::{Add, AddScaled, Epilogue, FloatWeights, LinearFloat, LinearI8, PairScratch, Store, WeightsI8};
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize, Scale};
 use super::{Kernels, Op};
 use crate::config::Activation;
@@ -94,27 +94,53 @@ fn chunks(seed: u64, len: usize) -> Vec<F32x16> {
     (0..len).map(|_| F32x16(core::array::from_fn(|_| next()))).collect()
 }
 
+/// An int8 linear layer `[k, n]` and its input `[rows, k]`; k a multiple of 16.
+struct LayerI8 {
+    a: Out,
+    /// Chunks of a row of the input.
+    stride: usize,
+    codes: Vec<I8x16x4>,
+    sums: Vec<I32x16>,
+    scale: Vec<F32x16>,
+    bias: Vec<F32x16>,
+    paired_rows: Vec<U8x16>,
+    paired_weights: Vec<I8x16x4>,
+}
+
+impl LayerI8 {
+    fn new(kernels: Kernels, [rows, k, n]: [usize; 3]) -> Self {
+        let (stride, groups, blocks) = (k / 16, k / 4, n.div_ceil(16));
+        let x = chunks(1, rows * stride);
+        let mut a = Out::new(kernels, rows, stride);
+        kernels.run(Quantize { x: &x, chunks: stride, out: a.codes_mut(stride) });
+        let mut next = numbers(2);
+        let codes: Vec<I8x16x4> =
+            (0..blocks * groups).map(|_| I8x16x4(core::array::from_fn(|_| (next() * 127.0) as i8))).collect();
+        let sums = codes.chunks_exact(groups).map(channel_sums).collect();
+        let [scale, bias] = [3, 4].map(|seed| chunks(seed, blocks));
+        let (paired_rows, paired_weights) = (a.codes.clone(), codes[..groups].to_vec());
+        Self { a, stride, codes, sums, scale, bias, paired_rows, paired_weights }
+    }
+
+    fn run<E: Epilogue>(&mut self, epilogue: E) {
+        let Self { a, stride, codes, sums, scale, bias, paired_rows, paired_weights } = self;
+        let groups = 4 * *stride;
+        a.kernels.run(LinearI8 {
+            a: Codes { codes: &a.codes, stride: *stride, scale: &a.scale, zero: &a.zero },
+            rows: a.scale.len(),
+            weights: WeightsI8 { codes, groups, scale, sums, bias },
+            blocks: 0..scale.len(),
+            pairs: PairScratch { rows: paired_rows, weights: paired_weights },
+            epilogue,
+        });
+    }
+}
+
 /// An int8 linear layer: `[rows, k]` times `[k, n]`; k a multiple of 16.
 pub fn linear_i8(kernels: Kernels, rows: usize, k: usize, n: usize) -> Case {
-    let (stride, groups, blocks) = (k / 16, k / 4, n.div_ceil(16));
-    let x = chunks(1, rows * stride);
-    let mut a = Out::new(kernels, rows, stride);
-    kernels.run(Quantize { x: &x, chunks: stride, out: a.codes_mut(stride) });
-    let mut next = numbers(2);
-    let codes: Vec<I8x16x4> =
-        (0..blocks * groups).map(|_| I8x16x4(core::array::from_fn(|_| (next() * 127.0) as i8))).collect();
-    let sums: Vec<I32x16> = codes.chunks_exact(groups).map(channel_sums).collect();
-    let [scale, bias] = [3, 4].map(|seed| chunks(seed, blocks));
-    let (mut paired_rows, mut paired_weights) = (a.codes.clone(), codes[..groups].to_vec());
-    Case::new(rows * k * n, Out::new(kernels, rows, blocks), move |out| {
-        kernels.run(LinearI8 {
-            a: Codes { codes: &a.codes, stride, scale: &a.scale, zero: &a.zero },
-            rows,
-            weights: WeightsI8 { codes: &codes, groups, scale: &scale, sums: &sums, bias: &bias },
-            blocks: 0..blocks,
-            pairs: PairScratch { rows: &mut paired_rows, weights: &mut paired_weights },
-            epilogue: Store { out: &mut out.rows, stride: blocks },
-        });
+    let (mut layer, stride) = (LayerI8::new(kernels, [rows, k, n]), n.div_ceil(16));
+    Case::new(rows * k * n, Out::new(kernels, rows, stride), move |out| {
+        layer.run(Store { out: &mut out.rows, stride });
     })
 }
 
@@ -133,43 +159,22 @@ pub enum Gamma {
 /// same bits), added to the stream; k a multiple of 16. The time holds a copy of the stream.
 pub fn residual_i8(kernels: Kernels, [rows, k, n]: [usize; 3], gamma: Gamma) -> Case {
     const FACTOR: f32 = 0.25;
-    let (stride, groups, blocks) = (k / 16, k / 4, n.div_ceil(16));
-    let x = chunks(1, rows * stride);
-    let mut a = Out::new(kernels, rows, stride);
-    kernels.run(Quantize { x: &x, chunks: stride, out: a.codes_mut(stride) });
-    let mut next = numbers(2);
-    let codes: Vec<I8x16x4> =
-        (0..blocks * groups).map(|_| I8x16x4(core::array::from_fn(|_| (next() * 127.0) as i8))).collect();
-    let sums: Vec<I32x16> = codes.chunks_exact(groups).map(channel_sums).collect();
-    let factor = if matches!(gamma, Gamma::Folded) { FACTOR } else { 1.0 };
-    let [scale, bias] = [3, 4].map(|seed| {
-        let values = chunks(seed, blocks).into_iter();
-        values.map(|v| F32x16(v.0.map(|v| v * factor))).collect::<Vec<_>>()
-    });
-    let gammas = vec![F32x16([FACTOR; 16]); blocks];
-    let stream = chunks(5, rows * blocks);
-    let mut branch = vec![F32x16([0.0; 16]); rows * blocks];
-    let (mut paired_rows, mut paired_weights) = (a.codes.clone(), codes[..groups].to_vec());
-    Case::new(rows * k * n, Out::new(kernels, rows, blocks), move |out| {
+    let stride = n.div_ceil(16);
+    let mut layer = LayerI8::new(kernels, [rows, k, n]);
+    if matches!(gamma, Gamma::Folded) {
+        layer.scale.iter_mut().chain(&mut layer.bias).flat_map(|v| &mut v.0).for_each(|v| *v *= FACTOR);
+    }
+    let gammas = vec![F32x16([FACTOR; 16]); stride];
+    let stream = chunks(5, rows * stride);
+    let mut branch = vec![F32x16([0.0; 16]); rows * stride];
+    Case::new(rows * k * n, Out::new(kernels, rows, stride), move |out| {
         out.rows.copy_from_slice(&stream);
-        let a = Codes { codes: &a.codes, stride, scale: &a.scale, zero: &a.zero };
-        let weights = WeightsI8 { codes: &codes, groups, scale: &scale, sums: &sums, bias: &bias };
-        let pairs = PairScratch { rows: &mut paired_rows, weights: &mut paired_weights };
-        let (x, stride, blocks) = (&mut out.rows[..], blocks, 0..blocks);
+        let x = &mut out.rows[..];
         match gamma {
-            Gamma::Folded => kernels.run(LinearI8 { a, rows, weights, blocks, pairs, epilogue: Add { x, stride } }),
-            Gamma::Fused => {
-                kernels.run(LinearI8 {
-                    a,
-                    rows,
-                    weights,
-                    blocks,
-                    pairs,
-                    epilogue: AddScaled { x, stride, gamma: &gammas },
-                });
-            }
+            Gamma::Folded => layer.run(Add { x, stride }),
+            Gamma::Fused => layer.run(AddScaled { x, stride, gamma: &gammas }),
             Gamma::Pass => {
-                kernels.run(LinearI8 { a, rows, weights, blocks, pairs, epilogue: Store { out: &mut branch, stride } });
+                layer.run(Store { out: &mut branch, stride });
                 kernels.run(Scale { y: &mut branch, gamma: &gammas });
                 for (x, y) in x.iter_mut().zip(&branch) {
                     x.0.iter_mut().zip(&y.0).for_each(|(x, y)| *x += y);
