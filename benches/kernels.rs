@@ -22,7 +22,7 @@ struct Kernel {
 /// A block of 32 rows, as the network cuts its 197 tokens.
 const ROWS: usize = 32;
 
-const KERNELS: [Kernel; 11] = [
+const KERNELS: [Kernel; 13] = [
     Kernel { name: "linear_i8 32x192x576 (qkv)", mac: Some(Mac::Int8), case: |k| bench::linear_i8(k, ROWS, 192, 576) },
     Kernel { name: "linear_i8 32x192x768 (up)", mac: Some(Mac::Int8), case: |k| bench::linear_i8(k, ROWS, 192, 768) },
     Kernel { name: "linear_i8 32x768x192 (down)", mac: Some(Mac::Int8), case: |k| bench::linear_i8(k, ROWS, 768, 192) },
@@ -39,6 +39,16 @@ const KERNELS: [Kernel; 11] = [
     },
     Kernel { name: "linear_f32 32x192x768", mac: Some(Mac::F32), case: |k| bench::linear_f32(k, ROWS, 192, 768) },
     Kernel { name: "linear_f16 32x192x768", mac: Some(Mac::F32), case: |k| bench::linear_f16(k, ROWS, 192, 768) },
+    Kernel {
+        name: "depthwise_f32 7x7, 14x14x160",
+        mac: Some(Mac::F32),
+        case: |k| bench::depthwise_f32(k, [14, 14, 160], 7),
+    },
+    Kernel {
+        name: "depthwise_f32 7x7, 7x7x768",
+        mac: Some(Mac::F32),
+        case: |k| bench::depthwise_f32(k, [7, 7, 768], 7),
+    },
     Kernel { name: "layer_norm_quantize 32x192", mac: None, case: |k| bench::layer_norm_quantize(k, ROWS, 192) },
     Kernel { name: "gelu 32x768", mac: None, case: |k| bench::gelu(k, ROWS, 768) },
     Kernel { name: "gelu_quantize 32x768", mac: None, case: |k| bench::gelu_quantize(k, ROWS, 768) },

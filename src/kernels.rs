@@ -11,6 +11,7 @@
 pub(crate) mod attention;
 #[cfg(feature = "std")]
 pub mod bench;
+pub(crate) mod depthwise;
 pub(crate) mod dot_f16;
 pub(crate) mod dot_i8;
 pub(crate) mod fpenv;

@@ -8,6 +8,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
+use super::depthwise::DepthwiseConv;
 use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use super::linear::{Add, AddScaled, Epilogue, FloatWeights, LinearFloat, LinearI8, PairScratch, Store, WeightsI8};
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize, Scale};
@@ -286,6 +287,17 @@ pub fn attention_i8(kernels: Kernels, rows: usize, tokens: usize, heads: usize) 
             q: &mut paired_q,
             out: &mut out.rows,
         });
+    })
+}
+
+/// A depthwise convolution of all of `height` x `width` tokens of `n` channels, whose multiply-adds are counted as if none were outside the
+/// picture; n a multiple of 16.
+pub fn depthwise_f32(kernels: Kernels, [height, width, n]: [usize; 3], kernel: usize) -> Case {
+    let (tokens, stride) = (height * width, n / 16);
+    let [x, weight, bias] = [(1, tokens), (2, kernel * kernel), (3, 1)].map(|(seed, rows)| chunks(seed, rows * stride));
+    Case::new(tokens * kernel * kernel * n, Out::new(kernels, tokens, stride), move |out| {
+        let (weight, bias, out) = (&weight, &bias, &mut out.rows[..]);
+        kernels.run(DepthwiseConv { x: &x, height, width, kernel, weight, bias, first: 0, out });
     })
 }
 

@@ -1,0 +1,173 @@
+//! Depthwise convolution: every channel of a picture with a small kernel of its own, stride 1, the picture zero outside.
+//!
+//! ```text
+//! y[v][u][c] = bias[c] + sum over dy, dx of x[v + dy - r][u + dx - r][c] w[dy][dx][c]          r = kernel / 2
+//! ```
+//!
+//! Fused multiply-add in the order of dy, then dx, from the bias on (docs/numerics.md, "Depthwise convolution"); f32 in every precision.
+//! A picture is its tokens, line by line, `[height * width, channels]`; neighbours are read, so the result goes elsewhere.
+//!
+//! A tile is some tokens side by side and one or two blocks of 16 channels: a weight is loaded once for all of its tokens. Blocks are
+//! outside, so that the weights of one stay in the first-level cache for all tokens of a call.
+
+use super::isa::{F32x16, Isa};
+use super::tiles::{Tile, for_tiles};
+use super::{Op, Uses};
+
+/// The tokens from `first` on, as many as `out` holds, of the depthwise convolution of `x`.
+pub(crate) struct DepthwiseConv<'a> {
+    /// `[height * width][C / 16]`.
+    pub x: &'a [F32x16],
+    pub height: usize,
+    pub width: usize,
+    /// Edge of the kernel, odd.
+    pub kernel: usize,
+    /// `[kernel * kernel][C / 16]`.
+    pub weight: &'a [F32x16],
+    /// `[C / 16]`.
+    pub bias: &'a [F32x16],
+    pub first: usize,
+    /// `[tokens][C / 16]`.
+    pub out: &'a mut [F32x16],
+}
+
+impl Op for DepthwiseConv<'_> {
+    type Output = ();
+    const USES: Uses = Uses::Lanes;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        let (chunks, pixels) = (self.bias.len(), self.height * self.width);
+        assert!(self.kernel % 2 == 1 && self.weight.len() == self.kernel * self.kernel * chunks, "one weight a tap");
+        assert_eq!(self.x.len(), pixels * chunks, "x is the whole picture");
+        let tokens = self.out.len() / chunks;
+        assert!(self.out.len() == tokens * chunks && self.first + tokens <= pixels, "out is tokens of the picture");
+        let (first, end, width) = (self.first, self.first + tokens, self.width);
+        let mut strip = Strip { token: first, op: self };
+        for block in (0..chunks).step_by(S::TILE_BLOCKS) {
+            let blocks = block..(block + S::TILE_BLOCKS).min(chunks);
+            strip.token = first;
+            while strip.token < end {
+                let line = (width - strip.token % width).min(end - strip.token);
+                // Tiles of a line as equal as can be: seven tokens are four and three, not six and one.
+                let tokens = line.div_ceil(line.div_ceil(S::FLOAT_TILE_ROWS));
+                for_tiles(s, tokens, blocks.clone(), &mut strip);
+                strip.token += tokens;
+            }
+        }
+    }
+}
+
+/// Tokens side by side, from `token` on.
+struct Strip<'a> {
+    op: DepthwiseConv<'a>,
+    token: usize,
+}
+
+impl<S: Isa> Tile<S> for Strip<'_> {
+    const ROWS: usize = S::FLOAT_TILE_ROWS;
+
+    #[inline(always)]
+    fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
+        let DepthwiseConv { x, height, width, kernel, weight, bias, .. } = self.op;
+        let (chunks, radius) = (bias.len(), kernel / 2);
+        let (line, column) = ((self.token + row) / width, (self.token + row) % width);
+        let mut acc = [[s.splat(0.0); N]; M];
+        for acc in &mut acc {
+            for (acc, bias) in acc.iter_mut().zip(&bias[block..][..N]) {
+                *acc = s.load(bias);
+            }
+        }
+        for dy in 0..kernel {
+            let y = (line + dy).wrapping_sub(radius);
+            if y >= height {
+                continue;
+            }
+            let x = &x[y * width * chunks..][..width * chunks];
+            for dx in 0..kernel {
+                let w = &weight[(dy * kernel + dx) * chunks + block..][..N];
+                // Left of the picture this wraps around to beyond its right.
+                let at = (column + dx).wrapping_sub(radius).wrapping_mul(chunks).wrapping_add(block);
+                for (n, w) in w.iter().enumerate() {
+                    let w = s.load(w);
+                    for (m, acc) in acc.iter_mut().enumerate() {
+                        let x = x.get(at.wrapping_add(m * chunks + n)).unwrap_or(&ZERO);
+                        acc[n] = s.fma(s.load(x), w, acc[n]);
+                    }
+                }
+            }
+        }
+        let out = &mut self.op.out[(self.token - self.op.first + row) * chunks + block..];
+        for (m, acc) in acc.iter().enumerate() {
+            for (n, &acc) in acc.iter().enumerate() {
+                s.store(acc, &mut out[m * chunks + n]);
+            }
+        }
+    }
+}
+
+/// What is outside of the picture.
+static ZERO: F32x16 = F32x16([0.0; 16]);
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::kernels::Kernels;
+    use crate::kernels::test_data::{Random, bits};
+
+    /// The formula, one float after another.
+    fn expected(op: &DepthwiseConv<'_>) -> Vec<F32x16> {
+        let (chunks, radius) = (op.bias.len(), op.kernel / 2);
+        let mut out = vec![F32x16([0.0; 16]); op.out.len()];
+        for (i, out) in out.iter_mut().enumerate() {
+            let (token, chunk) = (op.first + i / chunks, i % chunks);
+            let (line, column) = (token / op.width, token % op.width);
+            for (lane, out) in out.0.iter_mut().enumerate() {
+                *out = op.bias[chunk].0[lane];
+                for (tap, w) in op.weight.chunks_exact(chunks).enumerate() {
+                    let y = (line + tap / op.kernel).checked_sub(radius).filter(|y| *y < op.height);
+                    let x = (column + tap % op.kernel).checked_sub(radius).filter(|x| *x < op.width);
+                    if let Some((y, x)) = y.zip(x) {
+                        let x = op.x[(y * op.width + x) * chunks + chunk].0[lane];
+                        *out = libm::fmaf(x, w[chunk].0[lane], *out);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_formula() {
+        let mut random = Random::new(1);
+        for (height, width) in [(1, 1), (1, 9), (7, 1), (2, 3), (7, 7), (5, 13), (3, 28)] {
+            for (kernel, chunks) in [(1, 1), (3, 1), (3, 3), (5, 2), (7, 1), (7, 3), (9, 2)] {
+                let pixels = height * width;
+                let [x, weight, bias] = [pixels, kernel * kernel, 1].map(|rows| random.chunks(rows * chunks));
+                for (first, tokens) in [(0, pixels), (0, 0), (pixels - 1, 1), (pixels / 3, pixels - pixels / 3)] {
+                    let mut out = vec![F32x16([f32::NAN; 16]); tokens * chunks];
+                    let op = DepthwiseConv {
+                        x: &x,
+                        height,
+                        width,
+                        kernel,
+                        weight: &weight,
+                        bias: &bias,
+                        first,
+                        out: &mut out,
+                    };
+                    let want = bits(&expected(&op));
+                    for kernels in Kernels::available() {
+                        op.out.fill(F32x16([f32::NAN; 16]));
+                        kernels.run(DepthwiseConv { out: &mut *op.out, ..op });
+                        let what = (kernels.name(), height, width, kernel, chunks, first, tokens);
+                        assert_eq!(bits(op.out), want, "{what:?}");
+                    }
+                }
+            }
+        }
+    }
+}
