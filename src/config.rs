@@ -2,12 +2,17 @@
 //!
 //! Lengths are in elements. `pad16` is the padding that every vector over channels has in the file and in memory.
 
+use core::ops::Range;
+
 use crate::error::Error;
 
 /// `n` rounded up to a multiple of 16.
 pub const fn pad16(n: usize) -> usize {
     n.div_ceil(16) * 16
 }
+
+/// Edge of the kernel of ConvNeXt's depthwise convolutions.
+pub const CONVNEXT_KERNEL: usize = 7;
 
 /// What the weights are stored as and what the matrices are computed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +88,24 @@ pub enum Family {
     Dinov3,
     /// CaiT (Touvron et al. 2021): talking heads between the patches, then class attention.
     Cait,
+    /// ConvNeXt (Liu et al. 2022): four stages of depthwise convolutions and MLPs, each with half the height and width of the one before.
+    ConvNeXt,
+}
+
+/// One of ConvNeXt's stages: blocks of the same width.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageConfig {
+    /// Width of the residual stream.
+    pub dim: usize,
+    /// Number of blocks.
+    pub depth: usize,
+}
+
+impl StageConfig {
+    /// Width of the MLP.
+    pub const fn hidden(&self) -> usize {
+        4 * self.dim
+    }
 }
 
 /// Names as they stand in the file and on the command line.
@@ -102,8 +125,13 @@ pub trait Named: Sized + Copy + PartialEq + 'static {
 }
 
 impl Named for Family {
-    const NAMES: &'static [(Self, &'static str)] =
-        &[(Self::Vit, "vit"), (Self::Beit, "beit"), (Self::Dinov3, "dinov3"), (Self::Cait, "cait")];
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::Vit, "vit"),
+        (Self::Beit, "beit"),
+        (Self::Dinov3, "dinov3"),
+        (Self::Cait, "cait"),
+        (Self::ConvNeXt, "convnext"),
+    ];
 }
 
 impl Named for Precision {
@@ -156,13 +184,15 @@ pub struct Config {
     pub patch_height: usize,
     /// See `patch_height`.
     pub patch_width: usize,
-    /// Width D of the residual stream.
+    /// Width D of the residual stream; in ConvNeXt of the last stage's.
     pub dim: usize,
-    /// Number of blocks.
+    /// Number of blocks; in ConvNeXt of all stages.
     pub depth: usize,
+    /// ConvNeXt's stages; all zero in the other families.
+    pub stages: [StageConfig; 4],
     /// Blocks of class attention after these (CaiT).
     pub class_blocks: usize,
-    /// Attention heads.
+    /// Attention heads; 0 where there is no attention (ConvNeXt).
     pub heads: usize,
     /// Width d of one head.
     pub head_dim: usize,
@@ -199,12 +229,58 @@ pub struct Config {
 }
 
 impl Config {
-    /// Patches along height and width.
-    pub const fn grid(&self) -> (usize, usize) {
-        (self.image_height / self.patch_height, self.image_width / self.patch_width)
+    /// Height and width in pixels of what becomes one token of the output: a patch; 8 x 8 of them in ConvNeXt.
+    pub const fn token_size(&self) -> (usize, usize) {
+        let patches = if self.has_stages() { 1 << (self.stages.len() - 1) } else { 1 };
+        (self.patch_height * patches, self.patch_width * patches)
     }
 
-    /// Patch tokens.
+    /// Patch tokens along height and width; in ConvNeXt those of the last stage.
+    pub const fn grid(&self) -> (usize, usize) {
+        let (height, width) = self.token_size();
+        (self.image_height / height, self.image_width / width)
+    }
+
+    /// Whether it is a pyramid of stages (ConvNeXt).
+    pub const fn has_stages(&self) -> bool {
+        matches!(self.family, Family::ConvNeXt)
+    }
+
+    /// Tokens along height and width in a stage: patches in the first.
+    pub const fn stage_grid(&self, stage: usize) -> (usize, usize) {
+        ((self.image_height / self.patch_height) >> stage, (self.image_width / self.patch_width) >> stage)
+    }
+
+    /// Width of the residual stream in a block.
+    pub fn block_dim(&self, block: usize) -> usize {
+        let mut last = 0;
+        let stage = self.stages.iter().find(|stage| {
+            last += stage.depth;
+            block < last
+        });
+        stage.map_or(self.dim, |stage| stage.dim)
+    }
+
+    /// Widths of the residual stream in all blocks, added up.
+    pub fn stream_channels(&self) -> usize {
+        match self.family {
+            Family::ConvNeXt => self.stages.iter().map(|stage| stage.depth * stage.dim).sum(),
+            _ => self.blocks() * self.dim,
+        }
+    }
+
+    /// Where a block's channels stand in an array over those of all blocks.
+    pub fn block_channels(&self, block: usize) -> Range<usize> {
+        let start = (0..block).map(|before| self.block_dim(before)).sum();
+        start..start + self.block_dim(block)
+    }
+
+    /// Width of the embedded patches.
+    pub const fn embedding_dim(&self) -> usize {
+        if self.has_stages() { self.stages[0].dim } else { self.dim }
+    }
+
+    /// Patch tokens of the output.
     pub const fn patches(&self) -> usize {
         self.grid().0 * self.grid().1
     }
@@ -288,14 +364,17 @@ impl Config {
         let within = |n: usize, most: usize| (1..=most).contains(&n);
         ok(within(self.image_height, 16_384) && within(self.image_width, 16_384), "image size must be 1 to 16384")?;
         ok(within(self.patch_height, 128) && within(self.patch_width, 128), "patch size must be 1 to 128")?;
+        let (height, width) = self.token_size();
         ok(
-            self.image_height.is_multiple_of(self.patch_height) && self.image_width.is_multiple_of(self.patch_width),
-            "image size must be a multiple of the patch size",
+            self.image_height.is_multiple_of(height) && self.image_width.is_multiple_of(width),
+            "image size must be a multiple of the patch size (ConvNeXt: of 8 patches)",
         )?;
         ok(within(self.dim, 16_384), "embedding length must be 1 to 16384")?;
         ok(within(self.depth, 1_024), "block count must be 1 to 1024")?;
-        ok(within(self.heads, 1_024) && within(self.head_dim, 1_024), "heads and head length must be 1 to 1024")?;
-        ok(self.attention_width() <= 65_536, "heads * head length must be at most 65536")?;
+        if !self.has_stages() {
+            ok(within(self.heads, 1_024) && within(self.head_dim, 1_024), "heads and head length must be 1 to 1024")?;
+            ok(self.attention_width() <= 65_536, "heads * head length must be at most 65536")?;
+        }
         ok(within(self.hidden, 32_768), "feed forward length must be 1 to 32768")?;
         ok(self.prefix_tokens <= 1_024 && self.tokens() <= 65_536, "at most 65536 tokens")?;
         let fits = match self.family {
@@ -303,8 +382,11 @@ impl Config {
             Family::Beit => self.prefix_tokens == 1,
             Family::Dinov3 => self.head_dim.is_multiple_of(4),
             Family::Cait => self.prefix_tokens == 1 && !self.norm_pre && matches!(self.pooling, Pooling::Cls),
+            // See `check_stages`.
+            Family::ConvNeXt => true,
         };
         ok(fits, "beit and cait have one class token, which cait pools, dinov3 a head length that is a multiple of 4")?;
+        self.check_stages()?;
         ok(self.class_blocks <= 1_024, "class block count must be at most 1024")?;
         ok(self.class_blocks == 0 || self.family == Family::Cait, "only cait has class blocks")?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
@@ -319,5 +401,32 @@ impl Config {
             Pooling::Avg | Pooling::All => 0,
         };
         ok(self.prefix_tokens >= needed, "pooling reads a token that the network does not have")
+    }
+
+    /// What ConvNeXt has of stages, and no other family.
+    fn check_stages(&self) -> Result<(), Error> {
+        let ok = |cond: bool, what: &'static str| if cond { Ok(()) } else { Err(Error::Config(what)) };
+        if !self.has_stages() {
+            return ok(self.stages == [StageConfig::default(); 4], "only convnext has stages");
+        }
+        let [.., last] = self.stages;
+        let depths = self.stages.iter().try_fold(0usize, |sum, stage| sum.checked_add(stage.depth));
+        ok(depths == Some(self.depth), "the stages' block counts must add up to the block count")?;
+        ok(self.stages.iter().all(|s| s.depth > 0), "every stage must have blocks")?;
+        ok(self.stages.iter().all(|s| (1..=8_192).contains(&s.dim)), "a stage's embedding length must be 1 to 8192")?;
+        ok(
+            last.dim == self.dim && last.hidden() == self.hidden,
+            "embedding and feed forward length must be the last stage's, the latter 4 times the former",
+        )?;
+        let (height, width) = self.stage_grid(0);
+        ok(height * width <= 65_536, "at most 65536 tokens")?;
+        ok(
+            self.norm_pre && self.block_norm && !self.qk_norm && self.activation != Activation::SwiGlu,
+            "convnext has norm_pre and block_norm, and neither qk_norm nor swiglu",
+        )?;
+        ok(
+            self.heads == 0 && self.head_dim == 0 && self.prefix_tokens == 0 && self.pooling == Pooling::Avg,
+            "convnext has no heads and no prefix tokens, and pools the mean",
+        )
     }
 }

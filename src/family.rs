@@ -1,23 +1,28 @@
 //! Network families: forward passes that read like their papers.
 
 mod cait;
+mod convnext;
 pub(crate) mod transformer;
 mod vit;
 
 use crate::arena::Arena;
-use crate::config::Family;
+use crate::config::{Config, Family};
 use crate::error::Error;
 use crate::kernels::isa::F32x16;
 use crate::model::Model;
 use crate::parallel::Executor;
 use crate::profile::Watch;
-use crate::session::RunConfig;
+use crate::session::{Output, RunConfig};
 use transformer::{Buffers, Input, Pass};
 
 /// Bytes that [`forward`] needs.
 pub(crate) fn bytes(model: &Model<'_>, run: &RunConfig) -> usize {
-    let mut arena = Arena::counting();
-    let _ = Buffers::carve(model.config(), run, &mut arena);
+    let (c, mut arena) = (model.config(), Arena::counting());
+    if c.has_stages() {
+        let _ = convnext::Buffers::carve(c, run, &mut arena);
+    } else {
+        let _ = Buffers::carve(c, run, &mut arena);
+    }
     arena.used()
 }
 
@@ -31,11 +36,21 @@ pub(crate) fn forward(
     executor: &dyn Executor,
     watch: Watch<'_>,
 ) -> Result<(), Error> {
-    let c = model.config();
-    let b = &mut Buffers::carve(c, run, &mut Arena::over(memory));
-    let pass = Pass::new(model, run.kernels, executor, watch);
+    let (c, mut arena) = (model.config(), Arena::over(memory));
+    let mut transformer = |forward: Forward| {
+        let pass = Pass::new(model, run.kernels, executor, watch);
+        forward(c, &pass, input, run.output, &mut Buffers::carve(c, run, &mut arena), out)
+    };
     match c.family {
-        Family::Vit | Family::Beit | Family::Dinov3 => vit::forward(c, &pass, input, run.output, b, out),
-        Family::Cait => cait::forward(c, &pass, input, run.output, b, out),
+        Family::Vit | Family::Beit | Family::Dinov3 => transformer(vit::forward),
+        Family::Cait => transformer(cait::forward),
+        Family::ConvNeXt => {
+            let b = &mut convnext::Buffers::carve(c, run, &mut arena);
+            let pass = convnext::Pass { model, k: run.kernels, threads: run.threads, executor, watch };
+            convnext::forward(c, &pass, input, run.output, b, out)
+        }
     }
 }
+
+/// The forward pass of a family of transformer blocks.
+type Forward = fn(&Config, &Pass<'_>, Input<'_>, Output, &mut Buffers<'_>, &mut [F32x16]) -> Result<(), Error>;

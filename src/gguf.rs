@@ -76,7 +76,11 @@ impl<'a> Reader<'a> {
             9 => Err(Error::Malformed("an array of arrays")),
             _ => {
                 let bytes = self.take(count.checked_mul(scalar_bytes(kind)?).ok_or(Error::Truncated)?)?;
-                Ok(if kind == 6 { Value::F32s(F32s(bytes)) } else { Value::Other })
+                Ok(match kind {
+                    4 => Value::U32s(bytes.as_chunks().0),
+                    6 => Value::F32s(F32s(bytes)),
+                    _ => Value::Other,
+                })
             }
         }
     }
@@ -101,6 +105,8 @@ pub(crate) enum Value<'a> {
     Bool(bool),
     Str(&'a str),
     Strs(Strs<'a>),
+    /// Little-endian.
+    U32s(&'a [[u8; 4]]),
     F32s(F32s<'a>),
     Other,
 }

@@ -7,7 +7,7 @@ use core::fmt;
 
 pub mod keys;
 
-use crate::config::{Config, Family, Precision, pad16};
+use crate::config::{CONVNEXT_KERNEL, Config, Family, Precision, pad16};
 
 /// Version of the format that this crate writes and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -63,6 +63,7 @@ impl TensorName {
         // The longest, "blk.1023.attn_q_norm.weight", fits.
         let _ = match prefix {
             Prefix::None => write!(name, "{stem}{suffix}"),
+            Prefix::Stage(i) => write!(name, "stage.{i}.{stem}{suffix}"),
             Prefix::Block(i) => write!(name, "blk.{i}.{stem}{suffix}"),
         };
         name
@@ -99,6 +100,7 @@ impl fmt::Debug for TensorName {
 #[derive(Clone, Copy)]
 enum Prefix {
     None,
+    Stage(usize),
     Block(usize),
 }
 
@@ -153,7 +155,7 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
     let c = config;
     let mut list = List { precision: c.precision, visit: &mut visit };
     let top = Prefix::None;
-    list.linear(top, "patch_embd", c.dim, c.patch_len())?;
+    list.linear(top, "patch_embd", c.embedding_dim(), c.patch_len())?;
     if c.has_positions() {
         list.matrix(top, "pos_embd", c.dim, c.patches())?;
     }
@@ -165,9 +167,10 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
         list.matrix(top, "prefix_embd", c.dim, c.prefix_tokens)?;
     }
     if c.norm_pre {
-        list.norm(top, "norm_pre", c.dim)?;
+        list.norm(top, "norm_pre", c.embedding_dim())?;
     }
-    for i in 0..c.blocks() {
+    let blocks = if c.has_stages() { 0 } else { c.blocks() };
+    for i in 0..blocks {
         let block = Prefix::Block(i);
         if c.block_norm {
             list.norm(block, "norm1", c.dim)?;
@@ -199,6 +202,9 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
             list.vector(block, "gamma2", "", DType::F32, c.dim)?;
         }
     }
+    if c.has_stages() {
+        list.stages(c)?;
+    }
     if c.norm {
         list.norm(top, "norm", c.dim)?;
     }
@@ -217,6 +223,34 @@ struct List<'v, V> {
 }
 
 impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, V> {
+    /// ConvNeXt's blocks, and before those of each stage but the first what halves height and width.
+    fn stages(&mut self, c: &Config) -> Result<(), E> {
+        let mut blocks = 0..;
+        for (s, stage) in c.stages.iter().enumerate() {
+            if let Some(before) = s.checked_sub(1) {
+                let before = c.stages[before].dim;
+                self.norm(Prefix::Stage(s), "norm", before)?;
+                self.linear(Prefix::Stage(s), "downsample", stage.dim, 4 * pad16(before))?;
+            }
+            for block in blocks.by_ref().take(stage.depth).map(Prefix::Block) {
+                self.depthwise(block, "dwconv", stage.dim, CONVNEXT_KERNEL)?;
+                self.norm(block, "norm2", stage.dim)?;
+                self.linear(block, "ffn_up", pad16(stage.hidden()), stage.dim)?;
+                self.linear(block, "ffn_down", stage.dim, pad16(stage.hidden()))?;
+                if c.keeps_gamma() {
+                    self.vector(block, "gamma2", "", DType::F32, stage.dim)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A depthwise convolution of `n` channels, `edge` x `edge` taps.
+    fn depthwise(&mut self, at: Prefix, stem: &str, n: usize, edge: usize) -> Result<(), E> {
+        self.put(at, stem, ".weight", DType::F32, &[pad16(n), edge * edge])?;
+        self.vector(at, stem, ".bias", DType::F32, n)
+    }
+
     fn put(&mut self, at: Prefix, stem: &str, suffix: &str, dtype: DType, dims: &[usize]) -> Result<(), E> {
         let mut all = [1; 4];
         all[..dims.len()].copy_from_slice(dims);

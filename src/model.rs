@@ -5,7 +5,7 @@
 //! one apart costs an addition and can not fail.
 
 use crate::bytes::{self, Plain};
-use crate::config::{Config, Family, LayerScale, Named, Precision, pad16};
+use crate::config::{CONVNEXT_KERNEL, Config, Family, LayerScale, Named, Precision, StageConfig, pad16};
 use crate::error::Error;
 use crate::gguf::{File, TensorInfo, Value};
 use crate::kernels::attention::talking::TalkingHeads;
@@ -19,7 +19,7 @@ pub struct Model<'a> {
     config: Config,
     preprocess: Preprocess,
     file: File<'a>,
-    /// Offset of block 0 and bytes of one block: all blocks have the same shapes.
+    /// Offset of block 0 and bytes of one block: all blocks have the same shapes (but ConvNeXt's: see [`Stages`]).
     blocks_at: usize,
     block_bytes: usize,
     /// Bytes of a block of class attention.
@@ -55,6 +55,10 @@ impl<'a> Model<'a> {
         let mut cursor = Cursor { data: file.data, at: 0 };
         let _ = model.embedding_at(&mut cursor);
         model.blocks_at = cursor.at;
+        if config.has_stages() {
+            model.tail_at = model.stages().end();
+            return Ok(model);
+        }
         let _ = model.block_from(0, &mut cursor);
         model.block_bytes = cursor.at - model.blocks_at;
         let class_blocks_at = model.blocks_at + config.depth * model.block_bytes;
@@ -111,11 +115,12 @@ impl<'a> Model<'a> {
         self.labels().nth(class)
     }
 
-    /// The original gammas `[blocks, dim]` of the attention branches (0) or the MLP branches (1), also when folded.
+    /// The original gammas `[blocks, dim]` of the attention branches (0) or the MLP branches (1), also when folded; `None` where the
+    /// network has no such branch, or no gammas. In ConvNeXt each block's are as many as its stage is wide.
     pub fn original_gamma(&self, branch: usize) -> Option<impl Iterator<Item = f32> + use<'a>> {
         let key = if branch == 0 { keys::LAYERSCALE_GAMMA1 } else { keys::LAYERSCALE_GAMMA2 };
         match self.file.get(key)? {
-            Value::F32s(values) if values.len() == self.config.blocks() * self.config.dim => Some(values.iter()),
+            Value::F32s(values) if values.len() == self.config.stream_channels() => Some(values.iter()),
             _ => None,
         }
     }
@@ -145,6 +150,11 @@ impl<'a> Model<'a> {
         self.block_from(i, &mut Cursor { data: self.file.data, at })
     }
 
+    /// ConvNeXt's stages, in their order.
+    pub(crate) fn stages(&self) -> Stages<'a> {
+        Stages { config: self.config, cursor: Cursor { data: self.file.data, at: self.blocks_at } }
+    }
+
     pub(crate) fn tail(&self) -> Tail<'a> {
         let c = &self.config;
         let mut cursor = Cursor { data: self.file.data, at: self.tail_at };
@@ -158,14 +168,14 @@ impl<'a> Model<'a> {
     fn embedding_at(&self, cursor: &mut Cursor<'a>) -> Embedding<'a> {
         let c = &self.config;
         Embedding {
-            patch: cursor.linear(c.dim, c.patch_len(), c),
+            patch: cursor.linear(c.embedding_dim(), c.patch_len(), c),
             positions: c.has_positions().then(|| cursor.chunks(c.patches() * pad16(c.dim) / 16)),
             rotation: (c.family == Family::Dinov3).then(|| {
                 let chunks = c.patches() * pad16(c.head_dim / 2) / 16;
                 Rotation { cos: cursor.chunks(chunks), sin: cursor.chunks(chunks) }
             }),
             prefix: cursor.chunks(c.prefix_tokens * pad16(c.dim) / 16),
-            norm_pre: c.norm_pre.then(|| cursor.norm(c.dim, c)),
+            norm_pre: c.norm_pre.then(|| cursor.norm(c.embedding_dim(), c)),
         }
     }
 
@@ -249,6 +259,76 @@ pub(crate) struct Block<'a> {
     pub(crate) gamma2: Option<&'a [F32x16]>,
 }
 
+/// ConvNeXt's stages, to be taken in the order of the file: [`downsampling`](Self::downsampling) of each but the first, then its blocks.
+pub(crate) struct Stages<'a> {
+    config: Config,
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Stages<'a> {
+    /// What comes before stage `stage`, which is not the first.
+    pub(crate) fn downsampling(&mut self, stage: usize) -> Downsampling<'a> {
+        let (c, before) = (&self.config, self.config.stages[stage - 1].dim);
+        Downsampling {
+            norm: self.cursor.norm(before, c),
+            linear: self.cursor.linear(c.stages[stage].dim, 4 * pad16(before), c),
+        }
+    }
+
+    /// The next block of stage `stage`.
+    pub(crate) fn block(&mut self, stage: usize) -> ConvBlock<'a> {
+        let (c, StageConfig { dim, .. }) = (&self.config, self.config.stages[stage]);
+        let hidden = pad16(self.config.stages[stage].hidden());
+        ConvBlock {
+            conv: self.cursor.depthwise(dim, CONVNEXT_KERNEL),
+            norm: self.cursor.norm(dim, c),
+            up: self.cursor.linear(hidden, dim, c),
+            down: self.cursor.linear(dim, hidden, c),
+            gamma: c.keeps_gamma().then(|| self.cursor.chunks(pad16(dim) / 16)),
+        }
+    }
+
+    /// The offset after the last block.
+    fn end(mut self) -> usize {
+        for (i, stage) in self.config.stages.into_iter().enumerate() {
+            if i > 0 {
+                let _ = self.downsampling(i);
+            }
+            for _ in 0..stage.depth {
+                let _ = self.block(i);
+            }
+        }
+        self.cursor.at
+    }
+}
+
+/// What halves height and width between two stages.
+pub(crate) struct Downsampling<'a> {
+    pub(crate) norm: Norm<'a>,
+    /// Of 2 x 2 tokens side by side, `[dy][dx][pad16(dim)]`.
+    pub(crate) linear: Linear<'a>,
+}
+
+/// One of ConvNeXt's blocks.
+pub(crate) struct ConvBlock<'a> {
+    pub(crate) conv: Depthwise<'a>,
+    pub(crate) norm: Norm<'a>,
+    pub(crate) up: Linear<'a>,
+    pub(crate) down: Linear<'a>,
+    pub(crate) gamma: Option<&'a [F32x16]>,
+}
+
+/// A depthwise convolution.
+#[derive(Clone, Copy)]
+pub(crate) struct Depthwise<'a> {
+    /// Edge of the kernel.
+    pub(crate) kernel: usize,
+    /// `[kernel * kernel, pad16(n)]`.
+    pub(crate) weight: &'a [F32x16],
+    /// `[pad16(n)]`.
+    pub(crate) bias: &'a [F32x16],
+}
+
 /// What turns tokens into logits.
 pub(crate) struct Tail<'a> {
     pub(crate) norm: Option<Norm<'a>>,
@@ -274,6 +354,11 @@ impl<'a> Cursor<'a> {
     fn norm(&mut self, n: usize, c: &Config) -> Norm<'a> {
         let chunks = pad16(n) / 16;
         Norm { weight: self.chunks(chunks), bias: self.chunks(chunks), n, eps: c.norm_eps }
+    }
+
+    fn depthwise(&mut self, n: usize, kernel: usize) -> Depthwise<'a> {
+        let chunks = pad16(n) / 16;
+        Depthwise { kernel, weight: self.chunks(kernel * kernel * chunks), bias: self.chunks(chunks) }
     }
 
     fn talking(&mut self, heads: usize) -> TalkingHeads<'a> {
@@ -414,6 +499,7 @@ impl<'a> Metadata<'_, 'a> {
             patch_width: self.len(keys::PATCH_WIDTH)?,
             dim: self.len(keys::DIM)?,
             depth: self.len(keys::DEPTH)?,
+            stages: if family == Family::ConvNeXt { self.stages()? } else { Default::default() },
             class_blocks: if family == Family::Cait { self.len(keys::CLASS_BLOCKS)? } else { 0 },
             heads: self.len(keys::HEADS)?,
             head_dim: self.len(keys::HEAD_DIM)?,
@@ -433,6 +519,14 @@ impl<'a> Metadata<'_, 'a> {
             precision: self.named(keys::PRECISION)?,
             layerscale: self.named::<LayerScale>(keys::LAYERSCALE_MODE)?,
         })
+    }
+
+    /// ConvNeXt's widths and depths.
+    fn stages(&self) -> Result<[StageConfig; 4], Error> {
+        let four = |key| self.get(key, |v| if let Value::U32s(n) = v { n.try_into().ok() } else { None });
+        let [dims, depths]: [[[u8; 4]; 4]; 2] = [four(keys::STAGE_DIMS)?, four(keys::STAGE_DEPTHS)?];
+        let len = |bytes| u32::from_le_bytes(bytes) as usize;
+        Ok(core::array::from_fn(|i| StageConfig { dim: len(dims[i]), depth: len(depths[i]) }))
     }
 
     fn preprocess(&self, config: &Config) -> Result<Preprocess, Error> {

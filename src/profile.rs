@@ -11,6 +11,10 @@ use crate::tap::{Place, Rows, Tap};
 pub enum Stage {
     /// Patches gathered, quantized and projected, positions added.
     PatchEmbed,
+    /// ConvNeXt's tokens put together two by two between stages, normalized and projected.
+    Downsample,
+    /// Depthwise convolution.
+    Depthwise,
     /// LayerNorm before q, k, v and before the MLP, with quantization of its rows.
     Norm,
     /// The matrix for q, k and v.
@@ -33,8 +37,10 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of the network, with its name.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 12] = [
         (Self::PatchEmbed, "patch embedding"),
+        (Self::Downsample, "downsampling"),
+        (Self::Depthwise, "depthwise convolution"),
         (Self::Norm, "LayerNorm, quantize"),
         (Self::Qkv, "qkv"),
         (Self::Pack, "q, k, v packing"),

@@ -6,6 +6,8 @@
 pub enum Place {
     /// The residual stream before the first block: patches with their positions, prefix tokens, the optional first norm.
     Embedding,
+    /// The residual stream before a block that is not the stream after the one before it: the first of a stage of ConvNeXt.
+    Downsampled(usize),
     /// The heads' outputs in a block, before the projection.
     Heads(usize),
     /// The residual stream after a block's attention branch, LayerScale included. Less the stream before it, it is what the branch adds.
@@ -19,7 +21,7 @@ pub enum Place {
 pub struct Rows<'r> {
     /// Where.
     pub place: Place,
-    /// The first token's number, prefix tokens counted.
+    /// The first token's number, prefix tokens counted; in ConvNeXt among those of the block's stage.
     pub first: usize,
     /// `[tokens, width]`. Heads are padded to a multiple of 16 channels each, the residual stream as a whole; what stands in the
     /// padding means nothing.

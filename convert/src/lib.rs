@@ -98,7 +98,8 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     bytes.resize(header.bytes.len() + data_len, 0);
     let data = &mut bytes[header.bytes.len()..];
 
-    let total = 2 + 4 * config.blocks() - usize::from(config.classes == 0);
+    // Matrices of linear layers are stored in blocks, everything else as rows.
+    let total = places.iter().filter(|(spec, _)| spec.dims().len() > 2).count();
     let mut done = 0;
     let already_folded = source.folded_gammas.is_some();
     let linears = pack::pack(&source.network, &config, options, already_folded, data, |layer| {
@@ -119,7 +120,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         parameters: source.network.parameters(),
         file_bytes: bytes.len(),
         announcements: source.announcements,
-        blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, &plan::plan(&source.network, &config), config.dim)),
+        blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, &plan::plan(&source.network, &config), &config)),
         linears,
     };
     Ok(Converted { bytes, report })
@@ -127,6 +128,9 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
 
 /// LayerNorm's affine part of every branch into the branch's first matrix.
 fn fold_norms(network: &mut network::Network) {
+    for block in network.stages.iter_mut().flat_map(|stage| &mut stage.blocks) {
+        diagonal::fold_norm(&mut block.norm, &mut block.up);
+    }
     for block in &mut network.blocks {
         for (norm, first) in [(&mut block.norm1, &mut block.qkv), (&mut block.norm2, &mut block.up)] {
             if let Some(norm) = norm {
@@ -187,17 +191,18 @@ fn check(config: &Config) -> Result<(), Error> {
     })
 }
 
-/// Refuses a picture size that is not whole patches, before anything is computed with it.
+/// Refuses a picture size that is not whole patches (in ConvNeXt, whole tokens of the last stage), before anything is computed with it.
 fn check_size(c: &Config) -> Result<(), Error> {
-    let fits = |size: usize, patch: usize| patch > 0 && size > 0 && size.is_multiple_of(patch);
-    if fits(c.image_height, c.patch_height) && fits(c.image_width, c.patch_width) {
+    let fits = |size: usize, unit: usize| unit > 0 && size > 0 && size.is_multiple_of(unit);
+    let unit = c.token_size();
+    if fits(c.image_height, unit.0) && fits(c.image_width, unit.1) {
         return check(c);
     }
     let size = format!("picture size {}x{}", c.image_height, c.image_width);
-    let nearest = |size: usize, patch: usize| (size / patch.max(1)).max(1) * patch;
-    let (height, width) = (nearest(c.image_height, c.patch_height), nearest(c.image_width, c.patch_width));
-    let why =
-        format!("not a multiple of the {}x{} patch; --image-size {height}x{width} is", c.patch_height, c.patch_width);
+    let nearest = |size: usize, unit: usize| (size / unit.max(1)).max(1) * unit;
+    let (height, width) = (nearest(c.image_height, unit.0), nearest(c.image_width, unit.1));
+    let what = if c.has_stages() { "pixels of the last stage's tokens" } else { "patch" };
+    let why = format!("not a multiple of the {}x{} {what}; --image-size {height}x{width} is", unit.0, unit.1);
     Err(Error::new(size, why))
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use aligned_vec::{AVec, ConstAlign};
-use vitlet::config::pad16;
+use vitlet::config::{CONVNEXT_KERNEL, StageConfig, pad16};
 use vitlet::layout::{self, keys};
 use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Precision};
 
 use crate::error::Error;
-use crate::network::{Block, Linear, Network, Norm, Source};
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Network, Norm, Source, Stage};
 use crate::options::Options;
 use crate::preprocess;
 
@@ -54,8 +54,10 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
                 .to_owned(),
         );
     }
-    let folded_gammas = match (folded, model.original_gamma(0), model.original_gamma(1)) {
-        (true, Some(first), Some(second)) => Some([first.collect(), second.collect()]),
+    // ConvNeXt has the second branch alone.
+    let first = if stored.has_stages() { Some(Vec::new()) } else { model.original_gamma(0).map(Iterator::collect) };
+    let folded_gammas = match (folded, first, model.original_gamma(1)) {
+        (true, Some(first), Some(second)) => Some([first, second.collect()]),
         (true, _, _) => {
             return Err(Error::file(path, "LayerScale is folded, but the original gammas are not in the metadata"));
         }
@@ -90,18 +92,24 @@ fn unpack(model: &Model<'_>) -> Network {
     });
     let mut t = Tensors(tensors);
     Network {
-        patch: t.linear("patch_embd", (c.dim, 1, c.dim), (c.patch_len(), 1, c.patch_len())),
+        patch: t.linear("patch_embd", one(c.embedding_dim()), one(c.patch_len())),
         positions: if c.has_positions() { t.vectors("pos_embd", c.patches(), c.dim) } else { Vec::new() },
         rotation: (c.family == Family::Dinov3)
             .then(|| ["rope_cos", "rope_sin"].map(|name| t.vectors(name, c.patches(), c.head_dim / 2))),
         prefix: if c.prefix_tokens > 0 { t.vectors("prefix_embd", c.prefix_tokens, c.dim) } else { Vec::new() },
-        norm_pre: c.norm_pre.then(|| t.norm("norm_pre", c.dim)),
-        blocks: (0..c.blocks()).map(|i| t.block(i, &c)).collect(),
+        norm_pre: c.norm_pre.then(|| t.norm("norm_pre", c.embedding_dim())),
+        blocks: if c.has_stages() { Vec::new() } else { (0..c.blocks()).map(|i| t.block(i, &c)).collect() },
+        stages: if c.has_stages() { t.stages(&c) } else { Vec::new() },
         norm: c.norm.then(|| t.norm("norm", c.dim)),
         fc_norm: c.fc_norm.then(|| t.norm("fc_norm", c.dim)),
-        head: (c.classes > 0).then(|| t.linear("head", (c.classes, 1, c.classes), (c.dim, c.parts(), pad16(c.dim)))),
+        head: (c.classes > 0).then(|| t.linear("head", one(c.classes), (c.dim, c.parts(), pad16(c.dim)))),
         config: Config { layerscale: LayerScale::None, ..c },
     }
+}
+
+/// One group of `n` without padding.
+fn one(n: usize) -> (usize, usize, usize) {
+    (n, 1, n)
 }
 
 impl Tensors {
@@ -141,6 +149,38 @@ impl Tensors {
                 .collect(),
             bias: rows.iter().map(|&n| bias[n]).collect(),
         }
+    }
+
+    fn stages(&mut self, c: &Config) -> Vec<Stage> {
+        let mut blocks = 0..;
+        let stage = |(i, stage): (usize, &StageConfig)| Stage {
+            downsampling: i.checked_sub(1).map(|before| {
+                let before = c.stages[before].dim;
+                let inputs = (before, 4, pad16(before));
+                let linear = self.linear(&format!("stage.{i}.downsample"), one(stage.dim), inputs);
+                (self.norm(&format!("stage.{i}.norm"), before), linear)
+            }),
+            blocks: blocks.by_ref().take(stage.depth).map(|i| self.conv_block(i, stage, c.keeps_gamma())).collect(),
+        };
+        c.stages.iter().enumerate().map(stage).collect()
+    }
+
+    fn conv_block(&mut self, i: usize, stage: &StageConfig, keeps_gamma: bool) -> ConvBlock {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        let (dim, hidden) = (stage.dim, stage.hidden());
+        ConvBlock {
+            conv: self.depthwise(&at("dwconv"), dim, CONVNEXT_KERNEL),
+            norm: self.norm(&at("norm2"), dim),
+            up: self.linear(&at("ffn_up"), (hidden, 1, pad16(hidden)), one(dim)),
+            down: self.linear(&at("ffn_down"), one(dim), (hidden, 1, pad16(hidden))),
+            gamma: keeps_gamma.then(|| self.vectors(&at("gamma2"), 1, dim)),
+        }
+    }
+
+    fn depthwise(&mut self, name: &str, n: usize, kernel: usize) -> Depthwise {
+        let by_tap = self.vectors(&format!("{name}.weight"), kernel * kernel, n);
+        let weight = (0..n).flat_map(|channel| by_tap.iter().skip(channel).step_by(n)).copied().collect();
+        Depthwise { kernel, weight, bias: self.vectors(&format!("{name}.bias"), 1, n) }
     }
 
     fn block(&mut self, i: usize, c: &Config) -> Block {

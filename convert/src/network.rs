@@ -91,6 +91,41 @@ pub struct Block {
     pub gamma2: Option<Vec<f32>>,
 }
 
+/// A depthwise convolution over the picture of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Depthwise {
+    /// Edge of the kernel.
+    pub kernel: usize,
+    /// `[channels, kernel * kernel]`.
+    pub weight: Vec<f32>,
+    /// `[channels]`.
+    pub bias: Vec<f32>,
+}
+
+/// One of ConvNeXt's blocks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvBlock {
+    /// Over the stage's channels.
+    pub conv: Depthwise,
+    /// After the convolution, `[dim]`.
+    pub norm: Norm,
+    /// Outputs `[4 dim]`, inputs `[dim]`.
+    pub up: Linear,
+    /// Outputs `[dim]`, inputs `[4 dim]`.
+    pub down: Linear,
+    /// LayerScale, `[dim]`.
+    pub gamma: Option<Vec<f32>>,
+}
+
+/// One of ConvNeXt's stages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// Before all but the first: the norm of the stage before, and what makes one token of 2 x 2; inputs `[dy][dx][dim]`.
+    pub downsampling: Option<(Norm, Linear)>,
+    /// In order.
+    pub blocks: Vec<ConvBlock>,
+}
+
 /// The whole network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
@@ -108,6 +143,8 @@ pub struct Network {
     pub norm_pre: Option<Norm>,
     /// In order; blocks of class attention last.
     pub blocks: Vec<Block>,
+    /// ConvNeXt's, which has these instead of blocks.
+    pub stages: Vec<Stage>,
     /// On the tokens after the last block, `[dim]`.
     pub norm: Option<Norm>,
     /// On the pooled features, `[dim]`.
@@ -157,7 +194,17 @@ impl Network {
                     + b.bias.as_ref().map_or(0, Vec::len)
             })
             .sum();
+        let conv_blocks = self.stages.iter().flat_map(|s| &s.blocks);
+        let conv_blocks: usize = conv_blocks
+            .map(|b| {
+                let conv = b.conv.weight.len() + b.conv.bias.len();
+                conv + norm(&b.norm) + linear(&b.up) + linear(&b.down) + b.gamma.as_ref().map_or(0, Vec::len)
+            })
+            .sum();
+        let downsamplings = self.stages.iter().filter_map(|s| s.downsampling.as_ref());
         linear(&self.patch)
+            + conv_blocks
+            + downsamplings.map(|(n, l)| norm(n) + linear(l)).sum::<usize>()
             + self.positions.len()
             + self.prefix.len()
             + norms.into_iter().flatten().map(norm).sum::<usize>()

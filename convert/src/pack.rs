@@ -11,7 +11,7 @@ use vitlet::{Config, LayerScale, Precision};
 
 use crate::diagonal;
 use crate::error::Error;
-use crate::network::{Block, Linear, Network, Norm};
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Network, Norm, Stage};
 use crate::options::{Mode, Options};
 use crate::quantize::{self, Packed, Values, damage};
 use crate::report::LinearReport;
@@ -96,6 +96,7 @@ impl File<'_> {
         for (i, block) in network.blocks.iter().enumerate() {
             self.block(i, block)?;
         }
+        self.stages(&network.stages)?;
         self.norm("norm", network.norm.as_ref());
         self.norm("fc_norm", network.fc_norm.as_ref());
         if let Some(head) = &network.head {
@@ -129,6 +130,41 @@ impl File<'_> {
             self.vector(&at("gamma2"), block.gamma2.as_deref().unwrap_or_default(), Spread::DENSE);
         }
         Ok(())
+    }
+
+    fn stages(&mut self, stages: &[Stage]) -> Result<(), Error> {
+        let mut blocks = 0..;
+        for (i, stage) in stages.iter().enumerate() {
+            if let Some((norm, linear)) = &stage.downsampling {
+                self.norm(&format!("stage.{i}.norm"), Some(norm));
+                let inputs = Spread::padded(norm.weight.len());
+                self.plain_linear(&format!("stage.{i}.downsample"), linear, Spread::DENSE, inputs)?;
+            }
+            for (block, i) in stage.blocks.iter().zip(blocks.by_ref()) {
+                self.conv_block(i, block)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn conv_block(&mut self, i: usize, block: &ConvBlock) -> Result<(), Error> {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        self.depthwise(&at("dwconv"), &block.conv);
+        self.norm(&at("norm2"), Some(&block.norm));
+        self.plain_linear(&at("ffn_up"), &block.up, Spread::DENSE, Spread::DENSE)?;
+        self.branch_linear(&at("ffn_down"), &block.down, Spread::DENSE, block.gamma.as_deref())?;
+        if self.config.keeps_gamma() {
+            self.vector(&at("gamma2"), block.gamma.as_deref().unwrap_or_default(), Spread::DENSE);
+        }
+        Ok(())
+    }
+
+    /// Tap by tap, the channels of each padded.
+    fn depthwise(&mut self, name: &str, conv: &Depthwise) {
+        let taps = conv.kernel * conv.kernel;
+        let by_tap: Vec<f32> = (0..taps).flat_map(|tap| conv.weight.iter().skip(tap).step_by(taps)).copied().collect();
+        self.matrix(&format!("{name}.weight"), &by_tap, conv.bias.len());
+        self.vector(&format!("{name}.bias"), &conv.bias, Spread::DENSE);
     }
 
     /// The last layer of a residual branch: gamma is its output diagonal.

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use vitlet::{Config, LayerScale, Precision};
 
-use crate::network::{Block, Linear, Network, Norm};
+use crate::network::{Block, ConvBlock, Linear, Network, Norm};
 
 /// Error of one 8-bit code, as a part of the stream's root mean square.
 const NOISE: f64 = 8.0 / 255.0 / 3.464_101_615;
@@ -26,20 +26,41 @@ pub struct FoldReport {
     pub below_noise: usize,
 }
 
-/// The plan for both branches of every block that has gammas.
-pub(crate) fn plan(network: &Network, config: &Config) -> Vec<[FoldReport; 2]> {
+/// The plan for the branches, attention's and the MLP's, of every block of a network that has gammas. ConvNeXt's blocks have one.
+pub(crate) fn plan(network: &Network, config: &Config) -> Vec<(Option<FoldReport>, FoldReport)> {
     let mut stream = embedded(network);
-    network.blocks.iter().map(|block| block_plan(block, config, &mut stream)).collect()
+    let mut plan: Vec<_> = network.blocks.iter().map(|block| block_plan(block, config, &mut stream)).collect();
+    for stage in &network.stages {
+        if let Some((norm, linear)) = &stage.downsampling {
+            stream = outputs(linear, &read(Some(norm), &stream).repeat(4));
+        }
+        plan.extend(stage.blocks.iter().map(|block| (None, conv_block_plan(block, config, &mut stream))));
+    }
+    plan
 }
 
-fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> [FoldReport; 2] {
+fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> FoldReport {
+    let taps = block.conv.weight.chunks_exact(block.conv.kernel * block.conv.kernel);
+    let gains = taps.map(|taps| taps.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt());
+    let convolved: Vec<f64> =
+        gains.zip(&*stream).zip(&block.conv.bias).map(|((gain, x), &b)| (gain * x).hypot(f64::from(b))).collect();
+    let hidden = activated(&outputs(&block.up, &read(Some(&block.norm), &convolved)));
+    branch(&block.down, &hidden, block.gamma.as_deref(), config, stream)
+}
+
+fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> (Option<FoldReport>, FoldReport) {
     let qkv = outputs(&block.qkv, &read(block.norm1.as_ref(), stream));
     let values = &qkv[2 * block.proj.k..];
     let attention = branch(&block.proj, values, block.gamma1.as_deref(), config, stream);
-    // About half of the inputs of GELU and its relatives pass; SwiGLU's product is taken as its second factor.
-    let hidden: Vec<f64> = outputs(&block.up, &read(block.norm2.as_ref(), stream));
-    let hidden: Vec<f64> = hidden[hidden.len() - block.down.k..].iter().map(|h| h / std::f64::consts::SQRT_2).collect();
-    [attention, branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream)]
+    let hidden = outputs(&block.up, &read(block.norm2.as_ref(), stream));
+    // SwiGLU's product is taken as its second factor.
+    let hidden = activated(&hidden[hidden.len() - block.down.k..]);
+    (Some(attention), branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream))
+}
+
+/// About half of the inputs of GELU and its relatives pass.
+fn activated(hidden: &[f64]) -> Vec<f64> {
+    hidden.iter().map(|h| h / std::f64::consts::SQRT_2).collect()
 }
 
 /// The report of a branch; `stream` gains what it adds.

@@ -1,6 +1,7 @@
 //! What a conversion did, for a table on the screen or as JSON.
 
 use serde::Serialize;
+use vitlet::Config;
 
 use crate::network::{Linear, Source};
 use crate::plan::FoldReport;
@@ -40,10 +41,12 @@ pub struct Report {
 pub struct BlockReport {
     /// Its number.
     pub block: usize,
-    /// The attention branch.
-    pub gamma1: GammaReport,
+    /// The attention branch; none in ConvNeXt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gamma1: Option<GammaReport>,
     /// What becomes of it.
-    pub fold1: FoldReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold1: Option<FoldReport>,
     /// The MLP branch.
     pub gamma2: GammaReport,
     /// What becomes of it.
@@ -111,10 +114,15 @@ impl LinearReport {
     }
 }
 
-/// The original gammas of both branches, `[depth * dim]` each.
+/// The original gammas of both branches, `[depth * dim]` each; of ConvNeXt's only one as the second, the first empty.
 pub(crate) fn gammas(source: &Source) -> Option<[Vec<f32>; 2]> {
     if source.folded_gammas.is_some() {
         return source.folded_gammas.clone();
+    }
+    if !source.network.stages.is_empty() {
+        let blocks = source.network.stages.iter().flat_map(|stage| &stage.blocks);
+        let gammas: Option<Vec<&Vec<f32>>> = blocks.map(|block| block.gamma.as_ref()).collect();
+        return Some([Vec::new(), gammas?.into_iter().flatten().copied().collect()]);
     }
     let blocks = &source.network.blocks;
     let branch = |pick: fn(&crate::network::Block) -> Option<&Vec<f32>>| -> Option<Vec<f32>> {
@@ -125,15 +133,18 @@ pub(crate) fn gammas(source: &Source) -> Option<[Vec<f32>; 2]> {
 }
 
 /// A line for each block.
-pub(crate) fn blocks(gammas: &[Vec<f32>; 2], plan: &[[FoldReport; 2]], dim: usize) -> Vec<BlockReport> {
-    let [first, second] = gammas;
-    let branches = first.chunks_exact(dim).zip(second.chunks_exact(dim)).zip(plan).enumerate();
-    branches
-        .map(|(block, ((g1, g2), &[fold1, fold2]))| {
-            let (gamma1, gamma2) = (GammaReport::new(g1), GammaReport::new(g2));
-            BlockReport { block, gamma1, fold1, gamma2, fold2 }
-        })
-        .collect()
+pub(crate) fn blocks(
+    [first, second]: &[Vec<f32>; 2],
+    plan: &[(Option<FoldReport>, FoldReport)],
+    config: &Config,
+) -> Vec<BlockReport> {
+    let line = |(block, &(fold1, fold2)): (usize, &(Option<FoldReport>, FoldReport))| {
+        let channels = config.block_channels(block);
+        let gamma1 = first.get(channels.clone()).map(GammaReport::new);
+        let gamma2 = GammaReport::new(second.get(channels).unwrap_or_default());
+        BlockReport { block, gamma1, fold1, gamma2, fold2 }
+    };
+    plan.iter().enumerate().map(line).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! An architecture is its constructor arguments: data/timm_architectures.json has those of timm's plain ViTs, config.json's
 //! `model_args` win over them, and an unknown name works when its `model_args` say enough. Source of the facts:
-//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva` and `Cait` (timm 1.0).
+//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva` and `Cait` (timm 1.0); `ConvNeXt` is in convnext.rs.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -19,6 +19,7 @@ use crate::position::Resampling;
 use crate::residual::Residual;
 use crate::{labels, position, preprocess, relative};
 
+mod convnext;
 mod relatives;
 
 use relatives::Relative;
@@ -64,15 +65,21 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
     let name = json.text("architecture")?.unwrap_or_default().to_owned();
     let pretrained = json.object("pretrained_cfg");
     let mut args = arguments(&name, json, &pretrained)?;
-    let relative = relatives::translate(&name, &mut args)?;
-    let mut plan = plan(&name, &args, relative, json, &pretrained, &mut announcements)?;
-    let size = options.image_size.unwrap_or(plan.native);
-    (plan.config.image_height, plan.config.image_width) = size;
-    crate::check_size(&plan.config)?;
-
-    let mut checkpoint = Checkpoint::open_dir(dir)?;
-    let network = network(&mut checkpoint, &plan, options, &mut announcements)?;
+    let mut checkpoint;
+    let network = if name.starts_with("convnext") {
+        let mut plan = convnext::plan(&args, json, &pretrained, &mut announcements)?;
+        set_size(&mut plan.config, options)?;
+        checkpoint = Checkpoint::open_dir(dir)?;
+        convnext::network(&mut checkpoint, &plan, options, &mut announcements)?
+    } else {
+        let relative = relatives::translate(&name, &mut args)?;
+        let mut plan = plan(&name, &args, relative, json, &pretrained, &mut announcements)?;
+        set_size(&mut plan.config, options)?;
+        checkpoint = Checkpoint::open_dir(dir)?;
+        network(&mut checkpoint, &plan, options, &mut announcements)?
+    };
     crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
+    let size = (network.config.image_height, network.config.image_width);
     Ok(Source {
         network,
         preprocess: preprocess::timm(&pretrained, size, options)?,
@@ -86,6 +93,14 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
         folded_gammas: None,
         announcements,
     })
+}
+
+/// `--image-size` instead of the network's own.
+fn set_size(config: &mut Config, options: &Options) -> Result<(), Error> {
+    if let Some(size) = options.image_size {
+        (config.image_height, config.image_width) = size;
+    }
+    crate::check_size(config)
 }
 
 /// The architecture's own arguments, overridden by `model_args`.
@@ -107,7 +122,8 @@ fn arguments(name: &str, json: &Object, pretrained: &Object) -> Result<Object, E
 
 /// For errors.
 pub(crate) fn what_we_run() -> &'static str {
-    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_* or any plain ViT with \
+    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_*, \
+     convnext_atto to convnext_xlarge (not _ols, _rms, _mlp nor V2) or any plain ViT with \
      embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
      dinov2_with_registers, dinov3_vit, beit and data2vec-vision"
 }
@@ -184,12 +200,7 @@ fn plan(
     announcements: &mut Vec<String>,
 ) -> Result<Plan, Error> {
     check_arguments(args)?;
-    let input = pretrained.value("input_size").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let side = |at: usize| input.get(at).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
-    if args.len("in_chans")?.or(side(0)).unwrap_or(3) != 3 {
-        return Err(args.error("in_chans", "vitlet takes RGB pictures, 3 channels"));
-    }
-    let native = args.size("img_size")?.or(side(1).zip(side(2))).unwrap_or((224, 224));
+    let native = native_size(args, pretrained)?;
     let patch = args.size("patch_size")?.unwrap_or((16, 16));
     let (dim, depth, heads) =
         (args.required_len("embed_dim")?, args.required_len("depth")?, args.required_len("num_heads")?);
@@ -202,14 +213,8 @@ fn plan(
     let class_token = flag("class_token", true)?;
     let registers = args.len("reg_tokens")?.unwrap_or(0);
     let distilled = flag("distilled", name.contains("_distilled"))?;
-    let classes = match (args.len("num_classes")?, json.len("num_classes")?, pretrained.len("num_classes")?) {
-        (Some(n), _, _) | (_, Some(n), _) | (_, _, Some(n)) => n,
-        _ => 1000,
-    };
-    let pool = match (args.text("global_pool")?, pretrained.text("global_pool")?) {
-        (Some(pool), _) | (_, Some(pool)) => pool,
-        _ => "token",
-    };
+    let classes = classes(args, json, pretrained)?;
+    let pool = pool(args, pretrained, "token")?;
     let pooling = pooling(args, pool, class_token, distilled, classes, announcements)?;
     let fc_norm = flag("fc_norm", pool == "avg")?;
     let final_norm = flag("final_norm", true)?;
@@ -223,6 +228,7 @@ fn plan(
         patch_width: patch.1,
         dim,
         depth,
+        stages: Default::default(),
         class_blocks: relative.class_blocks,
         heads,
         head_dim,
@@ -260,6 +266,27 @@ fn plan(
         relative,
         resampling: if name.starts_with("flexivit") { Resampling::Bilinear } else { Resampling::BicubicAntialias },
     })
+}
+
+/// The picture size (height, width) that the network is for.
+fn native_size(args: &Object, pretrained: &Object) -> Result<(usize, usize), Error> {
+    let input = pretrained.value("input_size").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let side = |at: usize| input.get(at).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+    if args.len("in_chans")?.or(side(0)).unwrap_or(3) != 3 {
+        return Err(args.error("in_chans", "vitlet takes RGB pictures, 3 channels"));
+    }
+    Ok(args.size("img_size")?.or(side(1).zip(side(2))).unwrap_or((224, 224)))
+}
+
+fn classes(args: &Object, json: &Object, pretrained: &Object) -> Result<usize, Error> {
+    Ok(match (args.len("num_classes")?, json.len("num_classes")?, pretrained.len("num_classes")?) {
+        (Some(n), _, _) | (_, Some(n), _) | (_, _, Some(n)) => n,
+        _ => 1000,
+    })
+}
+
+fn pool<'o>(args: &'o Object, pretrained: &'o Object, default: &'static str) -> Result<&'o str, Error> {
+    Ok(args.text("global_pool")?.or(pretrained.text("global_pool")?).unwrap_or(default))
 }
 
 fn pooling(
@@ -367,7 +394,19 @@ fn network(
         }
         None => head(checkpoint, &config)?,
     };
-    Ok(Network { config, patch, positions, rotation, prefix, norm_pre, blocks, norm, fc_norm, head })
+    Ok(Network {
+        config,
+        patch,
+        positions,
+        rotation,
+        prefix,
+        norm_pre,
+        blocks,
+        stages: Vec::new(),
+        norm,
+        fc_norm,
+        head,
+    })
 }
 
 /// A distilled network's logits are the mean of two heads: one layer over both tokens.

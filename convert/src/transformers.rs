@@ -194,6 +194,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         patch_width: patch.1,
         dim,
         depth: len("num_hidden_layers", 12)?,
+        stages: Default::default(),
         class_blocks: 0,
         heads,
         head_dim,
@@ -304,7 +305,19 @@ fn network(
     let fc_norm = format!("{}pooler.layernorm", plan.base);
     let fc_norm = config.fc_norm.then(|| checkpoint.norm(&fc_norm, config.dim)).transpose()?;
     let head = head(checkpoint, plan, &mut config, options, announcements)?;
-    Ok(Network { config, patch, positions, rotation, prefix, norm_pre: None, blocks, norm, fc_norm, head })
+    Ok(Network {
+        config,
+        patch,
+        positions,
+        rotation,
+        prefix,
+        norm_pre: None,
+        blocks,
+        stages: Vec::new(),
+        norm,
+        fc_norm,
+        head,
+    })
 }
 
 /// The classifier decides classes and pooling: on the class token, on [class token, mean of patches] (DINOv2), or two

@@ -46,9 +46,11 @@ pub(crate) fn header(
     hyperparameters(&mut meta, config);
     meta.text(keys::LAYERSCALE_MODE, config.layerscale.name());
     meta.text(keys::LAYERSCALE_WEIGHT_SCALE, weight_scale.name());
-    if let Some([first, second]) = gammas {
-        meta.numbers(keys::LAYERSCALE_GAMMA1, first);
-        meta.numbers(keys::LAYERSCALE_GAMMA2, second);
+    if let Some(branches) = gammas {
+        let keys = [keys::LAYERSCALE_GAMMA1, keys::LAYERSCALE_GAMMA2];
+        for (key, gammas) in keys.iter().zip(branches).filter(|(_, gammas)| !gammas.is_empty()) {
+            meta.numbers(key, gammas);
+        }
     }
     preprocess(&mut meta, &source.preprocess);
     if let Some(labels) = labels {
@@ -90,6 +92,10 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
     }
     if c.family == Family::Cait {
         meta.count(keys::CLASS_BLOCKS, c.class_blocks);
+    }
+    if c.has_stages() {
+        meta.counts(keys::STAGE_DIMS, &c.stages.map(|stage| stage.dim));
+        meta.counts(keys::STAGE_DEPTHS, &c.stages.map(|stage| stage.depth));
     }
     meta.number(keys::NORM_EPS, c.norm_eps);
     meta.number(keys::ATTENTION_SCALE, c.attention_scale);
@@ -164,6 +170,11 @@ impl Metadata {
     fn numbers(&mut self, key: &str, values: &[f32]) {
         let elements = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.array(key, 6, values.len(), elements);
+    }
+
+    fn counts(&mut self, key: &str, counts: &[usize]) {
+        let elements = counts.iter().flat_map(|n| (*n as u32).to_le_bytes()).collect();
+        self.array(key, 4, counts.len(), elements);
     }
 
     fn texts(&mut self, key: &str, texts: &[String]) {

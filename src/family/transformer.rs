@@ -15,7 +15,7 @@ use crate::kernels::attention::RelativeBias;
 use crate::kernels::isa::F32x16;
 use crate::kernels::linear::{Add, Store};
 use crate::kernels::rows::LayerNorm;
-use crate::model::{Block, Model, Norm, Rotation};
+use crate::model::{Block, Model, Norm, Rotation, Tail};
 use crate::ops::attention::{AttentionScratch, Cache, Mixing, Queries};
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
@@ -24,7 +24,7 @@ use crate::session::{Output, RunConfig};
 use crate::tap::Place;
 
 /// Tokens that a worker takes at a time: a multiple of 16, few enough that a block's activations stay in L2.
-const ROWS: usize = 48;
+pub(crate) const ROWS: usize = 48;
 
 /// What the network looks at.
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ pub(crate) enum Input<'i> {
 
 impl Input<'_> {
     /// Patch `index` as the row `[channel, dy, dx]`, zero-padded to the length of `row`.
-    fn patch(&self, c: &Config, index: usize, row: &mut [f32]) {
+    pub(crate) fn patch(&self, c: &Config, index: usize, row: &mut [f32]) {
         let (ph, pw) = (c.patch_height, c.patch_width);
         let across = c.image_width / pw;
         let (top, left) = (index / across * ph, index % across * pw);
@@ -300,28 +300,49 @@ impl<'p> Pass<'p> {
         for_each(&Sequential, workers, pieces, |memory, _, ((x, features), out)| {
             let mut laps = Laps::start(self.watch.profile);
             let w = Worker::of(c, memory);
-            let mut operand = w.operand;
-            if let Some(norm) = &tail.norm {
-                x.chunks_mut(ROWS * dim).for_each(|block| layer_norm_in_place(k, norm, block, operand.normed));
-            }
-            if output == Output::Tokens {
-                compact(&x[c.prefix_tokens * dim..], c.dim, out);
-                return laps.end(Stage::Head);
-            }
-            pool(c, x, features);
-            if let Some(norm) = &tail.fc_norm {
-                layer_norm_in_place(k, norm, features, operand.normed);
-            }
-            match &tail.head {
-                Some(head) if output == Output::Logits => {
-                    let stride = out.len();
-                    let a = operand.plain(k, features, 1, head);
-                    multiply(k, a, 1, head, 0..stride, Store { out, stride });
-                }
-                _ => compact(features, c.dim, out),
-            }
+            Head { c, k, tail: &tail, output }.run(x, features, w.operand, out);
             laps.end(Stage::Head);
         })
+    }
+}
+
+/// What comes after the last block.
+pub(crate) struct Head<'h> {
+    pub(crate) c: &'h Config,
+    pub(crate) k: Kernels,
+    pub(crate) tail: &'h Tail<'h>,
+    pub(crate) output: Output,
+}
+
+impl Head<'_> {
+    /// Norm, pooling, norm, head; or the tokens themselves. `x`, the tokens that are read, is overwritten; `features` is `[parts, pad16(dim)]`.
+    pub(crate) fn run(
+        self,
+        x: &mut [F32x16],
+        features: &mut [F32x16],
+        mut operand: OperandScratch<'_>,
+        out: &mut [F32x16],
+    ) {
+        let Self { c, k, tail, output } = self;
+        let dim = pad16(c.dim) / 16;
+        if let Some(norm) = &tail.norm {
+            x.chunks_mut(ROWS * dim).for_each(|block| layer_norm_in_place(k, norm, block, operand.normed));
+        }
+        if output == Output::Tokens {
+            return compact(&x[c.prefix_tokens * dim..], c.dim, out);
+        }
+        pool(c, x, features);
+        if let Some(norm) = &tail.fc_norm {
+            layer_norm_in_place(k, norm, features, operand.normed);
+        }
+        match &tail.head {
+            Some(head) if output == Output::Logits => {
+                let stride = out.len();
+                let a = operand.plain(k, features, 1, head);
+                multiply(k, a, 1, head, 0..stride, Store { out, stride });
+            }
+            _ => compact(features, c.dim, out),
+        }
     }
 }
 
@@ -343,7 +364,7 @@ fn rotate(c: &Config, rotation: &Rotation<'_>, first: usize, qkv: &mut [F32x16],
 }
 
 /// LayerNorm of rows that replaces them; `copy` holds at least as much as `x`.
-fn layer_norm_in_place(k: Kernels, norm: &Norm<'_>, x: &mut [F32x16], copy: &mut [F32x16]) {
+pub(crate) fn layer_norm_in_place(k: Kernels, norm: &Norm<'_>, x: &mut [F32x16], copy: &mut [F32x16]) {
     let copy = &mut copy[..x.len()];
     copy.copy_from_slice(x);
     k.run(LayerNorm { x: copy, weight: norm.weight, bias: norm.bias, n: norm.n, eps: norm.eps, out: x });

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use vitlet::config::CONVNEXT_KERNEL;
 use vitlet::peak::{Mac, Peak};
 use vitlet::{Activation, Config, Kernels, Model, Named, Output, Precision, Profile, Stage};
 
@@ -165,7 +166,7 @@ impl PeakRate {
     /// Those of the model, not measured yet.
     fn all(c: &Config, kernels: Kernels) -> Vec<Self> {
         let mut peaks: Vec<Self> = Vec::new();
-        for (stage, _) in Stage::ALL {
+        for (stage, _) in Stage::ALL.into_iter().filter(|&(stage, _)| stage_macs(c, stage) > 0) {
             let mac = stage_mac(c, kernels, stage);
             if let Some(peak) = Peak::of(kernels, mac)
                 && peaks.iter().all(|p| p.mac != mac)
@@ -332,7 +333,8 @@ fn stage_times(c: &Config, kernels: Kernels, profile: &Profile<'_>, runs: usize,
         let of_peak = gmac_per_s.zip(peak).map(|(rate, peak)| rate / peak.gmac_per_s);
         StageTime { stage: name, ms: ms(stage), share: ms(stage) / total, gmac_per_s, of_peak }
     };
-    Stage::ALL.iter().map(time).collect()
+    // Other families' are left out.
+    Stage::ALL.iter().filter(|(stage, _)| profile.ticks(*stage) > 0).map(time).collect()
 }
 
 /// The same numbers everywhere, in [-2, 2), as spread out as pixels are: the top bits of an LCG (Knuth, MMIX).
@@ -345,7 +347,7 @@ fn synthetic_input(len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Multiply-adds of the matrices and of attention, every token counted in every block.
+/// Multiply-adds of the matrices, of attention and of depthwise convolutions, every token counted in every block.
 fn macs(c: &Config) -> u64 {
     Stage::ALL.iter().map(|&(stage, _)| stage_macs(c, stage)).sum()
 }
@@ -353,6 +355,7 @@ fn macs(c: &Config) -> u64 {
 /// The kind of a stage's multiply-adds: docs/numerics.md.
 fn stage_mac(c: &Config, kernels: Kernels, stage: Stage) -> Mac {
     match c.precision {
+        _ if stage == Stage::Depthwise => Mac::F32,
         Precision::Int8 => Mac::Int8,
         Precision::F16 if kernels.computes_f16() && !matches!(stage, Stage::PatchEmbed | Stage::Attention) => Mac::F16,
         Precision::F16 | Precision::F32 => Mac::F32,
@@ -360,6 +363,9 @@ fn stage_mac(c: &Config, kernels: Kernels, stage: Stage) -> Mac {
 }
 
 fn stage_macs(c: &Config, stage: Stage) -> u64 {
+    if c.has_stages() {
+        return convnext_macs(c, stage);
+    }
     let [tokens, patches, dim, hidden] = [c.tokens(), c.patches(), c.dim, c.hidden].map(|n| n as u64);
     let width = (c.heads * c.head_dim) as u64;
     let up = if c.activation == Activation::SwiGlu { 2 * hidden } else { hidden };
@@ -372,8 +378,26 @@ fn stage_macs(c: &Config, stage: Stage) -> u64 {
         Stage::MlpUp => all * dim * up,
         Stage::MlpDown => all * hidden * dim,
         Stage::Head => (c.features() * c.classes) as u64,
-        Stage::Norm | Stage::Pack | Stage::Activation => 0,
+        Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample | Stage::Depthwise => 0,
     }
+}
+
+/// Taps outside the picture count.
+fn convnext_macs(c: &Config, stage: Stage) -> u64 {
+    let macs = |i: usize| {
+        let (height, width) = c.stage_grid(i);
+        let [dim, depth, hidden] = [c.stages[i].dim, c.stages[i].depth, c.stages[i].hidden()];
+        let a_token = match stage {
+            Stage::PatchEmbed if i == 0 => c.patch_len() * dim,
+            Stage::Downsample if i > 0 => 4 * c.stages[i - 1].dim * dim,
+            Stage::Depthwise => depth * CONVNEXT_KERNEL * CONVNEXT_KERNEL * dim,
+            Stage::MlpUp | Stage::MlpDown => depth * dim * hidden,
+            _ => 0,
+        };
+        (height * width * a_token) as u64
+    };
+    let head = if stage == Stage::Head { (c.features() * c.classes) as u64 } else { 0 };
+    (0..c.stages.len()).map(macs).sum::<u64>() + head
 }
 
 /// `VmHWM` of this process, in bytes (Linux).
@@ -460,12 +484,13 @@ fn print_markdown(m: &Measured) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vitlet::config::StageConfig;
     use vitlet::{LayerScale, Pooling, Precision, Scores};
 
-    #[test]
-    fn deit_tiny_has_1_3_gmac() {
-        let deit_tiny = Config {
+    fn deit_tiny() -> Config {
+        Config {
             family: vitlet::Family::Vit,
+            stages: Default::default(),
             class_blocks: 0,
             image_height: 224,
             image_width: 224,
@@ -490,9 +515,39 @@ mod tests {
             scores: Scores::Softmax,
             precision: Precision::Int8,
             layerscale: LayerScale::None,
-        };
+        }
+    }
+
+    #[test]
+    fn deit_tiny_has_1_3_gmac() {
         // 28.9 M in the patches, 12 * (87.1 M + 14.9 M) in the blocks, 0.2 M in the head; fvcore says the same.
-        assert_eq!(macs(&deit_tiny), 1_253_683_200);
+        assert_eq!(macs(&deit_tiny()), 1_253_683_200);
+    }
+
+    #[test]
+    fn convnext_tiny_has_4_5_gmac() {
+        let depths = [3, 3, 9, 3];
+        let stages = std::array::from_fn(|i| StageConfig { dim: 96 << i, depth: depths[i] });
+        let convnext_tiny = Config {
+            family: vitlet::Family::ConvNeXt,
+            patch_height: 4,
+            patch_width: 4,
+            dim: 768,
+            depth: 18,
+            stages,
+            heads: 0,
+            head_dim: 0,
+            hidden: 3072,
+            prefix_tokens: 0,
+            norm_pre: true,
+            norm: false,
+            fc_norm: true,
+            pooling: Pooling::Avg,
+            ..deit_tiny()
+        };
+        // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions, 0.8 M in the head.
+        assert_eq!(macs(&convnext_tiny), 4_455_531_264);
+        assert_eq!(stage_macs(&convnext_tiny, Stage::Depthwise), 105_106_176);
     }
 
     #[test]

@@ -116,9 +116,10 @@ fn print(r: &Report) -> Result<()> {
 
 /// What became of the gammas of all branches, in one line.
 fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
-    let folds: Vec<_> = r.blocks.iter().flat_map(|b| [b.fold1, b.fold2]).collect();
+    let folds: Vec<_> = r.blocks.iter().flat_map(|b| b.fold1.into_iter().chain([b.fold2])).collect();
     let Some(first) = folds.first() else { return Ok(()) };
-    let channels = folds.len() * r.linears.iter().find(|l| l.name.ends_with(".attn_out")).map_or(0, |l| l.outputs);
+    let last = |l: &&LinearReport| l.name.ends_with(".attn_out") || l.name.ends_with(".ffn_down");
+    let channels: usize = r.linears.iter().filter(last).map(|l| l.outputs).sum();
     let how = match (first.gamma_in, folds.iter().filter(|f| f.exact).count()) {
         ("scale", exact) if exact == folds.len() => "in the scales, exact in every branch".to_string(),
         ("scale", exact) => format!("in the scales, exact in {exact} of {} branches", folds.len()),
@@ -135,36 +136,42 @@ fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
     Ok(())
 }
 
-/// A row for the patch embedding, one per block, and one for the head.
+/// A row for each block, and one for each matrix beside them: patch embedding, ConvNeXt's downsampling, head.
 fn print_layers(out: &mut Out, r: &Report) -> Result<()> {
-    let find = |name: &str| r.linears.iter().find(|l| l.name == name);
-    let outer = |name: &str| find(name).map(|l| row(name, &[l], None));
-    let block = |i: usize| {
-        let matrices = ["attn_qkv", "attn_out", "ffn_up", "ffn_down"];
-        let linears: Vec<_> = matrices.iter().filter_map(|m| find(&format!("blk.{i}.{m}"))).collect();
-        row(&format!("block {i}"), &linears, r.blocks.get(i))
-    };
-    let depth = r.linears.iter().filter(|l| l.name.ends_with(".attn_qkv")).count();
-    let mut rows: Vec<Vec<String>> =
-        outer("patch_embd").into_iter().chain((0..depth).map(block)).chain(outer("head")).collect();
-    let mut header = vec!["SQNR, dB", "qkv", "out", "up", "down", "|gamma1|", "|gamma2|", "dead", "underflows"];
-    for column in (5..header.len()).rev().filter(|&c| rows.iter().all(|row| row[c].is_empty())).collect::<Vec<_>>() {
+    let find = |name: String| r.linears.iter().find(|l| l.name == name);
+    let mut rows = Vec::new();
+    for l in &r.linears {
+        match l.name.strip_prefix("blk.").and_then(|name| name.split_once('.')) {
+            // A block's last.
+            Some((i, "ffn_down")) => {
+                let matrices = ["attn_qkv", "attn_out", "ffn_up", "ffn_down"].map(|m| find(format!("blk.{i}.{m}")));
+                let gammas = r.blocks.iter().find(|b| b.block.to_string() == i);
+                rows.push(row(&format!("block {i}"), &matrices, gammas));
+            }
+            Some(_) => {}
+            None => rows.push(row(&l.name, &[Some(l)], None)),
+        }
+    }
+    let first = if r.linears.iter().any(|l| l.name.ends_with(".attn_qkv")) { "qkv" } else { "alone" };
+    let mut header = vec!["SQNR, dB", first, "out", "up", "down", "|gamma1|", "|gamma2|", "dead", "underflows"];
+    for column in (1..header.len()).rev().filter(|&c| rows.iter().all(|row| row[c].is_empty())).collect::<Vec<_>>() {
         header.remove(column);
         rows.iter_mut().for_each(|row| drop(row.remove(column)));
     }
     Ok(output::table(out, &header, &rows)?)
 }
 
-fn row(name: &str, linears: &[&LinearReport], gammas: Option<&BlockReport>) -> Vec<String> {
+fn row(name: &str, linears: &[Option<&LinearReport>], gammas: Option<&BlockReport>) -> Vec<String> {
     let mut row = vec![name.to_string()];
-    row.extend((0..4).map(|i| linears.get(i).map_or(String::new(), |l| sqnr(l))));
+    row.extend((0..4).map(|i| linears.get(i).copied().flatten().map_or(String::new(), sqnr)));
     match gammas {
         Some(BlockReport { gamma1, gamma2, .. }) => {
-            row.extend([range(gamma1), range(gamma2), (gamma1.dead + gamma2.dead).to_string()]);
+            let dead = gamma1.map_or(0, |g| g.dead) + gamma2.dead;
+            row.extend([gamma1.as_ref().map_or(String::new(), range), range(gamma2), dead.to_string()]);
         }
         None => row.extend([const { String::new() }; 3]),
     }
-    let underflows: usize = linears.iter().map(|l| l.f16_underflows).sum();
+    let underflows: usize = linears.iter().flatten().map(|l| l.f16_underflows).sum();
     row.push(if underflows > 0 { underflows.to_string() } else { String::new() });
     row
 }

@@ -10,9 +10,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
 use vitlet::layout::{DType, keys};
 use vitlet::picture::{CropRounding, Interpolation, Resize};
-use vitlet::{Model, Named, Preprocess};
+use vitlet::{Config, Family, Model, Named, Preprocess};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -72,6 +73,9 @@ struct Hyperparameters {
     prefix_tokens: usize,
     dim: usize,
     depth: usize,
+    /// ConvNeXt's widths and depths.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<Stage>,
     heads: usize,
     head_dim: usize,
     hidden: usize,
@@ -85,6 +89,12 @@ struct Hyperparameters {
     norm_eps: f32,
     classes: usize,
     scores: &'static str,
+}
+
+#[derive(Serialize)]
+struct Stage {
+    dim: usize,
+    depth: usize,
 }
 
 #[derive(Serialize)]
@@ -178,7 +188,7 @@ fn dtype_name(dtype: DType) -> &'static str {
 fn hyperparameters(model: &Model) -> Hyperparameters {
     let c = model.config();
     Hyperparameters {
-        architecture: "vit",
+        architecture: c.family.name(),
         precision: c.precision.name(),
         image_height: c.image_height,
         image_width: c.image_width,
@@ -188,6 +198,7 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         prefix_tokens: c.prefix_tokens,
         dim: c.dim,
         depth: c.depth,
+        stages: stages(c).map(|&StageConfig { dim, depth }| Stage { dim, depth }).collect(),
         heads: c.heads,
         head_dim: c.head_dim,
         hidden: c.hidden,
@@ -204,6 +215,11 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
     }
 }
 
+/// ConvNeXt's; none in the other families.
+fn stages(c: &Config) -> impl Iterator<Item = &StageConfig> {
+    c.stages.iter().filter(|_| c.has_stages())
+}
+
 /// Numbers that training set: without padding, and without the sums and scales of quantization; gammas count though folded.
 fn parameters(model: &Model) -> usize {
     let c = model.config();
@@ -214,9 +230,25 @@ fn parameters(model: &Model) -> usize {
     let gammas = gamma::branches_present(model) * c.dim;
     let block =
         norms + linear(3 * width, c.dim) + linear(c.dim, width) + linear(up, c.dim) + linear(c.dim, c.hidden) + gammas;
-    let outer_norms = usize::from(c.norm_pre) + usize::from(c.norm) + usize::from(c.fc_norm);
+    let outer_norms = 2 * c.dim * (usize::from(c.norm) + usize::from(c.fc_norm));
     let head = if c.classes > 0 { linear(c.classes, c.features()) } else { 0 };
-    linear(c.dim, c.patch_len()) + c.tokens() * c.dim + c.depth * block + outer_norms * 2 * c.dim + head
+    let embedding = linear(c.embedding_dim(), c.patch_len()) + if c.norm_pre { 2 * c.embedding_dim() } else { 0 };
+    let blocks = match c.family {
+        Family::ConvNeXt => stage_parameters(c, gamma::branches_present(model)),
+        _ => c.tokens() * c.dim + c.depth * block,
+    };
+    embedding + blocks + outer_norms + head
+}
+
+/// Those of ConvNeXt's stages, with `gammas` vectors of them in each block.
+fn stage_parameters(c: &Config, gammas: usize) -> usize {
+    let linear = |n: usize, k: usize| n * k + n;
+    let blocks = c.stages.iter().map(|s| {
+        let conv = linear(s.dim, CONVNEXT_KERNEL * CONVNEXT_KERNEL);
+        s.depth * (conv + (2 + gammas) * s.dim + linear(s.hidden(), s.dim) + linear(s.dim, s.hidden()))
+    });
+    let downsamplings = c.stages.windows(2).map(|s| 2 * s[0].dim + linear(s[1].dim, 4 * s[0].dim));
+    blocks.chain(downsamplings).sum()
 }
 
 fn preparation(p: &Preprocess) -> Preparation {
@@ -259,8 +291,16 @@ fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
     let prefix = if c.prefix_tokens > 0 { format!(" ({} before the patches)", c.prefix_tokens) } else { String::new() };
     field(&mut out, "tokens", &format!("{}{prefix}, dim {}", c.tokens, c.dim))?;
     let qk_norm = if c.qk_norm { ", qk-norm" } else { "" };
-    let blocks =
-        format!("{}: {} heads of {}{qk_norm}, hidden {}, {}", c.depth, c.heads, c.head_dim, c.hidden, c.activation);
+    let blocks = match c.stages.is_empty() {
+        true => {
+            format!("{}: {} heads of {}{qk_norm}, hidden {}, {}", c.depth, c.heads, c.head_dim, c.hidden, c.activation)
+        }
+        false => {
+            let stages = c.stages.iter().map(|s| format!("{} of {}", s.depth, s.dim)).collect::<Vec<_>>().join(", ");
+            let edge = CONVNEXT_KERNEL;
+            format!("{}: {stages}; depthwise {edge} x {edge}, hidden 4 times as wide, {}", c.depth, c.activation)
+        }
+    };
     field(&mut out, "blocks", &blocks)?;
     field(&mut out, "output", &outcome(d))?;
     let to = p.resize_to.iter().map(u32::to_string).collect::<Vec<_>>().join(" x ");

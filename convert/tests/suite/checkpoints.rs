@@ -18,7 +18,7 @@ fn every_fixture_converts_in_every_mode_and_twice_to_the_same_bytes() {
                 let model = Model::parse(&converted.bytes).unwrap_or_else(|e| panic!("{what}: {e}"));
                 assert_eq!(model.config().precision, precision, "{what}");
                 assert_eq!(model.stated_checksum(), Some(vitlet::checksum(model.data())), "{what}");
-                assert_eq!(model.original_gamma(0).is_some(), model.config().layerscale != LayerScale::None, "{what}");
+                assert_eq!(model.original_gamma(1).is_some(), model.config().layerscale != LayerScale::None, "{what}");
             }
         }
         let twice = [(); 2].map(|()| convert_ok(&dir, &Options::default()).bytes);
@@ -48,6 +48,11 @@ fn the_families_are_what_their_configs_say() {
     assert_eq!(config("timm_features").classes, 0);
     assert!(config("timm_qk_norm").qk_norm);
     assert_eq!(config("timm_avg_all").pooling, Pooling::All);
+    let convnext = config("timm_convnext");
+    assert_eq!(convnext.stages.map(|s| (s.dim, s.depth)), [(18, 1), (36, 2), (20, 1), (40, 1)]);
+    assert_eq!((convnext.dim, convnext.depth, convnext.hidden), (40, 5, 160));
+    assert_eq!((convnext.stage_grid(0), convnext.grid(), convnext.tokens()), ((8, 16), (1, 2), 2));
+    assert_eq!((convnext.norm, convnext.fc_norm, config("timm_convnext_hnf").norm), (false, true, true));
     assert_eq!(config("hf_vit").norm_eps, 1e-12);
     assert_eq!(config("hf_vit_multi_label").scores, Scores::Sigmoid);
     assert_eq!(config("hf_vit_multi_label").activation, Activation::GeluTanh);
@@ -62,7 +67,7 @@ fn the_families_are_what_their_configs_say() {
 
 #[test]
 fn progress_counts_every_layer() {
-    for name in ["timm_vit", "timm_features"] {
+    for name in ["timm_vit", "timm_features", "timm_cait", "timm_convnext"] {
         let mut seen = Vec::new();
         let converted = convert(&fixture(name), &Options::default(), &mut |p| {
             seen.push((p.layer.to_owned(), p.done, p.total));

@@ -140,6 +140,48 @@ fn damaged_weights() {
 }
 
 #[test]
+fn variants_of_convnext_that_are_not_run() {
+    let edited = |key: &str, value: Value| {
+        let c = copy("timm_convnext");
+        c.edit_json("config.json", |j| j["model_args"][key] = value);
+        c
+    };
+    for (key, value) in [
+        ("use_grn", true.into()),
+        ("stem_type", "overlap_tiered".into()),
+        ("norm_layer", "rmsnorm2d".into()),
+        ("kernel_sizes", vec![7, 5, 5, 3].into()),
+        ("head_hidden_size", 64.into()),
+        ("output_stride", 16.into()),
+        ("patch_size", 2.into()),
+        ("img_size", 32.into()),
+    ] {
+        edited(key, value).refused(&[key, "is not run in ConvNeXt"]);
+    }
+    edited("act_layer", "silu".into()).refused(&["act_layer", "silu is not run", "gelu_tanh"]);
+    edited("dims", vec![18, 36, 20].into()).refused(&["dims", "four stages"]);
+    edited("dims", vec![18, 36, 20, 44].into()).refused(&["tensor stages.3.downsample.1.weight: shape [40, 20, 2, 2]"]);
+    edited("ls_init_value", Value::Null).refused(&["tensor stages.0.blocks.0.gamma: not a part"]);
+    for name in ["convnextv2_atto", "convnext_atto_ols", "convnext_large_mlp"] {
+        let c = copy("timm_convnext");
+        c.edit_json("config.json", |j| j["architecture"] = name.into());
+        c.refused(&[name, "is not one that vitlet runs", "not _ols"]);
+    }
+    let options = Options { image_size: Some((48, 64)), ..Options::default() };
+    refused(&fixture("timm_convnext"), &options, &["picture size 48x64", "not a multiple of the 32x32", "32x64 is"]);
+}
+
+/// Without LayerScale: the gammas left out of the checkpoint, too.
+#[test]
+fn convnext_without_layerscale() {
+    let c = copy("timm_convnext");
+    c.edit_json("config.json", |j| j["model_args"]["ls_init_value"] = Value::Null);
+    c.edit_tensors(|all| all.retain(|(name, ..)| !name.ends_with(".gamma")));
+    let converted = convert_ok(&c.dir, &Options::default());
+    assert_eq!((converted.report.layerscale, converted.report.blocks.len()), ("none", 0));
+}
+
+#[test]
 fn tensors_that_do_not_fit_the_config() {
     let c = copy("timm_vit");
     c.edit_tensors(|all| all.retain(|(name, ..)| name != "blocks.1.mlp.fc1.bias"));

@@ -16,6 +16,8 @@ pub struct Spot {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// The stream before the block where that is not the stream after the one before it: the first block of a stage of ConvNeXt.
+    Downsampled,
     /// The heads' outputs.
     Heads,
     /// What the attention branch adds to the stream, LayerScale included.
@@ -31,6 +33,7 @@ pub enum Kind {
 impl Kind {
     pub fn name(self) -> &'static str {
         match self {
+            Self::Downsampled => "downsampled",
             Self::Heads => "heads",
             Self::Attention => "attention",
             Self::Middle => "middle",
@@ -54,6 +57,7 @@ impl Spot {
     fn of(place: Place) -> Self {
         match place {
             Place::Embedding => Self { step: 0, place: Kind::Stream },
+            Place::Downsampled(i) => Self { step: i + 1, place: Kind::Downsampled },
             Place::Heads(i) => Self { step: i + 1, place: Kind::Heads },
             Place::Attention(i) => Self { step: i + 1, place: Kind::Middle },
             Place::Mlp(i) => Self { step: i + 1, place: Kind::Stream },
@@ -89,12 +93,15 @@ impl Activations {
         let last = tables.keys().next_back().map_or(0, |s| s.step);
         for step in 1..=last {
             let at = |step: usize, place: Kind| Spot { step, place };
-            let stream = [at(step - 1, Kind::Stream), at(step, Kind::Middle), at(step, Kind::Stream)];
-            for (i, branch) in [Kind::Attention, Kind::Mlp].into_iter().enumerate() {
-                if let (Some(before), Some(after)) = (tables.get(&stream[i]), tables.get(&stream[i + 1])) {
-                    tables.insert(at(step, branch), after.less(before));
-                }
-            }
+            let start = [at(step, Kind::Downsampled), at(step - 1, Kind::Stream)];
+            // ConvNeXt has no stream between branches.
+            let middle = [at(step, Kind::Middle), start[0], start[1]];
+            let branches = [(Kind::Attention, &start[..], Kind::Middle), (Kind::Mlp, &middle, Kind::Stream)];
+            let added = branches.map(|(branch, from, to)| {
+                let before = from.iter().find_map(|place| tables.get(place))?;
+                Some((at(step, branch), tables.get(&at(step, to))?.less(before)))
+            });
+            tables.extend(added.into_iter().flatten());
         }
         Self { tables, output }
     }
@@ -102,15 +109,14 @@ impl Activations {
 
 /// Collects rows while the network runs.
 pub struct Seen {
-    dim: usize,
-    head_dim: usize,
+    config: Config,
     /// By token; rows come in any order.
     rows: Mutex<BTreeMap<Spot, BTreeMap<usize, Vec<f32>>>>,
 }
 
 impl Seen {
     pub fn new(c: &Config) -> Self {
-        Self { dim: c.dim, head_dim: c.head_dim, rows: Mutex::default() }
+        Self { config: *c, rows: Mutex::default() }
     }
 
     pub fn into_activations(self, output: Vec<f32>) -> Activations {
@@ -125,13 +131,14 @@ impl Seen {
 
 impl Tap for Seen {
     fn rows(&self, rows: Rows<'_>) {
-        let spot = Spot::of(rows.place);
+        let (spot, c) = (Spot::of(rows.place), &self.config);
+        let dim = c.block_dim(spot.block().unwrap_or(0));
         let compact = |row: &[f32]| -> Vec<f32> {
             match spot.place {
                 Kind::Heads => {
-                    row.chunks(pad16(self.head_dim)).flat_map(|h| &h[..self.head_dim.min(h.len())]).copied().collect()
+                    row.chunks(pad16(c.head_dim)).flat_map(|h| &h[..c.head_dim.min(h.len())]).copied().collect()
                 }
-                _ => row[..self.dim.min(row.len())].to_vec(),
+                _ => row[..dim.min(row.len())].to_vec(),
             }
         };
         let mut all = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

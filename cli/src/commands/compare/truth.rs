@@ -87,6 +87,7 @@ fn mismatch(a: &Config, b: &Config) -> Option<String> {
             ("tokens", c.tokens()),
             ("dim", c.dim),
             ("blocks", c.depth),
+            ("channels in all blocks", c.stream_channels()),
             ("heads", c.heads),
             ("head width", c.head_dim),
             ("classes", c.classes),

@@ -38,7 +38,7 @@ pub fn branches(model: &Model) -> Vec<Branch> {
     (0..c.depth)
         .flat_map(|block| [("attention", &both[0]), ("mlp", &both[1])].map(|(name, gamma)| (block, name, gamma)))
         .filter_map(|(block, name, gamma)| {
-            let gamma = gamma.get(block * c.dim..(block + 1) * c.dim)?;
+            let gamma = gamma.get(c.block_channels(block))?;
             Some(summarize(block, name, gamma, from, to))
         })
         .collect()
@@ -76,7 +76,7 @@ fn summarize(block: usize, branch: &'static str, gamma: &[f32], from: f32, to: f
     }
 }
 
-/// Columns of the table of layers: both branches' medians, histograms and negative channels, then the dead ones; none without LayerScale.
+/// Columns of the table of layers: the branches' medians, histograms and negative channels, then the dead ones; none without LayerScale.
 pub fn header(branches: &[Branch]) -> Vec<String> {
     let Some(first) = branches.first() else {
         return Vec::new();
@@ -84,7 +84,15 @@ pub fn header(branches: &[Branch]) -> Vec<String> {
     let [from, to] = [first.log10_from, first.log10_to].map(|e| format!("1e{e}"));
     let scale = format!("{from}{to:>width$}", width = BINS - from.len());
     let branch = |name: &str| [name.to_string(), scale.clone(), "negative".to_string()];
-    [&branch("|gamma1|")[..], &branch("|gamma2|"), &["dead".to_string()]].concat()
+    let names = NAMES.into_iter().filter(|(name, _)| has(branches, name));
+    names.flat_map(|(_, column)| branch(column)).chain(["dead".to_string()]).collect()
+}
+
+/// Branches with their columns' headings.
+const NAMES: [(&str, &str); 2] = [("attention", "|gamma1|"), ("mlp", "|gamma2|")];
+
+fn has(branches: &[Branch], name: &str) -> bool {
+    branches.iter().any(|b| b.branch == name)
 }
 
 /// The cells of one layer under [`header`]; empty beside the blocks.
@@ -98,7 +106,7 @@ pub fn cells(branches: &[Branch], block: Option<usize>) -> Vec<String> {
         [factor(b.range.median), spark(&b.histogram), negative]
     };
     let mut row: Vec<String> = of_block.iter().flat_map(cells).collect();
-    row.resize(6, String::new());
+    row.resize(3 * NAMES.iter().filter(|(name, _)| has(branches, name)).count(), String::new());
     row.push(if of_block.is_empty() {
         String::new()
     } else {

@@ -1,6 +1,6 @@
 //! `--plot`: a model file at a glance. LayerScale's gammas as distributions, what quantization did to the weights, and where the bytes are.
 
-use vitlet::{Model, Precision};
+use vitlet::{Config, Model, Precision};
 
 use super::weights::Layer;
 use crate::output;
@@ -29,7 +29,7 @@ pub fn draw(model: &Model, name: &str, layers: &[Layer]) -> String {
     let mut figure = Figure::new(title, &subtitle);
     for (branch, what) in [(0, "attention"), (1, "MLP")] {
         if let Some(gamma) = model.original_gamma(branch) {
-            draw_gamma(&mut figure, &gamma.collect::<Vec<_>>(), c.dim, &format!("LayerScale of the {what} branch"));
+            draw_gamma(&mut figure, &gamma.collect::<Vec<_>>(), c, &format!("LayerScale of the {what} branch"));
         }
     }
     if c.precision != Precision::F32 {
@@ -40,15 +40,15 @@ pub fn draw(model: &Model, name: &str, layers: &[Layer]) -> String {
 }
 
 /// One distribution per block: channels with positive gamma to the left, with negative gamma to the right.
-fn draw_gamma(figure: &mut Figure, gamma: &[f32], dim: usize, what: &str) {
+fn draw_gamma(figure: &mut Figure, gamma: &[f32], c: &Config, what: &str) {
     let sizes = || gamma.iter().map(|g| f64::from(g.abs())).filter(|g| *g >= f64::from(f32::MIN_POSITIVE));
     let y = Axis::log("|gamma|", sizes());
     let (low, high) = log_ends(sizes());
-    let blocks = gamma.chunks_exact(dim);
+    let blocks: Vec<_> = (0..c.blocks()).filter_map(|i| gamma.get(c.block_channels(i))).collect();
     let x = Axis::bands("block", (0..blocks.len()).map(|i| i.to_string()));
     let mut panel = figure.panel(what, 220.0, &x, &y);
     let mut any = [false; 2];
-    for (i, block) in blocks.enumerate() {
+    for (i, block) in blocks.into_iter().enumerate() {
         let signs = [1.0, -1.0].map(|sign| histogram(block, sign, low, high));
         let most = signs.iter().flatten().copied().fold(f64::MIN_POSITIVE, f64::max);
         for (side, (bins, color)) in signs.iter().zip([Color::Blue, Color::Orange]).enumerate() {
@@ -56,7 +56,8 @@ fn draw_gamma(figure: &mut Figure, gamma: &[f32], dim: usize, what: &str) {
             if bins.iter().any(|b| *b > 0.0) {
                 any[side] = true;
                 let direction = if side == 0 { -HALF } else { HALF };
-                let title = format!("block {i}: {count} of {dim} channels {}", ["positive", "negative"][side]);
+                let title =
+                    format!("block {i}: {count} of {} channels {}", block.len(), ["positive", "negative"][side]);
                 panel.area(color, &outline(bins, i as f64, direction / most, low, high), &title);
             }
         }
@@ -154,11 +155,11 @@ fn band(layer: &Layer) -> String {
     layer.block().map_or_else(|| layer.name.trim_end_matches("_embd").to_string(), |b| b.to_string())
 }
 
-/// The names of matrices within blocks, in the order in which they come.
+/// The names of quantized matrices within blocks, in the order in which they come.
 fn matrix_names(layers: &[Layer]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for (name, _) in layers.iter().filter(|l| l.block().is_some()).flat_map(|l| &l.matrices) {
-        if !names.contains(name) {
+    for (name, sqnr) in layers.iter().filter(|l| l.block().is_some()).flat_map(|l| &l.matrices) {
+        if sqnr.is_some() && !names.contains(name) {
             names.push(name.clone());
         }
     }

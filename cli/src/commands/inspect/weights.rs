@@ -82,9 +82,9 @@ pub fn layers(model: &Model, matrices: &[Matrix]) -> Vec<Layer> {
     layers
 }
 
-/// `blk.3` of `blk.3.attn_qkv.weight`, `head` of `head.bias`.
+/// `blk.3` of `blk.3.attn_qkv.weight`, `stage.1` of `stage.1.norm.bias`, `head` of `head.bias`.
 fn layer_name(tensor: &str) -> &str {
-    let parts = if tensor.starts_with("blk.") { 2 } else { 1 };
+    let parts = if tensor.starts_with("blk.") || tensor.starts_with("stage.") { 2 } else { 1 };
     tensor.match_indices('.').nth(parts - 1).map_or(tensor, |(end, _)| &tensor[..end])
 }
 
@@ -156,5 +156,6 @@ mod tests {
         assert_eq!(layer_name("blk.13.attn_qkv.weight"), "blk.13");
         assert_eq!(layer_name("patch_embd.weight"), "patch_embd");
         assert_eq!(layer_name("pos_embd"), "pos_embd");
+        assert_eq!(layer_name("stage.1.downsample.weight"), "stage.1");
     }
 }
