@@ -28,7 +28,10 @@ flags=(--print "native-static-libs=$native")
 case "$target" in
     *-linux-*) flags+=(-C "link-arg=-Wl,-soname,libvitlet.so.$interface") ;;
 esac
-cargo rustc --quiet --release -p vitlet-capi --lib --target "$target" -- "${flags[@]}"
+# Programs with musl in them are static.
+kinds=()
+case "$target" in *-musl) kinds=(--crate-type staticlib) ;; esac
+cargo rustc --quiet --release -p vitlet-capi --lib "${kinds[@]}" --target "$target" -- "${flags[@]}"
 
 mkdir -p "$prefix/include" "$prefix/lib/pkgconfig" "$prefix/lib/cmake/vitlet"
 cp capi/include/vitlet.h capi/include/vitlet.hpp "$prefix/include/"
@@ -40,7 +43,7 @@ if [ -e "$built/libvitlet.so" ]; then
 fi
 
 # What a program that links libvitlet.a needs besides. The compiler adds its own runtime (gcc_s, or gcc_eh with -static) and libc.
-private=$(tr ' ' '\n' <"$native" | grep -vE '^-l(gcc_s|gcc|c|unwind)$' | awk '!seen[$0]++' | tr '\n' ' ')
+private=$(tr ' ' '\n' <"$native" | awk '!/^-l(gcc_s|gcc|c|unwind)$/ && !seen[$0]++' | tr '\n' ' ')
 private=$(sed 's/ *$//' <<<"$private")
 cat >"$prefix/lib/pkgconfig/vitlet.pc" <<END
 prefix=\${pcfiledir}/../..

@@ -99,4 +99,16 @@ for made in "$work"/pkg-config-{shared,static} "$work"/cmake-build/cmake-{vitlet
     echo "$(basename "$made"): digest $digest, $(stat -c %s "$made") bytes"
 done
 qemu-aarch64-static "$tree/bin/vitlet" --version
+
+say "A C program that needs nothing"
+# musl in it, too: runs on any 64-bit ARM Linux. Zig brings musl and a linker.
+./scripts/install_capi.sh "$work/musl" aarch64-unknown-linux-musl
+target/board-venv/bin/python -m ziglang cc -target aarch64-linux-musl -static -Os -s -Wl,--gc-sections -I"$work/musl/include" "$source" \
+    "$work/musl/lib/libvitlet.a" -lunwind -o "$work/musl-static"
+./scripts/check_elf.sh "$work/musl-static"
+said=$(qemu-aarch64-static -cpu cortex-a53 "$work/musl-static" "$work/int8.gguf" "$work/frame" i420 64 48)
+grep -q "$digest" <<<"$said" || die "musl-static: $said"
+bytes=$(stat -c %s "$work/musl-static")
+echo "musl-static: digest $digest, $bytes bytes"
+((bytes <= 1000000)) || die "more than 1.0 MB"
 echo "boards: all passed"

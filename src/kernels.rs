@@ -20,6 +20,7 @@ pub(crate) mod linear;
 pub(crate) mod math;
 #[cfg(feature = "std")]
 pub mod peak;
+pub(crate) mod resample;
 pub(crate) mod rows;
 #[cfg(all(test, feature = "std"))]
 pub(crate) mod test_data;

@@ -21,6 +21,7 @@ mod source;
 use core::fmt;
 
 use crate::config::Named;
+use crate::kernels::Kernels;
 use geometry::Span;
 use pixels::Reader;
 use resample::{Filter, Layout};
@@ -150,10 +151,16 @@ impl Preprocess {
         Layout::new(self.width as usize, taps.into(), (long, long))?.bytes()
     }
 
-    /// Resizes and crops or pads `picture` into `out`, RGB8 `[height, width, 3]`.
+    /// Resizes and crops or pads `picture` into `out`, RGB8 `[height, width, 3]`; the same bytes with any kernels.
     ///
     /// `scratch` needs [`Preprocess::scratch_bytes`] for a `max_picture` that holds this picture; no alignment.
-    pub fn prepare(&self, picture: &Picture<'_>, scratch: &mut [u8], out: &mut [u8]) -> Result<(), PictureError> {
+    pub fn prepare(
+        &self,
+        kernels: Kernels,
+        picture: &Picture<'_>,
+        scratch: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<(), PictureError> {
         picture.check()?;
         let input_len =
             (self.height as usize).checked_mul(self.width as usize).and_then(|pixels| pixels.checked_mul(3));
@@ -176,7 +183,7 @@ impl Preprocess {
             .ok_or(PictureError::TooLarge)?;
         let out_rows = out.chunks_exact_mut(3 * self.width as usize).skip(y.at).take(y.count);
         let out_rows = out_rows.map(|row| &mut row[3 * x.at..][..3 * x.count]);
-        resample::resample(&Reader::new(picture), &across, &down, scratch, out_rows);
+        resample::resample(kernels, &Reader::new(picture), &across, &down, scratch, out_rows);
         Ok(())
     }
 

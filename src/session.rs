@@ -109,7 +109,7 @@ impl<'s, 'm> Session<'s, 'm> {
     pub fn run_picture(&mut self, picture: &Picture<'_>, executor: &dyn Executor) -> Result<&[f32], Error> {
         self.check_size(picture)?;
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
-        self.model.preprocess().prepare(picture, shared, front.pixels)?;
+        self.model.preprocess().prepare(self.run.kernels, picture, shared, front.pixels)?;
         let input = Input::Rgb8 { pixels: front.pixels, normalized: &self.normalized };
         family::forward(self.model, &self.run, input, shared, front.out, executor, Watch::default())?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
@@ -159,7 +159,7 @@ impl<'s, 'm> Session<'s, 'm> {
         self.check_size(picture)?;
         self.check_input(out.len())?;
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
-        self.model.preprocess().prepare(picture, shared, front.pixels)?;
+        self.model.preprocess().prepare(self.run.kernels, picture, shared, front.pixels)?;
         let plane = out.len() / 3;
         for (i, pixel) in front.pixels.as_chunks::<3>().0.iter().enumerate() {
             for (c, &value) in pixel.iter().enumerate() {

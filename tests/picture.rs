@@ -1,8 +1,8 @@
 //! Image preparation against Pillow, torchvision, timm and transformers: tests/fixtures/picture/make.py writes
 //! cases.txt from them, over pictures that both sides compute.
 
-use vitlet::Named;
 use vitlet::picture::{CropRounding, Interpolation, Picture, PictureError, Preprocess, Resize};
+use vitlet::{Kernels, Named};
 
 /// Both filters.
 const INTERPOLATIONS: [Interpolation; 2] = [Interpolation::Bilinear, Interpolation::Bicubic];
@@ -47,7 +47,13 @@ fn prepare(preprocess: &Preprocess, picture: &Picture) -> Result<Vec<u8>, Pictur
     let mut scratch =
         vec![0xA5; preprocess.scratch_bytes((picture.width, picture.height)).expect("sizes are not zero")];
     let mut out = vec![0x5A; (preprocess.height * preprocess.width * 3) as usize];
-    preprocess.prepare(picture, &mut scratch, &mut out).map(|()| out)
+    let result = preprocess.prepare(Kernels::scalar(), picture, &mut scratch, &mut out).map(|()| out);
+    for kernels in Kernels::available() {
+        let mut again = vec![0x5A; (preprocess.height * preprocess.width * 3) as usize];
+        let other = preprocess.prepare(kernels, picture, &mut scratch, &mut again).map(|()| again);
+        assert!(other == result, "{} gives other bytes", kernels.name());
+    }
+    result
 }
 
 fn packed(data: &[u8], width: u32, height: u32) -> Picture<'_> {
@@ -185,7 +191,11 @@ fn every_small_size_works_within_its_scratch() {
         // Scratch for a larger picture, turned, holds it as well, and gives the same.
         let mut scratch = vec![0; preprocess.scratch_bytes((height.max(7), width + 3)).expect("sizes are not zero")];
         let mut out = vec![0; own.len()];
-        assert_eq!(preprocess.prepare(&picture, &mut scratch, &mut out), Ok(()), "{preprocess:?} {width}x{height}");
+        assert_eq!(
+            preprocess.prepare(Kernels::detect(), &picture, &mut scratch, &mut out),
+            Ok(()),
+            "{preprocess:?} {width}x{height}"
+        );
         assert_eq!(own, out);
     }
 }
@@ -212,7 +222,7 @@ fn scratch_for_the_largest_picture_holds_every_smaller_one() {
         {
             for (width, height) in [(long, short), (short, long)] {
                 let picture = Picture::rgb8(&data, width, height, 900);
-                let result = preprocess.prepare(&picture, &mut scratch, &mut [0; 48]);
+                let result = preprocess.prepare(Kernels::detect(), &picture, &mut scratch, &mut [0; 48]);
                 assert_eq!(result, Ok(()), "{resize:?} {width}x{height}");
             }
         }
@@ -238,7 +248,7 @@ fn errors_are_typed() {
     let mut scratch = vec![0; preprocess.scratch_bytes((6, 4)).expect("sizes are not zero")];
     let mut run = |preprocess: &Preprocess, data: &[u8], size: (u32, u32), stride| {
         let picture = Picture::rgb8(data, size.0, size.1, stride);
-        preprocess.prepare(&picture, &mut scratch, &mut [0; 18])
+        preprocess.prepare(Kernels::detect(), &picture, &mut scratch, &mut [0; 18])
     };
     assert_eq!(run(&preprocess, &data, (6, 4), 18), Ok(()));
     assert_eq!(run(&preprocess, &data, (0, 4), 18), Err(PictureError::ZeroSize));

@@ -1,7 +1,7 @@
 //! Cameras' formats, regions and rotations: each gives exactly what converting, cutting and turning the whole picture first gives.
 
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
-use vitlet::{Format, Named, Picture, PictureError, Plane, Region, Rotation, Yuv};
+use vitlet::{Format, Kernels, Named, Picture, PictureError, Plane, Region, Rotation, Yuv};
 
 const FORMATS: [Format; 7] =
     [Format::Rgb8, Format::Bgr8, Format::Rgba8, Format::Gray8, Format::Yuyv, Format::Nv12, Format::I420];
@@ -25,7 +25,13 @@ fn prepare(preprocess: &Preprocess, picture: &Picture<'_>) -> Result<Vec<u8>, Pi
     let region = picture.region.map_or((picture.width, picture.height), |r| (r.width, r.height));
     let mut scratch = vec![0xA5; preprocess.scratch_bytes(region).expect("sizes are not zero")];
     let mut out = vec![0x5A; (preprocess.height * preprocess.width * 3) as usize];
-    preprocess.prepare(picture, &mut scratch, &mut out).map(|()| out)
+    let result = preprocess.prepare(Kernels::scalar(), picture, &mut scratch, &mut out).map(|()| out);
+    for kernels in Kernels::available() {
+        let mut again = vec![0x5A; (preprocess.height * preprocess.width * 3) as usize];
+        let other = preprocess.prepare(kernels, picture, &mut scratch, &mut again).map(|()| again);
+        assert!(other == result, "{} gives other bytes", kernels.name());
+    }
+    result
 }
 
 /// One pixel, by the plain reading of the format's definition.
@@ -149,7 +155,7 @@ fn broken_pictures_are_refused() {
         let region = Some(Region { x, y, width, height });
         let mut scratch = [0; 10_000];
         let picture = Picture { region, ..Picture::frame(Format::Gray8, &frame, 9, 7) };
-        preprocess.prepare(&picture, &mut scratch, &mut [0; 17 * 19 * 3])
+        preprocess.prepare(Kernels::detect(), &picture, &mut scratch, &mut [0; 17 * 19 * 3])
     };
     assert_eq!(part(0, 0, 9, 7), Ok(()));
     assert_eq!(part(8, 6, 1, 1), Ok(()));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use vitlet::picture::Preprocess;
-use vitlet::{Named, Output, Scores};
+use vitlet::{Kernels, Named, Output, Scores};
 use vitlet_convert::onnx::Preparation;
 #[cfg(feature = "tract")]
 use vitlet_convert::reference::Reference;
@@ -263,7 +263,7 @@ fn prepare(preprocess: &Preprocess, picture: &Rgb8) -> Result<Vec<f32>, String> 
     let need = preprocess.scratch_bytes((picture.width, picture.height)).ok_or("an edge of zero or too many pixels")?;
     let pixels = preprocess.height as usize * preprocess.width as usize;
     let (mut scratch, mut bytes) = (vec![0; need], vec![0; 3 * pixels]);
-    preprocess.prepare(&picture.borrow(), &mut scratch, &mut bytes).map_err(|e| e.to_string())?;
+    preprocess.prepare(Kernels::detect(), &picture.borrow(), &mut scratch, &mut bytes).map_err(|e| e.to_string())?;
     let normalized = preprocess.normalized();
     let channel =
         |c: usize| bytes.iter().skip(c).step_by(3).map(|b| normalized[c][usize::from(*b)]).collect::<Vec<_>>();

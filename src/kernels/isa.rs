@@ -118,6 +118,8 @@ pub(crate) trait Isa: Copy {
     fn shl_i(self, a: Self::I, n: u32) -> Self::I;
     /// The low byte of each lane, in lane order, xor `flip`.
     fn store_low_bytes(self, a: Self::I, flip: u8, out: &mut U8x16);
+    /// Adds to lane 4 i + c byte c of pixel i times weight i, wrapping.
+    fn add_weighted_pixels(self, sums: Self::I, pixels: &[[u8; 4]; 4], weights: &[i32; 4]) -> Self::I;
     /// Activation codes: `rne(clamp(a, 0, 255))`, 0 where `a` is NaN, xor [`Isa::CODE_XOR`]; `a` at most 2^14.
     #[inline(always)]
     fn store_codes(self, a: Self::F, out: &mut U8x16) {

@@ -3,13 +3,15 @@
 //! Y, U and V become R, G and B in integers, so the bytes are the same everywhere: the matrix's coefficients are rounded to 13 fractional
 //! bits, the sum is rounded to the nearest byte (half up) and clamped. It is within 1 of the real-valued formula.
 
-use super::source::{Format, Picture, Plane, Region, Rotation, Yuv};
+use crate::kernels::resample::Pixel;
 
-/// R, G, B and a byte of no meaning: four bytes a pixel are what the resize computes with.
-pub(super) type Pixel = [u8; 4];
+use super::source::{Format, Picture, Plane, Region, Rotation, Yuv};
 
 /// Pixels that are converted at a time, in registers.
 pub(super) const RUN: usize = 16;
+
+/// Pairs of pixels with a chroma in common among them.
+const PAIRS: usize = RUN / 2;
 
 /// A checked picture, cut and turned.
 pub(super) struct Reader<'a> {
@@ -74,7 +76,8 @@ impl<'a> Reader<'a> {
             let (runs, rest) = rest.as_chunks_mut::<RUN>();
             x += alone;
             for run in runs {
-                *run = self.matrix.rgb(&self.along_row(x, y));
+                let (luma, pairs) = self.along_row(x, y);
+                *run = self.matrix.rgb(&luma, &self.matrix.tints(&pairs).each_pixel());
                 x += RUN;
             }
             out = rest;
@@ -87,12 +90,13 @@ impl<'a> Reader<'a> {
 
     /// At most [`RUN`] pixels, each looked up.
     fn one_by_one(&self, mut x: usize, mut y: usize, step: Step, out: &mut [Pixel]) {
-        let mut run = Samples { y: [0; RUN], u: [0; RUN], v: [0; RUN] };
-        for i in 0..out.len().min(RUN) {
-            (run.y[i], run.u[i], run.v[i]) = self.at(x, y);
+        let (mut luma, mut chroma) = ([0; RUN], Chroma { u: [0; RUN], v: [0; RUN] });
+        let samples = luma.iter_mut().zip(&mut chroma.u).zip(&mut chroma.v);
+        for ((luma, u), v) in samples.take(out.len()) {
+            (*luma, *u, *v) = self.at(x, y);
             (x, y) = (step.advance(x, 1, 0), step.advance(y, 0, 1));
         }
-        let run = self.matrix.rgb(&run);
+        let run = self.matrix.rgb(&luma, &self.matrix.tints(&chroma));
         out.copy_from_slice(&run[..out.len()]);
     }
 
@@ -116,34 +120,24 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Y, U and V of [`RUN`] pixels to the right of an even `x`.
-    fn along_row(&self, x: usize, y: usize) -> Samples {
+    /// Y of [`RUN`] pixels to the right of an even `x`, and the chroma of their pairs.
+    #[inline(always)]
+    fn along_row(&self, x: usize, y: usize) -> ([u8; RUN], Chroma<PAIRS>) {
         let [p0, p1, p2] = &self.picture.planes;
         match self.picture.format {
             Format::Yuyv => {
-                let row: &[u8; 2 * RUN] = bytes(p0, 2 * x, y);
-                Samples {
-                    y: core::array::from_fn(|i| row[2 * i]),
-                    u: core::array::from_fn(|i| row[4 * (i / 2) + 1]),
-                    v: core::array::from_fn(|i| row[4 * (i / 2) + 3]),
-                }
+                let quads = bytes::<{ 2 * RUN }>(p0, 2 * x, y).as_chunks::<4>().0;
+                let chroma =
+                    Chroma { u: core::array::from_fn(|i| quads[i][1]), v: core::array::from_fn(|i| quads[i][3]) };
+                (core::array::from_fn(|i| quads[i / 2][2 * (i % 2)]), chroma)
             }
             Format::Nv12 => {
-                let row: &[u8; RUN] = bytes(p1, x, y / 2);
-                Samples {
-                    y: *bytes(p0, x, y),
-                    u: core::array::from_fn(|i| row[i & !1]),
-                    v: core::array::from_fn(|i| row[i | 1]),
-                }
+                let pairs = bytes::<RUN>(p1, x, y / 2).as_chunks::<2>().0;
+                let chroma =
+                    Chroma { u: core::array::from_fn(|i| pairs[i][0]), v: core::array::from_fn(|i| pairs[i][1]) };
+                (*bytes(p0, x, y), chroma)
             }
-            _ => {
-                let (u, v): (&[u8; RUN / 2], &[u8; RUN / 2]) = (bytes(p1, x / 2, y / 2), bytes(p2, x / 2, y / 2));
-                Samples {
-                    y: *bytes(p0, x, y),
-                    u: core::array::from_fn(|i| u[i / 2]),
-                    v: core::array::from_fn(|i| v[i / 2]),
-                }
-            }
+            _ => (*bytes(p0, x, y), Chroma { u: *bytes(p1, x / 2, y / 2), v: *bytes(p2, x / 2, y / 2) }),
         }
     }
 }
@@ -179,11 +173,21 @@ fn packed<const N: usize>(
     }
 }
 
-/// A run of pixels, each with its own Y, U and V.
-struct Samples {
-    y: [u8; RUN],
-    u: [u8; RUN],
-    v: [u8; RUN],
+/// U and V of `N` pixels, or pairs of pixels.
+struct Chroma<const N: usize> {
+    u: [u8; N],
+    v: [u8; N],
+}
+
+/// What chroma adds to R, G and B of `N` pixels or pairs, with [`BITS`] fractional bits.
+struct Tints<const N: usize>([[i32; N]; 3]);
+
+impl Tints<PAIRS> {
+    /// The same for both pixels of a pair.
+    #[inline(always)]
+    fn each_pixel(&self) -> Tints<RUN> {
+        Tints(core::array::from_fn(|c| core::array::from_fn(|i| self.0[c][i / 2])))
+    }
 }
 
 /// Fractional bits of the coefficients: as many as let the largest, 2.1, fit 16 bits with a sign.
@@ -230,17 +234,32 @@ impl Matrix {
         }
     }
 
-    fn rgb(&self, run: &Samples) -> [Pixel; RUN] {
-        // Products of two i16: the form that vector instructions have.
-        let times = |factor: i16, x: i16| i32::from(factor) * i32::from(x);
-        let to_byte = |sum: i32| (sum >> BITS).clamp(0, 255) as u8;
-        core::array::from_fn(|i| {
-            let y = times(self.luma, i16::from(run.y[i]) - self.black) + (1 << (BITS - 1));
-            let (u, v) = (i16::from(run.u[i]) - 128, i16::from(run.v[i]) - 128);
-            let green = y - times(self.u_to_g, u) - times(self.v_to_g, v);
-            [to_byte(y + times(self.v_to_r, v)), to_byte(green), to_byte(y + times(self.u_to_b, u)), 0]
-        })
+    #[inline(always)]
+    fn tints<const N: usize>(&self, chroma: &Chroma<N>) -> Tints<N> {
+        let (u, v) = (|i: usize| i16::from(chroma.u[i]) - 128, |i: usize| i16::from(chroma.v[i]) - 128);
+        Tints([
+            core::array::from_fn(|i| times(self.v_to_r, v(i))),
+            core::array::from_fn(|i| -times(self.u_to_g, u(i)) - times(self.v_to_g, v(i))),
+            core::array::from_fn(|i| times(self.u_to_b, u(i))),
+        ])
     }
+
+    #[inline(always)]
+    fn rgb(&self, luma: &[u8; RUN], Tints([r, g, b]): &Tints<RUN>) -> [Pixel; RUN] {
+        let to_byte = |sum: i32| (sum >> BITS).clamp(0, 255) as u8;
+        let mut pixels = [[0; 4]; RUN];
+        for (i, pixel) in pixels.iter_mut().enumerate() {
+            let y = times(self.luma, i16::from(luma[i]) - self.black) + (1 << (BITS - 1));
+            *pixel = [to_byte(y + r[i]), to_byte(y + g[i]), to_byte(y + b[i]), 0];
+        }
+        pixels
+    }
+}
+
+/// A product of two i16: the form that vector instructions have.
+#[inline(always)]
+fn times(factor: i16, x: i16) -> i32 {
+    i32::from(factor) * i32::from(x)
 }
 
 #[cfg(test)]
@@ -269,7 +288,7 @@ mod tests {
             for (u, v) in (0..=255).step_by(5).flat_map(|u| (0..=255).step_by(3).map(move |v| (u, v))) {
                 for y in (0..=255).step_by(RUN) {
                     let y: [u8; RUN] = core::array::from_fn(|i| y + i as u8);
-                    let got = Matrix::of(yuv).rgb(&Samples { y, u: [u; RUN], v: [v; RUN] });
+                    let got = Matrix::of(yuv).rgb(&y, &Matrix::of(yuv).tints(&Chroma { u: [u; RUN], v: [v; RUN] }));
                     for (y, got) in y.iter().zip(got) {
                         for (exact, got) in exact(yuv, *y, u, v).into_iter().zip(got) {
                             assert!((f64::from(got) - exact).abs() < 0.55, "{yuv:?} {y} {u} {v}: {got}, {exact}");
@@ -284,8 +303,8 @@ mod tests {
     fn black_white_and_gray_are_exact() {
         for (yuv, black, white) in [(Yuv::Bt601, 16, 235), (Yuv::Bt709, 16, 235), (Yuv::Bt601Full, 0, 255)] {
             for (y, byte) in [(black, 0), (white, 255)] {
-                let run = Samples { y: [y; RUN], u: [128; RUN], v: [128; RUN] };
-                assert_eq!(Matrix::of(yuv).rgb(&run)[0][..3], [byte; 3]);
+                let tints = Matrix::of(yuv).tints(&Chroma { u: [128; RUN], v: [128; RUN] });
+                assert_eq!(Matrix::of(yuv).rgb(&[y; RUN], &tints)[0][..3], [byte; 3]);
             }
         }
     }

@@ -16,22 +16,10 @@
 use core::ops::Range;
 
 use super::Interpolation;
-use super::pixels::{Pixel, RUN, Reader};
-
-/// Fractional bits of a weight: 8 bits of a byte, and 2 for sign and overshoot, leave 22 of 32.
-const FRACTION_BITS: u32 = 32 - 8 - 2;
-
-/// One half: sums start with it, so that the shift rounds.
-const HALF: i32 = 1 << (FRACTION_BITS - 1);
-
-/// Bytes of a row that the vertical pass sums at a time, in registers.
-const BLOCK: usize = 32;
-
-/// An i32 or u32 in native byte order: scratch memory is bytes of any alignment.
-type Word = [u8; 4];
-
-/// Words before the weights of an output column: the first source pixel, the number of weights.
-const HEADER: usize = 2;
+use super::pixels::{RUN, Reader};
+use crate::bytes::cast_mut;
+use crate::kernels::Kernels;
+use crate::kernels::resample::{FRACTION_BITS, GROUP, HALF, HEADER, Pixel, ResizeRow, SumRows, to_byte};
 
 /// The most weights that one output pixel has at this many source pixels per output pixel.
 pub(super) fn tap_capacity(interpolation: Interpolation, scale: f64) -> usize {
@@ -77,14 +65,14 @@ pub(super) struct Filter {
 /// The weights of one output pixel, for the source pixels from `first` on.
 struct Taps<'a> {
     first: usize,
-    weights: &'a [Word],
+    weights: &'a [i32],
 }
 
 impl Taps<'_> {
     /// Without the weights at the ends that rounded to zero: often one, and all but one where the size does not change.
     /// (Unlike `first` before, `first` after may step back from one output pixel to the next.)
     fn trimmed(self) -> Self {
-        let is_used = |weight: &Word| *weight != [0; 4];
+        let is_used = |weight: &i32| *weight != 0;
         let start = self.weights.iter().position(is_used).unwrap_or(0);
         let end = self.weights.iter().rposition(is_used).map_or(start, |last| last + 1);
         Self { first: self.first + start, weights: &self.weights[start..end] }
@@ -96,7 +84,7 @@ struct Desk<'a> {
     /// Before rounding: f64 in native byte order.
     exact: &'a mut [[u8; 8]],
     /// Rounded.
-    weights: &'a mut [Word],
+    weights: &'a mut [i32],
 }
 
 impl Filter {
@@ -133,7 +121,7 @@ impl Filter {
         for (weight, exact) in desk.weights.iter_mut().zip(&desk.exact[..count]) {
             let exact = f64::from_ne_bytes(*exact);
             let scaled = (if sum != 0.0 { exact / sum } else { exact }) * f64::from(1 << FRACTION_BITS);
-            *weight = ((if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32).to_ne_bytes();
+            *weight = (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32;
         }
         Taps { first: first as usize, weights: &desk.weights[..count] }
     }
@@ -150,9 +138,10 @@ pub(super) struct Layout {
 /// The working memory of one resize.
 pub(super) struct Scratch<'a> {
     /// The table of [`Columns`].
-    table: &'a mut [Word],
+    table: &'a mut [i32],
     desk: Desk<'a>,
-    /// A row of the source's width: of the source where it is resized horizontally first, of sums otherwise.
+    /// A row of the source's width, of the source where it is resized horizontally first, of sums otherwise; and what the last group
+    /// reads beyond it, times zero.
     line: &'a mut [Pixel],
     /// Rows between the two passes, RGB.
     ring: &'a mut [u8],
@@ -168,29 +157,36 @@ impl Layout {
     ) -> Option<Self> {
         let ring_bytes = width.checked_mul(3)?.checked_mul(taps_y.min(source_height as usize))?;
         Some(Self {
-            table_len: taps_x.checked_add(HEADER)?.checked_mul(width)?,
+            table_len: entry_len(taps_x)?.checked_mul(width)?,
             taps_len: taps_x.max(taps_y),
-            line_len: source_width as usize,
+            line_len: (source_width as usize).checked_add(GROUP - 1)?,
             ring_bytes,
         })
     }
 
     pub(super) fn bytes(&self) -> Option<usize> {
-        let table = self.table_len.checked_mul(size_of::<Word>())?;
-        let desk = self.taps_len.checked_mul(size_of::<f64>() + size_of::<Word>())?;
+        let table = self.table_len.checked_mul(size_of::<i32>())?.checked_add(align_of::<i32>() - 1)?;
+        let desk = self.taps_len.checked_mul(size_of::<f64>() + size_of::<i32>())?;
         let line = self.line_len.checked_mul(size_of::<Pixel>())?;
         table.checked_add(desk)?.checked_add(line)?.checked_add(self.ring_bytes)
     }
 
     /// None where `scratch` is too short.
     pub(super) fn split<'a>(&self, scratch: &'a mut [u8]) -> Option<Scratch<'a>> {
+        let (_, scratch) = scratch.split_at_mut_checked(scratch.as_ptr().align_offset(align_of::<i32>()))?;
         let (table, scratch) = take(scratch, self.table_len)?;
-        let (exact, scratch) = take(scratch, self.taps_len)?;
         let (weights, scratch) = take(scratch, self.taps_len)?;
+        let [table, weights] = [table, weights].map(|words: &mut [[u8; 4]]| cast_mut(words.as_flattened_mut()));
+        let (exact, scratch) = take(scratch, self.taps_len)?;
         let (line, scratch) = take(scratch, self.line_len)?;
         let (ring, _) = scratch.split_at_mut_checked(self.ring_bytes)?;
-        Some(Scratch { table, desk: Desk { exact, weights }, line, ring })
+        Some(Scratch { table: table?, desk: Desk { exact, weights: weights? }, line, ring })
     }
+}
+
+/// Words of an output column's entry with up to `taps` weights: whole groups, the last one filled up with zeros.
+fn entry_len(taps: usize) -> Option<usize> {
+    taps.checked_next_multiple_of(GROUP)?.checked_add(HEADER)
 }
 
 fn take<const N: usize>(scratch: &mut [u8], len: usize) -> Option<(&mut [[u8; N]], &mut [u8])> {
@@ -200,6 +196,7 @@ fn take<const N: usize>(scratch: &mut [u8], len: usize) -> Option<(&mut [[u8; N]
 
 /// Writes `out_rows`, RGB of the width that `scratch` is laid out for, from the pixels that `across` and `down` want.
 pub(super) fn resample<'a>(
+    kernels: Kernels,
     source: &Reader<'_>,
     across: &Filter,
     down: &Filter,
@@ -207,8 +204,8 @@ pub(super) fn resample<'a>(
     out_rows: impl Iterator<Item = &'a mut [u8]>,
 ) {
     let Scratch { table, mut desk, line, ring } = scratch;
-    let columns = Columns::new(across, table, &mut desk);
-    let line = &mut line[..columns.needed.len()];
+    let columns = Columns::new(kernels, across, table, &mut desk);
+    let line = &mut line[..columns.needed.len() + GROUP - 1];
     if down.shrinks_by() > 0 && down.shrinks_by() > 2 * across.shrinks_by() {
         vertical_first(source, &columns, down, desk, line, out_rows);
     } else {
@@ -232,14 +229,14 @@ fn horizontal_first<'a>(
         let taps = down.taps(i, &mut desk);
         let end = taps.first + taps.weights.len();
         for y in next.max(taps.first)..end {
-            source.read(columns.needed.start, y, line);
+            source.read(columns.needed.start, y, &mut line[..columns.needed.len()]);
             columns.resize(line, &mut ring[y % slots * row_bytes..][..row_bytes]);
         }
         next = end;
         let taps = taps.trimmed();
         let slot = taps.first % slots;
         let row = |t| &ring[(if slot + t < slots { slot + t } else { slot + t - slots }) * row_bytes..][..row_bytes];
-        sum_rows(taps.weights, row, out);
+        columns.kernels.run(SumRows { weights: taps.weights, row, out });
     }
 }
 
@@ -254,7 +251,7 @@ fn vertical_first<'a>(
 ) {
     for (i, out) in out_rows.enumerate() {
         let taps = down.taps(i, &mut desk).trimmed();
-        for (run, sums) in line.chunks_mut(RUN).enumerate() {
+        for (run, sums) in line[..columns.needed.len()].chunks_mut(RUN).enumerate() {
             sum_pixels(source, columns.needed.start + run * RUN, &taps, sums);
         }
         columns.resize(line, out);
@@ -267,7 +264,6 @@ fn sum_pixels(source: &Reader<'_>, x: usize, taps: &Taps<'_>, out: &mut [Pixel])
     let mut pixels = [[0; 4]; RUN];
     for (t, weight) in taps.weights.iter().enumerate() {
         source.read(x, taps.first + t, &mut pixels[..out.len()]);
-        let weight = i32::from_ne_bytes(*weight);
         for (sum, byte) in sums.as_flattened_mut().iter_mut().zip(pixels.as_flattened()) {
             *sum += weight * i32::from(*byte);
         }
@@ -279,79 +275,38 @@ fn sum_pixels(source: &Reader<'_>, x: usize, taps: &Taps<'_>, out: &mut [Pixel])
 
 /// The weights of every output column.
 struct Columns<'a> {
+    kernels: Kernels,
     /// `[columns][HEADER + taps]`
-    table: &'a [Word],
+    table: &'a [i32],
     entry_len: usize,
     /// The pixels of a source row that the columns read.
     needed: Range<usize>,
 }
 
 impl<'a> Columns<'a> {
-    /// `table` holds `HEADER` and [`Filter::tap_capacity`] words for each column.
-    fn new(across: &Filter, table: &'a mut [Word], desk: &mut Desk<'_>) -> Self {
-        let entry_len = HEADER + across.tap_capacity();
+    /// `table` holds [`entry_len`] words for each of `width` columns.
+    fn new(kernels: Kernels, across: &Filter, table: &'a mut [i32], desk: &mut Desk<'_>) -> Self {
+        let entry_len = HEADER + across.tap_capacity().next_multiple_of(GROUP);
         let (mut start, mut end) = (usize::MAX, 0);
         for (i, entry) in table.chunks_exact_mut(entry_len).enumerate() {
             let Taps { first, weights } = across.taps(i, desk).trimmed();
             (start, end) = (start.min(first), end.max(first + weights.len()));
-            entry[0] = (first as u32).to_ne_bytes();
-            entry[1] = (weights.len() as u32).to_ne_bytes();
-            entry[HEADER..][..weights.len()].copy_from_slice(weights);
+            entry[0] = first as i32;
+            entry[1] = weights.len() as i32;
+            let (used, filling) = entry[HEADER..].split_at_mut(weights.len());
+            used.copy_from_slice(weights);
+            filling.fill(0);
         }
-        Self { table, entry_len, needed: start.min(end)..end }
+        Self { kernels, table, entry_len, needed: start.min(end)..end }
     }
 
     fn len(&self) -> usize {
         self.table.len() / self.entry_len
     }
 
-    fn iter(&self) -> impl Iterator<Item = Taps<'_>> {
-        self.table.chunks_exact(self.entry_len).map(|entry| {
-            let (first, count) = (u32::from_ne_bytes(entry[0]) as usize, u32::from_ne_bytes(entry[1]) as usize);
-            Taps { first, weights: &entry[HEADER..][..count] }
-        })
-    }
-
-    /// Resizes the needed pixels of a row to RGB.
+    /// Resizes the needed pixels of a row, which `line` begins with, to RGB.
     fn resize(&self, line: &[Pixel], out: &mut [u8]) {
-        for (taps, out) in self.iter().zip(out.as_chunks_mut::<3>().0) {
-            let mut sum = [HALF; 4];
-            for (weight, pixel) in taps.weights.iter().zip(&line[taps.first - self.needed.start..]) {
-                let weight = i32::from_ne_bytes(*weight);
-                for (sum, byte) in sum.iter_mut().zip(pixel) {
-                    *sum += weight * i32::from(*byte);
-                }
-            }
-            let [r, g, b, _] = sum.map(to_byte);
-            *out = [r, g, b];
-        }
+        let Self { table, entry_len, .. } = *self;
+        self.kernels.run(ResizeRow { table, entry_len, start: self.needed.start, line, out });
     }
-}
-
-/// The weighted sum of `row(0)`, `row(1)`, ..., each as long as `out`.
-fn sum_rows<'a>(weights: &[Word], row: impl Fn(usize) -> &'a [u8], out: &mut [u8]) {
-    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
-    let rest_at = blocks.len() * BLOCK;
-    for (i, block) in blocks.iter_mut().enumerate() {
-        *block = sum_block(weights, &row, i * BLOCK);
-    }
-    for (i, byte) in rest.iter_mut().enumerate() {
-        [*byte] = sum_block(weights, &row, rest_at + i);
-    }
-}
-
-/// `N` bytes from `at` on.
-fn sum_block<'a, const N: usize>(weights: &[Word], row: &impl Fn(usize) -> &'a [u8], at: usize) -> [u8; N] {
-    let mut sum = [HALF; N];
-    for (t, weight) in weights.iter().enumerate() {
-        let weight = i32::from_ne_bytes(*weight);
-        for (sum, byte) in sum.iter_mut().zip(&row(t)[at..][..N]) {
-            *sum += weight * i32::from(*byte);
-        }
-    }
-    sum.map(to_byte)
-}
-
-fn to_byte(sum: i32) -> u8 {
-    (sum >> FRACTION_BITS).clamp(0, 255) as u8
 }

@@ -228,6 +228,22 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn add_weighted_pixels(self, sums: I, pixels: &[[u8; 4]; 4], weights: &[i32; 4]) -> I {
+        // SAFETY: `self` proves AVX2; the references are to 16 bytes, read unaligned.
+        unsafe {
+            let pixels = _mm_loadu_si128(pixels.as_ptr().cast());
+            let weights = _mm256_castsi128_si256(_mm_loadu_si128(weights.as_ptr().cast()));
+            let low = _mm256_permutevar8x32_epi32(weights, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+            let high = _mm256_permutevar8x32_epi32(weights, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3));
+            let products = [
+                _mm256_mullo_epi32(_mm256_cvtepu8_epi32(pixels), low),
+                _mm256_mullo_epi32(_mm256_cvtepu8_epi32(_mm_unpackhi_epi64(pixels, pixels)), high),
+            ];
+            self.add_i(sums, products)
+        }
+    }
+
+    #[inline(always)]
     fn dot_i8<const M: usize, const N: usize>(
         self,
         a: [&[U8x16]; M],

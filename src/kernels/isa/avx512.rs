@@ -188,6 +188,17 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn add_weighted_pixels(self, sums: __m512i, pixels: &[[u8; 4]; 4], weights: &[i32; 4]) -> __m512i {
+        // SAFETY: `self` proves AVX-512; the references are to 16 bytes, read unaligned.
+        unsafe {
+            let pixels = _mm512_cvtepu8_epi32(_mm_loadu_si128(pixels.as_ptr().cast()));
+            let weights = _mm512_castsi128_si512(_mm_loadu_si128(weights.as_ptr().cast()));
+            let each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+            _mm512_add_epi32(sums, _mm512_mullo_epi32(pixels, _mm512_permutexvar_epi32(each, weights)))
+        }
+    }
+
+    #[inline(always)]
     fn dot_i8<const M: usize, const N: usize>(
         self,
         a: [&[U8x16]; M],

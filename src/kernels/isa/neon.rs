@@ -304,6 +304,32 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
     }
 
     #[inline(always)]
+    fn add_weighted_pixels(self, sums: I, pixels: &[[u8; 4]; 4], weights: &[i32; 4]) -> I {
+        /// A pixel's bytes as the low bytes of four lanes; an index past the end gives zero.
+        const SPREAD: [[u8; 16]; 4] = {
+            let mut spread = [[0xff; 16]; 4];
+            let mut i = 0;
+            while i < 16 {
+                spread[i / 4][i % 4 * 4] = i as u8;
+                i += 1;
+            }
+            spread
+        };
+        // SAFETY: `self` proves NEON; the references are to 16 bytes, read by bytes.
+        unsafe {
+            let pixels = load_by_bytes(pixels);
+            let weights = vreinterpretq_s32_u8(load_by_bytes(weights));
+            let pixel = |i: usize| vreinterpretq_s32_u8(vqtbl1q_u8(pixels, vld1q_u8(SPREAD[i].as_ptr())));
+            [
+                vmlaq_laneq_s32::<0>(sums[0], pixel(0), weights),
+                vmlaq_laneq_s32::<1>(sums[1], pixel(1), weights),
+                vmlaq_laneq_s32::<2>(sums[2], pixel(2), weights),
+                vmlaq_laneq_s32::<3>(sums[3], pixel(3), weights),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn dot_i8<const M: usize, const N: usize>(
         self,
         a: [&[U8x16]; M],
@@ -363,4 +389,20 @@ impl F16 for NeonFp16 {
         // SAFETY: `self` proves the arithmetic.
         unsafe { dot_f16::neon_fp16::dot(a, k, w, step) }
     }
+}
+
+/// Sixteen bytes of any alignment, in one instruction on strict-align targets too: elements of `ld1` are aligned if their bytes are.
+#[inline(always)]
+fn load_by_bytes<T>(words: &[T; 4]) -> uint8x16_t {
+    const { assert!(size_of::<T>() == 4) };
+    let bytes;
+    // SAFETY: reads the 16 bytes; a value of `Neon` proves NEON at every caller.
+    unsafe {
+        core::arch::asm!(
+            "ld1 {{{bytes:v}.16b}}, [{words}]",
+            bytes = out(vreg) bytes, words = in(reg) words,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    bytes
 }

@@ -189,6 +189,12 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn add_weighted_pixels(self, sums: I32x16, pixels: &[[u8; 4]; 4], weights: &[i32; 4]) -> I32x16 {
+        let product = |i: usize| weights[i / 4].wrapping_mul(i32::from(pixels[i / 4][i % 4]));
+        I32x16(core::array::from_fn(|i| sums.0[i].wrapping_add(product(i))))
+    }
+
+    #[inline(always)]
     fn dot_i8<const M: usize, const N: usize>(
         self,
         a: [&[U8x16]; M],

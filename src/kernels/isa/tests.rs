@@ -85,7 +85,8 @@ impl Op for Floats {
     }
 }
 
-struct Ints(I32x16, I32x16);
+/// Also 16 bytes of pixels, at an odd address.
+struct Ints(I32x16, I32x16, [u8; 17]);
 
 impl Op for Ints {
     type Output = (Vec<I32x16>, F32x16, U8x16);
@@ -98,6 +99,11 @@ impl Op for Ints {
             s.store_i(x, &mut out);
             ints.push(out);
         }
+        let pixels = self.2[1..].as_chunks::<4>().0.as_array().expect("four pixels");
+        let weights = self.1.0[3..].first_chunk().expect("four weights");
+        let mut sums = I32x16([0; 16]);
+        s.store_i(s.add_weighted_pixels(a, pixels, weights), &mut sums);
+        ints.push(sums);
         let (mut float, mut bytes) = (F32x16([0.0; 16]), U8x16([0; 16]));
         s.store(s.to_f32(a), &mut float);
         s.store_low_bytes(a, 0x80, &mut bytes);
@@ -212,14 +218,15 @@ fn integer_methods_equal_scalar() {
     for _ in 0..200 {
         let mut vector = || I32x16(core::array::from_fn(|_| random(&mut seed) as i32));
         let (a, b) = (vector(), vector());
-        let expected = Kernels::scalar().run(Ints(a, b));
+        let bytes = core::array::from_fn(|_| random(&mut seed) as u8);
+        let expected = Kernels::scalar().run(Ints(a, b, bytes));
         // Bytes are specified for values in u8 or i8 range.
         let small = I32x16(a.0.map(|x| x & 0xff));
-        let expected_small = Kernels::scalar().run(Ints(small, b));
+        let expected_small = Kernels::scalar().run(Ints(small, b, bytes));
         for kernels in others() {
-            let got = kernels.run(Ints(a, b));
+            let got = kernels.run(Ints(a, b, bytes));
             assert_eq!((&got.0, got.1), (&expected.0, expected.1), "{}", kernels.name());
-            assert_eq!(kernels.run(Ints(small, b)), expected_small, "{}", kernels.name());
+            assert_eq!(kernels.run(Ints(small, b, bytes)), expected_small, "{}", kernels.name());
         }
     }
 }
