@@ -90,6 +90,9 @@ pub enum Family {
     Cait,
     /// ConvNeXt (Liu et al. 2022): four stages of depthwise convolutions and MLPs, each with half the height and width of the one before.
     ConvNeXt,
+    /// XCiT (El-Nouby et al. 2021): a stem of convolutions, attention between the channels of a head, depthwise convolutions between
+    /// neighbouring patches, then class attention.
+    Xcit,
 }
 
 /// One of ConvNeXt's stages: blocks of the same width.
@@ -131,6 +134,7 @@ impl Named for Family {
         (Self::Dinov3, "dinov3"),
         (Self::Cait, "cait"),
         (Self::ConvNeXt, "convnext"),
+        (Self::Xcit, "xcit"),
     ];
 }
 
@@ -190,8 +194,10 @@ pub struct Config {
     pub depth: usize,
     /// ConvNeXt's stages; all zero in the other families.
     pub stages: [StageConfig; 4],
-    /// Blocks of class attention after these (CaiT).
+    /// Blocks of class attention after these (CaiT, XCiT).
     pub class_blocks: usize,
+    /// Whether class attention's second norm is over all tokens, not the class token alone (XCiT).
+    pub tokens_norm: bool,
     /// Attention heads; 0 where there is no attention (ConvNeXt).
     pub heads: usize,
     /// Width d of one head.
@@ -287,7 +293,7 @@ impl Config {
 
     /// Whether the patches have a position embedding.
     pub const fn has_positions(&self) -> bool {
-        matches!(self.family, Family::Vit | Family::Cait)
+        matches!(self.family, Family::Vit | Family::Cait | Family::Xcit)
     }
 
     /// Blocks of all kinds.
@@ -307,9 +313,39 @@ impl Config {
         self.prefix_tokens + self.patches()
     }
 
-    /// Inputs of the patch embedding: channels * patch height * patch width.
+    /// Inputs of the patch embedding: channels * patch height * patch width, or those of the stem's last convolution.
     pub const fn patch_len(&self) -> usize {
-        3 * self.patch_height * self.patch_width
+        match self.stem_layers() {
+            0 => 3 * self.patch_height * self.patch_width,
+            layers => self.stem_inputs(layers),
+        }
+    }
+
+    /// Convolutions 3 x 3 with a stride of 2 before that which is the patch embedding (XCiT).
+    pub const fn stem_layers(&self) -> usize {
+        match (self.family, self.patch_height) {
+            (Family::Xcit, 8) => 2,
+            (Family::Xcit, 16) => 3,
+            _ => 0,
+        }
+    }
+
+    /// Outputs of convolution `i` of the stem, of which each has twice as many as the one before.
+    pub const fn stem_channels(&self, i: usize) -> usize {
+        self.dim >> (self.stem_layers() - i)
+    }
+
+    /// Inputs of convolution `i` of the stem: 3 x 3 pixels, or 3 x 3 times the padded channels of the one before.
+    pub const fn stem_inputs(&self, i: usize) -> usize {
+        match i {
+            0 => 27,
+            _ => 9 * pad16(self.stem_channels(i - 1)),
+        }
+    }
+
+    /// Height and width of what convolution `i` of the stem makes.
+    pub const fn stem_size(&self, i: usize) -> (usize, usize) {
+        (self.image_height >> (i + 1), self.image_width >> (i + 1))
     }
 
     /// Elements of an input tensor `[3, height, width]`.
@@ -382,13 +418,19 @@ impl Config {
             Family::Beit => self.prefix_tokens == 1,
             Family::Dinov3 => self.head_dim.is_multiple_of(4),
             Family::Cait => self.prefix_tokens == 1 && !self.norm_pre && matches!(self.pooling, Pooling::Cls),
-            // See `check_stages`.
-            Family::ConvNeXt => true,
+            // See `check_stages` and `check_xcit`.
+            Family::ConvNeXt | Family::Xcit => true,
         };
         ok(fits, "beit and cait have one class token, which cait pools, dinov3 a head length that is a multiple of 4")?;
         self.check_stages()?;
+        if self.family == Family::Xcit {
+            self.check_xcit()?;
+        }
         ok(self.class_blocks <= 1_024, "class block count must be at most 1024")?;
-        ok(self.class_blocks == 0 || self.family == Family::Cait, "only cait has class blocks")?;
+        ok(
+            self.class_blocks == 0 || matches!(self.family, Family::Cait | Family::Xcit),
+            "only cait and xcit have class blocks",
+        )?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
         ok(
@@ -427,6 +469,24 @@ impl Config {
         ok(
             self.heads == 0 && self.head_dim == 0 && self.prefix_tokens == 0 && self.pooling == Pooling::Avg,
             "convnext has no heads and no prefix tokens, and pools the mean",
+        )
+    }
+
+    /// XCiT as it is run: fewer variants than a ViT has.
+    fn check_xcit(&self) -> Result<(), Error> {
+        let ok = |cond: bool, what: &'static str| if cond { Ok(()) } else { Err(Error::Config(what)) };
+        ok(
+            self.patch_height == self.patch_width && matches!(self.patch_height, 8 | 16),
+            "xcit has patches of 8 x 8 or 16 x 16 pixels",
+        )?;
+        ok((8..=8_192).contains(&self.dim), "xcit's embedding length must be 8 to 8192")?;
+        ok(
+            self.prefix_tokens == 1 && matches!(self.pooling, Pooling::Cls | Pooling::Avg),
+            "xcit has one class token, and pools it or the mean of the patches",
+        )?;
+        ok(
+            self.block_norm && !self.norm_pre && !self.qk_norm && self.activation == Activation::Gelu,
+            "xcit has block_norm and gelu, and neither norm_pre nor qk_norm",
         )
     }
 }

@@ -4,6 +4,7 @@ mod cait;
 mod convnext;
 pub(crate) mod transformer;
 mod vit;
+mod xcit;
 
 use crate::arena::Arena;
 use crate::config::{Config, Family};
@@ -18,10 +19,16 @@ use transformer::{Buffers, Input, Pass};
 /// Bytes that [`forward`] needs.
 pub(crate) fn bytes(model: &Model<'_>, run: &RunConfig) -> usize {
     let (c, mut arena) = (model.config(), Arena::counting());
-    if c.has_stages() {
-        let _ = convnext::Buffers::carve(c, run, &mut arena);
-    } else {
-        let _ = Buffers::carve(c, run, &mut arena);
+    match c.family {
+        Family::Vit | Family::Beit | Family::Dinov3 | Family::Cait => {
+            let _ = Buffers::carve(c, run, &mut arena);
+        }
+        Family::ConvNeXt => {
+            let _ = convnext::Buffers::carve(c, run, &mut arena);
+        }
+        Family::Xcit => {
+            let _ = xcit::Buffers::carve(c, run, &mut arena);
+        }
     }
     arena.used()
 }
@@ -48,6 +55,11 @@ pub(crate) fn forward(
             let b = &mut convnext::Buffers::carve(c, run, &mut arena);
             let pass = convnext::Pass { model, k: run.kernels, threads: run.threads, executor, watch };
             convnext::forward(c, &pass, input, run.output, b, out)
+        }
+        Family::Xcit => {
+            let b = &mut xcit::Buffers::carve(c, run, &mut arena);
+            let pass = Pass::new(model, run.kernels, executor, watch);
+            xcit::forward(c, &pass, input, run.output, b, out)
         }
     }
 }

@@ -147,6 +147,9 @@ pub const fn index_float(n: usize, k: usize, k_len: usize) -> usize {
     ((n / 16) * k_len + k) * 16 + n % 16
 }
 
+/// XCiT's convolutions before that which is the patch embedding.
+pub const STEM: [&str; 3] = ["stem.0", "stem.1", "stem.2"];
+
 /// Calls `visit` with every tensor of a network, in the order in which they stand in the file; stops at the first error.
 ///
 /// # Errors
@@ -155,6 +158,9 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
     let c = config;
     let mut list = List { precision: c.precision, visit: &mut visit };
     let top = Prefix::None;
+    for (i, stem) in STEM.iter().enumerate().take(c.stem_layers()) {
+        list.linear(top, stem, c.stem_channels(i), c.stem_inputs(i))?;
+    }
     list.linear(top, "patch_embd", c.embedding_dim(), c.patch_len())?;
     if c.has_positions() {
         list.matrix(top, "pos_embd", c.dim, c.patches())?;
@@ -183,6 +189,10 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
         if c.family == Family::Beit {
             list.matrix(block, "attn_bias", c.relative_len(), c.heads)?;
         }
+        let (cross, class) = (c.family == Family::Xcit && i < c.depth, c.family == Family::Xcit && i >= c.depth);
+        if cross {
+            list.vector(block, "attn_temperature", "", DType::F32, c.heads)?;
+        }
         if c.family == Family::Cait && i < c.depth {
             for stem in ["heads_logits", "heads_weights"] {
                 list.put(block, stem, ".weight", DType::F32, &[pad16(c.heads), c.heads])?;
@@ -192,6 +202,18 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
         list.linear(block, "attn_out", c.dim, c.attention_width())?;
         if c.keeps_gamma() {
             list.vector(block, "gamma1", "", DType::F32, c.dim)?;
+        }
+        if class {
+            list.norm(block, "patches_norm", c.dim)?;
+        }
+        if cross {
+            list.norm(block, "norm3", c.dim)?;
+            list.depthwise(block, "local_conv1", c.dim, 3)?;
+            list.norm(block, "local_norm", c.dim)?;
+            list.depthwise(block, "local_conv2", c.dim, 3)?;
+            if c.keeps_gamma() {
+                list.vector(block, "gamma3", "", DType::F32, c.dim)?;
+            }
         }
         if c.block_norm {
             list.norm(block, "norm2", c.dim)?;

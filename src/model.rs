@@ -115,12 +115,16 @@ impl<'a> Model<'a> {
         self.labels().nth(class)
     }
 
-    /// The original gammas `[blocks, dim]` of the attention branches (0) or the MLP branches (1), also when folded; `None` where the
-    /// network has no such branch, or no gammas. In ConvNeXt each block's are as many as its stage is wide.
+    /// The original gammas `[blocks, dim]` of the attention branches (0), the MLP branches (1) or XCiT's local branches (2, `[depth, dim]`),
+    /// also when folded; `None` where the network has no such branch, or no gammas. In ConvNeXt each block's are as many as its stage is wide.
     pub fn original_gamma(&self, branch: usize) -> Option<impl Iterator<Item = f32> + use<'a>> {
-        let key = if branch == 0 { keys::LAYERSCALE_GAMMA1 } else { keys::LAYERSCALE_GAMMA2 };
+        let (key, channels) = match branch {
+            0 => (keys::LAYERSCALE_GAMMA1, self.config.stream_channels()),
+            1 => (keys::LAYERSCALE_GAMMA2, self.config.stream_channels()),
+            _ => (keys::LAYERSCALE_GAMMA3, self.config.depth * self.config.dim),
+        };
         match self.file.get(key)? {
-            Value::F32s(values) if values.len() == self.config.stream_channels() => Some(values.iter()),
+            Value::F32s(values) if values.len() == channels => Some(values.iter()),
             _ => None,
         }
     }
@@ -167,7 +171,12 @@ impl<'a> Model<'a> {
 
     fn embedding_at(&self, cursor: &mut Cursor<'a>) -> Embedding<'a> {
         let c = &self.config;
+        let mut stem = [None; layout::STEM.len()];
+        for (i, layer) in stem.iter_mut().enumerate().take(c.stem_layers()) {
+            *layer = Some(cursor.linear(c.stem_channels(i), c.stem_inputs(i), c));
+        }
         Embedding {
+            stem,
             patch: cursor.linear(c.embedding_dim(), c.patch_len(), c),
             positions: c.has_positions().then(|| cursor.chunks(c.patches() * pad16(c.dim) / 16)),
             rotation: (c.family == Family::Dinov3).then(|| {
@@ -182,15 +191,26 @@ impl<'a> Model<'a> {
     fn block_from(&self, i: usize, cursor: &mut Cursor<'a>) -> Block<'a> {
         let c = &self.config;
         let talks = c.family == Family::Cait && i < c.depth;
+        let (cross, class) = (c.family == Family::Xcit && i < c.depth, c.family == Family::Xcit && i >= c.depth);
         Block {
             norm1: c.block_norm.then(|| cursor.norm(c.dim, c)),
             qkv: cursor.linear(3 * c.attention_width(), c.dim, c),
             qk_norm: c.qk_norm.then(|| (cursor.norm(c.head_dim, c), cursor.norm(c.head_dim, c))),
             bias: (c.family == Family::Beit).then(|| cursor.chunks(c.heads * pad16(c.relative_len()) / 16)),
             talking: talks.then(|| cursor.talking(c.heads)),
+            temperature: cross.then(|| cursor.chunks(pad16(c.heads) / 16)),
             out: cursor.linear(c.dim, c.attention_width(), c),
             gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
-            norm2: c.block_norm.then(|| cursor.norm(c.dim, c)),
+            patches_norm: class.then(|| cursor.norm(c.dim, c)),
+            local: cross.then(|| Local {
+                norm: cursor.norm(c.dim, c),
+                first: cursor.depthwise(c.dim, 3),
+                affine: cursor.affine(c.dim),
+                second: cursor.depthwise(c.dim, 3),
+                gamma: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
+            }),
+            stream_norm: class.then(|| cursor.norm(c.dim, c)),
+            norm2: (c.block_norm && !class).then(|| cursor.norm(c.dim, c)),
             up: cursor.linear(c.ffn_up_width(), c.dim, c),
             down: cursor.linear(c.dim, pad16(c.hidden), c),
             gamma2: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
@@ -225,6 +245,8 @@ pub(crate) enum Weight<'a> {
 
 /// What turns pictures into tokens.
 pub(crate) struct Embedding<'a> {
+    /// XCiT's convolutions before that which is `patch`, their kernels as rows `[tap, channel]`, those of the first `[channel, tap]`.
+    pub(crate) stem: [Option<Linear<'a>>; layout::STEM.len()],
     pub(crate) patch: Linear<'a>,
     /// `[patches, pad16(dim)]`.
     pub(crate) positions: Option<&'a [F32x16]>,
@@ -251,8 +273,15 @@ pub(crate) struct Block<'a> {
     /// Relative position tables `[heads, pad16(relative_len)]`.
     pub(crate) bias: Option<&'a [F32x16]>,
     pub(crate) talking: Option<TalkingHeads<'a>>,
+    /// XCiT's factors on the scores `[pad16(heads)]`: the attention is between channels.
+    pub(crate) temperature: Option<&'a [F32x16]>,
     pub(crate) out: Linear<'a>,
     pub(crate) gamma1: Option<&'a [F32x16]>,
+    /// What XCiT's class attention adds to the patches, in place of attention.
+    pub(crate) patches_norm: Option<Norm<'a>>,
+    pub(crate) local: Option<Local<'a>>,
+    /// XCiT's class attention: a norm of the stream itself, before the MLP, which then has none of its own.
+    pub(crate) stream_norm: Option<Norm<'a>>,
     pub(crate) norm2: Option<Norm<'a>>,
     pub(crate) up: Linear<'a>,
     pub(crate) down: Linear<'a>,
@@ -318,6 +347,16 @@ pub(crate) struct ConvBlock<'a> {
     pub(crate) gamma: Option<&'a [F32x16]>,
 }
 
+/// XCiT's local patch interaction: a depthwise convolution, GELU, BatchNorm, a depthwise convolution.
+pub(crate) struct Local<'a> {
+    pub(crate) norm: Norm<'a>,
+    pub(crate) first: Depthwise<'a>,
+    /// What BatchNorm is at inference.
+    pub(crate) affine: Affine<'a>,
+    pub(crate) second: Depthwise<'a>,
+    pub(crate) gamma: Option<&'a [F32x16]>,
+}
+
 /// A depthwise convolution.
 #[derive(Clone, Copy)]
 pub(crate) struct Depthwise<'a> {
@@ -327,6 +366,12 @@ pub(crate) struct Depthwise<'a> {
     pub(crate) weight: &'a [F32x16],
     /// `[pad16(n)]`.
     pub(crate) bias: &'a [F32x16],
+}
+
+/// Factors and offsets of channels, `[pad16(n)]` each.
+pub(crate) struct Affine<'a> {
+    pub(crate) factor: &'a [F32x16],
+    pub(crate) offset: &'a [F32x16],
 }
 
 /// What turns tokens into logits.
@@ -359,6 +404,11 @@ impl<'a> Cursor<'a> {
     fn depthwise(&mut self, n: usize, kernel: usize) -> Depthwise<'a> {
         let chunks = pad16(n) / 16;
         Depthwise { kernel, weight: self.chunks(kernel * kernel * chunks), bias: self.chunks(chunks) }
+    }
+
+    fn affine(&mut self, n: usize) -> Affine<'a> {
+        let chunks = pad16(n) / 16;
+        Affine { factor: self.chunks(chunks), offset: self.chunks(chunks) }
     }
 
     fn talking(&mut self, heads: usize) -> TalkingHeads<'a> {
@@ -500,7 +550,11 @@ impl<'a> Metadata<'_, 'a> {
             dim: self.len(keys::DIM)?,
             depth: self.len(keys::DEPTH)?,
             stages: if family == Family::ConvNeXt { self.stages()? } else { Default::default() },
-            class_blocks: if family == Family::Cait { self.len(keys::CLASS_BLOCKS)? } else { 0 },
+            class_blocks: match family {
+                Family::Cait | Family::Xcit => self.len(keys::CLASS_BLOCKS)?,
+                _ => 0,
+            },
+            tokens_norm: family == Family::Xcit && self.flag(keys::TOKENS_NORM)?,
             heads: self.len(keys::HEADS)?,
             head_dim: self.len(keys::HEAD_DIM)?,
             hidden: self.len(keys::HIDDEN)?,

@@ -7,6 +7,7 @@
 use core::ops::Range;
 
 pub(crate) mod attention;
+pub(crate) mod cross;
 
 use crate::arena::Arena;
 use crate::config::{Activation, LayerScale, Precision};
@@ -16,7 +17,8 @@ use crate::kernels::linear::{
     Add, AddScaled, Epilogue, LinearF16, LinearFloat, LinearI8, PairScratch, Store, WeightsI8,
 };
 use crate::kernels::rows::{
-    Activate, ActivateQuantize, Codes, CodesMut, Halves, HalvesMut, LayerNorm, LayerNormQuantize, Quantize, Scale,
+    Activate, ActivateQuantize, AddRows, Codes, CodesMut, Halves, HalvesMut, LayerNorm, LayerNormQuantize, Quantize,
+    Scale,
 };
 use crate::model::{Linear, Norm, Weight};
 
@@ -258,6 +260,17 @@ impl Residual<'_> {
                 }
             }
             Some(gamma) => multiply(k, a, rows, w, 0..stride, AddScaled { x, stride, gamma }),
+        }
+    }
+
+    /// Adds a branch that does not end in a matrix, its output the rows `y`, to the rows `x`.
+    pub(crate) fn add_rows(self, k: Kernels, y: &mut [F32x16], x: &mut [F32x16]) {
+        match self.gamma {
+            Some(gamma) if self.mode == LayerScale::KeepPass => {
+                k.run(Scale { y, gamma });
+                k.run(AddRows { x, y, gamma: None });
+            }
+            gamma => k.run(AddRows { x, y, gamma }),
         }
     }
 }

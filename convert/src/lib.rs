@@ -126,14 +126,17 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     Ok(Converted { bytes, report })
 }
 
-/// LayerNorm's affine part of every branch into the branch's first matrix.
+/// LayerNorm's affine part of every branch into the branch's first matrix. The second norm of XCiT's class attention is no branch's.
 fn fold_norms(network: &mut network::Network) {
     for block in network.stages.iter_mut().flat_map(|stage| &mut stage.blocks) {
         diagonal::fold_norm(&mut block.norm, &mut block.up);
     }
     for block in &mut network.blocks {
-        for (norm, first) in [(&mut block.norm1, &mut block.qkv), (&mut block.norm2, &mut block.up)] {
-            if let Some(norm) = norm {
+        let of_stream = block.patches_norm.is_some();
+        for (norm, first, stays) in
+            [(&mut block.norm1, &mut block.qkv, false), (&mut block.norm2, &mut block.up, of_stream)]
+        {
+            if let Some(norm) = norm.as_mut().filter(|_| !stays) {
                 diagonal::fold_norm(norm, first);
             }
         }

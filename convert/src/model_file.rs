@@ -8,8 +8,9 @@ use vitlet::config::{CONVNEXT_KERNEL, StageConfig, pad16};
 use vitlet::layout::{self, keys};
 use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Precision};
 
+use crate::diagonal::Affine;
 use crate::error::Error;
-use crate::network::{Block, ConvBlock, Depthwise, Linear, Network, Norm, Source, Stage};
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Network, Norm, Source, Stage};
 use crate::options::Options;
 use crate::preprocess;
 
@@ -54,10 +55,11 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
                 .to_owned(),
         );
     }
-    // ConvNeXt has the second branch alone.
+    // ConvNeXt has the second branch alone, XCiT a third.
     let first = if stored.has_stages() { Some(Vec::new()) } else { model.original_gamma(0).map(Iterator::collect) };
+    let third = model.original_gamma(2).map_or(Vec::new(), Iterator::collect);
     let folded_gammas = match (folded, first, model.original_gamma(1)) {
-        (true, Some(first), Some(second)) => Some([first, second.collect()]),
+        (true, Some(first), Some(second)) => Some([first, second.collect(), third]),
         (true, _, _) => {
             return Err(Error::file(path, "LayerScale is folded, but the original gammas are not in the metadata"));
         }
@@ -91,8 +93,15 @@ fn unpack(model: &Model<'_>) -> Network {
         tensors.insert(spec.name.as_str().to_owned(), values);
     });
     let mut t = Tensors(tensors);
+    // Convolution `i` of the stem; the last is the patch embedding.
+    let inputs = |i: usize| match i.checked_sub(1).map(|before| c.stem_channels(before)) {
+        Some(channels) => (channels, 9, pad16(channels)),
+        None if c.stem_layers() > 0 => one(c.stem_inputs(0)),
+        None => one(c.patch_len()),
+    };
     Network {
-        patch: t.linear("patch_embd", one(c.embedding_dim()), one(c.patch_len())),
+        stem: (0..c.stem_layers()).map(|i| t.linear(layout::STEM[i], one(c.stem_channels(i)), inputs(i))).collect(),
+        patch: t.linear("patch_embd", one(c.embedding_dim()), inputs(c.stem_layers())),
         positions: if c.has_positions() { t.vectors("pos_embd", c.patches(), c.dim) } else { Vec::new() },
         rotation: (c.family == Family::Dinov3)
             .then(|| ["rope_cos", "rope_sin"].map(|name| t.vectors(name, c.patches(), c.head_dim / 2))),
@@ -183,12 +192,24 @@ impl Tensors {
         Depthwise { kernel, weight, bias: self.vectors(&format!("{name}.bias"), 1, n) }
     }
 
+    fn local(&mut self, at: &dyn Fn(&str) -> String, c: &Config) -> Local {
+        let Norm { weight: scale, bias: offset } = self.norm(&at("local_norm"), c.dim);
+        Local {
+            norm: self.norm(&at("norm3"), c.dim),
+            first: self.depthwise(&at("local_conv1"), c.dim, 3),
+            affine: Affine { scale, offset },
+            second: self.depthwise(&at("local_conv2"), c.dim, 3),
+            gamma: c.keeps_gamma().then(|| self.vectors(&at("gamma3"), 1, c.dim)),
+        }
+    }
+
     fn block(&mut self, i: usize, c: &Config) -> Block {
         let at = |name: &str| format!("blk.{i}.{name}");
         let (d, dp, hidden) = (c.head_dim, pad16(c.head_dim), (c.hidden, 1, pad16(c.hidden)));
         let dim = (c.dim, 1, c.dim);
         let up = if c.activation == Activation::SwiGlu { (c.hidden, 2, pad16(c.hidden)) } else { hidden };
         let keeps = c.keeps_gamma();
+        let (cross, class) = (c.family == Family::Xcit && i < c.depth, c.family == Family::Xcit && i >= c.depth);
         Block {
             norm1: c.block_norm.then(|| self.norm(&at("norm1"), c.dim)),
             qkv: self.linear(&at("attn_qkv"), (d, 3 * c.heads, dp), dim),
@@ -201,9 +222,12 @@ impl Tensors {
                     bias: self.vectors(&at(&format!("{name}.bias")), 1, c.heads),
                 })
             }),
+            temperature: cross.then(|| self.vectors(&at("attn_temperature"), 1, c.heads)),
             bias: (c.family == Family::Beit).then(|| self.vectors(&at("attn_bias"), c.heads, c.relative_len())),
             proj: self.linear(&at("attn_out"), dim, (d, c.heads, dp)),
             gamma1: keeps.then(|| self.vectors(&at("gamma1"), 1, c.dim)),
+            patches_norm: class.then(|| self.norm(&at("patches_norm"), c.dim)),
+            local: cross.then(|| self.local(&at, c)),
             norm2: c.block_norm.then(|| self.norm(&at("norm2"), c.dim)),
             up: self.linear(&at("ffn_up"), up, dim),
             down: self.linear(&at("ffn_down"), dim, hidden),

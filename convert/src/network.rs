@@ -6,6 +6,8 @@
 use vitlet::Config;
 use vitlet::picture::Preprocess;
 
+use crate::diagonal::Affine;
+
 /// `y = weight x + bias`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
@@ -64,6 +66,32 @@ pub struct Norm {
     pub bias: Vec<f32>,
 }
 
+/// A depthwise convolution over the picture of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Depthwise {
+    /// Edge of the kernel.
+    pub kernel: usize,
+    /// `[channels, kernel * kernel]`.
+    pub weight: Vec<f32>,
+    /// `[channels]`.
+    pub bias: Vec<f32>,
+}
+
+/// XCiT's local patch interaction: a residual branch between attention and MLP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Local {
+    /// Before it, `[dim]`.
+    pub norm: Norm,
+    /// Before GELU.
+    pub first: Depthwise,
+    /// BatchNorm after GELU. Its offset does not reach the border that the second convolution reads, so it is not in that one's bias.
+    pub affine: Affine,
+    /// After it.
+    pub second: Depthwise,
+    /// LayerScale, `[dim]`.
+    pub gamma: Option<Vec<f32>>,
+}
+
 /// One transformer block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
@@ -75,13 +103,19 @@ pub struct Block {
     pub bias: Option<Vec<f32>>,
     /// CaiT's talking heads: the layers over heads before and after the softmax.
     pub talking: Option<[Linear; 2]>,
+    /// XCiT's factors on the scores between channels, `[heads]`.
+    pub temperature: Option<Vec<f32>>,
     /// LayerNorms of q and of k over one head, `[head_dim]`.
     pub qk_norm: Option<(Norm, Norm)>,
     /// Outputs `[dim]`, inputs `[heads][head_dim]`.
     pub proj: Linear,
     /// LayerScale of the attention branch, `[dim]`.
     pub gamma1: Option<Vec<f32>>,
-    /// Before the MLP, `[dim]`.
+    /// XCiT's class attention: the norm that is the patches' branch, with the same LayerScale, `[dim]`.
+    pub patches_norm: Option<Norm>,
+    /// XCiT's branch between these two.
+    pub local: Option<Local>,
+    /// Before the MLP, `[dim]`; in XCiT's class attention, over the stream itself.
     pub norm2: Option<Norm>,
     /// Outputs `[hidden]`, or `[gate: hidden][up: hidden]` for SwiGLU; inputs `[dim]`.
     pub up: Linear,
@@ -89,17 +123,6 @@ pub struct Block {
     pub down: Linear,
     /// LayerScale of the MLP branch, `[dim]`.
     pub gamma2: Option<Vec<f32>>,
-}
-
-/// A depthwise convolution over the picture of tokens.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Depthwise {
-    /// Edge of the kernel.
-    pub kernel: usize,
-    /// `[channels, kernel * kernel]`.
-    pub weight: Vec<f32>,
-    /// `[channels]`.
-    pub bias: Vec<f32>,
 }
 
 /// One of ConvNeXt's blocks.
@@ -131,6 +154,8 @@ pub struct Stage {
 pub struct Network {
     /// Hyperparameters. `precision` and `layerscale` are the packer's to set.
     pub config: Config,
+    /// XCiT's convolutions before that which is `patch`: inputs `[channel][dy][dx]` of the first, `[dy][dx][channel]` of the others and of `patch`.
+    pub stem: Vec<Linear>,
     /// The patch convolution as a matrix: outputs `[dim]`, inputs `[channel][dy][dx]`.
     pub patch: Linear,
     /// Position embedding of the patches, `[patches, dim]`; empty in the families without.
@@ -153,6 +178,9 @@ pub struct Network {
     pub head: Option<Linear>,
 }
 
+/// The original gammas of the branches of all blocks, one block after another: attention, MLP, and XCiT's local branch (empty elsewhere).
+pub type Gammas = [Vec<f32>; 3];
+
 /// A network with what a model file says beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
@@ -168,10 +196,18 @@ pub struct Source {
     pub license: Option<String>,
     /// Where the weights come from, where the source states it.
     pub url: Option<String>,
-    /// The original gammas `[depth * dim]` of both branches where the weights already contain them.
-    pub folded_gammas: Option<[Vec<f32>; 2]>,
+    /// The original gammas where the weights already contain them.
+    pub folded_gammas: Option<Gammas>,
     /// What the user should know about choices that were made, one sentence each.
     pub announcements: Vec<String>,
+}
+
+impl Local {
+    fn parameters(&self) -> usize {
+        let convs: usize = [&self.first, &self.second].iter().map(|c| c.weight.len() + c.bias.len()).sum();
+        // The norm's weight and bias, and the affine map's.
+        convs + 4 * self.norm.weight.len() + self.gamma.as_ref().map_or(0, Vec::len)
+    }
 }
 
 impl Network {
@@ -184,7 +220,7 @@ impl Network {
             .blocks
             .iter()
             .map(|b| {
-                let gammas = b.gamma1.iter().chain(&b.gamma2).map(Vec::len).sum::<usize>();
+                let gammas = b.gamma1.iter().chain(&b.gamma2).chain(&b.temperature).map(Vec::len).sum::<usize>();
                 let qk_norms = b.qk_norm.iter().map(|(q, k)| norm(q) + norm(k)).sum::<usize>();
                 [&b.qkv, &b.proj, &b.up, &b.down].map(linear).iter().sum::<usize>()
                     + [&b.norm1, &b.norm2].into_iter().flatten().map(norm).sum::<usize>()
@@ -192,6 +228,7 @@ impl Network {
                     + qk_norms
                     + b.talking.iter().flatten().map(linear).sum::<usize>()
                     + b.bias.as_ref().map_or(0, Vec::len)
+                    + b.local.as_ref().map_or(0, Local::parameters)
             })
             .sum();
         let conv_blocks = self.stages.iter().flat_map(|s| &s.blocks);
@@ -202,7 +239,8 @@ impl Network {
             })
             .sum();
         let downsamplings = self.stages.iter().filter_map(|s| s.downsampling.as_ref());
-        linear(&self.patch)
+        self.stem.iter().map(linear).sum::<usize>()
+            + linear(&self.patch)
             + conv_blocks
             + downsamplings.map(|(n, l)| norm(n) + linear(l)).sum::<usize>()
             + self.positions.len()

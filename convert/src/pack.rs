@@ -11,7 +11,7 @@ use vitlet::{Config, LayerScale, Precision};
 
 use crate::diagonal;
 use crate::error::Error;
-use crate::network::{Block, ConvBlock, Depthwise, Linear, Network, Norm, Stage};
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Network, Norm, Stage};
 use crate::options::{Mode, Options};
 use crate::quantize::{self, Packed, Values, damage};
 use crate::report::LinearReport;
@@ -81,7 +81,13 @@ struct File<'a> {
 impl File<'_> {
     fn network(&mut self, network: &Network) -> Result<(), Error> {
         let dim = self.config.dim;
-        self.plain_linear("patch_embd", &network.patch, Spread::DENSE, Spread::DENSE)?;
+        // Each reads the channels of the one before, those of one pixel padded.
+        let mut inputs = Spread::DENSE;
+        for (name, layer) in layout::STEM.iter().zip(&network.stem) {
+            self.plain_linear(name, layer, Spread::DENSE, inputs)?;
+            inputs = Spread::padded(layer.n);
+        }
+        self.plain_linear("patch_embd", &network.patch, Spread::DENSE, inputs)?;
         if self.config.has_positions() {
             self.matrix("pos_embd", &network.positions, dim);
         }
@@ -117,11 +123,22 @@ impl File<'_> {
         if let Some(bias) = &block.bias {
             self.matrix(&at("attn_bias"), bias, self.config.relative_len());
         }
+        if let Some(temperature) = &block.temperature {
+            self.vector(&at("attn_temperature"), temperature, Spread::DENSE);
+        }
         for (name, layer) in ["heads_logits", "heads_weights"].iter().zip(block.talking.iter().flatten()) {
             self.matrix(&at(&format!("{name}.weight")), &layer.weight, layer.k);
             self.vector(&at(&format!("{name}.bias")), &layer.bias, Spread::DENSE);
         }
         self.branch_linear(&at("attn_out"), &block.proj, heads, block.gamma1.as_deref())?;
+        if let Some(norm) = &block.patches_norm {
+            let mut norm = norm.clone();
+            self.fold(block.gamma1.as_deref(), |gamma| diagonal::scale_norm(&mut norm, gamma));
+            self.norm(&at("patches_norm"), Some(&norm));
+        }
+        if let Some(local) = &block.local {
+            self.local(i, local);
+        }
         self.norm(&at("norm2"), block.norm2.as_ref());
         self.plain_linear(&at("ffn_up"), &block.up, Spread::padded(self.config.hidden), Spread::DENSE)?;
         self.branch_linear(&at("ffn_down"), &block.down, Spread::DENSE, block.gamma2.as_deref())?;
@@ -165,6 +182,27 @@ impl File<'_> {
         let by_tap: Vec<f32> = (0..taps).flat_map(|tap| conv.weight.iter().skip(tap).step_by(taps)).copied().collect();
         self.matrix(&format!("{name}.weight"), &by_tap, conv.bias.len());
         self.vector(&format!("{name}.bias"), &conv.bias, Spread::DENSE);
+    }
+
+    fn local(&mut self, i: usize, local: &Local) {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        self.norm(&at("norm3"), Some(&local.norm));
+        self.depthwise(&at("local_conv1"), &local.first);
+        self.vector(&at("local_norm.weight"), &local.affine.scale, Spread::DENSE);
+        self.vector(&at("local_norm.bias"), &local.affine.offset, Spread::DENSE);
+        let mut second = local.second.clone();
+        self.fold(local.gamma.as_deref(), |gamma| diagonal::scale_kernels(&mut second, gamma));
+        self.depthwise(&at("local_conv2"), &second);
+        if self.config.keeps_gamma() {
+            self.vector(&at("gamma3"), local.gamma.as_deref().unwrap_or_default(), Spread::DENSE);
+        }
+    }
+
+    /// Folds gamma into what ends a branch in f32, where it is not kept.
+    fn fold(&self, gamma: Option<&[f32]>, into: impl FnOnce(&[f32])) {
+        if let Some(gamma) = gamma.filter(|_| !self.config.keeps_gamma()) {
+            into(gamma);
+        }
     }
 
     /// The last layer of a residual branch: gamma is its output diagonal.

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use vitlet::{Config, LayerScale, Precision};
 
-use crate::network::{Block, ConvBlock, Linear, Network, Norm};
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Network, Norm};
 
 /// Error of one 8-bit code, as a part of the stream's root mean square.
 const NOISE: f64 = 8.0 / 255.0 / 3.464_101_615;
@@ -40,10 +40,7 @@ pub(crate) fn plan(network: &Network, config: &Config) -> Vec<(Option<FoldReport
 }
 
 fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> FoldReport {
-    let taps = block.conv.weight.chunks_exact(block.conv.kernel * block.conv.kernel);
-    let gains = taps.map(|taps| taps.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt());
-    let convolved: Vec<f64> =
-        gains.zip(&*stream).zip(&block.conv.bias).map(|((gain, x), &b)| (gain * x).hypot(f64::from(b))).collect();
+    let convolved = convolved(&block.conv, stream);
     let hidden = activated(&outputs(&block.up, &read(Some(&block.norm), &convolved)));
     branch(&block.down, &hidden, block.gamma.as_deref(), config, stream)
 }
@@ -52,6 +49,9 @@ fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> (Option<Fol
     let qkv = outputs(&block.qkv, &read(block.norm1.as_ref(), stream));
     let values = &qkv[2 * block.proj.k..];
     let attention = branch(&block.proj, values, block.gamma1.as_deref(), config, stream);
+    if let Some(local) = &block.local {
+        add_local(local, stream);
+    }
     let hidden = outputs(&block.up, &read(block.norm2.as_ref(), stream));
     // SwiGLU's product is taken as its second factor.
     let hidden = activated(&hidden[hidden.len() - block.down.k..]);
@@ -61,6 +61,25 @@ fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> (Option<Fol
 /// About half of the inputs of GELU and its relatives pass.
 fn activated(hidden: &[f64]) -> Vec<f64> {
     hidden.iter().map(|h| h / std::f64::consts::SQRT_2).collect()
+}
+
+/// Magnitude of each channel after a depthwise convolution.
+fn convolved(conv: &Depthwise, inputs: &[f64]) -> Vec<f64> {
+    let kernels = conv.weight.chunks_exact(conv.kernel * conv.kernel);
+    let gains = kernels.map(|taps| taps.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt());
+    gains.zip(inputs).zip(&conv.bias).map(|((gain, x), &b)| (gain * x).hypot(f64::from(b))).collect()
+}
+
+/// `stream` gains what XCiT's local branch adds.
+fn add_local(local: &Local, stream: &mut [f64]) {
+    let between = activated(&convolved(&local.first, &read(Some(&local.norm), stream)));
+    let affine = local.affine.scale.iter().zip(&local.affine.offset);
+    let between: Vec<f64> =
+        between.iter().zip(affine).map(|(x, (&f, &o))| (x * f64::from(f)).hypot(f64::from(o))).collect();
+    for (j, (x, y)) in stream.iter_mut().zip(convolved(&local.second, &between)).enumerate() {
+        let gamma = local.gamma.as_ref().map_or(1.0, |g| f64::from(g[j]));
+        *x = x.hypot(gamma * y);
+    }
 }
 
 /// The report of a branch; `stream` gains what it adds.
@@ -97,7 +116,11 @@ fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config,
 /// Magnitude of each channel of the stream before the first block, for pixels of unit variance.
 fn embedded(network: &Network) -> Vec<f64> {
     let dim = network.patch.n;
-    let mut stream = outputs(&network.patch, &vec![1.0; network.patch.k]);
+    let mut inputs = vec![1.0; network.stem.first().unwrap_or(&network.patch).k];
+    for layer in &network.stem {
+        inputs = activated(&outputs(layer, &inputs)).repeat(9);
+    }
+    let mut stream = outputs(&network.patch, &inputs);
     for (j, x) in stream.iter_mut().enumerate() {
         let positions: Vec<f64> = network.positions.iter().skip(j).step_by(dim).map(|p| f64::from(*p)).collect();
         *x = x.hypot(root_mean_square(&positions));

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vitlet::Config;
 
-use crate::network::{Linear, Source};
+use crate::network::{Gammas, Linear, Source};
 use crate::plan::FoldReport;
 use crate::quantize::Damage;
 
@@ -51,6 +51,9 @@ pub struct BlockReport {
     pub gamma2: GammaReport,
     /// What becomes of it.
     pub fold2: FoldReport,
+    /// XCiT's local branch, whose kernels take it up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gamma3: Option<GammaReport>,
 }
 
 /// The factors of one branch.
@@ -114,35 +117,37 @@ impl LinearReport {
     }
 }
 
-/// The original gammas of both branches, `[depth * dim]` each; of ConvNeXt's only one as the second, the first empty.
-pub(crate) fn gammas(source: &Source) -> Option<[Vec<f32>; 2]> {
+/// The original gammas of all branches. ConvNeXt's only one is the second.
+pub(crate) fn gammas(source: &Source) -> Option<Gammas> {
     if source.folded_gammas.is_some() {
         return source.folded_gammas.clone();
     }
     if !source.network.stages.is_empty() {
         let blocks = source.network.stages.iter().flat_map(|stage| &stage.blocks);
         let gammas: Option<Vec<&Vec<f32>>> = blocks.map(|block| block.gamma.as_ref()).collect();
-        return Some([Vec::new(), gammas?.into_iter().flatten().copied().collect()]);
+        return Some([Vec::new(), gammas?.into_iter().flatten().copied().collect(), Vec::new()]);
     }
     let blocks = &source.network.blocks;
     let branch = |pick: fn(&crate::network::Block) -> Option<&Vec<f32>>| -> Option<Vec<f32>> {
         let all: Option<Vec<&Vec<f32>>> = blocks.iter().map(pick).collect();
         all.map(|gammas| gammas.into_iter().flatten().copied().collect())
     };
-    Some([branch(|b| b.gamma1.as_ref())?, branch(|b| b.gamma2.as_ref())?])
+    let local = blocks.iter().filter_map(|b| b.local.as_ref()?.gamma.as_ref()).flatten().copied().collect();
+    Some([branch(|b| b.gamma1.as_ref())?, branch(|b| b.gamma2.as_ref())?, local])
 }
 
 /// A line for each block.
 pub(crate) fn blocks(
-    [first, second]: &[Vec<f32>; 2],
+    [first, second, third]: &Gammas,
     plan: &[(Option<FoldReport>, FoldReport)],
     config: &Config,
 ) -> Vec<BlockReport> {
     let line = |(block, &(fold1, fold2)): (usize, &(Option<FoldReport>, FoldReport))| {
         let channels = config.block_channels(block);
         let gamma1 = first.get(channels.clone()).map(GammaReport::new);
-        let gamma2 = GammaReport::new(second.get(channels).unwrap_or_default());
-        BlockReport { block, gamma1, fold1, gamma2, fold2 }
+        let gamma2 = GammaReport::new(second.get(channels.clone()).unwrap_or_default());
+        let gamma3 = third.get(channels).map(GammaReport::new);
+        BlockReport { block, gamma1, fold1, gamma2, fold2, gamma3 }
     };
     plan.iter().enumerate().map(line).collect()
 }

@@ -124,9 +124,9 @@ impl Residual {
         match self.after {
             After::Nothing => Ok(None),
             After::LayerScale => {
-                // DeiT-III's authors saved gamma_1.
-                let original = at(&format!("gamma_{branch}"));
-                let name = if checkpoint.has(&original) { original } else { format!("{name}.gamma") };
+                // DeiT-III's authors saved gamma_1, XCiT's gamma1.
+                let original = ["gamma_", "gamma"].map(|stem| at(&format!("{stem}{branch}")));
+                let name = original.into_iter().find(|name| checkpoint.has(name)).unwrap_or(format!("{name}.gamma"));
                 checkpoint.gamma(&name, dim).map(Some)
             }
             After::Scalar => checkpoint.gamma(&format!("{name}.alpha"), dim).map(Some),
@@ -154,7 +154,8 @@ impl Residual {
     }
 }
 
-fn batch_norm(checkpoint: &mut Checkpoint, name: &str, n: usize) -> Result<Affine, Error> {
+/// BatchNorm's tensors `{name}.*` of `n` channels.
+pub(crate) fn batch_norm(checkpoint: &mut Checkpoint, name: &str, n: usize) -> Result<Affine, Error> {
     checkpoint.drop_tensor(&format!("{name}.num_batches_tracked"));
     let mut take = |leaf: &str| checkpoint.take(&format!("{name}.{leaf}"), &[n]);
     let (weight, bias, mean, variance) = (take("weight")?, take("bias")?, take("running_mean")?, take("running_var")?);

@@ -2,7 +2,7 @@
 //!
 //! An architecture is its constructor arguments: data/timm_architectures.json has those of timm's plain ViTs, config.json's
 //! `model_args` win over them, and an unknown name works when its `model_args` say enough. Source of the facts:
-//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva` and `Cait` (timm 1.0); `ConvNeXt` is in convnext.rs.
+//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva`, `Cait` and `Xcit` (timm 1.0); `ConvNeXt` is in convnext.rs.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -21,6 +21,7 @@ use crate::{labels, position, preprocess, relative};
 
 mod convnext;
 mod relatives;
+mod xcit;
 
 use relatives::Relative;
 
@@ -50,6 +51,8 @@ struct Plan {
 #[derive(Clone, Copy, PartialEq)]
 enum Position {
     None,
+    /// XCiT's functions of the position, through a layer.
+    Fourier,
     /// A row for each patch (`no_embed_class`).
     Patches,
     /// Rows for the prefix tokens, then for the patches.
@@ -122,7 +125,7 @@ fn arguments(name: &str, json: &Object, pretrained: &Object) -> Result<Object, E
 
 /// For errors.
 pub(crate) fn what_we_run() -> &'static str {
-    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_*, \
+    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_*, xcit_*, \
      convnext_atto to convnext_xlarge (not _ols, _rms, _mlp nor V2) or any plain ViT with \
      embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
      dinov2_with_registers, dinov3_vit, beit and data2vec-vision"
@@ -230,6 +233,7 @@ fn plan(
         depth,
         stages: Default::default(),
         class_blocks: relative.class_blocks,
+        tokens_norm: relative.tokens_norm,
         heads,
         head_dim,
         hidden,
@@ -249,6 +253,7 @@ fn plan(
         layerscale: LayerScale::None,
     };
     let position = match args.text("pos_embed")?.unwrap_or("learn") {
+        "learn" if relative.fourier => Position::Fourier,
         "learn" if flag("no_embed_class", false)? => Position::Patches,
         "learn" => Position::All,
         _ => Position::None,
@@ -342,12 +347,13 @@ fn network(
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
     let mut config = plan.config;
-    let patch = checkpoint.patch(
-        "patch_embed.proj",
-        config.dim,
-        (config.patch_height, config.patch_width),
-        !config.norm_pre,
-    )?;
+    let (stem, patch) = match config.family {
+        Family::Xcit => xcit::stem(checkpoint, &config)?,
+        _ => {
+            let patch = (config.patch_height, config.patch_width);
+            (Vec::new(), checkpoint.patch("patch_embed.proj", config.dim, patch, !config.norm_pre)?)
+        }
+    };
     let mut prefix = Vec::new();
     for (there, name, rows) in [
         (plan.class_token, "cls_token", 1),
@@ -360,11 +366,12 @@ fn network(
     }
     let with_position = match plan.position {
         Position::All => &mut prefix[..],
-        Position::None | Position::Patches => &mut [],
+        Position::None | Position::Fourier | Position::Patches => &mut [],
     };
     let positions = match plan.position {
         Position::None if !config.has_positions() => Vec::new(),
         Position::None => vec![0.0; config.patches() * config.dim],
+        Position::Fourier => xcit::positions(checkpoint, &config)?,
         _ => position::take(
             checkpoint,
             "pos_embed",
@@ -396,6 +403,7 @@ fn network(
     };
     Ok(Network {
         config,
+        stem,
         patch,
         positions,
         rotation,
@@ -426,6 +434,7 @@ impl Plan {
     fn at(&self, i: usize, name: &str) -> String {
         match i.checked_sub(self.config.depth) {
             None => format!("blocks.{i}.{name}"),
+            Some(i) if self.relative.family == Family::Xcit => format!("cls_attn_blocks.{i}.{name}"),
             Some(i) => format!("blocks_token_only.{i}.{name}"),
         }
     }
@@ -447,10 +456,10 @@ impl Plan {
         relative::table(checkpoint, name, c, native, Resampling::Geometric)
     }
 
-    /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero. Class attention has three layers.
+    /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero. Class attention has three layers (but for XCiT's authors).
     fn qkv(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Linear, Error> {
         let c = &self.config;
-        if i >= c.depth {
+        if i >= c.depth && !checkpoint.has(&self.at(i, "attn.qkv.weight")) {
             let parts: Result<Vec<Linear>, Error> = ["q", "k", "v"]
                 .iter()
                 .map(|part| checkpoint.linear(&self.at(i, &format!("attn.{part}")), c.dim, c.dim, self.qkv_bias))
@@ -505,5 +514,25 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     let gamma2 = plan.residual.after(checkpoint, &at, 2, &mut up, &mut down)?;
     let norm2 = plan.residual.before(checkpoint, &at, 2, &mut up)?;
     let (bias, talking) = (relative::sum(own, shared), plan.talking(checkpoint, i)?);
-    Ok(Block { norm1, qkv, bias, talking, qk_norm, proj, gamma1, norm2, up, down, gamma2 })
+    let (temperature, local) = match c.family == Family::Xcit && i < c.depth {
+        true => xcit::cross(checkpoint, plan, i).map(|(temperature, local)| (Some(temperature), Some(local)))?,
+        false => (None, None),
+    };
+    let patches_norm = norm1.clone().filter(|_| c.family == Family::Xcit && i >= c.depth);
+    Ok(Block {
+        norm1,
+        qkv,
+        bias,
+        talking,
+        temperature,
+        qk_norm,
+        proj,
+        gamma1,
+        patches_norm,
+        local,
+        norm2,
+        up,
+        down,
+        gamma2,
+    })
 }

@@ -196,6 +196,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         depth: len("num_hidden_layers", 12)?,
         stages: Default::default(),
         class_blocks: 0,
+        tokens_norm: false,
         heads,
         head_dim,
         hidden,
@@ -307,6 +308,7 @@ fn network(
     let head = head(checkpoint, plan, &mut config, options, announcements)?;
     Ok(Network {
         config,
+        stem: Vec::new(),
         patch,
         positions,
         rotation,
@@ -428,9 +430,12 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         qkv: Linear::stack(&qkv),
         bias: relative::sum(own, shared),
         talking: None,
+        temperature: None,
         qk_norm: None,
         proj,
         gamma1: plan.gamma(checkpoint, i, 1)?,
+        patches_norm: None,
+        local: None,
         norm2: Some(checkpoint.norm(&plan.at(i, norms[1]), c.dim)?),
         up: Linear::stack(&up),
         down,

@@ -11,7 +11,7 @@ use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 use vitlet::{Config, Family, Named};
 
 use crate::error::Error;
-use crate::network::Source;
+use crate::network::{Gammas, Source};
 use crate::quantize::WeightScale;
 
 /// Everything before the tensor data, padded to the alignment.
@@ -26,7 +26,7 @@ pub(crate) fn header(
     source: &Source,
     config: &Config,
     labels: Option<&[String]>,
-    gammas: Option<&[Vec<f32>; 2]>,
+    gammas: Option<&Gammas>,
     weight_scale: WeightScale,
     tensors: &[(TensorSpec, usize)],
 ) -> Header {
@@ -47,7 +47,7 @@ pub(crate) fn header(
     meta.text(keys::LAYERSCALE_MODE, config.layerscale.name());
     meta.text(keys::LAYERSCALE_WEIGHT_SCALE, weight_scale.name());
     if let Some(branches) = gammas {
-        let keys = [keys::LAYERSCALE_GAMMA1, keys::LAYERSCALE_GAMMA2];
+        let keys = [keys::LAYERSCALE_GAMMA1, keys::LAYERSCALE_GAMMA2, keys::LAYERSCALE_GAMMA3];
         for (key, gammas) in keys.iter().zip(branches).filter(|(_, gammas)| !gammas.is_empty()) {
             meta.numbers(key, gammas);
         }
@@ -90,12 +90,15 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
     ] {
         meta.count(key, value);
     }
-    if c.family == Family::Cait {
+    if matches!(c.family, Family::Cait | Family::Xcit) {
         meta.count(keys::CLASS_BLOCKS, c.class_blocks);
     }
     if c.has_stages() {
         meta.counts(keys::STAGE_DIMS, &c.stages.map(|stage| stage.dim));
         meta.counts(keys::STAGE_DEPTHS, &c.stages.map(|stage| stage.depth));
+    }
+    if c.family == Family::Xcit {
+        meta.put(keys::TOKENS_NORM, 7, &[u8::from(c.tokens_norm)]);
     }
     meta.number(keys::NORM_EPS, c.norm_eps);
     meta.number(keys::ATTENTION_SCALE, c.attention_scale);

@@ -44,18 +44,22 @@ impl Input<'_> {
         let (values, padding) = row.split_at_mut(c.patch_len());
         padding.fill(0.0);
         for (i, line) in values.chunks_exact_mut(pw).enumerate() {
-            let (channel, y) = (i / ph, top + i % ph);
-            let start = y * c.image_width + left;
-            match self {
-                Self::Tensor(x) => {
-                    let start = channel * c.image_height * c.image_width + start;
-                    line.copy_from_slice(&x[start..start + pw]);
-                }
-                Self::Rgb8 { pixels, normalized } => {
-                    let pixels = pixels[3 * start..3 * (start + pw)].as_chunks::<3>().0;
-                    let table = &normalized[channel];
-                    line.iter_mut().zip(pixels).for_each(|(v, p)| *v = table[usize::from(p[channel])]);
-                }
+            self.line(c, i / ph, top + i % ph, left, line);
+        }
+    }
+
+    /// Neighbouring pixels of one channel, from (`y`, `left`) on.
+    pub(super) fn line(&self, c: &Config, channel: usize, y: usize, left: usize, line: &mut [f32]) {
+        let start = y * c.image_width + left;
+        match self {
+            Self::Tensor(x) => {
+                let start = channel * c.image_height * c.image_width + start;
+                line.copy_from_slice(&x[start..start + line.len()]);
+            }
+            Self::Rgb8 { pixels, normalized } => {
+                let pixels = pixels[3 * start..3 * (start + line.len())].as_chunks::<3>().0;
+                let table = &normalized[channel];
+                line.iter_mut().zip(pixels).for_each(|(v, p)| *v = table[usize::from(p[channel])]);
             }
         }
     }
@@ -64,22 +68,20 @@ impl Input<'_> {
 /// Memory that all workers share, and each worker's own.
 pub(crate) struct Buffers<'a> {
     /// The residual stream `[tokens, pad16(dim)]`.
-    x: &'a mut [F32x16],
+    pub(super) x: &'a mut [F32x16],
     /// q, k and v of all tokens, ready for attention.
-    cache: Cache<'a>,
+    pub(super) cache: Cache<'a>,
     /// `[parts, pad16(dim)]`.
-    features: &'a mut [F32x16],
+    pub(super) features: &'a mut [F32x16],
     /// `[threads][worker_bytes]`.
-    workers: &'a mut [u8],
-    worker_bytes: usize,
+    pub(super) workers: &'a mut [u8],
+    pub(super) worker_bytes: usize,
 }
 
 impl<'a> Buffers<'a> {
     pub(crate) fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
         let dim = pad16(c.dim) / 16;
-        let mut worker = Arena::counting();
-        let _ = Worker::carve(c, &mut worker);
-        let worker_bytes = worker.used();
+        let worker_bytes = Worker::bytes(c);
         Self {
             x: arena.take(c.tokens() * dim),
             cache: Cache::carve(c, arena),
@@ -91,14 +93,14 @@ impl<'a> Buffers<'a> {
 }
 
 /// One worker's memory, for one block of rows.
-struct Worker<'w> {
-    operand: OperandScratch<'w>,
+pub(super) struct Worker<'w> {
+    pub(super) operand: OperandScratch<'w>,
     /// Patches, then q | k | v, then the MLP's hidden layer: `[ROWS, wide]`.
-    wide: &'w mut [F32x16],
+    pub(super) wide: &'w mut [F32x16],
     /// The heads' outputs side by side: `[ROWS, attention_width]`.
-    attended: &'w mut [F32x16],
+    pub(super) attended: &'w mut [F32x16],
     /// A branch's output for `keep-pass`: `[ROWS, pad16(dim)]`.
-    branch: &'w mut [F32x16],
+    pub(super) branch: &'w mut [F32x16],
     attention: AttentionScratch<'w>,
 }
 
@@ -118,19 +120,25 @@ impl<'w> Worker<'w> {
         }
     }
 
-    fn of(c: &Config, memory: &'w mut [u8]) -> Self {
+    pub(super) fn of(c: &Config, memory: &'w mut [u8]) -> Self {
         Self::carve(c, &mut Arena::over(memory))
+    }
+
+    pub(super) fn bytes(c: &Config) -> usize {
+        let mut arena = Arena::counting();
+        let _ = Self::carve(c, &mut arena);
+        arena.used()
     }
 }
 
 /// What every phase needs.
 pub(crate) struct Pass<'p> {
-    model: &'p Model<'p>,
-    c: &'p Config,
-    k: Kernels,
+    pub(super) model: &'p Model<'p>,
+    pub(super) c: &'p Config,
+    pub(super) k: Kernels,
     rotation: Option<Rotation<'p>>,
-    executor: &'p dyn Executor,
-    watch: Watch<'p>,
+    pub(super) executor: &'p dyn Executor,
+    pub(super) watch: Watch<'p>,
 }
 
 impl<'p> Pass<'p> {
@@ -247,15 +255,13 @@ impl<'p> Pass<'p> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
         let width = c.attention_width() / 16;
-        let up_width = c.ffn_up_width() / 16;
         let mode = c.layerscale;
         let workers = Chunks::new(b.workers, b.worker_bytes);
         let cache = &b.cache;
         let x = Chunks::new(&mut b.x[span.start * dim..][..rows * dim], ROWS * dim);
         for_each(self.executor, workers, x, |memory, i, x| {
             let mut laps = Laps::start(self.watch.profile);
-            let w = Worker::of(c, memory);
-            let (mut operand, branch) = (w.operand, w.branch);
+            let mut w = Worker::of(c, memory);
             let tokens = x.len() / dim;
             let first = span.start + i * ROWS;
 
@@ -266,25 +272,43 @@ impl<'p> Pass<'p> {
                 (None, None) => Mixing::None,
             };
             let queries = Queries { rows: i * ROWS..i * ROWS + tokens, tokens: span.len() };
-            cache.attend(k, c, queries, mixing, w.attention, attended);
+            cache.attend(k, c, queries, mixing, &mut w.attention, attended);
             laps.end(Stage::Attention);
             self.watch.show(Place::Heads(index), first, attended, width);
-            let a = operand.plain(k, attended, tokens, &block.out);
-            Residual { gamma: block.gamma1, mode, branch }.add(k, a, &block.out, x);
+            let a = w.operand.plain(k, attended, tokens, &block.out);
+            Residual { gamma: block.gamma1, mode, branch: w.branch }.add(k, a, &block.out, x);
             laps.end(Stage::Projection);
             self.watch.show(Place::Attention(index), first, x, dim);
-
-            let hidden = &mut w.wide[..tokens * up_width];
-            let a = operand.branch(k, x, block.norm2.as_ref(), tokens, &block.up);
-            laps.end(Stage::Norm);
-            multiply(k, a, tokens, &block.up, 0..up_width, Store { out: hidden, stride: up_width });
-            laps.end(Stage::MlpUp);
-            let a = operand.activated(k, hidden, tokens, c.activation, &block.down);
-            laps.end(Stage::Activation);
-            Residual { gamma: block.gamma2, mode, branch }.add(k, a, &block.down, x);
-            laps.end(Stage::MlpDown);
-            self.watch.show(Place::Mlp(index), first, x, dim);
+            if let Some(norm) = &block.stream_norm {
+                layer_norm_in_place(k, norm, x, w.operand.normed);
+            }
+            self.transform(index, block, first, x, w, &mut laps);
         })
+    }
+
+    /// x = x + MLP(LayerNorm(x)), for some rows, the first of which is that of token `first`.
+    pub(super) fn transform(
+        &self,
+        index: usize,
+        block: &Block<'_>,
+        first: usize,
+        x: &mut [F32x16],
+        mut w: Worker<'_>,
+        laps: &mut Laps<'_>,
+    ) {
+        let (c, k) = (self.c, self.k);
+        let (dim, up_width) = (pad16(c.dim) / 16, c.ffn_up_width() / 16);
+        let tokens = x.len() / dim;
+        let hidden = &mut w.wide[..tokens * up_width];
+        let a = w.operand.branch(k, x, block.norm2.as_ref(), tokens, &block.up);
+        laps.end(Stage::Norm);
+        multiply(k, a, tokens, &block.up, 0..up_width, Store { out: hidden, stride: up_width });
+        laps.end(Stage::MlpUp);
+        let a = w.operand.activated(k, hidden, tokens, c.activation, &block.down);
+        laps.end(Stage::Activation);
+        Residual { gamma: block.gamma2, mode: c.layerscale, branch: w.branch }.add(k, a, &block.down, x);
+        laps.end(Stage::MlpDown);
+        self.watch.show(Place::Mlp(index), first, x, dim);
     }
 
     /// Norm, pooling, norm, head; or the tokens themselves.

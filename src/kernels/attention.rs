@@ -14,6 +14,7 @@
 //!
 //! What does not belong here: the qkv and output projections, qk-norm.
 
+pub(crate) mod cross;
 pub(crate) mod float;
 pub(crate) mod int8;
 pub(crate) mod talking;

@@ -425,6 +425,29 @@ fn gate_row<S: Isa>(s: S, row: &mut [F32x16]) -> Range<S> {
     range
 }
 
+/// `x = factor * x + offset` over the rows of `x` `[rows, n]`, fused.
+pub(crate) struct Affine<'a> {
+    pub x: &'a mut [F32x16],
+    /// `[n]`.
+    pub factor: &'a [F32x16],
+    /// `[n]`.
+    pub offset: &'a [F32x16],
+}
+
+impl Op for Affine<'_> {
+    type Output = ();
+    const USES: Uses = Uses::Lanes;
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        whole_rows(self.x, self.factor.len());
+        for row in self.x.chunks_exact_mut(self.factor.len()) {
+            for ((x, factor), offset) in row.iter_mut().zip(self.factor).zip(self.offset) {
+                s.store(s.fma(s.load(x), s.load(factor), s.load(offset)), x);
+            }
+        }
+    }
+}
+
 /// `y = gamma * y` over the rows of `y` `[rows, n]`: LayerScale as a pass of its own.
 pub(crate) struct Scale<'a> {
     pub y: &'a mut [F32x16],
@@ -441,6 +464,36 @@ impl Op for Scale<'_> {
         for row in self.y.chunks_exact_mut(self.gamma.len()) {
             for (y, gamma) in row.iter_mut().zip(self.gamma) {
                 s.store(s.mul(s.load(gamma), s.load(y)), y);
+            }
+        }
+    }
+}
+
+/// `x + y`, or `fma(gamma, y, x)`, over the rows of `x` `[rows, n]`: the end of a residual branch whose last operation is no matrix.
+pub(crate) struct AddRows<'a> {
+    pub x: &'a mut [F32x16],
+    /// The shape of `x`.
+    pub y: &'a [F32x16],
+    /// `[n]`.
+    pub gamma: Option<&'a [F32x16]>,
+}
+
+impl Op for AddRows<'_> {
+    type Output = ();
+    const USES: Uses = Uses::Lanes;
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        assert_eq!(self.x.len(), self.y.len(), "y has the shape of x");
+        let Some(gamma) = self.gamma else {
+            for (x, y) in self.x.iter_mut().zip(self.y) {
+                s.store(s.add(s.load(x), s.load(y)), x);
+            }
+            return;
+        };
+        whole_rows(self.y, gamma.len());
+        for (x, y) in self.x.chunks_exact_mut(gamma.len()).zip(self.y.chunks_exact(gamma.len())) {
+            for ((x, y), gamma) in x.iter_mut().zip(y).zip(gamma) {
+                s.store(s.fma(s.load(gamma), s.load(y), s.load(x)), x);
             }
         }
     }

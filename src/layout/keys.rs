@@ -15,6 +15,7 @@ pub const LAYERSCALE_MODE: &str = "vitlet.layerscale.mode";
 pub const LAYERSCALE_WEIGHT_SCALE: &str = "vitlet.layerscale.weight_scale";
 pub const LAYERSCALE_GAMMA1: &str = "vitlet.layerscale.gamma1";
 pub const LAYERSCALE_GAMMA2: &str = "vitlet.layerscale.gamma2";
+pub const LAYERSCALE_GAMMA3: &str = "vitlet.layerscale.gamma3";
 
 pub const MEAN: &str = "vitlet.preprocess.mean";
 pub const STD: &str = "vitlet.preprocess.std";
@@ -34,6 +35,7 @@ pub const DEPTH: &str = "vit.block_count";
 pub const CLASS_BLOCKS: &str = "cait.class_block_count";
 pub const STAGE_DIMS: &str = "convnext.embedding_lengths";
 pub const STAGE_DEPTHS: &str = "convnext.block_counts";
+pub const TOKENS_NORM: &str = "xcit.tokens_norm";
 pub const HEADS: &str = "vit.attention.head_count";
 pub const HEAD_DIM: &str = "vit.attention.head_length";
 pub const HIDDEN: &str = "vit.feed_forward_length";

@@ -177,7 +177,7 @@ impl<'a> Cache<'a> {
         c: &Config,
         queries: Queries,
         mixing: Mixing<'_>,
-        scratch: AttentionScratch<'_>,
+        scratch: &mut AttentionScratch<'_>,
         out: &mut [F32x16],
     ) {
         let (heads, dp, attention_scale) = (c.heads, pad16(c.head_dim), c.attention_scale);

@@ -50,8 +50,13 @@ fn f32_with_folded_norms_agrees_to_2e_5() {
 /// Position embeddings and tables resampled, rotations remade, as upstream does it for pictures of another size.
 #[test]
 fn f32_agrees_at_another_size() {
-    let sizes =
-        [("timm_vit", (48, 40)), ("timm_beit", (48, 40)), ("timm_dinov3", (24, 40)), ("timm_convnext", (64, 32))];
+    let sizes = [
+        ("timm_vit", (48, 40)),
+        ("timm_beit", (48, 40)),
+        ("timm_dinov3", (24, 40)),
+        ("timm_convnext", (64, 32)),
+        ("timm_xcit", (96, 48)),
+    ];
     for (name, image_size) in sizes {
         let (source, suffix) = (checkpoint(name), format!("_{}x{}.npy", image_size.0, image_size.1));
         let options = Options { precision: Precision::F32, image_size: Some(image_size), ..Options::default() };

@@ -492,6 +492,7 @@ mod tests {
             family: vitlet::Family::Vit,
             stages: Default::default(),
             class_blocks: 0,
+            tokens_norm: false,
             image_height: 224,
             image_width: 224,
             patch_height: 16,

@@ -95,6 +95,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         depth: blocks.len(),
         stages: Default::default(),
         class_blocks: 0,
+        tokens_norm: false,
         heads: hyper.heads,
         head_dim: hyper.head_dim,
         hidden: hyper.hidden,
@@ -116,6 +117,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
     let norm = |n: &Normed| graph.norm(n);
     let network = Network {
         config,
+        stem: Vec::new(),
         patch: stem.patch,
         positions: stem.positions,
         rotation: None,
@@ -229,9 +231,12 @@ impl Walk<'_> {
             qkv: attention.qkv,
             bias: None,
             talking: None,
+            temperature: None,
             qk_norm: attention.qk_norm.map(|(q, k)| (self.graph.norm(&q), self.graph.norm(&k))),
             proj,
             gamma1: gamma(attention_branch.gamma),
+            patches_norm: None,
+            local: None,
             norm2: Some(self.graph.norm(&norm2)),
             up: mlp.up,
             down: mlp_branch.linear,

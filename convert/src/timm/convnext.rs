@@ -101,6 +101,7 @@ pub(super) fn plan(
         depth: depths.iter().sum(),
         stages,
         class_blocks: 0,
+        tokens_norm: false,
         heads: 0,
         head_dim: 0,
         hidden: last.hidden(),
@@ -152,6 +153,7 @@ pub(super) fn network(
     };
     Ok(Network {
         config,
+        stem: Vec::new(),
         patch,
         positions: Vec::new(),
         rotation: None,

@@ -1,5 +1,5 @@
-//! BEiT, DINOv3 and CaiT in timm: ViTs but for what their attention does, whose constructors (`Beit`, `Eva` and `Cait`) call some
-//! arguments otherwise than `VisionTransformer` does.
+//! BEiT, DINOv3, CaiT and XCiT in timm, whose constructors (`Beit`, `Eva`, `Cait` and `Xcit`) call some arguments otherwise than
+//! `VisionTransformer` does.
 
 use vitlet::Family;
 
@@ -10,8 +10,12 @@ use crate::json::Object;
 #[derive(Clone, Copy)]
 pub(super) struct Relative {
     pub(super) family: Family,
-    /// CaiT: blocks of class attention.
+    /// CaiT and XCiT: blocks of class attention.
     pub(super) class_blocks: usize,
+    /// XCiT: whether their second norm is over all tokens.
+    pub(super) tokens_norm: bool,
+    /// XCiT: positions are computed.
+    pub(super) fourier: bool,
     /// BEiT: a table in each block; one for all blocks.
     pub(super) tables: (bool, bool),
     /// DINOv3: the longest period of the rotations.
@@ -23,7 +27,14 @@ pub(super) struct Relative {
 /// # Errors
 /// A variant that we do not run.
 pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error> {
-    let mut relative = Relative { family: Family::Vit, class_blocks: 0, tables: (false, false), rope_base: 100.0 };
+    let mut relative = Relative {
+        family: Family::Vit,
+        class_blocks: 0,
+        tokens_norm: false,
+        fourier: false,
+        tables: (false, false),
+        rope_base: 100.0,
+    };
     if name.starts_with("beit") {
         relative.family = Family::Beit;
         let flag = |key| args.flag(key).map(Option::unwrap_or_default);
@@ -59,6 +70,10 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         args.default("no_embed_class", true);
         args.default("fc_norm", false);
         return Ok(relative);
+    } else if name.starts_with("xcit") {
+        relative.family = Family::Xcit;
+        translate_xcit(args, &mut relative)?;
+        return Ok(relative);
     } else {
         return Ok(relative);
     }
@@ -68,4 +83,41 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
     args.default("global_pool", "avg");
     args.default("pos_embed", "none");
     Ok(relative)
+}
+
+/// All that `Xcit` takes, but for rates of dropout.
+const XCIT: [&str; 14] = [
+    "img_size",
+    "patch_size",
+    "in_chans",
+    "num_classes",
+    "global_pool",
+    "embed_dim",
+    "depth",
+    "num_heads",
+    "mlp_ratio",
+    "qkv_bias",
+    "cls_attn_layers",
+    "use_pos_embed",
+    "eta",
+    "tokens_norm",
+];
+
+fn translate_xcit(args: &mut Object, relative: &mut Relative) -> Result<(), Error> {
+    let unknown = args.keys().find(|key| !XCIT.contains(key) && !key.contains("drop"));
+    if let Some(key) = unknown {
+        return Err(args.error(key, "XCiT is not run with it"));
+    }
+    relative.class_blocks = args.len("cls_attn_layers")?.unwrap_or(2);
+    relative.tokens_norm = args.flag("tokens_norm")?.unwrap_or(false);
+    relative.fourier = args.flag("use_pos_embed")?.unwrap_or(true);
+    // What gammas start from says nothing: they are in the checkpoint.
+    args.number("eta")?;
+    ["cls_attn_layers", "tokens_norm", "use_pos_embed", "eta"].into_iter().for_each(|key| args.remove(key));
+    args.default("init_values", 1.0);
+    if !relative.fourier {
+        args.default("pos_embed", "none");
+    }
+    args.default("fc_norm", false);
+    Ok(())
 }

@@ -21,14 +21,14 @@ use crate::kernels::{Op, Uses};
 
 /// Scale and inverse scale of symmetric codes for the largest magnitude `max`.
 #[inline(always)]
-fn symmetric(max: f32) -> (f32, f32) {
+pub(super) fn symmetric(max: f32) -> (f32, f32) {
     if max < 1e-30 { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) }
 }
 
 /// Symmetric codes: rne(clamp(x * inv, -127, 127)), plus the bits of [`ROUND`]. x * inv is at most 127 and what rounding adds; NaN
 /// becomes -127.
 #[inline(always)]
-fn encode<S: Isa>(s: S, x: S::F, inv: S::F) -> S::I {
+pub(super) fn encode<S: Isa>(s: S, x: S::F, inv: S::F) -> S::I {
     rounded(s, s.max(s.mul(x, inv), s.splat(-127.0)))
 }
 

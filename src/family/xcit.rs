@@ -1,0 +1,380 @@
+//! XCiT (El-Nouby et al. 2021, "Cross-Covariance Image Transformers"): attention between the channels of a head, whose cost is linear in the
+//! patches, convolutions where neighbours have to meet, and CaiT's class attention at the end.
+//!
+//! ```text
+//! x = Conv(GELU(Conv(GELU(... Conv(picture))))) + positions                    3 x 3, stride 2
+//! x = x + gamma_1 * CrossCovariance(LayerNorm(x))                              depth times
+//! x = x + gamma_3 * Depthwise(BatchNorm(GELU(Depthwise(LayerNorm(x)))))
+//! x = x + gamma_2 * MLP(LayerNorm(x))
+//! [c; x] = [c; x] + gamma_1 * [Attention(u); u], u = LayerNorm([c; x])         class_blocks times, c the class token
+//! [c; x] = LayerNorm([c; x]), or [LayerNorm(c); x]                             tokens_norm
+//! [c; x] = [c + gamma_2 * MLP(c); x + x]
+//! logits = head(LayerNorm(c))
+//!
+//! CrossCovariance: P v for each token and head, P = softmax(q k^T temperature) from q and k [d, tokens] of unit rows
+//! ```
+//!
+//! Patches meet in every step but the MLP and the matrices, so a block has five phases, with all threads meeting after each.
+
+use core::ops::Range;
+
+use crate::arena::Arena;
+use crate::bytes::floats_mut;
+use crate::config::{Activation, Config, pad16};
+use crate::error::Error;
+use crate::family::transformer::{self, Input, Pass, ROWS, Worker, layer_norm_in_place};
+use crate::kernels::Kernels;
+use crate::kernels::depthwise::DepthwiseConv;
+use crate::kernels::isa::F32x16;
+use crate::kernels::linear::{Add, Store};
+use crate::kernels::rows::{Activate, Affine, LayerNorm};
+use crate::model::{Block, Depthwise, Linear};
+use crate::ops::attention::Cache;
+use crate::ops::cross::{self, Channels, Matrices};
+use crate::ops::{Operand, Residual, multiply};
+use crate::parallel::{Chunks, for_each};
+use crate::profile::{Laps, Stage};
+use crate::session::{Output, RunConfig};
+use crate::tap::Place;
+
+/// Memory that all workers share, and each worker's own.
+pub(crate) struct Buffers<'a> {
+    /// The residual stream `[1 + patches, pad16(dim)]`, the class token first.
+    x: &'a mut [F32x16],
+    /// `[pad16(dim)]`.
+    features: &'a mut [F32x16],
+    /// `[threads][worker_bytes]`.
+    workers: &'a mut [u8],
+    worker_bytes: usize,
+    /// [`Maps`], then [`Patches`], then class attention's [`Cache`].
+    phases: &'a mut [u8],
+}
+
+impl<'a> Buffers<'a> {
+    pub(crate) fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
+        let dim = pad16(c.dim) / 16;
+        let worker_bytes = Worker::bytes(c).max(cross::worker_bytes(c));
+        let phases = [
+            counted(|arena| {
+                let _ = Maps::carve(c, arena);
+            }),
+            counted(|arena| {
+                let _ = Patches::carve(c, arena);
+            }),
+            counted(|arena| {
+                let _ = Cache::carve(c, arena);
+            }),
+        ];
+        Self {
+            x: arena.take(c.tokens() * dim),
+            features: arena.take(dim),
+            workers: arena.take(run.threads * worker_bytes),
+            worker_bytes,
+            phases: arena.take(phases.into_iter().fold(0, usize::max)),
+        }
+    }
+
+    /// As class attention and the head take it.
+    fn transformer(&mut self, c: &Config) -> transformer::Buffers<'_> {
+        transformer::Buffers {
+            x: self.x,
+            cache: Cache::carve(c, &mut Arena::over(self.phases)),
+            features: self.features,
+            workers: self.workers,
+            worker_bytes: self.worker_bytes,
+        }
+    }
+}
+
+fn counted(carve: impl FnOnce(&mut Arena<'_>)) -> usize {
+    let mut arena = Arena::counting();
+    carve(&mut arena);
+    arena.used()
+}
+
+/// What the stem's convolutions make, every other one in the same place.
+struct Maps<'a>([&'a mut [F32x16]; 2]);
+
+impl<'a> Maps<'a> {
+    fn carve(c: &Config, arena: &mut Arena<'a>) -> Self {
+        let largest = |first: usize| {
+            let maps = (first..c.stem_layers()).step_by(2).map(|i| map_len(c, i));
+            maps.fold(0, usize::max)
+        };
+        Self([arena.take(largest(0)), arena.take(largest(1))])
+    }
+}
+
+/// Chunks of the map that convolution `i` of the stem makes, `[height * width, pad16(channels)]`.
+fn map_len(c: &Config, i: usize) -> usize {
+    let (height, width) = c.stem_size(i);
+    height * width * pad16(c.stem_channels(i)) / 16
+}
+
+/// What a block's phases leave for each other.
+struct Patches<'a> {
+    /// `[patches, 3 * attention_width]`; then, in the same place, the picture between the depthwise convolutions.
+    qkv: &'a mut [F32x16],
+    matrices: Matrices<'a>,
+    /// What the first depthwise convolution reads, `[patches, pad16(dim)]`.
+    normed: &'a mut [F32x16],
+}
+
+impl<'a> Patches<'a> {
+    fn carve(c: &Config, arena: &mut Arena<'a>) -> Self {
+        let map = c.patches() * pad16(c.dim) / 16;
+        Self {
+            qkv: arena.take((c.patches() * 3 * c.attention_width() / 16).max(map)),
+            matrices: Matrices::carve(c, arena),
+            normed: arena.take(map),
+        }
+    }
+}
+
+/// One inference. `out` receives what `output` says, compact.
+pub(crate) fn forward(
+    c: &Config,
+    pass: &Pass<'_>,
+    input: Input<'_>,
+    output: Output,
+    b: &mut Buffers<'_>,
+    out: &mut [F32x16],
+) -> Result<(), Error> {
+    pass.embed_by_convolutions(input, b)?;
+    for i in 0..c.depth {
+        let block = pass.model.block(i);
+        pass.cross_covariance(i, &block, b)?;
+        pass.interact_and_transform(i, &block, b)?;
+    }
+    let reads_patches = output == Output::Tokens || c.rows_read() > 1;
+    for i in c.depth..c.blocks() {
+        pass.block(i, 0..c.tokens(), 1, &mut b.transformer(c))?;
+        if i + 1 < c.blocks() || reads_patches {
+            pass.carry_patches(i, b)?;
+        }
+    }
+    pass.head(output, &mut b.transformer(c), out)
+}
+
+impl Pass<'_> {
+    /// x = [class token; Conv(GELU(... Conv(picture))) + positions].
+    fn embed_by_convolutions(&self, input: Input<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let dim = pad16(c.dim) / 16;
+        let embedding = self.model.embedding();
+        let Maps([mut from, mut to]) = Maps::carve(c, &mut Arena::over(b.phases));
+        for (i, layer) in embedding.stem.iter().flatten().enumerate() {
+            core::mem::swap(&mut from, &mut to);
+            let conv = Convolution { c, i, input, map: from, layer };
+            let channels = layer.bias.len();
+            let workers = Chunks::new(b.workers, b.worker_bytes);
+            for_each(
+                self.executor,
+                workers,
+                Chunks::new(&mut to[..map_len(c, i)], ROWS * channels),
+                |memory, piece, y| {
+                    let mut laps = Laps::start(self.watch.profile);
+                    let mut w = Worker::of(c, memory);
+                    let (first, rows) = (piece * ROWS, y.len() / channels);
+                    let a = conv.windows(k, first..first + rows, &mut w);
+                    multiply(k, a, rows, layer, 0..channels, Store { out: y, stride: channels });
+                    k.run(Activate { x: y, chunks: channels, activation: Activation::Gelu });
+                    laps.end(Stage::PatchEmbed);
+                },
+            )?;
+        }
+        let (class, x) = b.x.split_at_mut(dim);
+        class.copy_from_slice(embedding.prefix);
+        self.watch.show(Place::Embedding, 0, class, dim);
+        let conv = Convolution { c, i: c.stem_layers(), input, map: to, layer: &embedding.patch };
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        for_each(self.executor, workers, Chunks::new(x, ROWS * dim), |memory, piece, x| {
+            let mut laps = Laps::start(self.watch.profile);
+            let mut w = Worker::of(c, memory);
+            let (first, rows) = (piece * ROWS, x.len() / dim);
+            if let Some(positions) = embedding.positions {
+                x.copy_from_slice(&positions[first * dim..][..x.len()]);
+            }
+            let a = conv.windows(k, first..first + rows, &mut w);
+            multiply(k, a, rows, conv.layer, 0..dim, Add { x, stride: dim });
+            laps.end(Stage::PatchEmbed);
+            self.watch.show(Place::Embedding, 1 + first, x, dim);
+        })
+    }
+
+    /// x = x + CrossCovariance(LayerNorm(x)), over the patches.
+    fn cross_covariance(&self, index: usize, block: &Block<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let (dim, width) = (pad16(c.dim) / 16, c.attention_width() / 16);
+        let Patches { qkv, mut matrices, normed } = Patches::carve(c, &mut Arena::over(b.phases));
+        let qkv = &mut qkv[..c.patches() * 3 * width];
+        let x = &mut b.x[dim..];
+
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        let pieces = (Chunks::new(x, ROWS * dim), Chunks::new(qkv, ROWS * 3 * width));
+        for_each(self.executor, workers, pieces, |memory, _, (x, qkv)| {
+            let mut laps = Laps::start(self.watch.profile);
+            let mut w = Worker::of(c, memory);
+            let tokens = x.len() / dim;
+            let a = w.operand.branch(k, x, block.norm1.as_ref(), tokens, &block.qkv);
+            laps.end(Stage::Norm);
+            multiply(k, a, tokens, &block.qkv, 0..3 * width, Store { out: qkv, stride: 3 * width });
+            laps.end(Stage::Qkv);
+        })?;
+
+        let qkv = &*qkv;
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        let from = Channels { qkv, temperature: block.temperature.unwrap_or(&[]) };
+        matrices.make(k, c, from, self.executor, workers, self.watch.profile)?;
+
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        let pieces = (Chunks::new(x, ROWS * dim), Chunks::new(normed, ROWS * dim));
+        for_each(self.executor, workers, pieces, |memory, i, (x, normed)| {
+            let mut laps = Laps::start(self.watch.profile);
+            let mut w = Worker::of(c, memory);
+            let (tokens, first) = (x.len() / dim, 1 + i * ROWS);
+            let attended = &mut w.attended[..tokens * width];
+            matrices.apply(k, c, &qkv[i * ROWS * 3 * width..], &mut w.operand, w.wide, attended);
+            laps.end(Stage::Attention);
+            self.watch.show(Place::Heads(index), first, attended, width);
+            let a = w.operand.plain(k, attended, tokens, &block.out);
+            Residual { gamma: block.gamma1, mode: c.layerscale, branch: w.branch }.add(k, a, &block.out, x);
+            laps.end(Stage::Projection);
+            self.watch.show(Place::Attention(index), first, x, dim);
+            if let Some(local) = &block.local {
+                let norm = &local.norm;
+                let (weight, bias) = (norm.weight, norm.bias);
+                k.run(LayerNorm { x, weight, bias, n: norm.n, eps: norm.eps, out: normed });
+            }
+            laps.end(Stage::Norm);
+        })
+    }
+
+    /// x = x + Depthwise(BatchNorm(GELU(Depthwise(LayerNorm(x))))), x = x + MLP(LayerNorm(x)), over the patches. The norms of the former are there.
+    fn interact_and_transform(&self, index: usize, block: &Block<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let Some(local) = &block.local else { return Ok(()) };
+        let dim = pad16(c.dim) / 16;
+        let Patches { qkv: between, normed, .. } = Patches::carve(c, &mut Arena::over(b.phases));
+        let between = &mut between[..c.patches() * dim];
+
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        for_each(self.executor, workers, Chunks::new(between, ROWS * dim), |_, i, y| {
+            let mut laps = Laps::start(self.watch.profile);
+            k.run(depthwise(c, normed, &local.first, i * ROWS, y));
+            k.run(Activate { x: y, chunks: dim, activation: Activation::Gelu });
+            k.run(Affine { x: y, factor: local.affine.factor, offset: local.affine.offset });
+            laps.end(Stage::Depthwise);
+        })?;
+
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        for_each(self.executor, workers, Chunks::new(&mut b.x[dim..], ROWS * dim), |memory, i, x| {
+            let mut laps = Laps::start(self.watch.profile);
+            let w = Worker::of(c, memory);
+            let y = &mut w.wide[..x.len()];
+            k.run(depthwise(c, between, &local.second, i * ROWS, y));
+            Residual { gamma: local.gamma, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
+            laps.end(Stage::Depthwise);
+            self.transform(index, block, 1 + i * ROWS, x, w, &mut laps);
+        })
+    }
+
+    /// What class attention makes of the patches, which it has read: x = x + LayerNorm(x), x = LayerNorm(x) where that is over all tokens, x = x + x.
+    fn carry_patches(&self, index: usize, b: &mut Buffers<'_>) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let dim = pad16(c.dim) / 16;
+        let block = self.model.block(index);
+        let (Some(norm), Some(stream_norm)) = (block.patches_norm, block.stream_norm) else { return Ok(()) };
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        for_each(self.executor, workers, Chunks::new(&mut b.x[dim..], ROWS * dim), |memory, i, x| {
+            let mut laps = Laps::start(self.watch.profile);
+            let w = Worker::of(c, memory);
+            let y = &mut w.wide[..x.len()];
+            k.run(LayerNorm { x, weight: norm.weight, bias: norm.bias, n: norm.n, eps: norm.eps, out: y });
+            Residual { gamma: block.gamma1, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
+            if c.tokens_norm {
+                layer_norm_in_place(k, &stream_norm, x, y);
+            }
+            floats_mut(x).iter_mut().for_each(|x| *x += *x);
+            laps.end(Stage::Norm);
+            self.watch.show(Place::Mlp(index), 1 + i * ROWS, x, dim);
+        })
+    }
+}
+
+/// The depthwise convolution `conv` of the picture `x` of all patches, for the patches from `first` on that `out` has room for.
+fn depthwise<'a>(
+    c: &Config,
+    x: &'a [F32x16],
+    conv: &Depthwise<'a>,
+    first: usize,
+    out: &'a mut [F32x16],
+) -> DepthwiseConv<'a> {
+    let (height, width) = c.grid();
+    DepthwiseConv { x, height, width, kernel: conv.kernel, weight: conv.weight, bias: conv.bias, first, out }
+}
+
+/// A convolution of the stem.
+struct Convolution<'s> {
+    c: &'s Config,
+    /// Its number.
+    i: usize,
+    input: Input<'s>,
+    /// What the one before it made.
+    map: &'s [F32x16],
+    layer: &'s Linear<'s>,
+}
+
+impl Convolution<'_> {
+    /// What it reads for the pixels `pixels` that it makes, a row of [`Config::stem_inputs`] for each: from the picture `[channel][3][3]`, or from the map
+    /// before it `[3][3][channels]`.
+    fn windows<'w>(&self, k: Kernels, pixels: Range<usize>, w: &'w mut Worker<'_>) -> Operand<'w> {
+        let (c, rows) = (self.c, pixels.len());
+        let across = c.stem_size(self.i).1;
+        let stride = pad16(c.stem_inputs(self.i)) / 16;
+        let windows = &mut w.wide[..rows * stride];
+        for (pixel, window) in pixels.zip(windows.chunks_exact_mut(stride)) {
+            let at = (pixel / across, pixel % across);
+            match self.i {
+                0 => window_of_picture(c, self.input, at, floats_mut(window)),
+                _ => window_of_map(self.map, 2 * across, at, window),
+            }
+        }
+        match self.i {
+            0 => w.operand.pixels(k, windows, rows, self.layer),
+            _ => w.operand.plain(k, windows, rows, self.layer),
+        }
+    }
+}
+
+/// The 3 x 3 pixels around (2 y, 2 x) of `map`, `across` wide, zero above and left of it; heights and widths are even, so that nothing is read below or
+/// right of it.
+fn window_of_map(map: &[F32x16], across: usize, (y, x): (usize, usize), window: &mut [F32x16]) {
+    let channels = window.len() / 9;
+    for (dy, taps) in window.chunks_exact_mut(3 * channels).enumerate() {
+        let (outside, line) = match (2 * y + dy).checked_sub(1) {
+            None => (3, 0),
+            Some(line) => (usize::from(x == 0), line),
+        };
+        let (outside, inside) = taps.split_at_mut(outside * channels);
+        outside.fill(F32x16([0.0; 16]));
+        let left = (2 * x).saturating_sub(1);
+        inside.copy_from_slice(&map[(line * across + left) * channels..][..inside.len()]);
+    }
+}
+
+/// The same of a picture, channel by channel, zero-padded to the length of `window`.
+fn window_of_picture(c: &Config, input: Input<'_>, (y, x): (usize, usize), window: &mut [f32]) {
+    let (taps, padding) = window.split_at_mut(27);
+    padding.fill(0.0);
+    for (i, taps) in taps.chunks_exact_mut(3).enumerate() {
+        let (channel, dy) = (i / 3, i % 3);
+        let (outside, line) = match (2 * y + dy).checked_sub(1) {
+            None => (3, 0),
+            Some(line) => (usize::from(x == 0), line),
+        };
+        let (outside, inside) = taps.split_at_mut(outside);
+        outside.fill(0.0);
+        input.line(c, channel, line, (2 * x).saturating_sub(1), inside);
+    }
+}
