@@ -28,7 +28,7 @@ pub(crate) mod tiles;
 #[cfg(all(test, feature = "std"))]
 mod vectors_tests;
 
-use isa::{Isa, Scalar};
+use isa::Isa;
 
 /// One operation over slices; implementations mark `run` `#[inline(always)]` so that it is compiled for `S`.
 pub(crate) trait Op {
@@ -57,7 +57,7 @@ pub(crate) enum Uses {
 
 /// An instruction set that this CPU is known to have, chosen once and passed by value.
 ///
-/// All of them give the same bits in int8 and f32 models; they differ in speed only. (f16 models: see [`Kernels::computes_f16`].) A value other than [`Kernels::scalar`] and
+/// All of them give the same bits in int8 and f32 models; they differ in speed only. (f16 models: see [`Kernels::computes_f16`].) A value other than `Kernels::scalar()` and
 /// [`Kernels::baseline`] comes from run-time detection or from an `unsafe` constructor, so no safe program can
 /// meet an illegal instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Kernels(Level);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
+    // Not on bare aarch64: NEON is what every such core has, and bytes count there.
+    #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
     Scalar,
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -81,7 +83,8 @@ enum Level {
 }
 
 impl Kernels {
-    /// The specification, in plain Rust: slow, and the same everywhere.
+    /// The specification, in plain Rust: slow, and the same everywhere. Left out of aarch64 builds without `std`, as 70 KB that nothing needs there.
+    #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
     pub const fn scalar() -> Self {
         Self(Level::Scalar)
     }
@@ -122,6 +125,7 @@ impl Kernels {
     /// those before it have.
     pub const fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
             Level::Scalar => "scalar",
             #[cfg(target_arch = "aarch64")]
             Level::Neon => "neon",
@@ -154,13 +158,12 @@ impl Kernels {
     /// Every core that runs the returned kernels has at least these features, and FP/SIMD is enabled on it.
     #[cfg(target_arch = "aarch64")]
     pub const unsafe fn from_aarch64_id_registers(isar0: u64, isar1: u64, pfr0: u64) -> Self {
-        // AdvSIMD: 0xf without it, 0 with, 1 or more with arithmetic in f16 too.
+        // AdvSIMD: 0xf without it (the caller rules that out), 0 with, 1 or more with arithmetic in f16 too.
         let simd = (pfr0 >> 20) & 0xf;
         let has_dot = (isar0 >> 44) & 0xf != 0;
         let has_i8mm = (isar1 >> 52) & 0xf != 0;
         Self(match (simd, has_dot, has_i8mm) {
-            (0xf, _, _) => Level::Scalar,
-            (0, _, _) => Level::Neon,
+            (0 | 0xf, _, _) => Level::Neon,
             (_, false, _) => Level::NeonFp16,
             (_, true, false) => Level::NeonDot,
             (_, true, true) => Level::NeonI8mm,
@@ -193,7 +196,8 @@ impl Kernels {
     pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
         // Guards are constants: an instance that nothing runs leaves no code.
         match self.0 {
-            Level::Scalar if const { !O::USES.f16_only() } => op.run(Scalar),
+            #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
+            Level::Scalar if const { !O::USES.f16_only() } => op.run(isa::Scalar),
             // SAFETY: in each arm, a `Kernels` of that level exists only on a CPU that has the features, and NEON's levels have
             // those of the ones below.
             #[cfg(target_arch = "aarch64")]
@@ -252,6 +256,7 @@ impl Uses {
 impl Level {
     /// Slowest first; each has what those before it have.
     const ALL: &[Self] = &[
+        #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
         Self::Scalar,
         #[cfg(target_arch = "aarch64")]
         Self::Neon,
@@ -328,6 +333,5 @@ mod tests {
         assert_eq!(name(0x0000_1021_1120, 0x0010_0001, 0x0011_1112), "neon-fp16", "f16 without dot product");
         assert_eq!(name(0x1000_1021_1120, 0x0010_0000_0000_0001, 0x0011_1112), "neon-i8mm", "Neoverse V3AE");
         assert_eq!(name(0x1000_1021_1120, 0x0010_0000_0000_0001, 0x0000_1112), "neon", "a level has all those below");
-        assert_eq!(name(0x0001_1120, 0, 0x00ff_2222), "scalar", "a core without FP/SIMD");
     }
 }

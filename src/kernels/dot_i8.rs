@@ -34,6 +34,7 @@ pub(crate) mod neon;
 pub(crate) mod neon_dot;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_i8mm;
+#[cfg(any(feature = "std", not(target_arch = "aarch64")))]
 pub(crate) mod scalar;
 
 use super::isa::{I8x16x4, Isa, U8x16};

@@ -12,11 +12,14 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(any(feature = "std", not(target_arch = "aarch64")))]
+mod no_f16;
+#[cfg(any(feature = "std", not(target_arch = "aarch64")))]
 pub(crate) mod scalar;
 
-use core::convert::Infallible;
-use core::marker::PhantomData;
-
+#[cfg(any(feature = "std", not(target_arch = "aarch64")))]
+pub(crate) use no_f16::NoF16;
+#[cfg(any(feature = "std", not(target_arch = "aarch64")))]
 pub(crate) use scalar::Scalar;
 
 /// Sixteen f32, 64-byte aligned: the unit in which every f32 buffer and parameter vector is stored, zero-padded.
@@ -181,30 +184,6 @@ pub(crate) trait F16: Copy {
         w: [&[F16x16]; N],
         step: usize,
     ) -> [[Self::F; N]; M];
-}
-
-/// No arithmetic in f16: a type without values.
-#[derive(Clone, Copy)]
-pub(crate) struct NoF16<F>(Infallible, PhantomData<F>);
-
-impl<F: Copy> F16 for NoF16<F> {
-    type F = F;
-
-    #[inline(always)]
-    fn store(self, _: F, _: &mut F16x16) {
-        match self.0 {}
-    }
-
-    #[inline(always)]
-    fn dot<const M: usize, const N: usize>(
-        self,
-        _: [&[F16x16]; M],
-        _: usize,
-        _: [&[F16x16]; N],
-        _: usize,
-    ) -> [[F; N]; M] {
-        match self.0 {}
-    }
 }
 
 #[cfg(all(test, feature = "std"))]
