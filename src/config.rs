@@ -93,6 +93,8 @@ pub enum Family {
     /// XCiT (El-Nouby et al. 2021): a stem of convolutions, attention between the channels of a head, depthwise convolutions between
     /// neighbouring patches, then class attention.
     Xcit,
+    /// ResMLP (Touvron et al. 2021): a matrix over the tokens in the place of attention, and no LayerNorm.
+    ResMlp,
 }
 
 /// One of ConvNeXt's stages: blocks of the same width.
@@ -135,6 +137,7 @@ impl Named for Family {
         (Self::Cait, "cait"),
         (Self::ConvNeXt, "convnext"),
         (Self::Xcit, "xcit"),
+        (Self::ResMlp, "resmlp"),
     ];
 }
 
@@ -198,7 +201,7 @@ pub struct Config {
     pub class_blocks: usize,
     /// Whether class attention's second norm is over all tokens, not the class token alone (XCiT).
     pub tokens_norm: bool,
-    /// Attention heads; 0 where there is no attention (ConvNeXt).
+    /// Attention heads; 0 where there is no attention (ConvNeXt, ResMLP).
     pub heads: usize,
     /// Width d of one head.
     pub head_dim: usize,
@@ -216,7 +219,7 @@ pub struct Config {
     pub norm_pre: bool,
     /// LayerNorm before each residual branch; without it the branch reads the stream itself (Fixup, ReZero).
     pub block_norm: bool,
-    /// LayerNorm on the tokens after the last block.
+    /// LayerNorm on the tokens after the last block; in ResMLP, which has no other, factors and offsets alone.
     pub norm: bool,
     /// LayerNorm on the pooled features.
     pub fc_norm: bool,
@@ -407,7 +410,7 @@ impl Config {
         )?;
         ok(within(self.dim, 16_384), "embedding length must be 1 to 16384")?;
         ok(within(self.depth, 1_024), "block count must be 1 to 1024")?;
-        if !self.has_stages() {
+        if !self.has_stages() && self.family != Family::ResMlp {
             ok(within(self.heads, 1_024) && within(self.head_dim, 1_024), "heads and head length must be 1 to 1024")?;
             ok(self.attention_width() <= 65_536, "heads * head length must be at most 65536")?;
         }
@@ -420,8 +423,16 @@ impl Config {
             Family::Cait => self.prefix_tokens == 1 && !self.norm_pre && matches!(self.pooling, Pooling::Cls),
             // See `check_stages` and `check_xcit`.
             Family::ConvNeXt | Family::Xcit => true,
+            Family::ResMlp => {
+                let no_attention = self.heads == 0 && self.head_dim == 0 && !self.qk_norm && self.prefix_tokens == 0;
+                no_attention && !self.norm_pre && !self.block_norm && !self.fc_norm && self.pooling == Pooling::Avg
+            }
         };
-        ok(fits, "beit and cait have one class token, which cait pools, dinov3 a head length that is a multiple of 4")?;
+        ok(
+            fits,
+            "beit and cait have one class token, which cait pools, dinov3 a head length that is a multiple of 4, resmlp \
+             patches alone and no attention",
+        )?;
         self.check_stages()?;
         if self.family == Family::Xcit {
             self.check_xcit()?;

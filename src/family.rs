@@ -2,6 +2,7 @@
 
 mod cait;
 mod convnext;
+mod resmlp;
 pub(crate) mod transformer;
 mod vit;
 mod xcit;
@@ -22,6 +23,9 @@ pub(crate) fn bytes(model: &Model<'_>, run: &RunConfig) -> usize {
     match c.family {
         Family::Vit | Family::Beit | Family::Dinov3 | Family::Cait => {
             let _ = Buffers::carve(c, run, &mut arena);
+        }
+        Family::ResMlp => {
+            let _ = resmlp::Buffers::carve(c, run, &mut arena);
         }
         Family::ConvNeXt => {
             let _ = convnext::Buffers::carve(c, run, &mut arena);
@@ -51,6 +55,11 @@ pub(crate) fn forward(
     match c.family {
         Family::Vit | Family::Beit | Family::Dinov3 => transformer(vit::forward),
         Family::Cait => transformer(cait::forward),
+        Family::ResMlp => {
+            let b = &mut resmlp::Buffers::carve(c, run, &mut arena);
+            let pass = Pass::new(model, run.kernels, executor, watch);
+            resmlp::forward(c, &pass, input, run.output, b, out)
+        }
         Family::ConvNeXt => {
             let b = &mut convnext::Buffers::carve(c, run, &mut arena);
             let pass = convnext::Pass { model, k: run.kernels, threads: run.threads, executor, watch };

@@ -18,6 +18,7 @@ pub(crate) mod fpenv;
 pub(crate) mod isa;
 pub(crate) mod linear;
 pub(crate) mod math;
+pub(crate) mod mixing;
 #[cfg(feature = "std")]
 pub mod peak;
 pub(crate) mod resample;

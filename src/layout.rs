@@ -178,6 +178,11 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
     let blocks = if c.has_stages() { 0 } else { c.blocks() };
     for i in 0..blocks {
         let block = Prefix::Block(i);
+        if c.family == Family::ResMlp {
+            list.mixer(block, c)?;
+            list.mlp(block, c)?;
+            continue;
+        }
         if c.block_norm {
             list.norm(block, "norm1", c.dim)?;
         }
@@ -215,14 +220,7 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
                 list.vector(block, "gamma3", "", DType::F32, c.dim)?;
             }
         }
-        if c.block_norm {
-            list.norm(block, "norm2", c.dim)?;
-        }
-        list.linear(block, "ffn_up", c.ffn_up_width(), c.dim)?;
-        list.linear(block, "ffn_down", c.dim, pad16(c.hidden))?;
-        if c.keeps_gamma() {
-            list.vector(block, "gamma2", "", DType::F32, c.dim)?;
-        }
+        list.mlp(block, c)?;
     }
     if c.has_stages() {
         list.stages(c)?;
@@ -291,6 +289,44 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, V> {
     fn norm(&mut self, at: Prefix, stem: &str, n: usize) -> Result<(), E> {
         self.vector(at, stem, ".weight", DType::F32, n)?;
         self.vector(at, stem, ".bias", DType::F32, n)
+    }
+
+    fn mlp(&mut self, at: Prefix, c: &Config) -> Result<(), E> {
+        if c.block_norm {
+            self.norm(at, "norm2", c.dim)?;
+        }
+        self.linear(at, "ffn_up", c.ffn_up_width(), c.dim)?;
+        self.linear(at, "ffn_down", c.dim, pad16(c.hidden))?;
+        if c.keeps_gamma() {
+            self.vector(at, "gamma2", "", DType::F32, c.dim)?;
+        }
+        Ok(())
+    }
+
+    /// The matrix over tokens row by row, since it is multiplied from the left, and what belongs to the tokens and to the channels.
+    fn mixer(&mut self, at: Prefix, c: &Config) -> Result<(), E> {
+        let tokens = c.tokens();
+        let dtype = match self.precision {
+            Precision::Int8 => DType::I8,
+            Precision::F16 => DType::F16,
+            Precision::F32 => DType::F32,
+        };
+        self.put(at, "mix", ".weight", dtype, &[pad16(tokens), tokens])?;
+        if self.precision != Precision::F32 {
+            self.vector(at, "mix", ".scale", DType::F32, tokens)?;
+        }
+        if self.precision == Precision::Int8 {
+            self.vector(at, "mix", ".sum", DType::I32, tokens)?;
+        }
+        self.vector(at, "mix", ".bias", DType::F32, tokens)?;
+        self.vector(at, "mix", ".row_sum", DType::F32, tokens)?;
+        for suffix in [".factor", ".offset", ".bias_factor"] {
+            self.vector(at, "mix", suffix, DType::F32, c.dim)?;
+        }
+        if c.keeps_gamma() {
+            self.vector(at, "gamma1", "", DType::F32, c.dim)?;
+        }
+        Ok(())
     }
 
     fn linear(&mut self, at: Prefix, stem: &str, n: usize, k: usize) -> Result<(), E> {

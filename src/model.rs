@@ -9,7 +9,7 @@ use crate::config::{CONVNEXT_KERNEL, Config, Family, LayerScale, Named, Precisio
 use crate::error::Error;
 use crate::gguf::{File, TensorInfo, Value};
 use crate::kernels::attention::talking::TalkingHeads;
-use crate::kernels::isa::{F16x16, F32x16, I8x16x4, I32x16};
+use crate::kernels::isa::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 use crate::layout::{self, ALIGNMENT, TensorSpec, keys};
 use crate::picture::{CropRounding, Interpolation, Preprocess, Resize};
 
@@ -59,12 +59,12 @@ impl<'a> Model<'a> {
             model.tail_at = model.stages().end();
             return Ok(model);
         }
-        let _ = model.block_from(0, &mut cursor);
+        model.pass_block(0, &mut cursor);
         model.block_bytes = cursor.at - model.blocks_at;
         let class_blocks_at = model.blocks_at + config.depth * model.block_bytes;
         cursor.at = class_blocks_at;
         // Nothing past the end is read: a network without such blocks gets empty slices here.
-        let _ = model.block_from(config.depth, &mut cursor);
+        model.pass_block(config.depth, &mut cursor);
         model.class_block_bytes = cursor.at - class_blocks_at;
         model.tail_at = class_blocks_at + config.class_blocks * model.class_block_bytes;
         Ok(model)
@@ -149,9 +149,25 @@ impl<'a> Model<'a> {
     }
 
     pub(crate) fn block(&self, i: usize) -> Block<'a> {
+        self.block_from(i, &mut self.at_block(i))
+    }
+
+    pub(crate) fn mixer_block(&self, i: usize) -> MixerBlock<'a> {
+        self.mixer_block_from(&mut self.at_block(i))
+    }
+
+    fn at_block(&self, i: usize) -> Cursor<'a> {
         let (first, class) = (i.min(self.config.depth), i.saturating_sub(self.config.depth));
         let at = self.blocks_at + first * self.block_bytes + class * self.class_block_bytes;
-        self.block_from(i, &mut Cursor { data: self.file.data, at })
+        Cursor { data: self.file.data, at }
+    }
+
+    fn pass_block(&self, i: usize, cursor: &mut Cursor<'a>) {
+        if self.config.family == Family::ResMlp {
+            let _ = self.mixer_block_from(cursor);
+        } else {
+            let _ = self.block_from(i, cursor);
+        }
     }
 
     /// ConvNeXt's stages, in their order.
@@ -162,8 +178,10 @@ impl<'a> Model<'a> {
     pub(crate) fn tail(&self) -> Tail<'a> {
         let c = &self.config;
         let mut cursor = Cursor { data: self.file.data, at: self.tail_at };
+        let affine = c.norm && c.family == Family::ResMlp;
         Tail {
-            norm: c.norm.then(|| cursor.norm(c.dim, c)),
+            affine: affine.then(|| cursor.affine(c.dim)),
+            norm: (c.norm && !affine).then(|| cursor.norm(c.dim, c)),
             fc_norm: c.fc_norm.then(|| cursor.norm(c.dim, c)),
             head: (c.classes > 0).then(|| cursor.linear(c.classes, c.parts() * pad16(c.dim), c)),
         }
@@ -210,10 +228,16 @@ impl<'a> Model<'a> {
                 gamma: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
             }),
             stream_norm: class.then(|| cursor.norm(c.dim, c)),
-            norm2: (c.block_norm && !class).then(|| cursor.norm(c.dim, c)),
-            up: cursor.linear(c.ffn_up_width(), c.dim, c),
-            down: cursor.linear(c.dim, pad16(c.hidden), c),
-            gamma2: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
+            mlp: cursor.mlp(c.block_norm && !class, c),
+        }
+    }
+
+    fn mixer_block_from(&self, cursor: &mut Cursor<'a>) -> MixerBlock<'a> {
+        let c = &self.config;
+        MixerBlock {
+            mixer: cursor.mixer(c),
+            gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
+            mlp: cursor.mlp(c.block_norm, c),
         }
     }
 }
@@ -282,10 +306,57 @@ pub(crate) struct Block<'a> {
     pub(crate) local: Option<Local<'a>>,
     /// XCiT's class attention: a norm of the stream itself, before the MLP, which then has none of its own.
     pub(crate) stream_norm: Option<Norm<'a>>,
-    pub(crate) norm2: Option<Norm<'a>>,
+    pub(crate) mlp: Mlp<'a>,
+}
+
+/// The second residual branch of a block.
+pub(crate) struct Mlp<'a> {
+    /// `None` where the branch reads the stream itself.
+    pub(crate) norm: Option<Norm<'a>>,
     pub(crate) up: Linear<'a>,
     pub(crate) down: Linear<'a>,
-    pub(crate) gamma2: Option<&'a [F32x16]>,
+    pub(crate) gamma: Option<&'a [F32x16]>,
+}
+
+/// One block of ResMLP.
+pub(crate) struct MixerBlock<'a> {
+    pub(crate) mixer: Mixer<'a>,
+    pub(crate) gamma1: Option<&'a [F32x16]>,
+    pub(crate) mlp: Mlp<'a>,
+}
+
+/// A matrix over the T tokens, row by row, and the diagonals around it: `factor_c (W x)[t][c] + offset_c row_sum_t + bias_factor_c bias_t`.
+#[derive(Clone, Copy)]
+pub(crate) struct Mixer<'a> {
+    pub(crate) weight: MixerWeight<'a>,
+    /// `[pad16(T)]`.
+    pub(crate) bias: &'a [F32x16],
+    /// `[pad16(T)]`: the sums of W's rows.
+    pub(crate) row_sum: &'a [F32x16],
+    /// `[pad16(dim)]`.
+    pub(crate) factor: &'a [F32x16],
+    /// `[pad16(dim)]`.
+    pub(crate) offset: &'a [F32x16],
+    /// `[pad16(dim)]`.
+    pub(crate) bias_factor: &'a [F32x16],
+}
+
+/// Rows `[T, pad16(T)]`, with their scales and sums.
+#[derive(Clone, Copy)]
+pub(crate) enum MixerWeight<'a> {
+    /// Codes as signed bytes.
+    Int8 {
+        codes: &'a [U8x16],
+        scale: &'a [F32x16],
+        sums: &'a [I32x16],
+    },
+    F16 {
+        values: &'a [F16x16],
+        scale: &'a [F32x16],
+    },
+    F32 {
+        values: &'a [F32x16],
+    },
 }
 
 /// ConvNeXt's stages, to be taken in the order of the file: [`downsampling`](Self::downsampling) of each but the first, then its blocks.
@@ -376,6 +447,8 @@ pub(crate) struct Affine<'a> {
 
 /// What turns tokens into logits.
 pub(crate) struct Tail<'a> {
+    /// What ResMLP has in the place of a norm.
+    pub(crate) affine: Option<Affine<'a>>,
     pub(crate) norm: Option<Norm<'a>>,
     pub(crate) fc_norm: Option<Norm<'a>>,
     pub(crate) head: Option<Linear<'a>>,
@@ -409,6 +482,35 @@ impl<'a> Cursor<'a> {
     fn affine(&mut self, n: usize) -> Affine<'a> {
         let chunks = pad16(n) / 16;
         Affine { factor: self.chunks(chunks), offset: self.chunks(chunks) }
+    }
+
+    fn mlp(&mut self, norm: bool, c: &Config) -> Mlp<'a> {
+        Mlp {
+            norm: norm.then(|| self.norm(c.dim, c)),
+            up: self.linear(c.ffn_up_width(), c.dim, c),
+            down: self.linear(c.dim, pad16(c.hidden), c),
+            gamma: c.keeps_gamma().then(|| self.chunks(pad16(c.dim) / 16)),
+        }
+    }
+
+    fn mixer(&mut self, c: &Config) -> Mixer<'a> {
+        let (tokens, dim) = (pad16(c.tokens()) / 16, pad16(c.dim) / 16);
+        let chunks = c.tokens() * tokens;
+        let weight = match c.precision {
+            Precision::Int8 => {
+                MixerWeight::Int8 { codes: self.chunks(chunks), scale: self.chunks(tokens), sums: self.chunks(tokens) }
+            }
+            Precision::F16 => MixerWeight::F16 { values: self.chunks(chunks), scale: self.chunks(tokens) },
+            Precision::F32 => MixerWeight::F32 { values: self.chunks(chunks) },
+        };
+        Mixer {
+            weight,
+            bias: self.chunks(tokens),
+            row_sum: self.chunks(tokens),
+            factor: self.chunks(dim),
+            offset: self.chunks(dim),
+            bias_factor: self.chunks(dim),
+        }
     }
 
     fn talking(&mut self, heads: usize) -> TalkingHeads<'a> {

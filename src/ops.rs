@@ -8,6 +8,7 @@ use core::ops::Range;
 
 pub(crate) mod attention;
 pub(crate) mod cross;
+pub(crate) mod mixing;
 
 use crate::arena::Arena;
 use crate::config::{Activation, LayerScale, Precision};

@@ -23,6 +23,8 @@ pub enum Stage {
     Pack,
     /// Scores, softmax and weighted values.
     Attention,
+    /// The matrix over tokens, with quantization of their channels.
+    Mixing,
     /// The matrix after attention, with quantization before and the residual add after it.
     Projection,
     /// The MLP's first matrix.
@@ -37,7 +39,7 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of the network, with its name.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 13] = [
         (Self::PatchEmbed, "patch embedding"),
         (Self::Downsample, "downsampling"),
         (Self::Depthwise, "depthwise convolution"),
@@ -45,6 +47,7 @@ impl Stage {
         (Self::Qkv, "qkv"),
         (Self::Pack, "q, k, v packing"),
         (Self::Attention, "attention"),
+        (Self::Mixing, "token mixing"),
         (Self::Projection, "projection"),
         (Self::MlpUp, "MLP up"),
         (Self::Activation, "activation, quantize"),

@@ -19,7 +19,7 @@
 use std::path::Path;
 
 use aligned_vec::{AVec, ConstAlign};
-use vitlet::{Config, LayerScale, Named};
+use vitlet::{Config, Family, LayerScale, Named};
 
 mod checkpoint;
 pub mod diagonal;
@@ -98,8 +98,9 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     bytes.resize(header.bytes.len() + data_len, 0);
     let data = &mut bytes[header.bytes.len()..];
 
-    // Matrices of linear layers are stored in blocks, everything else as rows.
-    let total = places.iter().filter(|(spec, _)| spec.dims().len() > 2).count();
+    // Matrices of linear layers are stored in blocks, everything else but ResMLP's over tokens as rows.
+    let mixes = config.family == Family::ResMlp;
+    let total = places.iter().filter(|(spec, _)| spec.dims().len() > 2).count() + if mixes { config.depth } else { 0 };
     let mut done = 0;
     let already_folded = source.folded_gammas.is_some();
     let linears = pack::pack(&source.network, &config, options, already_folded, data, |layer| {

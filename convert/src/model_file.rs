@@ -10,7 +10,7 @@ use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Precision};
 
 use crate::diagonal::Affine;
 use crate::error::Error;
-use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Network, Norm, Source, Stage};
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm, Source, Stage};
 use crate::options::Options;
 use crate::preprocess;
 
@@ -99,6 +99,7 @@ fn unpack(model: &Model<'_>) -> Network {
         None if c.stem_layers() > 0 => one(c.stem_inputs(0)),
         None => one(c.patch_len()),
     };
+    let mixes = c.family == Family::ResMlp;
     Network {
         stem: (0..c.stem_layers()).map(|i| t.linear(layout::STEM[i], one(c.stem_channels(i)), inputs(i))).collect(),
         patch: t.linear("patch_embd", one(c.embedding_dim()), inputs(c.stem_layers())),
@@ -107,8 +108,9 @@ fn unpack(model: &Model<'_>) -> Network {
             .then(|| ["rope_cos", "rope_sin"].map(|name| t.vectors(name, c.patches(), c.head_dim / 2))),
         prefix: if c.prefix_tokens > 0 { t.vectors("prefix_embd", c.prefix_tokens, c.dim) } else { Vec::new() },
         norm_pre: c.norm_pre.then(|| t.norm("norm_pre", c.embedding_dim())),
-        blocks: if c.has_stages() { Vec::new() } else { (0..c.blocks()).map(|i| t.block(i, &c)).collect() },
+        blocks: if c.has_stages() || mixes { Vec::new() } else { (0..c.blocks()).map(|i| t.block(i, &c)).collect() },
         stages: if c.has_stages() { t.stages(&c) } else { Vec::new() },
+        mixer_blocks: if mixes { (0..c.depth).map(|i| t.mixer_block(i, &c)).collect() } else { Vec::new() },
         norm: c.norm.then(|| t.norm("norm", c.dim)),
         fc_norm: c.fc_norm.then(|| t.norm("fc_norm", c.dim)),
         head: (c.classes > 0).then(|| t.linear("head", one(c.classes), (c.dim, c.parts(), pad16(c.dim)))),
@@ -230,6 +232,29 @@ impl Tensors {
             local: cross.then(|| self.local(&at, c)),
             norm2: c.block_norm.then(|| self.norm(&at("norm2"), c.dim)),
             up: self.linear(&at("ffn_up"), up, dim),
+            down: self.linear(&at("ffn_down"), dim, hidden),
+            gamma2: keeps.then(|| self.vectors(&at("gamma2"), 1, c.dim)),
+        }
+    }
+
+    fn mixer_block(&mut self, i: usize, c: &Config) -> MixerBlock {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        let (dim, hidden, tokens) = ((c.dim, 1, c.dim), (c.hidden, 1, pad16(c.hidden)), c.tokens());
+        let keeps = c.keeps_gamma();
+        MixerBlock {
+            mixer: Mixer {
+                linear: Linear {
+                    n: tokens,
+                    k: tokens,
+                    weight: self.vectors(&at("mix.weight"), tokens, tokens),
+                    bias: self.vectors(&at("mix.bias"), 1, tokens),
+                },
+                factor: self.vectors(&at("mix.factor"), 1, c.dim),
+                offset: self.vectors(&at("mix.offset"), 1, c.dim),
+                bias_factor: self.vectors(&at("mix.bias_factor"), 1, c.dim),
+            },
+            gamma1: keeps.then(|| self.vectors(&at("gamma1"), 1, c.dim)),
+            up: self.linear(&at("ffn_up"), hidden, dim),
             down: self.linear(&at("ffn_down"), dim, hidden),
             gamma2: keeps.then(|| self.vectors(&at("gamma2"), 1, c.dim)),
         }

@@ -149,6 +149,35 @@ pub struct Stage {
     pub blocks: Vec<ConvBlock>,
 }
 
+/// One block of ResMLP. What is affine before the MLP is in `up` already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MixerBlock {
+    /// The first branch.
+    pub mixer: Mixer,
+    /// LayerScale of the first branch, `[dim]`.
+    pub gamma1: Option<Vec<f32>>,
+    /// Outputs `[hidden]`, inputs `[dim]`.
+    pub up: Linear,
+    /// Outputs `[dim]`, inputs `[hidden]`.
+    pub down: Linear,
+    /// LayerScale of the MLP branch, `[dim]`.
+    pub gamma2: Option<Vec<f32>>,
+}
+
+/// A layer over tokens, the same for every channel c, with the diagonals around it, whose vectors are `[dim]`:
+/// `y[t][c] = factor_c (W x)[t][c] + offset_c r_t + bias_factor_c b_t`, r the sums of W's rows and b the layer's bias.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixer {
+    /// W and b, outputs and inputs `[tokens]`.
+    pub linear: Linear,
+    /// On each channel.
+    pub factor: Vec<f32>,
+    /// Times the sums of W's rows.
+    pub offset: Vec<f32>,
+    /// Times b.
+    pub bias_factor: Vec<f32>,
+}
+
 /// The whole network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
@@ -170,6 +199,8 @@ pub struct Network {
     pub blocks: Vec<Block>,
     /// ConvNeXt's, which has these instead of blocks.
     pub stages: Vec<Stage>,
+    /// ResMLP's, which has these instead of blocks.
+    pub mixer_blocks: Vec<MixerBlock>,
     /// On the tokens after the last block, `[dim]`.
     pub norm: Option<Norm>,
     /// On the pooled features, `[dim]`.
@@ -239,6 +270,18 @@ impl Network {
             })
             .sum();
         let downsamplings = self.stages.iter().filter_map(|s| s.downsampling.as_ref());
+        let gamma = |g: &Option<Vec<f32>>| g.as_ref().map_or(0, Vec::len);
+        let mixer_blocks: usize = self
+            .mixer_blocks
+            .iter()
+            .map(|b| {
+                let affine = b.mixer.factor.len() + b.mixer.offset.len();
+                [&b.mixer.linear, &b.up, &b.down].map(linear).iter().sum::<usize>()
+                    + affine
+                    + gamma(&b.gamma1)
+                    + gamma(&b.gamma2)
+            })
+            .sum();
         self.stem.iter().map(linear).sum::<usize>()
             + linear(&self.patch)
             + conv_blocks
@@ -247,6 +290,7 @@ impl Network {
             + self.prefix.len()
             + norms.into_iter().flatten().map(norm).sum::<usize>()
             + blocks
+            + mixer_blocks
             + self.head.as_ref().map_or(0, linear)
     }
 }

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use vitlet::config::pad16;
-use vitlet::layout::{self, TensorSpec};
+use vitlet::layout::{self, DType, TensorSpec};
 use vitlet::{Config, LayerScale, Precision};
 
 use crate::diagonal;
 use crate::error::Error;
-use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Network, Norm, Stage};
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm, Stage};
 use crate::options::{Mode, Options};
 use crate::quantize::{self, Packed, Values, damage};
 use crate::report::LinearReport;
@@ -103,6 +103,9 @@ impl File<'_> {
             self.block(i, block)?;
         }
         self.stages(&network.stages)?;
+        for (i, block) in network.mixer_blocks.iter().enumerate() {
+            self.mixer_block(i, block)?;
+        }
         self.norm("norm", network.norm.as_ref());
         self.norm("fc_norm", network.fc_norm.as_ref());
         if let Some(head) = &network.head {
@@ -140,8 +143,7 @@ impl File<'_> {
             self.local(i, local);
         }
         self.norm(&at("norm2"), block.norm2.as_ref());
-        self.plain_linear(&at("ffn_up"), &block.up, Spread::padded(self.config.hidden), Spread::DENSE)?;
-        self.branch_linear(&at("ffn_down"), &block.down, Spread::DENSE, block.gamma2.as_deref())?;
+        self.mlp(i, &block.up, &block.down, block.gamma2.as_deref())?;
         if self.config.keeps_gamma() {
             self.vector(&at("gamma1"), block.gamma1.as_deref().unwrap_or_default(), Spread::DENSE);
             self.vector(&at("gamma2"), block.gamma2.as_deref().unwrap_or_default(), Spread::DENSE);
@@ -176,6 +178,25 @@ impl File<'_> {
         Ok(())
     }
 
+    fn mlp(&mut self, i: usize, up: &Linear, down: &Linear, gamma: Option<&[f32]>) -> Result<(), Error> {
+        self.plain_linear(&format!("blk.{i}.ffn_up"), up, Spread::padded(self.config.hidden), Spread::DENSE)?;
+        self.branch_linear(&format!("blk.{i}.ffn_down"), down, Spread::DENSE, gamma)
+    }
+
+    fn mixer_block(&mut self, i: usize, block: &MixerBlock) -> Result<(), Error> {
+        let at = |name: &str| format!("blk.{i}.{name}");
+        let mut mixer = block.mixer.clone();
+        // A channel has no weights of its own here: under `fold-weights`, too, gamma is beside them.
+        self.fold(block.gamma1.as_deref(), |gamma| diagonal::scale_channels(&mut mixer, gamma));
+        self.mixer(&at("mix"), &mixer)?;
+        self.mlp(i, &block.up, &block.down, block.gamma2.as_deref())?;
+        if self.config.keeps_gamma() {
+            self.vector(&at("gamma1"), block.gamma1.as_deref().unwrap_or_default(), Spread::DENSE);
+            self.vector(&at("gamma2"), block.gamma2.as_deref().unwrap_or_default(), Spread::DENSE);
+        }
+        Ok(())
+    }
+
     /// Tap by tap, the channels of each padded.
     fn depthwise(&mut self, name: &str, conv: &Depthwise) {
         let taps = conv.kernel * conv.kernel;
@@ -203,6 +224,22 @@ impl File<'_> {
         if let Some(gamma) = gamma.filter(|_| !self.config.keeps_gamma()) {
             into(gamma);
         }
+    }
+
+    /// A layer over tokens and what is around it.
+    fn mixer(&mut self, name: &str, mixer: &Mixer) -> Result<(), Error> {
+        let packed = self.quantize(&mixer.linear)?;
+        self.reports.push(LinearReport::new(name, &mixer.linear, damage(&packed, &mixer.linear, None)));
+        let pitch = pad16(packed.k);
+        self.weight(name, &packed, |_, n, k| n * pitch + k);
+        self.beside(name, &packed, Spread::DENSE);
+        self.vector(&format!("{name}.row_sum"), &diagonal::row_sums(&mixer.linear), Spread::DENSE);
+        for (suffix, values) in
+            [("factor", &mixer.factor), ("offset", &mixer.offset), ("bias_factor", &mixer.bias_factor)]
+        {
+            self.vector(&format!("{name}.{suffix}"), values, Spread::DENSE);
+        }
+        Ok(())
     }
 
     /// The last layer of a residual branch: gamma is its output diagonal.
@@ -289,29 +326,26 @@ impl File<'_> {
     }
 
     fn linear(&mut self, name: &str, packed: &Packed, outputs: Spread, inputs: Spread) {
+        self.weight(name, packed, |spec, n, k| match spec.dtype {
+            DType::I8 => layout::index_i8(outputs.at(n), inputs.at(k), 4 * spec.dims()[2]),
+            _ => layout::index_float(outputs.at(n), inputs.at(k), spec.dims()[1]),
+        });
+        self.beside(name, packed, outputs);
+    }
+
+    /// The values of a matrix, W[n, k] at the element `index(spec, n, k)`.
+    fn weight(&mut self, name: &str, packed: &Packed, index: impl Fn(&TensorSpec, usize, usize) -> usize) {
         let (spec, bytes) = self.place(&format!("{name}.weight"));
+        let index = |n, k| index(&spec, n, k);
         match &packed.values {
-            Values::Int8 { codes, .. } => {
-                let k_len = 4 * spec.dims()[2];
-                scatter(
-                    bytes,
-                    codes,
-                    packed,
-                    |n, k| layout::index_i8(outputs.at(n), inputs.at(k), k_len),
-                    i8::to_le_bytes,
-                );
-            }
-            Values::F16(values) => {
-                let k_len = spec.dims()[1];
-                let index = |n, k| layout::index_float(outputs.at(n), inputs.at(k), k_len);
-                scatter(bytes, values, packed, index, half::f16::to_le_bytes);
-            }
-            Values::F32(values) => {
-                let k_len = spec.dims()[1];
-                let index = |n, k| layout::index_float(outputs.at(n), inputs.at(k), k_len);
-                scatter(bytes, values, packed, index, f32::to_le_bytes);
-            }
+            Values::Int8 { codes, .. } => scatter(bytes, codes, packed, index, i8::to_le_bytes),
+            Values::F16(values) => scatter(bytes, values, packed, index, half::f16::to_le_bytes),
+            Values::F32(values) => scatter(bytes, values, packed, index, f32::to_le_bytes),
         }
+    }
+
+    /// What a matrix has for each output.
+    fn beside(&mut self, name: &str, packed: &Packed, outputs: Spread) {
         if self.config.precision != Precision::F32 {
             self.vector(&format!("{name}.scale"), &packed.scale, outputs);
         }

@@ -8,7 +8,8 @@
 use serde::Serialize;
 use vitlet::{Config, LayerScale, Precision};
 
-use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Network, Norm};
+use crate::diagonal::row_sums;
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm};
 
 /// Error of one 8-bit code, as a part of the stream's root mean square.
 const NOISE: f64 = 8.0 / 255.0 / 3.464_101_615;
@@ -36,7 +37,35 @@ pub(crate) fn plan(network: &Network, config: &Config) -> Vec<(Option<FoldReport
         }
         plan.extend(stage.blocks.iter().map(|block| (None, conv_block_plan(block, config, &mut stream))));
     }
+    plan.extend(network.mixer_blocks.iter().map(|block| mixer_block_plan(block, config, &mut stream)));
     plan
+}
+
+fn mixer_block_plan(block: &MixerBlock, config: &Config, stream: &mut [f64]) -> (Option<FoldReport>, FoldReport) {
+    let mixing = mixing(&block.mixer, block.gamma1.as_deref(), config, stream);
+    let hidden = activated(&outputs(&block.up, stream));
+    (Some(mixing), branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream))
+}
+
+/// The report of a branch that mixes tokens; `stream` gains what it adds. Gamma never meets a weight.
+fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> FoldReport {
+    let size = |values: &[f32]| root_mean_square(&values.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
+    // Of a row of W for inputs of size 1, of its sum, and of its bias.
+    let (row, sum) = (size(&mixer.linear.weight) * (mixer.linear.k as f64).sqrt(), size(&row_sums(&mixer.linear)));
+    let (bias, factor) = (size(&mixer.linear.bias), |j: usize| gamma.map_or(1.0, |g| f64::from(g[j].abs())));
+    let of_channel = |j: usize| [&mixer.factor, &mixer.offset, &mixer.bias_factor].map(|values| f64::from(values[j]));
+    let added: Vec<f64> = (0..stream.len())
+        .map(|j| {
+            let [scale, offset, bias_factor] = of_channel(j);
+            factor(j) * (scale * row * stream[j]).hypot(offset * sum).hypot(bias_factor * bias)
+        })
+        .collect();
+    FoldReport {
+        gamma_in: if config.keeps_gamma() { "vector" } else { "scale" },
+        exact: true,
+        f16_underflows_avoided: 0,
+        below_noise: below_noise(&added, stream),
+    }
 }
 
 fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> FoldReport {
@@ -82,14 +111,20 @@ fn add_local(local: &Local, stream: &mut [f64]) {
     }
 }
 
+/// Channels of `added` below the noise of the stream, which gains them.
+fn below_noise(added: &[f64], stream: &mut [f64]) -> usize {
+    for (x, y) in stream.iter_mut().zip(added) {
+        *x = x.hypot(*y);
+    }
+    let noise = NOISE * root_mean_square(stream);
+    added.iter().filter(|y| **y < noise).count()
+}
+
 /// The report of a branch; `stream` gains what it adds.
 fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> FoldReport {
     let factor = |j: usize| gamma.map_or(1.0, |g| f64::from(g[j]));
     let added: Vec<f64> = outputs(last, inputs).iter().enumerate().map(|(j, y)| y * factor(j).abs()).collect();
-    for (x, y) in stream.iter_mut().zip(&added) {
-        *x = x.hypot(*y);
-    }
-    let noise = NOISE * root_mean_square(stream);
+    let below_noise = below_noise(&added, stream);
     let gamma_in = match (config.layerscale, config.precision) {
         (LayerScale::Keep | LayerScale::KeepPass, _) => "vector",
         (LayerScale::Fold, Precision::Int8 | Precision::F16) => "scale",
@@ -109,7 +144,7 @@ fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config,
         } else {
             0
         },
-        below_noise: added.iter().filter(|y| **y < noise).count(),
+        below_noise,
     }
 }
 

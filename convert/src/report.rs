@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vitlet::Config;
 
-use crate::network::{Gammas, Linear, Source};
+use crate::network::{Gammas, Linear, Network, Source};
 use crate::plan::FoldReport;
 use crate::quantize::Damage;
 
@@ -127,13 +127,15 @@ pub(crate) fn gammas(source: &Source) -> Option<Gammas> {
         let gammas: Option<Vec<&Vec<f32>>> = blocks.map(|block| block.gamma.as_ref()).collect();
         return Some([Vec::new(), gammas?.into_iter().flatten().copied().collect(), Vec::new()]);
     }
-    let blocks = &source.network.blocks;
-    let branch = |pick: fn(&crate::network::Block) -> Option<&Vec<f32>>| -> Option<Vec<f32>> {
-        let all: Option<Vec<&Vec<f32>>> = blocks.iter().map(pick).collect();
+    let Network { blocks, mixer_blocks, .. } = &source.network;
+    let of_blocks = blocks.iter().map(|b| [&b.gamma1, &b.gamma2]);
+    let both: Vec<_> = of_blocks.chain(mixer_blocks.iter().map(|b| [&b.gamma1, &b.gamma2])).collect();
+    let branch = |n: usize| -> Option<Vec<f32>> {
+        let all: Option<Vec<&Vec<f32>>> = both.iter().map(|gammas| gammas[n].as_ref()).collect();
         all.map(|gammas| gammas.into_iter().flatten().copied().collect())
     };
     let local = blocks.iter().filter_map(|b| b.local.as_ref()?.gamma.as_ref()).flatten().copied().collect();
-    Some([branch(|b| b.gamma1.as_ref())?, branch(|b| b.gamma2.as_ref())?, local])
+    Some([branch(0)?, branch(1)?, local])
 }
 
 /// A line for each block.

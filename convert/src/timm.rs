@@ -2,7 +2,8 @@
 //!
 //! An architecture is its constructor arguments: data/timm_architectures.json has those of timm's plain ViTs, config.json's
 //! `model_args` win over them, and an unknown name works when its `model_args` say enough. Source of the facts:
-//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva`, `Cait` and `Xcit` (timm 1.0); `ConvNeXt` is in convnext.rs.
+//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva`, `Cait` and `Xcit` (timm 1.0); `ConvNeXt` is in convnext.rs,
+//! `MlpMixer` in resmlp.rs.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -21,6 +22,7 @@ use crate::{labels, position, preprocess, relative};
 
 mod convnext;
 mod relatives;
+mod resmlp;
 mod xcit;
 
 use relatives::Relative;
@@ -74,6 +76,10 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
         set_size(&mut plan.config, options)?;
         checkpoint = Checkpoint::open_dir(dir)?;
         convnext::network(&mut checkpoint, &plan, options, &mut announcements)?
+    } else if name.starts_with("resmlp") {
+        let plan = resmlp::plan(&args, json, &pretrained, options, &mut announcements)?;
+        checkpoint = Checkpoint::open_dir(dir)?;
+        resmlp::network(&mut checkpoint, plan, options, &mut announcements)?
     } else {
         let relative = relatives::translate(&name, &mut args)?;
         let mut plan = plan(&name, &args, relative, json, &pretrained, &mut announcements)?;
@@ -125,7 +131,7 @@ fn arguments(name: &str, json: &Object, pretrained: &Object) -> Result<Object, E
 
 /// For errors.
 pub(crate) fn what_we_run() -> &'static str {
-    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_*, xcit_*, \
+    "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_*, xcit_*, resmlp_*, \
      convnext_atto to convnext_xlarge (not _ols, _rms, _mlp nor V2) or any plain ViT with \
      embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
      dinov2_with_registers, dinov3_vit, beit and data2vec-vision"
@@ -411,6 +417,7 @@ fn network(
         norm_pre,
         blocks,
         stages: Vec::new(),
+        mixer_blocks: Vec::new(),
         norm,
         fc_norm,
         head,

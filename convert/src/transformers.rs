@@ -316,6 +316,7 @@ fn network(
         norm_pre: None,
         blocks,
         stages: Vec::new(),
+        mixer_blocks: Vec::new(),
         norm,
         fc_norm,
         head,

@@ -14,9 +14,10 @@ use crate::kernels::Kernels;
 use crate::kernels::attention::RelativeBias;
 use crate::kernels::isa::F32x16;
 use crate::kernels::linear::{Add, Store};
-use crate::kernels::rows::LayerNorm;
-use crate::model::{Block, Model, Norm, Rotation, Tail};
+use crate::kernels::rows::{self, LayerNorm};
+use crate::model::{Affine, Block, Mlp, Model, Norm, Rotation, Tail};
 use crate::ops::attention::{AttentionScratch, Cache, Mixing, Queries};
+use crate::ops::mixing::MixingScratch;
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
 use crate::profile::{Laps, Stage, Watch};
@@ -102,6 +103,7 @@ pub(super) struct Worker<'w> {
     /// A branch's output for `keep-pass`: `[ROWS, pad16(dim)]`.
     pub(super) branch: &'w mut [F32x16],
     attention: AttentionScratch<'w>,
+    pub(super) mixing: MixingScratch<'w>,
 }
 
 impl<'w> Worker<'w> {
@@ -117,6 +119,7 @@ impl<'w> Worker<'w> {
             attended: arena.take(ROWS * heads),
             branch: arena.take(if c.keeps_gamma() { ROWS * dim } else { 0 }),
             attention: AttentionScratch::carve(c, arena),
+            mixing: MixingScratch::carve(c, arena),
         }
     }
 
@@ -282,7 +285,7 @@ impl<'p> Pass<'p> {
             if let Some(norm) = &block.stream_norm {
                 layer_norm_in_place(k, norm, x, w.operand.normed);
             }
-            self.transform(index, block, first, x, w, &mut laps);
+            self.transform(index, &block.mlp, first, x, w, &mut laps);
         })
     }
 
@@ -290,7 +293,7 @@ impl<'p> Pass<'p> {
     pub(super) fn transform(
         &self,
         index: usize,
-        block: &Block<'_>,
+        mlp: &Mlp<'_>,
         first: usize,
         x: &mut [F32x16],
         mut w: Worker<'_>,
@@ -300,13 +303,13 @@ impl<'p> Pass<'p> {
         let (dim, up_width) = (pad16(c.dim) / 16, c.ffn_up_width() / 16);
         let tokens = x.len() / dim;
         let hidden = &mut w.wide[..tokens * up_width];
-        let a = w.operand.branch(k, x, block.norm2.as_ref(), tokens, &block.up);
+        let a = w.operand.branch(k, x, mlp.norm.as_ref(), tokens, &mlp.up);
         laps.end(Stage::Norm);
-        multiply(k, a, tokens, &block.up, 0..up_width, Store { out: hidden, stride: up_width });
+        multiply(k, a, tokens, &mlp.up, 0..up_width, Store { out: hidden, stride: up_width });
         laps.end(Stage::MlpUp);
-        let a = w.operand.activated(k, hidden, tokens, c.activation, &block.down);
+        let a = w.operand.activated(k, hidden, tokens, c.activation, &mlp.down);
         laps.end(Stage::Activation);
-        Residual { gamma: block.gamma2, mode: c.layerscale, branch: w.branch }.add(k, a, &block.down, x);
+        Residual { gamma: mlp.gamma, mode: c.layerscale, branch: w.branch }.add(k, a, &mlp.down, x);
         laps.end(Stage::MlpDown);
         self.watch.show(Place::Mlp(index), first, x, dim);
     }
@@ -349,6 +352,9 @@ impl Head<'_> {
     ) {
         let Self { c, k, tail, output } = self;
         let dim = pad16(c.dim) / 16;
+        if let Some(Affine { factor, offset }) = tail.affine {
+            k.run(rows::Affine { x, factor, offset });
+        }
         if let Some(norm) = &tail.norm {
             x.chunks_mut(ROWS * dim).for_each(|block| layer_norm_in_place(k, norm, block, operand.normed));
         }

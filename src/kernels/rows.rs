@@ -107,6 +107,19 @@ impl Encode for CodesMut<'_> {
     }
 }
 
+/// Scale, its inverse, and the zero point (a whole number) of 8-bit codes for values from `lo`, at most 0, to `hi`, at least 0.
+#[inline(always)]
+pub(crate) fn asymmetric(lo: f32, hi: f32) -> (f32, f32, f32) {
+    let range = hi - lo;
+    let usable = (1.0e-30..f32::INFINITY).contains(&range);
+    let (scale, inverse) = if usable { (range / 255.0, 255.0 / range) } else { (0.0, 0.0) };
+    let zero = -lo * inverse;
+    // Written out: NaN (an infinite lo times 0) becomes 0.
+    let zero = if zero > 0.0 { zero } else { 0.0 };
+    let zero = if zero < 255.0 { zero } else { 255.0 };
+    (scale, inverse, (zero + ROUND) - ROUND)
+}
+
 /// Lane by lane the least and the greatest value of a row so far, and zero; NaN is passed over.
 #[derive(Clone, Copy)]
 pub(crate) struct Range<S: Isa> {
@@ -129,15 +142,7 @@ impl<S: Isa> Range<S> {
     /// Scale, its inverse, and the zero point (a whole number).
     #[inline(always)]
     fn parameters(self, s: S) -> (f32, f32, f32) {
-        let (lo, hi) = (s.min_lane(self.lo), s.max_lane(self.hi));
-        let range = hi - lo;
-        let usable = (1.0e-30..f32::INFINITY).contains(&range);
-        let (scale, inverse) = if usable { (range / 255.0, 255.0 / range) } else { (0.0, 0.0) };
-        let zero = -lo * inverse;
-        // Written out: NaN (an infinite lo times 0) becomes 0.
-        let zero = if zero > 0.0 { zero } else { 0.0 };
-        let zero = if zero < 255.0 { zero } else { 255.0 };
-        (scale, inverse, (zero + ROUND) - ROUND)
+        asymmetric(s.min_lane(self.lo), s.max_lane(self.hi))
     }
 
     /// The power of two that leaves the greatest magnitude in [1, 2), and its inverse; zeros for rows that are (almost) zero or

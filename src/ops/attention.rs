@@ -91,6 +91,7 @@ pub(crate) struct AttentionScratch<'w> {
 impl<'w> AttentionScratch<'w> {
     pub(crate) fn carve(c: &Config, arena: &mut Arena<'w>) -> Self {
         let (mut scores, p, q) = match c.precision {
+            _ if c.heads == 0 => (0, 0, 0),
             Precision::Int8 => {
                 let need = attend_i8_scratch(c.tokens(), pad16(c.head_dim));
                 (need.scores, need.p, need.q)

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use vitlet::config::CONVNEXT_KERNEL;
 use vitlet::peak::{Mac, Peak};
-use vitlet::{Activation, Config, Kernels, Model, Named, Output, Precision, Profile, Stage};
+use vitlet::{Activation, Config, Family, Kernels, Model, Named, Output, Precision, Profile, Stage};
 
 use crate::backend::OnnxFile;
 use crate::board::{self, Board};
@@ -357,7 +357,11 @@ fn stage_mac(c: &Config, kernels: Kernels, stage: Stage) -> Mac {
     match c.precision {
         _ if stage == Stage::Depthwise => Mac::F32,
         Precision::Int8 => Mac::Int8,
-        Precision::F16 if kernels.computes_f16() && !matches!(stage, Stage::PatchEmbed | Stage::Attention) => Mac::F16,
+        Precision::F16
+            if kernels.computes_f16() && !matches!(stage, Stage::PatchEmbed | Stage::Attention | Stage::Mixing) =>
+        {
+            Mac::F16
+        }
         Precision::F16 | Precision::F32 => Mac::F32,
     }
 }
@@ -374,6 +378,13 @@ fn stage_macs(c: &Config, stage: Stage) -> u64 {
         Stage::PatchEmbed => patches * c.patch_len() as u64 * dim,
         Stage::Qkv => all * dim * 3 * width,
         Stage::Attention => all * 2 * tokens * width,
+        Stage::Mixing => {
+            if c.family == Family::ResMlp {
+                all * tokens * dim
+            } else {
+                0
+            }
+        }
         Stage::Projection => all * width * dim,
         Stage::MlpUp => all * dim * up,
         Stage::MlpDown => all * hidden * dim,
@@ -489,7 +500,7 @@ mod tests {
 
     fn deit_tiny() -> Config {
         Config {
-            family: vitlet::Family::Vit,
+            family: Family::Vit,
             stages: Default::default(),
             class_blocks: 0,
             tokens_norm: false,

@@ -118,8 +118,12 @@ fn print(r: &Report) -> Result<()> {
 fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
     let folds: Vec<_> = r.blocks.iter().flat_map(|b| b.fold1.into_iter().chain([b.fold2])).collect();
     let Some(first) = folds.first() else { return Ok(()) };
-    let last = |l: &&LinearReport| l.name.ends_with(".attn_out") || l.name.ends_with(".ffn_down");
-    let channels: usize = r.linears.iter().filter(last).map(|l| l.outputs).sum();
+    // Both branches of a block are as wide as its MLP's output.
+    let width = |block: usize| {
+        let name = format!("blk.{block}.ffn_down");
+        r.linears.iter().find(|l| l.name == name).map_or(0, |l| l.outputs)
+    };
+    let channels: usize = r.blocks.iter().map(|b| width(b.block) * (1 + usize::from(b.fold1.is_some()))).sum();
     let how = match (first.gamma_in, folds.iter().filter(|f| f.exact).count()) {
         ("scale", exact) if exact == folds.len() => "in the scales, exact in every branch".to_string(),
         ("scale", exact) => format!("in the scales, exact in {exact} of {} branches", folds.len()),
@@ -139,12 +143,15 @@ fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
 /// A row for each block, and one for each matrix beside them: patch embedding, ConvNeXt's downsampling, head.
 fn print_layers(out: &mut Out, r: &Report) -> Result<()> {
     let find = |name: String| r.linears.iter().find(|l| l.name == name);
+    let firsts = [("attn_qkv", "qkv"), ("mix", "mix"), ("", "alone")];
+    let is_there = |&&(name, _): &&(&str, _)| r.linears.iter().any(|l| l.name.ends_with(name));
+    let (first, first_name) = *firsts.iter().find(is_there).unwrap_or(&firsts[2]);
     let mut rows = Vec::new();
     for l in &r.linears {
         match l.name.strip_prefix("blk.").and_then(|name| name.split_once('.')) {
             // A block's last.
             Some((i, "ffn_down")) => {
-                let matrices = ["attn_qkv", "attn_out", "ffn_up", "ffn_down"].map(|m| find(format!("blk.{i}.{m}")));
+                let matrices = [first, "attn_out", "ffn_up", "ffn_down"].map(|m| find(format!("blk.{i}.{m}")));
                 let gammas = r.blocks.iter().find(|b| b.block.to_string() == i);
                 rows.push(row(&format!("block {i}"), &matrices, gammas));
             }
@@ -152,8 +159,7 @@ fn print_layers(out: &mut Out, r: &Report) -> Result<()> {
             None => rows.push(row(&l.name, &[Some(l)], None)),
         }
     }
-    let first = if r.linears.iter().any(|l| l.name.ends_with(".attn_qkv")) { "qkv" } else { "alone" };
-    let mut header = vec!["SQNR, dB", first, "out", "up", "down", "|gamma1|", "|gamma2|", "dead", "underflows"];
+    let mut header = vec!["SQNR, dB", first_name, "out", "up", "down", "|gamma1|", "|gamma2|", "dead", "underflows"];
     for column in (1..header.len()).rev().filter(|&c| rows.iter().all(|row| row[c].is_empty())).collect::<Vec<_>>() {
         header.remove(column);
         rows.iter_mut().for_each(|row| drop(row.remove(column)));

@@ -226,16 +226,18 @@ fn parameters(model: &Model) -> usize {
     let linear = |n: usize, k: usize| n * k + n;
     let width = c.heads * c.head_dim;
     let up = c.ffn_up_width() / vitlet::config::pad16(c.hidden) * c.hidden;
-    let norms = if c.block_norm { 2 * 2 * c.dim } else { 0 } + if c.qk_norm { 4 * c.head_dim } else { 0 };
+    let mixes = c.family == Family::ResMlp;
+    let norms = if c.block_norm || mixes { 2 * 2 * c.dim } else { 0 } + if c.qk_norm { 4 * c.head_dim } else { 0 };
     let gammas = gamma::branches_present(model) * c.dim;
-    let block =
-        norms + linear(3 * width, c.dim) + linear(c.dim, width) + linear(up, c.dim) + linear(c.dim, c.hidden) + gammas;
+    let first = if mixes { linear(c.tokens(), c.tokens()) } else { linear(3 * width, c.dim) + linear(c.dim, width) };
+    let block = norms + first + linear(up, c.dim) + linear(c.dim, c.hidden) + gammas;
+    let positions = if c.has_positions() { c.patches() } else { 0 };
     let outer_norms = 2 * c.dim * (usize::from(c.norm) + usize::from(c.fc_norm));
     let head = if c.classes > 0 { linear(c.classes, c.features()) } else { 0 };
     let embedding = linear(c.embedding_dim(), c.patch_len()) + if c.norm_pre { 2 * c.embedding_dim() } else { 0 };
     let blocks = match c.family {
         Family::ConvNeXt => stage_parameters(c, gamma::branches_present(model)),
-        _ => c.tokens() * c.dim + c.depth * block,
+        _ => (c.prefix_tokens + positions) * c.dim + c.depth * block,
     };
     embedding + blocks + outer_norms + head
 }
@@ -292,6 +294,9 @@ fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
     field(&mut out, "tokens", &format!("{}{prefix}, dim {}", c.tokens, c.dim))?;
     let qk_norm = if c.qk_norm { ", qk-norm" } else { "" };
     let blocks = match c.stages.is_empty() {
+        true if c.heads == 0 => {
+            format!("{}: a matrix over {} tokens, hidden {}, {}", c.depth, c.tokens, c.hidden, c.activation)
+        }
         true => {
             format!("{}: {} heads of {}{qk_norm}, hidden {}, {}", c.depth, c.heads, c.head_dim, c.hidden, c.activation)
         }

@@ -125,6 +125,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         norm_pre: norm_pre.as_ref().map(norm),
         blocks,
         stages: Vec::new(),
+        mixer_blocks: Vec::new(),
         norm: tail.norm.as_ref().map(norm),
         fc_norm: tail.fc_norm.as_ref().map(norm),
         head: tail.head,

@@ -161,6 +161,7 @@ pub(super) fn network(
         norm_pre,
         blocks: Vec::new(),
         stages,
+        mixer_blocks: Vec::new(),
         norm,
         fc_norm,
         head,

@@ -33,7 +33,7 @@ pub(super) fn encode<S: Isa>(s: S, x: S::F, inv: S::F) -> S::I {
 }
 
 /// What a sum of `n` numbers from [`rounded`] starts from, to become the sum of the integers.
-fn start_of_sum(n: usize) -> i32 {
+pub(crate) fn start_of_sum(n: usize) -> i32 {
     ROUND.to_bits().wrapping_mul(n as u32).wrapping_neg().cast_signed()
 }
 
@@ -215,7 +215,7 @@ impl Op for PackV<'_> {
 
 /// `out[c][i]` is the low byte of `codes[i][c]`.
 #[inline(always)]
-fn interleave(codes: &[I32x16; 4], out: &mut I8x16x4) {
+pub(crate) fn interleave(codes: &[I32x16; 4], out: &mut I8x16x4) {
     let mut words = [0_u32; 16];
     for (i, codes) in codes.iter().enumerate() {
         for (word, &code) in words.iter_mut().zip(&codes.0) {

@@ -80,15 +80,18 @@ pub fn verify(model: &Model) -> Outcome {
     outcome
 }
 
-/// The sum of codes per output channel of `[N/16][K8/4][16][4]`, padding included, which must be zero and so shows here.
+/// The sum of codes per output channel of `[N/16][K8/4][16][4]` or, row by row, `[N][K]`; padding included, which must be zero and so shows here.
 fn code_sums(spec: &TensorSpec, codes: &[u8]) -> Vec<i32> {
-    let &[_, _, k_groups, n_groups] = spec.dims() else {
-        return Vec::new();
+    let sum = |codes: &[u8]| codes.iter().map(|&code| i32::from(code as i8)).sum::<i32>();
+    let (k_groups, n_groups) = match *spec.dims() {
+        [_, _, k_groups, n_groups] => (k_groups, n_groups),
+        [k, _] => return codes.chunks_exact(k).map(sum).collect(),
+        _ => return Vec::new(),
     };
     let mut sums = vec![0; n_groups * 16];
     for (i, group) in codes.chunks_exact(4).enumerate() {
         let channel = i / (16 * k_groups) * 16 + i % 16;
-        sums[channel] += group.iter().map(|&code| i32::from(code as i8)).sum::<i32>();
+        sums[channel] += sum(group);
     }
     sums
 }

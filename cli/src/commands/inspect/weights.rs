@@ -114,14 +114,18 @@ impl Energy {
     }
 }
 
-/// `[N/16][K8/4][16][4]` codes with a step of 1. Columns without any code are padding (or lost nothing).
+/// Codes with a step of 1. Columns without any code are padding (or lost nothing).
 fn int8(spec: &TensorSpec, bytes: &[u8]) -> Energy {
-    let k8 = 4 * spec.dims()[2];
-    let rows = 16 * spec.dims()[3];
+    let by_rows = spec.dims().len() == 2;
+    let (k8, rows) = if by_rows { (spec.dims()[0], spec.dims()[1]) } else { (4 * spec.dims()[2], 16 * spec.dims()[3]) };
     let mut signal = vec![0.0; rows];
     let mut used = vec![false; k8];
     for (i, &code) in bytes.iter().enumerate() {
-        let (column, row) = (i % 4 + i / 64 * 4 % k8, i / 4 % 16 + i / (16 * k8) * 16);
+        let (column, row) = match by_rows {
+            true => (i % k8, i / k8),
+            // `[N/16][K8/4][16][4]`
+            false => (i % 4 + i / 64 * 4 % k8, i / 4 % 16 + i / (16 * k8) * 16),
+        };
         let code = f64::from(code as i8);
         signal[row] += code * code;
         used[column] |= code != 0.0;
@@ -130,13 +134,18 @@ fn int8(spec: &TensorSpec, bytes: &[u8]) -> Energy {
     Energy { noise: vec![columns / 12.0; rows], signal }
 }
 
-/// `[N/16][K][16]` halves, each with the step of its exponent.
+/// Halves, each with the step of its exponent.
 fn half(spec: &TensorSpec, bytes: &[u8]) -> Energy {
-    let k = spec.dims()[1];
-    let rows = 16 * spec.dims()[2];
+    let by_rows = spec.dims().len() == 2;
+    let (k, rows) = if by_rows { (spec.dims()[0], spec.dims()[1]) } else { (spec.dims()[1], 16 * spec.dims()[2]) };
     let mut energy = Energy { signal: vec![0.0; rows], noise: vec![0.0; rows] };
     for (i, h) in bytes.as_chunks::<2>().0.iter().enumerate() {
-        let (row, h) = (i % 16 + i / (16 * k) * 16, f16::from_le_bytes(*h));
+        let row = match by_rows {
+            true => i / k,
+            // `[N/16][K][16]`
+            false => i % 16 + i / (16 * k) * 16,
+        };
+        let h = f16::from_le_bytes(*h);
         if h != f16::ZERO {
             let exponent = i32::from(h.to_bits() >> 10 & 0x1f).max(1) - 15;
             let step = 2f64.powi(exponent - 10);

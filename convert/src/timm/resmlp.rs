@@ -1,0 +1,174 @@
+//! ResMLP in timm: `MlpMixer` of `ResBlock`s with `Affine` in the place of norms, and the names of the authors' own checkpoints.
+//!
+//! Everything affine is absorbed here: before the mixing into its diagonals, before the MLP into its first matrix, after the stem (`stem_norm`) into the patch
+//! embedding. The last one stays, since features and tokens are what comes after it.
+
+use serde_json::Value;
+use vitlet::{Activation, Config, Family, LayerScale, Precision, Scores};
+
+use crate::checkpoint::Checkpoint;
+use crate::diagonal::{self, Affine};
+use crate::error::Error;
+use crate::json::Object;
+use crate::network::{MixerBlock, Network, Norm};
+use crate::options::Options;
+
+/// What config.json says.
+pub(super) struct Plan {
+    config: Config,
+    stem_norm: bool,
+}
+
+/// `MlpMixer`'s arguments that are read, or that change nothing at inference.
+const KNOWN: [&str; 11] = [
+    "img_size",
+    "patch_size",
+    "in_chans",
+    "num_classes",
+    "global_pool",
+    "num_blocks",
+    "embed_dim",
+    "mlp_ratio",
+    "act_layer",
+    "stem_norm",
+    "nlhb",
+];
+
+/// # Errors
+/// A variant that we do not run.
+pub(super) fn plan(
+    args: &Object,
+    json: &Object,
+    pretrained: &Object,
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<Plan, Error> {
+    if let Some(key) = args.keys().find(|key| !KNOWN.contains(key) && !key.contains("drop")) {
+        let given = args.value(key).map_or(String::new(), Value::to_string);
+        return Err(args.error(key, format!("{given} is not run for ResMLP; {} are read", KNOWN.join(", "))));
+    }
+    let size = super::native_size(args, pretrained)?;
+    if options.image_size.is_some_and(|wanted| wanted != size) {
+        let why = format!("ResMLP's matrices over patches are for pictures of {}x{} alone", size.0, size.1);
+        return Err(Error::new("--image-size", why));
+    }
+    let (patch, dim) = (args.size("patch_size")?.unwrap_or((16, 16)), args.required_len("embed_dim")?);
+    let classes = super::classes(args, json, pretrained)?;
+    let pool = super::pool(args, pretrained, "avg")?;
+    let config = Config {
+        family: Family::ResMlp,
+        image_height: size.0,
+        image_width: size.1,
+        patch_height: patch.0,
+        patch_width: patch.1,
+        dim,
+        depth: args.required_len("num_blocks")?,
+        stages: Default::default(),
+        class_blocks: 0,
+        tokens_norm: false,
+        heads: 0,
+        head_dim: 0,
+        hidden: (dim as f64 * args.number("mlp_ratio")?.unwrap_or(4.0)) as usize,
+        prefix_tokens: 0,
+        norm_eps: 0.0,
+        attention_scale: 0.0,
+        qk_norm: false,
+        norm_pre: false,
+        block_norm: false,
+        norm: true,
+        fc_norm: false,
+        activation: match args.text("act_layer")?.unwrap_or("gelu") {
+            "gelu" => Activation::Gelu,
+            "gelu_tanh" => Activation::GeluTanh,
+            "quick_gelu" => Activation::GeluQuick,
+            other => return Err(args.error("act_layer", format!("{other} is not run with this MLP"))),
+        },
+        pooling: super::pooling(args, pool, false, false, classes, announcements)?,
+        classes,
+        scores: Scores::Softmax,
+        precision: Precision::F32,
+        layerscale: LayerScale::None,
+    };
+    crate::check_size(&config)?;
+    Ok(Plan { config, stem_norm: args.flag("stem_norm")?.unwrap_or(false) })
+}
+
+/// # Errors
+/// A checkpoint that is not what config.json describes.
+pub(super) fn network(
+    checkpoint: &mut Checkpoint,
+    plan: Plan,
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<Network, Error> {
+    let Plan { mut config, stem_norm } = plan;
+    let names = Names::of(checkpoint);
+    let (dim, patch_size) = (config.dim, (config.patch_height, config.patch_width));
+    let mut patch = checkpoint.patch(&format!("{}.proj", names.stem), dim, patch_size, true)?;
+    if stem_norm {
+        let Affine { scale, offset } = names.affine(checkpoint, &format!("{}.norm", names.stem), dim)?;
+        diagonal::scale_rows(&mut patch, &scale);
+        patch.bias.iter_mut().zip(offset).for_each(|(b, offset)| *b += offset);
+    }
+    let mixer_blocks = (0..config.depth).map(|i| names.block(checkpoint, &config, i)).collect::<Result<_, _>>()?;
+    let Affine { scale, offset } = names.affine(checkpoint, "norm", dim)?;
+    let head = match &options.head {
+        Some(path) => {
+            ["head.weight", "head.bias"].into_iter().for_each(|name| checkpoint.drop_tensor(name));
+            Some(crate::head::replace(path, &mut config, announcements)?)
+        }
+        None => super::head(checkpoint, &config)?,
+    };
+    Ok(Network {
+        config,
+        stem: Vec::new(),
+        patch,
+        positions: Vec::new(),
+        rotation: None,
+        prefix: Vec::new(),
+        norm_pre: None,
+        blocks: Vec::new(),
+        stages: Vec::new(),
+        mixer_blocks,
+        norm: Some(Norm { weight: scale, bias: offset }),
+        fc_norm: None,
+        head,
+    })
+}
+
+/// What timm and the authors call differently.
+struct Names {
+    stem: &'static str,
+    mixer: &'static str,
+    mlp: &'static str,
+    gamma: &'static str,
+    /// timm's factors and offsets are `[1, 1, dim]`.
+    expanded: bool,
+}
+
+impl Names {
+    fn of(checkpoint: &Checkpoint) -> Self {
+        if checkpoint.has("patch_embed.proj.weight") {
+            return Self { stem: "patch_embed", mixer: "attn", mlp: "mlp", gamma: "gamma_", expanded: false };
+        }
+        Self { stem: "stem", mixer: "linear_tokens", mlp: "mlp_channels", gamma: "ls", expanded: true }
+    }
+
+    fn affine(&self, checkpoint: &mut Checkpoint, name: &str, dim: usize) -> Result<Affine, Error> {
+        let shape = if self.expanded { &[1, 1, dim][..] } else { &[dim] };
+        let mut take = |leaf: &str| checkpoint.take(&format!("{name}.{leaf}"), shape);
+        Ok(Affine { scale: take("alpha")?, offset: take("beta")? })
+    }
+
+    fn block(&self, checkpoint: &mut Checkpoint, c: &Config, i: usize) -> Result<MixerBlock, Error> {
+        let at = |name: &str| format!("blocks.{i}.{name}");
+        let tokens = c.tokens();
+        let mixer = checkpoint.linear(&at(self.mixer), tokens, tokens, true)?;
+        let mixer = diagonal::through_tokens(mixer, self.affine(checkpoint, &at("norm1"), c.dim)?);
+        let mut up = checkpoint.linear(&at(&format!("{}.fc1", self.mlp)), c.hidden, c.dim, true)?;
+        diagonal::absorb_input(&mut up, &self.affine(checkpoint, &at("norm2"), c.dim)?);
+        let down = checkpoint.linear(&at(&format!("{}.fc2", self.mlp)), c.dim, c.hidden, true)?;
+        let mut gamma = |branch: usize| checkpoint.gamma(&at(&format!("{}{branch}", self.gamma)), c.dim);
+        Ok(MixerBlock { mixer, gamma1: Some(gamma(1)?), up, down, gamma2: Some(gamma(2)?) })
+    }
+}

@@ -1,0 +1,98 @@
+//! ResMLP (Touvron et al. 2021, "ResMLP: Feedforward networks for image classification with data-efficient training"): a matrix over the tokens in the
+//! place of attention, and factors and offsets per channel in the place of LayerNorm. No position embedding, no class token.
+//!
+//! ```text
+//! x = patches W + b
+//! x = x + gamma_1 * (M (alpha_1 * x + beta_1) + b)              depth times; M [tokens, tokens]
+//! x = x + gamma_2 * MLP(alpha_2 * x + beta_2)
+//! logits = head(mean(alpha * x + beta))
+//! ```
+//!
+//! alpha_1, beta_1 and (folded) gamma_1 are factors on M's columns and a bias of rank two, alpha_2 and beta_2 are in the MLP's first matrix: no
+//! norm is left in a block. The mixing works on blocks of channels of all tokens, the MLP on blocks of tokens of all channels, with all threads meeting
+//! after each; the stream goes from one form to the other and back.
+
+use crate::arena::Arena;
+use crate::config::{Config, pad16};
+use crate::error::Error;
+use crate::family::transformer::{self, Input, Pass, ROWS, Worker};
+use crate::kernels::isa::F32x16;
+use crate::model::{MixerBlock, Mlp};
+use crate::ops::Residual;
+use crate::ops::mixing::BLOCK;
+use crate::parallel::{Chunks, for_each};
+use crate::profile::{Laps, Stage};
+use crate::session::{Output, RunConfig};
+use crate::tap::Place;
+
+/// Memory that all workers share.
+pub(crate) struct Buffers<'a> {
+    transformer: transformer::Buffers<'a>,
+    /// The residual stream after tokens are mixed: blocks of [`BLOCK`] chunks of channels one after another, `[tokens, BLOCK]` each.
+    mixed: &'a mut [F32x16],
+}
+
+impl<'a> Buffers<'a> {
+    pub(crate) fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
+        let mixed = arena.take(c.tokens() * pad16(c.dim) / 16);
+        Self { transformer: transformer::Buffers::carve(c, run, arena), mixed }
+    }
+}
+
+/// One inference. `out` receives what `output` says, compact.
+pub(crate) fn forward(
+    c: &Config,
+    pass: &Pass<'_>,
+    input: Input<'_>,
+    output: Output,
+    b: &mut Buffers<'_>,
+    out: &mut [F32x16],
+) -> Result<(), Error> {
+    pass.embed(input, &mut b.transformer)?;
+    for i in 0..c.depth {
+        let block = pass.model.mixer_block(i);
+        mix(pass, &block, b)?;
+        transform(pass, i, &block.mlp, b)?;
+    }
+    pass.head(output, &mut b.transformer, out)
+}
+
+/// x = x + gamma_1 * (M x + b).
+fn mix(pass: &Pass<'_>, block: &MixerBlock<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+    let (c, tokens, dim) = (pass.c, pass.c.tokens(), pad16(pass.c.dim) / 16);
+    let (b, mixed) = (&mut b.transformer, &mut *b.mixed);
+    let x = &*b.x;
+    let workers = Chunks::new(b.workers, b.worker_bytes);
+    for_each(pass.executor, workers, Chunks::new(mixed, tokens * BLOCK), |memory, i, mixed| {
+        let mut laps = Laps::start(pass.watch.profile);
+        let w = Worker::of(c, memory);
+        let channels = BLOCK * i..BLOCK * i + mixed.len() / tokens;
+        for (mixed, x) in mixed.chunks_exact_mut(channels.len()).zip(x.chunks_exact(dim)) {
+            mixed.copy_from_slice(&x[channels.clone()]);
+        }
+        let gamma = block.gamma1.map(|gamma| &gamma[channels.clone()]);
+        let y = w.mixing.mix(pass.k, &block.mixer, channels, mixed);
+        Residual { gamma, mode: c.layerscale, branch: w.branch }.add_rows(pass.k, y, mixed);
+        laps.end(Stage::Mixing);
+    })
+}
+
+/// x = x + gamma_2 * MLP(x).
+fn transform(pass: &Pass<'_>, index: usize, mlp: &Mlp<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+    let (c, tokens, dim) = (pass.c, pass.c.tokens(), pad16(pass.c.dim) / 16);
+    let (b, mixed) = (&mut b.transformer, &*b.mixed);
+    let workers = Chunks::new(b.workers, b.worker_bytes);
+    for_each(pass.executor, workers, Chunks::new(b.x, ROWS * dim), |memory, i, x| {
+        let mut laps = Laps::start(pass.watch.profile);
+        let w = Worker::of(c, memory);
+        let first = i * ROWS;
+        for (token, x) in (first..).zip(x.chunks_exact_mut(dim)) {
+            for (mixed, x) in mixed.chunks(tokens * BLOCK).zip(x.chunks_mut(BLOCK)) {
+                x.copy_from_slice(&mixed[token * x.len()..][..x.len()]);
+            }
+        }
+        laps.end(Stage::Mixing);
+        pass.watch.show(Place::Attention(index), first, x, dim);
+        pass.transform(index, mlp, first, x, w, &mut laps);
+    })
+}
