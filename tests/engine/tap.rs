@@ -10,7 +10,9 @@ use crate::common::{checkpoint, convert, npy};
 
 /// Every token that came, by place.
 #[derive(Default)]
-struct Seen(Mutex<BTreeMap<(Place, usize), Vec<f32>>>);
+struct Seen(Mutex<Tokens>);
+
+type Tokens = BTreeMap<(Place, usize), Vec<f32>>;
 
 impl Tap for Seen {
     fn rows(&self, rows: vitlet::Rows<'_>) {
@@ -19,6 +21,17 @@ impl Tap for Seen {
             assert!(before.is_none(), "{:?}, token {}, twice", rows.place, rows.first + i);
         }
     }
+}
+
+/// Every token that a run on so many threads shows, and what the run returns: the same as without looking.
+fn look(model: &Model<'_>, input: &[f32], threads: usize, output: Output) -> (Tokens, Vec<f32>) {
+    let run = RunConfig { kernels: Kernels::detect(), threads, max_picture: (1, 1), output };
+    let mut scratch = vec![F32x16([f32::NAN; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
+    let mut session = Session::new(model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
+    let plain = session.run_tensor(input, &Sequential).unwrap().to_vec();
+    let (seen, pool) = (Seen::default(), ThreadPool::new(threads).unwrap());
+    assert_eq!(session.tap_tensor(input, &pool, &seen).unwrap(), plain, "looking changes nothing");
+    (seen.0.into_inner().unwrap(), plain)
 }
 
 #[test]
@@ -30,21 +43,34 @@ fn every_token_of_every_place_is_shown_once() {
         let model = Model::parse(&bytes).unwrap();
         let c = model.config();
         let input = &inputs[..c.input_len()];
-        let look = |threads: usize, output: Output| {
-            let run = RunConfig { kernels: Kernels::detect(), threads, max_picture: (1, 1), output };
-            let mut scratch = vec![F32x16([f32::NAN; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
-            let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
-            let plain = session.run_tensor(input, &Sequential).unwrap().to_vec();
-            let (seen, pool) = (Seen::default(), ThreadPool::new(threads).unwrap());
-            assert_eq!(session.tap_tensor(input, &pool, &seen).unwrap(), plain, "looking changes nothing");
-            (seen.0.into_inner().unwrap(), plain)
-        };
-        let (seen, tokens) = look(1, Output::Tokens);
+        let (seen, tokens) = look(&model, input, 1, Output::Tokens);
         let block = |i| [Place::Heads(i), Place::Attention(i), Place::Mlp(i)];
         let places: Vec<_> = [Place::Embedding].into_iter().chain((0..c.depth).flat_map(block)).collect();
         assert_eq!(seen.len(), places.len() * c.tokens());
         assert!(places.iter().all(|&place| (0..c.tokens()).all(|t| seen.contains_key(&(place, t)))));
-        assert_eq!(look(3, Output::Tokens).0, seen, "on three threads");
+        assert_eq!(look(&model, input, 3, Output::Tokens).0, seen, "on three threads");
         assert_eq!(tokens.len(), c.patches() * c.dim);
     }
+}
+
+#[test]
+fn convnext_shows_the_tokens_of_each_stage() {
+    let source = checkpoint("timm_convnext");
+    let (_, inputs) = npy(&source.join("input.npy"));
+    let bytes = convert(&source, &Options::default()).bytes;
+    let model = Model::parse(&bytes).unwrap();
+    let c = model.config();
+    let input = &inputs[..c.input_len()];
+    let (seen, _) = look(&model, input, 1, Output::Logits);
+    // Stages of 1, 2, 1 and 1 blocks over 8 x 16 tokens and a quarter as many in each next one.
+    let first = [(Place::Embedding, 128, 18), (Place::Mlp(0), 128, 18), (Place::Downsampled(1), 32, 36)];
+    let rest = [(Place::Mlp(1), 32, 36), (Place::Mlp(2), 32, 36), (Place::Downsampled(3), 8, 20)];
+    let last = [(Place::Mlp(3), 8, 20), (Place::Downsampled(4), 2, 40), (Place::Mlp(4), 2, 40)];
+    let places = [first, rest, last].concat();
+    assert_eq!(seen.len(), places.iter().map(|place| place.1).sum::<usize>());
+    for (place, tokens, dim) in places {
+        let width = vitlet::config::pad16(dim);
+        assert!((0..tokens).all(|t| seen[&(place, t)].len() == width), "{place:?}");
+    }
+    assert_eq!(look(&model, input, 3, Output::Logits).0, seen, "on three threads");
 }

@@ -57,6 +57,19 @@ fn folded_and_kept_gammas_give_the_same_branches() {
 }
 
 #[test]
+fn stages_have_a_branch_a_block() {
+    let scene = Scene::new();
+    let (source, kept) = (checkpoint("timm_convnext").display().to_string(), scene.path("kept.gguf"));
+    stdout(&format!("convert {source} -o {kept} --precision f32 --layerscale keep"));
+    let picture = scene.picture("a.png", 1);
+    let report = json(&format!("compare -m {kept} --reference {source} --json {picture}"));
+    for (place, count) in [("attention", 0), ("mlp", 5), ("downsampled", 3), ("stream", 6)] {
+        let errors = errors(&report, place);
+        assert!(errors.len() == count && errors.iter().all(|e| *e < 1e-5), "{place}: {errors:?}");
+    }
+}
+
+#[test]
 fn without_pictures_there_are_samples_and_networks_must_match() {
     let scene = Scene::new();
     let (int8, f32) = (scene.model("timm_deit3", "int8"), scene.model("timm_deit3", "f32"));

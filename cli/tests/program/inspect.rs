@@ -26,9 +26,27 @@ fn a_model_file_is_described() {
 }
 
 #[test]
+fn stages_are_described() {
+    let scene = Scene::new();
+    let model = scene.model("timm_convnext", "int8");
+    let d = json(&format!("inspect {model} --json"));
+    assert_eq!((&d["config"]["architecture"], &d["config"]["stages"][1]["dim"]), (&"convnext".into(), &36.into()));
+    let channels: Vec<_> = d["layerscale"]["branches"].as_array().unwrap().iter().map(|b| &b["channels"]).collect();
+    assert_eq!(channels, [18, 36, 36, 20, 40], "one branch a block");
+    let text = stdout(&format!("inspect {model} --plot {}", scene.path("out.svg")));
+    assert!(text.contains("5: 1 of 18, 2 of 36, 1 of 20, 1 of 40; depthwise 7 x 7"), "{text}");
+    assert!(text.contains("|gamma2|") && !text.contains("|gamma1|") && text.contains("stage.3"), "{text}");
+    let report = json(&format!("bench -m {model} --threads 1 --iters 2 --profile --json"));
+    let stages = report["profile"].as_array().unwrap();
+    let of = |name: &str| stages.iter().find(|stage| stage["stage"] == name);
+    assert!(of("depthwise convolution").unwrap()["gmac_per_s"].is_f64() && of("qkv").is_none(), "{stages:?}");
+}
+
+#[test]
 fn parameters_are_those_of_the_checkpoint() {
     let scene = Scene::new();
-    for name in ["timm_vit", "timm_deit3", "timm_deit_distilled", "timm_qk_norm", "hf_dinov2_swiglu"] {
+    let vits = ["timm_vit", "timm_deit3", "timm_deit_distilled", "timm_qk_norm", "hf_dinov2_swiglu"];
+    for name in vits.into_iter().chain(["timm_convnext", "timm_convnext_hnf"]) {
         let model = scene.path("model.gguf");
         let report = json(&format!("convert {} -o {model} --json", checkpoint(name).display()));
         assert_eq!(json(&format!("inspect {model} --json"))["parameters"], report["parameters"], "{name}");
