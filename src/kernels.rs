@@ -52,6 +52,8 @@ pub(crate) enum Uses {
     Pairs,
     /// [`Isa::dot_i8`] and all that shapes its operands.
     DotI8,
+    /// [`Isa::dot_i8`] on operands of its own making, where code for [`Isa::PAIRS`] would cost more bytes than it saves time.
+    UnpairedDotI8,
     /// Whatever there is.
     Everything,
 }
@@ -244,7 +246,7 @@ impl Uses {
     /// Whether `neon-dotprod` gets code of its own.
     #[cfg(target_arch = "aarch64")]
     const fn differ_with_dot(self) -> bool {
-        matches!(self, Self::DotI8 | Self::Everything)
+        matches!(self, Self::DotI8 | Self::UnpairedDotI8 | Self::Everything)
     }
 
     /// Whether `neon-i8mm` gets code of its own.
