@@ -334,3 +334,173 @@ impl<S: Isa> Tile<S> for ScoresF32<'_, '_> {
         }
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::kernels::Kernels;
+    use crate::kernels::test_data::{Random, bits};
+    use crate::kernels::tiles::MAX_ROWS;
+
+    const NAN: F32x16 = F32x16([f32::NAN; 16]);
+    const TEMPERATURE: f32 = -7.5;
+
+    struct Case {
+        tokens: usize,
+        heads: usize,
+        width: usize,
+        qkv: Vec<F32x16>,
+    }
+
+    impl Case {
+        /// Channels of different size, so that every norm and scale matters; zero past the width.
+        fn new(tokens: usize, heads: usize, width: usize) -> Self {
+            let chunks = width.div_ceil(16);
+            let mut qkv = Random::new((tokens * 100 + width) as u64).chunks(tokens * 3 * heads * chunks);
+            for (i, chunk) in qkv.iter_mut().enumerate() {
+                for (lane, x) in chunk.0.iter_mut().enumerate() {
+                    let channel = 16 * (i % chunks) + lane;
+                    *x *= if channel < width { 0.5 + (channel % 7) as f32 } else { 0.0 };
+                }
+            }
+            Self { tokens, heads, width, qkv }
+        }
+
+        fn of(&self, head: usize) -> CrossHead<'_> {
+            let &Self { tokens, heads, width, ref qkv } = self;
+            CrossHead { qkv, tokens, heads, width, head, temperature: TEMPERATURE }
+        }
+
+        fn get(&self, third: usize, token: usize, head: usize, channel: usize) -> f32 {
+            let i = ((token * 3 + third) * self.heads + head) * self.width.next_multiple_of(16) + channel;
+            self.qkv[i / 16].0[i % 16]
+        }
+
+        /// P [width][width] of q and k, `x`, in this many steps up to the largest of each row, or exact.
+        fn matrix(&self, [q, k]: &[Vec<Vec<f64>>; 2], steps: Option<f64>) -> Vec<Vec<f64>> {
+            let dot = |i: usize, j: usize| q.iter().zip(k).map(|(q, k)| q[i] * k[j]).sum::<f64>();
+            let row = |i: usize| {
+                let score = |j| dot(i, j) * f64::from(TEMPERATURE);
+                let scores: Vec<f64> = (0..self.width).map(score).collect();
+                let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let p = scores.iter().map(|l| (l - max).exp());
+                let p: Vec<f64> = p.map(|p| steps.map_or(p, |n| (n * p).round_ties_even())).collect();
+                let sum: f64 = p.iter().sum();
+                p.iter().map(|p| p / sum).collect()
+            };
+            (0..self.width).map(row).collect()
+        }
+    }
+
+    struct RunI8<'a>(CrossHead<'a>);
+
+    impl Op for RunI8<'_> {
+        type Output = (Vec<I8x16x4>, Vec<F32x16>, Vec<I32x16>);
+
+        #[inline(always)]
+        fn run<S: Isa>(self, s: S) -> Self::Output {
+            let (of, chunks, blocks) = (self.0, self.0.chunks(), self.0.tokens.div_ceil(16));
+            let mut codes = vec![I8x16x4([9; 64]); chunks * 4 * chunks];
+            let (mut scale, mut sums) = (vec![NAN; chunks], vec![I32x16([9; 16]); chunks]);
+            let scratch = CrossI8Scratch {
+                q: &mut vec![U8x16([9; 16]); 16 * chunks * blocks],
+                paired: &mut vec![U8x16([9; 16]); MAX_ROWS * blocks],
+                k: &mut vec![I8x16x4([9; 64]); chunks * 4 * blocks],
+                k_sums: &mut vec![I32x16([9; 16]); chunks],
+                scale: [&mut vec![NAN; chunks], &mut vec![NAN; chunks]],
+                scores: &mut vec![NAN; MAX_ROWS * chunks],
+            };
+            CrossI8 { of, scratch, codes: &mut codes, scale: &mut scale, sums: &mut sums }.run(s);
+            (codes, scale, sums)
+        }
+    }
+
+    struct RunF32<'a>(CrossHead<'a>);
+
+    impl Op for RunF32<'_> {
+        type Output = Vec<F32x16>;
+
+        #[inline(always)]
+        fn run<S: Isa>(self, s: S) -> Vec<F32x16> {
+            let (of, chunks, blocks) = (self.0, self.0.chunks(), self.0.tokens.div_ceil(16));
+            let mut values = vec![NAN; chunks * 16 * chunks];
+            let scratch = CrossF32Scratch {
+                // Past the last token nothing is read.
+                q: &mut vec![NAN; 16 * chunks * blocks],
+                inverse_norm: [&mut vec![NAN; chunks], &mut vec![NAN; chunks]],
+                scores: &mut vec![NAN; MAX_ROWS * chunks],
+            };
+            CrossF32 { of, scratch, values: &mut values }.run(s);
+            values
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_and_scalar_is_right() {
+        for (tokens, heads, width) in [(1, 1, 1), (5, 2, 7), (16, 1, 16), (17, 3, 12), (33, 1, 40), (50, 2, 48)] {
+            let case = Case::new(tokens, heads, width);
+            for head in 0..heads {
+                let int8 = Kernels::scalar().run(RunI8(case.of(head)));
+                let float = Kernels::scalar().run(RunF32(case.of(head)));
+                for kernels in Kernels::available() {
+                    let got = kernels.run(RunI8(case.of(head)));
+                    assert!(got.0 == int8.0 && got.2 == int8.2, "{} {tokens} {width}", kernels.name());
+                    assert_eq!(bits(&got.1), bits(&int8.1), "{} {tokens} {width}", kernels.name());
+                    assert_eq!(bits(&kernels.run(RunF32(case.of(head)))), bits(&float), "{} {tokens}", kernels.name());
+                }
+
+                // Unit columns of q and k, exact and from their codes: [third][token][channel].
+                let mut unit = [(); 2].map(|()| vec![vec![0.0; width]; tokens]);
+                let mut coded = unit.clone();
+                for (third, c) in (0..2).flat_map(|third| (0..width).map(move |c| (third, c))) {
+                    let x: Vec<f32> = (0..tokens).map(|t| case.get(third, t, head, c)).collect();
+                    let norm = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                    let max = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+                    for (t, x) in x.into_iter().enumerate() {
+                        unit[third][t][c] = f64::from(x) / norm;
+                        let code = (x * (127.0 / max)).round_ties_even();
+                        coded[third][t][c] = f64::from(code) * f64::from(max / 127.0) / norm;
+                    }
+                }
+                let (exact, formula) = (case.matrix(&unit, None), case.matrix(&coded, Some(127.0)));
+                let chunks = width.div_ceil(16);
+                for (i, j) in (0..16 * chunks).flat_map(|i| (0..16 * chunks).map(move |j| (i, j))) {
+                    let (block, lane) = (i / 16, i % 16);
+                    let code = int8.0[block * 4 * chunks + j / 4].0[4 * lane + j % 4];
+                    let got = f64::from(code) * f64::from(int8.1[block].0[lane]);
+                    let value = f64::from(float[block * 16 * chunks + j].0[lane]);
+                    if i < width && j < width {
+                        assert!((value - exact[i][j]).abs() < 2e-6, "{tokens} {width}: P[{i}][{j}] {value}");
+                        // A code may fall to the other side of a half.
+                        assert!((got - formula[i][j]).abs() < 0.02, "{tokens} {width}: P[{i}][{j}] {got}");
+                    } else {
+                        assert_eq!((code, value), (0, 0.0), "{tokens} {width}: padding at {i} {j}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zero_and_broken_channels_give_the_same_bits() {
+        let mut case = Case::new(21, 1, 20);
+        for row in case.qkv.chunks_exact_mut(6) {
+            (row[0].0[3], row[2].0[5]) = (0.0, 0.0);
+        }
+        let even = Kernels::scalar().run(RunF32(case.of(0)));
+        assert!((0..20).all(|j| (even[j].0[3] - 0.05).abs() < 1e-6), "a channel of zeros attends evenly");
+        for (i, broken) in [f32::NAN, f32::INFINITY, -3.0e38, 1.0e-40].into_iter().enumerate() {
+            (case.qkv[6 * i].0[4 + i], case.qkv[6 * i + 2].0[8 + i]) = (broken, broken);
+        }
+        let float = bits(&Kernels::scalar().run(RunF32(case.of(0))));
+        let (codes, scale, sums) = Kernels::scalar().run(RunI8(case.of(0)));
+        for kernels in Kernels::available() {
+            let got = kernels.run(RunI8(case.of(0)));
+            assert!(got.0 == codes && bits(&got.1) == bits(&scale) && got.2 == sums, "{}", kernels.name());
+            assert_eq!(bits(&kernels.run(RunF32(case.of(0)))), float, "{}", kernels.name());
+        }
+    }
+}

@@ -134,7 +134,7 @@ fn layer_norm_is_the_same_everywhere() {
 }
 
 #[test]
-fn activate_and_scale_are_the_same_everywhere() {
+fn activate_scale_and_add_are_the_same_everywhere() {
     let mut seed = 3;
     for (n, kind, what) in cases() {
         for activation in [Activation::Gelu, Activation::GeluTanh, Activation::GeluQuick, Activation::SwiGlu] {
@@ -158,10 +158,24 @@ fn activate_and_scale_are_the_same_everywhere() {
                 });
                 assert_eq!(together, apart, "{}: {what}", kernels.name());
                 kernels.run(Scale { y: &mut alone, gamma });
+                kernels.run(AddRows { x: &mut alone, y: &x, gamma: None });
+                kernels.run(AddRows { x: &mut alone, y: &x, gamma: Some(gamma) });
+                kernels.run(Affine { x: &mut alone, factor: gamma, offset: &x[..chunks] });
                 (bits(&alone), together)
             });
         }
     }
+}
+
+#[test]
+fn branches_are_added_with_their_factor_fused() {
+    let (mut x, y, gamma) = ([F32x16([0.3; 16]); 4], [F32x16([-1.7; 16]); 4], [F32x16([1.1; 16]), F32x16([0.0; 16])]);
+    Kernels::scalar().run(AddRows { x: &mut x, y: &y, gamma: Some(&gamma) });
+    assert_eq!((x[2].0[5], x[3].0[5]), (libm::fmaf(1.1, -1.7, 0.3), 0.3));
+    Kernels::scalar().run(AddRows { x: &mut x, y: &y, gamma: None });
+    assert_eq!(x[1].0[0], 0.3 - 1.7);
+    Kernels::scalar().run(Affine { x: &mut x, factor: &gamma, offset: &y[..2] });
+    assert_eq!(x[1].0[0], -1.7);
 }
 
 #[test]
