@@ -12,6 +12,8 @@ pub enum Place {
     Heads(usize),
     /// The residual stream after a block's attention branch, LayerScale included. Less the stream before it, it is what the branch adds.
     Attention(usize),
+    /// The residual stream after XCiT's branch between these two, LayerScale included.
+    Local(usize),
     /// The residual stream after a block's MLP branch, LayerScale included.
     Mlp(usize),
 }

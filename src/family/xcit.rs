@@ -275,6 +275,7 @@ impl Pass<'_> {
             k.run(depthwise(c, between, &local.second, i * ROWS, y));
             Residual { gamma: local.gamma, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
             laps.end(Stage::Depthwise);
+            self.watch.show(Place::Local(index), 1 + i * ROWS, x, dim);
             self.transform(index, &block.mlp, 1 + i * ROWS, x, w, &mut laps);
         })
     }

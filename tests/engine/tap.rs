@@ -74,3 +74,31 @@ fn convnext_shows_the_tokens_of_each_stage() {
     }
     assert_eq!(look(&model, input, 3, Output::Logits).0, seen, "on three threads");
 }
+
+/// In XCiT the class token comes late, and patches go on beside it.
+#[test]
+fn xcit_shows_the_tokens_that_it_computes() {
+    let source = checkpoint("timm_xcit");
+    let (_, inputs) = npy(&source.join("input.npy"));
+    let bytes = convert(&source, &Options::default()).bytes;
+    let model = Model::parse(&bytes).unwrap();
+    let c = model.config();
+    let input = &inputs[..c.input_len()];
+    let (all, class, patches) = (0..c.tokens(), 0..1, 1..c.tokens());
+    for (output, last) in [(Output::Tokens, &all), (Output::Logits, &class)] {
+        let mut expected = vec![(Place::Embedding, &all)];
+        for i in 0..c.depth {
+            let places = [Place::Heads(i), Place::Attention(i), Place::Local(i), Place::Mlp(i)];
+            expected.extend(places.map(|place| (place, &patches)));
+        }
+        for i in c.depth..c.blocks() {
+            let mlp = if i + 1 < c.blocks() { &all } else { last };
+            expected.extend([(Place::Heads(i), &class), (Place::Attention(i), &class), (Place::Mlp(i), mlp)]);
+        }
+        let expected: Vec<_> =
+            expected.into_iter().flat_map(|(place, rows)| rows.clone().map(move |t| (place, t))).collect();
+        let (seen, _) = look(&model, input, 1, output);
+        assert!(expected.iter().all(|key| seen.contains_key(key)) && seen.len() == expected.len(), "{output:?}");
+        assert_eq!(look(&model, input, 3, output).0, seen, "on three threads");
+    }
+}

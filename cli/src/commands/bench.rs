@@ -370,6 +370,9 @@ fn stage_macs(c: &Config, stage: Stage) -> u64 {
     if c.has_stages() {
         return convnext_macs(c, stage);
     }
+    if c.family == Family::Xcit {
+        return xcit_macs(c, stage);
+    }
     let [tokens, patches, dim, hidden] = [c.tokens(), c.patches(), c.dim, c.hidden].map(|n| n as u64);
     let width = (c.heads * c.head_dim) as u64;
     let up = if c.activation == Activation::SwiGlu { 2 * hidden } else { hidden };
@@ -391,6 +394,29 @@ fn stage_macs(c: &Config, stage: Stage) -> u64 {
         Stage::Head => (c.features() * c.classes) as u64,
         Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample | Stage::Depthwise => 0,
     }
+}
+
+/// Taps outside the picture count. Class attention has one query, and its MLP one token.
+fn xcit_macs(c: &Config, stage: Stage) -> u64 {
+    let (tokens, patches, dim, width) = (c.tokens(), c.patches(), c.dim, c.heads * c.head_dim);
+    // Rows of the matrices between the attentions.
+    let rows = c.depth * patches + c.class_blocks;
+    let macs = match stage {
+        Stage::PatchEmbed => (0..=c.stem_layers())
+            .map(|i| {
+                let ((height, width), inputs) = (c.stem_size(i), i.checked_sub(1).map_or(3, |i| c.stem_channels(i)));
+                height * width * 9 * inputs * c.stem_channels(i)
+            })
+            .sum(),
+        Stage::Depthwise => c.depth * patches * 2 * 9 * dim,
+        Stage::Qkv => (c.depth * 3 * patches + c.class_blocks * (1 + 2 * tokens)) * dim * width,
+        Stage::Attention => 2 * width * (c.depth * patches * c.head_dim + c.class_blocks * tokens),
+        Stage::Projection => rows * width * dim,
+        Stage::MlpUp | Stage::MlpDown => rows * dim * c.hidden,
+        Stage::Head => c.features() * c.classes,
+        Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample => 0,
+    };
+    macs as u64
 }
 
 /// Taps outside the picture count.
@@ -560,6 +586,22 @@ mod tests {
         // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions, 0.8 M in the head.
         assert_eq!(macs(&convnext_tiny), 4_455_531_264);
         assert_eq!(stage_macs(&convnext_tiny, Stage::Depthwise), 105_106_176);
+    }
+
+    #[test]
+    fn xcit_tiny_has_1_2_gmac() {
+        let xcit_tiny = Config {
+            family: vitlet::Family::Xcit,
+            class_blocks: 2,
+            tokens_norm: true,
+            heads: 4,
+            head_dim: 48,
+            ..deit_tiny()
+        };
+        // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1 M in the depthwise
+        // convolutions, 0.2 M in the head.
+        assert_eq!(macs(&xcit_tiny), 1_227_730_176);
+        assert_eq!(stage_macs(&xcit_tiny, Stage::Attention), 43_503_360);
     }
 
     #[test]

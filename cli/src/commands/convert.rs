@@ -159,7 +159,8 @@ fn print_layers(out: &mut Out, r: &Report) -> Result<()> {
             None => rows.push(row(&l.name, &[Some(l)], None)),
         }
     }
-    let mut header = vec!["SQNR, dB", first_name, "out", "up", "down", "|gamma1|", "|gamma2|", "dead", "underflows"];
+    let mut header =
+        vec!["SQNR, dB", first_name, "out", "up", "down", "|gamma1|", "|gamma3|", "|gamma2|", "dead", "underflows"];
     for column in (1..header.len()).rev().filter(|&c| rows.iter().all(|row| row[c].is_empty())).collect::<Vec<_>>() {
         header.remove(column);
         rows.iter_mut().for_each(|row| drop(row.remove(column)));
@@ -171,11 +172,12 @@ fn row(name: &str, linears: &[Option<&LinearReport>], gammas: Option<&BlockRepor
     let mut row = vec![name.to_string()];
     row.extend((0..4).map(|i| linears.get(i).copied().flatten().map_or(String::new(), sqnr)));
     match gammas {
-        Some(BlockReport { gamma1, gamma2, .. }) => {
-            let dead = gamma1.map_or(0, |g| g.dead) + gamma2.dead;
-            row.extend([gamma1.as_ref().map_or(String::new(), range), range(gamma2), dead.to_string()]);
+        Some(BlockReport { gamma1, gamma2, gamma3, .. }) => {
+            let dead = [*gamma1, *gamma3, Some(*gamma2)].iter().flatten().map(|g| g.dead).sum::<usize>();
+            let [gamma1, gamma3] = [gamma1, gamma3].map(|g| g.as_ref().map_or(String::new(), range));
+            row.extend([gamma1, gamma3, range(gamma2), dead.to_string()]);
         }
-        None => row.extend([const { String::new() }; 3]),
+        None => row.extend([const { String::new() }; 4]),
     }
     let underflows: usize = linears.iter().flatten().map(|l| l.f16_underflows).sum();
     row.push(if underflows > 0 { underflows.to_string() } else { String::new() });

@@ -237,6 +237,14 @@ fn parameters(model: &Model) -> usize {
     let embedding = linear(c.embedding_dim(), c.patch_len()) + if c.norm_pre { 2 * c.embedding_dim() } else { 0 };
     let blocks = match c.family {
         Family::ConvNeXt => stage_parameters(c, gamma::branches_present(model)),
+        Family::Xcit => {
+            let stem = |i: usize| linear(c.stem_channels(i), i.checked_sub(1).map_or(27, |i| 9 * c.stem_channels(i)));
+            let stem = (0..=c.stem_layers()).map(stem).sum::<usize>() - linear(c.dim, c.patch_len());
+            // Norm, two depthwise convolutions with BatchNorm between them; a factor for each head.
+            let local = 2 * c.dim + 2 * linear(c.dim, 9) + 2 * c.dim + c.heads;
+            let third = if model.original_gamma(2).is_some() { c.dim } else { 0 };
+            stem + c.tokens() * c.dim + c.depth * (block + local) + c.class_blocks * (block - third)
+        }
         _ => (c.prefix_tokens + positions) * c.dim + c.depth * block,
     };
     embedding + blocks + outer_norms + head

@@ -53,6 +53,11 @@ fn the_families_are_what_their_configs_say() {
     assert_eq!((convnext.dim, convnext.depth, convnext.hidden), (40, 5, 160));
     assert_eq!((convnext.stage_grid(0), convnext.grid(), convnext.tokens()), ((8, 16), (1, 2), 2));
     assert_eq!((convnext.norm, convnext.fc_norm, config("timm_convnext_hnf").norm), (false, true, true));
+    let xcit = config("timm_xcit");
+    assert_eq!((xcit.class_blocks, xcit.tokens_norm, xcit.grid()), (2, true, (4, 5)));
+    assert_eq!([0, 1, 2, 3].map(|i| xcit.stem_channels(i)), [4, 9, 18, 36]);
+    let xcit = config("timm_xcit_p8");
+    assert_eq!((xcit.class_blocks, xcit.tokens_norm, xcit.stem_layers()), (3, false, 2));
     assert_eq!(config("hf_vit").norm_eps, 1e-12);
     assert_eq!(config("hf_vit_multi_label").scores, Scores::Sigmoid);
     assert_eq!(config("hf_vit_multi_label").activation, Activation::GeluTanh);

@@ -140,6 +140,25 @@ fn damaged_weights() {
 }
 
 #[test]
+fn variants_of_xcit_that_are_not_run() {
+    for (key, value, why) in [
+        ("act_layer", Value::from("relu"), "model_args.act_layer: XCiT is not run with it"),
+        ("reg_tokens", 4.into(), "model_args.reg_tokens: XCiT is not run with it"),
+        ("tokens_norm", "no".into(), "model_args.tokens_norm"),
+        ("patch_size", 32.into(), "patches of 8 x 8 or 16 x 16"),
+        ("cls_attn_layers", 3.into(), "cls_attn_blocks.2.attn.q.weight: missing"),
+        ("use_pos_embed", false.into(), "pos_embed.token_projection"),
+    ] {
+        let c = copy("timm_xcit");
+        c.edit_json("config.json", |j| {
+            j["model_args"][key] = value;
+            j["model_args"]["img_size"] = 64.into();
+        });
+        c.refused(&[why]);
+    }
+}
+
+#[test]
 fn variants_of_convnext_that_are_not_run() {
     let edited = |key: &str, value: Value| {
         let c = copy("timm_convnext");

@@ -68,6 +68,28 @@ fn gammas_under_their_first_name() {
     );
 }
 
+/// XCiT's authors have one matrix for q, k and v in class attention, too, and another name for the positional encoding.
+#[test]
+fn xcit_under_its_first_names() {
+    let dir = fixture("timm_xcit");
+    let scratch = tempfile::tempdir().expect("a directory");
+    fs::copy(dir.join("config.json"), scratch.path().join("config.json")).expect("copied");
+    let mut all = tensors(&dir);
+    for (block, leaf) in [(0, "weight"), (0, "bias"), (1, "weight"), (1, "bias")] {
+        let at = |part: &str| format!("cls_attn_blocks.{block}.attn.{part}.{leaf}");
+        let parts = ["q", "k", "v"].map(|part| all.remove(&at(part)).expect("a part"));
+        let (dtype, mut shape, _) = parts[0].clone();
+        shape[0] *= 3;
+        all.insert(at("qkv"), (dtype, shape, parts.into_iter().flat_map(|(.., data)| data).collect()));
+    }
+    let rename = |name: String| name.replace("pos_embed.", "pos_embeder.");
+    let renamed: Tensors = all.into_iter().map(|(name, t)| (rename(name), t)).collect();
+    save(&renamed, &scratch.path().join("model.safetensors"));
+    assert!(
+        convert_ok(&dir, &Options::default()).bytes[..] == convert_ok(scratch.path(), &Options::default()).bytes[..]
+    );
+}
+
 #[test]
 fn one_gamma_stands_for_all_channels() {
     let dir = fixture("timm_deit3");

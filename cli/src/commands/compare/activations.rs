@@ -24,6 +24,10 @@ pub enum Kind {
     Attention,
     /// The stream between the branches.
     Middle,
+    /// What XCiT's local branch adds to the stream, LayerScale included.
+    Local,
+    /// The stream after that.
+    Interacted,
     /// What the MLP branch adds to the stream, LayerScale included.
     Mlp,
     /// The stream after the block, or before the first.
@@ -37,6 +41,8 @@ impl Kind {
             Self::Heads => "heads",
             Self::Attention => "attention",
             Self::Middle => "middle",
+            Self::Local => "local",
+            Self::Interacted => "interacted",
             Self::Mlp => "mlp",
             Self::Stream => "stream",
         }
@@ -60,6 +66,7 @@ impl Spot {
             Place::Downsampled(i) => Self { step: i + 1, place: Kind::Downsampled },
             Place::Heads(i) => Self { step: i + 1, place: Kind::Heads },
             Place::Attention(i) => Self { step: i + 1, place: Kind::Middle },
+            Place::Local(i) => Self { step: i + 1, place: Kind::Interacted },
             Place::Mlp(i) => Self { step: i + 1, place: Kind::Stream },
         }
     }
@@ -94,9 +101,13 @@ impl Activations {
         for step in 1..=last {
             let at = |step: usize, place: Kind| Spot { step, place };
             let start = [at(step, Kind::Downsampled), at(step - 1, Kind::Stream)];
-            // ConvNeXt has no stream between branches.
-            let middle = [at(step, Kind::Middle), start[0], start[1]];
-            let branches = [(Kind::Attention, &start[..], Kind::Middle), (Kind::Mlp, &middle, Kind::Stream)];
+            // ConvNeXt has no stream between branches, and only XCiT has three.
+            let middle = [at(step, Kind::Interacted), at(step, Kind::Middle), start[0], start[1]];
+            let branches = [
+                (Kind::Attention, &start[..], Kind::Middle),
+                (Kind::Local, &middle[1..], Kind::Interacted),
+                (Kind::Mlp, &middle, Kind::Stream),
+            ];
             let added = branches.map(|(branch, from, to)| {
                 let before = from.iter().find_map(|place| tables.get(place))?;
                 Some((at(step, branch), tables.get(&at(step, to))?.less(before)))

@@ -24,19 +24,19 @@ pub struct Branch {
     log10_to: f32,
 }
 
-/// How many of the two branches of a block have gammas.
+/// How many of the branches of a block have gammas.
 pub fn branches_present(model: &Model) -> usize {
-    (0..2).filter(|&branch| model.original_gamma(branch).is_some()).count()
+    (0..NAMES.len()).filter(|&branch| model.original_gamma(branch).is_some()).count()
 }
 
 /// Every branch in the order of the network; none without LayerScale.
 pub fn branches(model: &Model) -> Vec<Branch> {
     let c = model.config();
     let gammas = |branch| model.original_gamma(branch).map_or(Vec::new(), Iterator::collect::<Vec<f32>>);
-    let both = [gammas(0), gammas(1)];
-    let (from, to) = log_range(&both);
-    (0..c.depth)
-        .flat_map(|block| [("attention", &both[0]), ("mlp", &both[1])].map(|(name, gamma)| (block, name, gamma)))
+    let all = NAMES.map(|(branch, ..)| gammas(branch));
+    let (from, to) = log_range(&all);
+    (0..c.blocks())
+        .flat_map(|block| NAMES.iter().zip(&all).map(move |((_, name, _), gamma)| (block, *name, gamma)))
         .filter_map(|(block, name, gamma)| {
             let gamma = gamma.get(c.block_channels(block))?;
             Some(summarize(block, name, gamma, from, to))
@@ -45,7 +45,7 @@ pub fn branches(model: &Model) -> Vec<Branch> {
 }
 
 /// Whole powers of ten around all |gamma| that are not dead.
-fn log_range(gammas: &[Vec<f32>; 2]) -> (f32, f32) {
+fn log_range(gammas: &[Vec<f32>]) -> (f32, f32) {
     let logs = gammas.iter().flat_map(|g| alive(g)).map(f32::log10);
     let (low, high) = logs.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), l| (low.min(l), high.max(l)));
     if low > high {
@@ -84,12 +84,13 @@ pub fn header(branches: &[Branch]) -> Vec<String> {
     let [from, to] = [first.log10_from, first.log10_to].map(|e| format!("1e{e}"));
     let scale = format!("{from}{to:>width$}", width = BINS - from.len());
     let branch = |name: &str| [name.to_string(), scale.clone(), "negative".to_string()];
-    let names = NAMES.into_iter().filter(|(name, _)| has(branches, name));
-    names.flat_map(|(_, column)| branch(column)).chain(["dead".to_string()]).collect()
+    let names = NAMES.into_iter().filter(|(_, name, _)| has(branches, name));
+    names.flat_map(|(.., column)| branch(column)).chain(["dead".to_string()]).collect()
 }
 
-/// Branches with their columns' headings.
-const NAMES: [(&str, &str); 2] = [("attention", "|gamma1|"), ("mlp", "|gamma2|")];
+/// Branches in the order of the network: their number in the model file, their name and their column's heading.
+const NAMES: [(usize, &str, &str); 3] =
+    [(0, "attention", "|gamma1|"), (2, "local", "|gamma3|"), (1, "mlp", "|gamma2|")];
 
 fn has(branches: &[Branch], name: &str) -> bool {
     branches.iter().any(|b| b.branch == name)
@@ -105,8 +106,11 @@ pub fn cells(branches: &[Branch], block: Option<usize>) -> Vec<String> {
         let negative = format!("{:.0} %", 100.0 * b.range.negative as f32 / b.channels as f32);
         [factor(b.range.median), spark(&b.histogram), negative]
     };
-    let mut row: Vec<String> = of_block.iter().flat_map(cells).collect();
-    row.resize(3 * NAMES.iter().filter(|(name, _)| has(branches, name)).count(), String::new());
+    let names = NAMES.iter().filter(|(_, name, _)| has(branches, name));
+    let branch = |(_, name, _): &(usize, &str, &str)| {
+        of_block.iter().find(|b| b.branch == *name).map_or([const { String::new() }; 3], cells)
+    };
+    let mut row: Vec<String> = names.flat_map(branch).collect();
     row.push(if of_block.is_empty() {
         String::new()
     } else {

@@ -27,7 +27,7 @@ pub fn draw(model: &Model, name: &str, layers: &[Layer]) -> String {
         vitlet::Named::name(c.layerscale)
     );
     let mut figure = Figure::new(title, &subtitle);
-    for (branch, what) in [(0, "attention"), (1, "MLP")] {
+    for (branch, what) in [(0, "attention"), (2, "local"), (1, "MLP")] {
         if let Some(gamma) = model.original_gamma(branch) {
             draw_gamma(&mut figure, &gamma.collect::<Vec<_>>(), c, &format!("LayerScale of the {what} branch"));
         }
