@@ -55,15 +55,9 @@ impl<'a> Buffers<'a> {
         let dim = pad16(c.dim) / 16;
         let worker_bytes = Worker::bytes(c).max(cross::worker_bytes(c));
         let phases = [
-            counted(|arena| {
-                let _ = Maps::carve(c, arena);
-            }),
-            counted(|arena| {
-                let _ = Patches::carve(c, arena);
-            }),
-            counted(|arena| {
-                let _ = Cache::carve(c, arena);
-            }),
+            counted(|arena| Maps::carve(c, arena)),
+            counted(|arena| Patches::carve(c, arena)),
+            counted(|arena| Cache::carve(c, arena)),
         ];
         Self {
             x: arena.take(c.tokens() * dim),
@@ -86,9 +80,10 @@ impl<'a> Buffers<'a> {
     }
 }
 
-fn counted(carve: impl FnOnce(&mut Arena<'_>)) -> usize {
+/// Bytes that `carve` takes.
+fn counted<T>(carve: impl FnOnce(&mut Arena<'static>) -> T) -> usize {
     let mut arena = Arena::counting();
-    carve(&mut arena);
+    let _ = carve(&mut arena);
     arena.used()
 }
 

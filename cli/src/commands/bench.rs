@@ -414,7 +414,7 @@ fn xcit_macs(c: &Config, stage: Stage) -> u64 {
         Stage::Projection => rows * width * dim,
         Stage::MlpUp | Stage::MlpDown => rows * dim * c.hidden,
         Stage::Head => c.features() * c.classes,
-        Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample => 0,
+        Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample | Stage::Mixing => 0,
     };
     macs as u64
 }

@@ -187,31 +187,41 @@ fn print(r: &Report) -> Result<()> {
         let worst = format!("{} ({:.0} %)", p.worst_channel.index, 100.0 * p.worst_channel.share);
         [error(p.relative_error), bar(p.relative_error / most), sqnr(p), format!("{:.5}", p.cosine), worst]
     };
+    let branches =
+        BRANCHES.iter().filter(|(place, _)| *place != "local" || r.places.iter().any(|p| p.place == "local"));
+    let (places, names): (Vec<&str>, Vec<&str>) = branches.copied().unzip();
     let blocks: std::collections::BTreeSet<Option<usize>> = r.places.iter().map(|p| p.block).collect();
     let mut rows = Vec::new();
     for block in blocks {
         let name = block.map_or("embedding".to_string(), |b| format!("block {b}"));
         let mut row = vec![name];
-        row.extend(["heads", "attention", "mlp"].map(|place| percent(find(block, place))));
+        row.extend(["heads"].iter().chain(&places).map(|place| percent(find(block, place))));
         row.extend(find(block, "stream").map_or([const { String::new() }; 5], |p| stream(&p.distance)));
         rows.push(row);
     }
     let mut last = vec![if r.same_label.is_some() { "logits" } else { "features" }.to_string()];
-    last.extend([const { String::new() }; 3]);
+    last.resize(2 + places.len(), String::new());
     last.extend(stream(&r.output));
     rows.push(last);
-    let header = ["", "heads", "+ attention", "+ MLP", "stream", "", "SQNR, dB", "cosine", "worst channel"];
+    let names: Vec<String> = names.iter().map(|name| format!("+ {name}")).collect();
+    let mut header = vec!["", "heads"];
+    header.extend(names.iter().map(String::as_str));
+    header.extend(["stream", "", "SQNR, dB", "cosine", "worst channel"]);
     output::table(&mut out, &header, &rows)?;
     writeln!(out)?;
     conclude(&mut out, r)
 }
 
+/// The branches of a block, and what they are called.
+const BRANCHES: [(&str, &str); 3] = [("attention", "attention"), ("local", "local"), ("mlp", "MLP")];
+
 /// Where most is lost, and whether it matters.
 fn conclude(out: &mut output::Out, r: &Report) -> Result<()> {
-    let branches = r.places.iter().filter(|p| p.place == "attention" || p.place == "mlp");
+    let name = |p: &PlaceReport| BRANCHES.iter().find(|(place, _)| *place == p.place).map(|(_, name)| *name);
+    let branches = r.places.iter().filter(|p| name(p).is_some());
     let worst = branches.max_by(|a, b| a.distance.relative_error.total_cmp(&b.distance.relative_error));
     if let Some((p, block)) = worst.and_then(|p| Some((p, p.block?))).filter(|(p, _)| p.distance.relative_error > 0.0) {
-        let what = if p.place == "mlp" { "MLP" } else { "attention" };
+        let what = name(p).unwrap_or_default();
         writeln!(
             out,
             "largest error of a branch: {STRONG}{what} of block {block}, {}{STRONG:#}",
@@ -223,7 +233,7 @@ fn conclude(out: &mut output::Out, r: &Report) -> Result<()> {
     }
     writeln!(
         out,
-        "{QUIET}heads: before the projection; + attention, + MLP: what the branch adds, LayerScale included; stream: after the block;{QUIET:#}"
+        "{QUIET}heads: before the projection; + ...: what the branch adds, LayerScale included; stream: after the block;{QUIET:#}"
     )?;
     writeln!(out, "{QUIET}worst channel: the one with most of the squared error, and its share{QUIET:#}")?;
     Ok(())

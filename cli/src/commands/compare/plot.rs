@@ -3,9 +3,10 @@
 use super::{PlaceReport, Report};
 use crate::plot::{Axis, Color, Figure};
 
-const SERIES: [(&str, Color, &str); 4] = [
+const SERIES: [(&str, Color, &str); 5] = [
     ("stream", Color::Teal, "residual stream"),
     ("attention", Color::Blue, "attention branch"),
+    ("local", Color::Pink, "local branch"),
     ("mlp", Color::Orange, "MLP branch"),
     ("heads", Color::Gray, "heads"),
 ];
