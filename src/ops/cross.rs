@@ -43,7 +43,6 @@ impl<'w> Scratch<'w> {
         match c.precision {
             Precision::Int8 => Self::Int8(CrossI8Scratch {
                 q: arena.take::<U8x16>(dp * token_blocks),
-                paired: arena.take::<U8x16>(MAX_ROWS * token_blocks),
                 k: arena.take(chunks * 4 * token_blocks),
                 k_sums: arena.take(chunks),
                 scale: [arena.take(chunks), arena.take(chunks)],

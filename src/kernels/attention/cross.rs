@@ -15,7 +15,6 @@
 
 use super::Tokens;
 use super::int8::{PackV, encode, symmetric};
-use crate::kernels::dot_i8::pair_rows;
 use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
 use crate::kernels::linear::dot_float;
 use crate::kernels::math::exp_nonpositive;
@@ -88,8 +87,6 @@ fn exponentials<S: Isa>(s: S, channels: &Tokens, scores: &mut [F32x16]) {
 pub(crate) struct CrossI8Scratch<'a> {
     /// `[dp][Tb]`: q, a row for each channel.
     pub q: &'a mut [U8x16],
-    /// `[`[`MAX_ROWS`](crate::kernels::tiles::MAX_ROWS)`][Tb]`.
-    pub paired: &'a mut [U8x16],
     /// `[dp / 16][T16 / 4]`: k, channels as outputs and tokens as inputs.
     pub k: &'a mut [I8x16x4],
     /// `[dp / 16]`.
@@ -114,7 +111,7 @@ pub(crate) struct CrossI8<'a> {
 
 impl Op for CrossI8<'_> {
     type Output = ();
-    // A few percent of the network's products.
+    // A few percent of the network's products: operands are never paired.
     const USES: Uses = Uses::UnpairedDotI8;
 
     #[inline(always)]
@@ -138,10 +135,6 @@ impl Op for CrossI8<'_> {
         let mut row = 0;
         while row < of.width {
             let rows = S::TILE_ROWS.min(of.width - row);
-            if const { S::PAIRS } {
-                let q = &self.scratch.q[row * token_blocks..];
-                pair_rows(s, q, token_blocks, rows, token_blocks, self.scratch.paired);
-            }
             for_tiles(s, rows, 0..chunks, &mut ScoresI8 { op: &mut self, token_blocks, row });
             for m in 0..rows {
                 let scores = &mut self.scratch.scores[m * chunks..][..chunks];
@@ -217,11 +210,8 @@ impl<S: Isa> Tile<S> for ScoresI8<'_, '_> {
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
         let (of, blocks) = (self.op.of, self.token_blocks);
-        let CrossI8Scratch { q, paired, k, k_sums, scale: [q_scale, k_scale], scores } = &mut self.op.scratch;
-        let q = match const { S::PAIRS } {
-            true => slices(paired, row * blocks, blocks, blocks),
-            false => slices(q, (self.row + row) * blocks, blocks, blocks),
-        };
+        let CrossI8Scratch { q, k, k_sums, scale: [q_scale, k_scale], scores } = &mut self.op.scratch;
+        let q = slices(q, (self.row + row) * blocks, blocks, blocks);
         let groups = 4 * blocks;
         let k = slices(k, block * groups, groups, groups);
         let zero = s.splat_i(i32::from(S::CODE_XOR) - 128);
@@ -399,6 +389,7 @@ mod tests {
 
     impl Op for RunI8<'_> {
         type Output = (Vec<I8x16x4>, Vec<F32x16>, Vec<I32x16>);
+        const USES: Uses = Uses::UnpairedDotI8;
 
         #[inline(always)]
         fn run<S: Isa>(self, s: S) -> Self::Output {
@@ -407,7 +398,6 @@ mod tests {
             let (mut scale, mut sums) = (vec![NAN; chunks], vec![I32x16([9; 16]); chunks]);
             let scratch = CrossI8Scratch {
                 q: &mut vec![U8x16([9; 16]); 16 * chunks * blocks],
-                paired: &mut vec![U8x16([9; 16]); MAX_ROWS * blocks],
                 k: &mut vec![I8x16x4([9; 64]); chunks * 4 * blocks],
                 k_sums: &mut vec![I32x16([9; 16]); chunks],
                 scale: [&mut vec![NAN; chunks], &mut vec![NAN; chunks]],
