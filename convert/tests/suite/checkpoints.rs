@@ -58,6 +58,9 @@ fn the_families_are_what_their_configs_say() {
     assert_eq!([0, 1, 2, 3].map(|i| xcit.stem_channels(i)), [4, 9, 18, 36]);
     let xcit = config("timm_xcit_p8");
     assert_eq!((xcit.class_blocks, xcit.tokens_norm, xcit.stem_layers()), (3, false, 2));
+    let resmlp = config("timm_resmlp");
+    assert_eq!((resmlp.heads, resmlp.head_dim, resmlp.attention_width(), resmlp.tokens()), (0, 0, 0, 20));
+    assert_eq!((resmlp.block_norm, resmlp.norm, resmlp.has_positions()), (false, true, false));
     assert_eq!(config("hf_vit").norm_eps, 1e-12);
     assert_eq!(config("hf_vit_multi_label").scores, Scores::Sigmoid);
     assert_eq!(config("hf_vit_multi_label").activation, Activation::GeluTanh);
@@ -72,7 +75,7 @@ fn the_families_are_what_their_configs_say() {
 
 #[test]
 fn progress_counts_every_layer() {
-    for name in ["timm_vit", "timm_features", "timm_cait", "timm_convnext"] {
+    for name in ["timm_vit", "timm_features", "timm_cait", "timm_convnext", "timm_resmlp"] {
         let mut seen = Vec::new();
         let converted = convert(&fixture(name), &Options::default(), &mut |p| {
             seen.push((p.layer.to_owned(), p.done, p.total));

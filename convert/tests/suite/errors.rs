@@ -201,6 +201,28 @@ fn convnext_without_layerscale() {
 }
 
 #[test]
+fn variants_of_resmlp_that_are_not_run() {
+    let edited = |key: &str, value: Value| {
+        let c = copy("timm_resmlp");
+        c.edit_json("config.json", |j| j["model_args"][key] = value);
+        c
+    };
+    edited("mlp_layer", "GluMlp".into()).refused(&["mlp_layer", "GluMlp", "is not run for ResMLP"]);
+    edited("num_heads", 3.into()).refused(&["num_heads", "is not run for ResMLP"]);
+    edited("act_layer", "silu".into()).refused(&["act_layer", "silu is not run"]);
+    edited("global_pool", "token".into()).refused(&["global_pool", "token"]);
+    edited("img_size", vec![32, 32].into()).refused(&["blocks.0.linear_tokens.weight: shape [20, 20]", "[16, 16]"]);
+    edited("stem_norm", false.into()).refused(&["tensor stem.norm.alpha: not a part"]);
+    for name in ["mixer_b16_224", "gmixer_24_224", "gmlp_s16_224", "resmlp_48_224"] {
+        let c = copy("timm_resmlp");
+        c.edit_json("config.json", |j| j["architecture"] = name.into());
+        c.refused(&[name, "is not one that vitlet runs", "resmlp_*"]);
+    }
+    let options = Options { image_size: Some((48, 64)), ..Options::default() };
+    refused(&fixture("timm_resmlp"), &options, &["--image-size", "pictures of 32x40 alone"]);
+}
+
+#[test]
 fn tensors_that_do_not_fit_the_config() {
     let c = copy("timm_vit");
     c.edit_tensors(|all| all.retain(|(name, ..)| name != "blocks.1.mlp.fc1.bias"));

@@ -90,6 +90,32 @@ fn xcit_under_its_first_names() {
     );
 }
 
+/// ResMLP's authors' names, and their shapes of what timm expands.
+#[test]
+fn resmlp_under_its_first_names() {
+    let dir = fixture("timm_resmlp");
+    let scratch = tempfile::tempdir().expect("a directory");
+    fs::copy(dir.join("config.json"), scratch.path().join("config.json")).expect("copied");
+    let names = [
+        ("stem.", "patch_embed."),
+        ("linear_tokens.", "attn."),
+        ("mlp_channels.", "mlp."),
+        (".ls1", ".gamma_1"),
+        (".ls2", ".gamma_2"),
+    ];
+    let rename = |name: String| names.iter().fold(name, |name, (timm, first)| name.replace(timm, first));
+    let mut renamed: Tensors = tensors(&dir).into_iter().map(|(name, t)| (rename(name), t)).collect();
+    for (_, shape, _) in renamed.values_mut() {
+        if shape.starts_with(&[1, 1]) {
+            shape.drain(..2);
+        }
+    }
+    save(&renamed, &scratch.path().join("model.safetensors"));
+    assert!(
+        convert_ok(&dir, &Options::default()).bytes[..] == convert_ok(scratch.path(), &Options::default()).bytes[..]
+    );
+}
+
 #[test]
 fn one_gamma_stands_for_all_channels() {
     let dir = fixture("timm_deit3");
