@@ -82,6 +82,9 @@ pub enum Scores {
 pub enum Family {
     /// The plain Vision Transformer: a position embedding is added to the patches.
     Vit,
+    /// The same with attention and MLP side by side (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion Parameters"): both read
+    /// the stream before the block.
+    ParallelVit,
     /// BEiT (Bao et al. 2021): a bias by relative position is added to the scores of every attention.
     Beit,
     /// DINOv3 (Simeoni et al. 2025): queries and keys of patches are rotated by their position.
@@ -132,6 +135,7 @@ pub trait Named: Sized + Copy + PartialEq + 'static {
 impl Named for Family {
     const NAMES: &'static [(Self, &'static str)] = &[
         (Self::Vit, "vit"),
+        (Self::ParallelVit, "parallel_vit"),
         (Self::Beit, "beit"),
         (Self::Dinov3, "dinov3"),
         (Self::Cait, "cait"),
@@ -296,7 +300,7 @@ impl Config {
 
     /// Whether the patches have a position embedding.
     pub const fn has_positions(&self) -> bool {
-        matches!(self.family, Family::Vit | Family::Cait | Family::Xcit)
+        matches!(self.family, Family::Vit | Family::ParallelVit | Family::Cait | Family::Xcit)
     }
 
     /// Blocks of all kinds.
@@ -417,7 +421,7 @@ impl Config {
         ok(within(self.hidden, 32_768), "feed forward length must be 1 to 32768")?;
         ok(self.prefix_tokens <= 1_024 && self.tokens() <= 65_536, "at most 65536 tokens")?;
         let fits = match self.family {
-            Family::Vit => true,
+            Family::Vit | Family::ParallelVit => true,
             Family::Beit => self.prefix_tokens == 1,
             Family::Dinov3 => self.head_dim.is_multiple_of(4),
             Family::Cait => self.prefix_tokens == 1 && !self.norm_pre && matches!(self.pooling, Pooling::Cls),

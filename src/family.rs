@@ -21,7 +21,7 @@ use transformer::{Buffers, Input, Pass};
 pub(crate) fn bytes(model: &Model<'_>, run: &RunConfig) -> usize {
     let (c, mut arena) = (model.config(), Arena::counting());
     match c.family {
-        Family::Vit | Family::Beit | Family::Dinov3 | Family::Cait => {
+        Family::Vit | Family::ParallelVit | Family::Beit | Family::Dinov3 | Family::Cait => {
             let _ = Buffers::carve(c, run, &mut arena);
         }
         Family::ResMlp => {
@@ -53,7 +53,7 @@ pub(crate) fn forward(
         forward(c, &pass, input, run.output, &mut Buffers::carve(c, run, &mut arena), out)
     };
     match c.family {
-        Family::Vit | Family::Beit | Family::Dinov3 => transformer(vit::forward),
+        Family::Vit | Family::ParallelVit | Family::Beit | Family::Dinov3 => transformer(vit::forward),
         Family::Cait => transformer(cait::forward),
         Family::ResMlp => {
             let b = &mut resmlp::Buffers::carve(c, run, &mut arena);

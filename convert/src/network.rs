@@ -3,8 +3,8 @@
 //! Nothing here is padded or reordered; matrices are `[outputs, inputs]` row by row, as the frameworks have them.
 //! Quantization, gamma folding and the file's layout come later (`quantize`, `diagonal`, `pack`).
 
-use vitlet::Config;
 use vitlet::picture::Preprocess;
+use vitlet::{Config, Family};
 
 use crate::diagonal::Affine;
 
@@ -40,6 +40,16 @@ impl Linear {
             weight: parts.iter().flat_map(|p| &p.weight).copied().collect(),
             bias: parts.iter().flat_map(|p| &p.bias).copied().collect(),
         }
+    }
+
+    /// The reverse of [`Self::stack`]: the first `n` outputs, and the others.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn split(mut self, n: usize) -> [Self; 2] {
+        let (weight, bias) = (self.weight.split_off(n * self.k), self.bias.split_off(n));
+        let rest = Self { n: self.n - n, k: self.k, weight, bias };
+        [Self { n, ..self }, rest]
     }
 
     /// The sum of two layers over the concatenation of their inputs: `[self | other]`, biases added.
@@ -262,6 +272,10 @@ impl Network {
                     + b.local.as_ref().map_or(0, Local::parameters)
             })
             .sum();
+        // The same norm and gamma for both branches.
+        let shared = self.blocks.iter().filter(|_| self.config.family == Family::ParallelVit);
+        let shared: usize =
+            shared.map(|b| b.norm2.as_ref().map_or(0, norm) + b.gamma2.as_ref().map_or(0, Vec::len)).sum();
         let conv_blocks = self.stages.iter().flat_map(|s| &s.blocks);
         let conv_blocks: usize = conv_blocks
             .map(|b| {
@@ -289,7 +303,7 @@ impl Network {
             + self.positions.len()
             + self.prefix.len()
             + norms.into_iter().flatten().map(norm).sum::<usize>()
-            + blocks
+            + (blocks - shared)
             + mixer_blocks
             + self.head.as_ref().map_or(0, linear)
     }

@@ -42,6 +42,8 @@ struct Plan {
     qkv_bias: bool,
     proj_bias: bool,
     residual: Residual,
+    /// Of parallel blocks, which have no other residual.
+    layerscale: bool,
     class_token: bool,
     registers: usize,
     distilled: bool,
@@ -176,7 +178,7 @@ const ONLY: [(&str, &[&str]); 11] = [
     ("pos_embed", &["learn", "none", ""]),
     ("norm_layer", &["layernorm"]),
     ("attn_layer", &["attn", ""]),
-    ("block_fn", &[]),
+    ("block_fn", &["parallel_scaling"]),
     ("embed_layer", &[]),
     ("embed_norm_layer", &[]),
     ("scale_attn_norm", &[]),
@@ -270,6 +272,7 @@ fn plan(
         qkv_bias: flag("qkv_bias", true)?,
         proj_bias: flag("proj_bias", true)?,
         residual,
+        layerscale: args.number("init_values")?.is_some(),
         class_token,
         registers,
         distilled,
@@ -500,6 +503,9 @@ impl Plan {
 
 fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
     let c = &plan.config;
+    if c.family == Family::ParallelVit {
+        return parallel_block(checkpoint, plan, i);
+    }
     let at = |name: &str| plan.at(i, name);
     let own = match plan.relative.tables.0 {
         true => Some(plan.table(checkpoint, &at("attn.relative_position_bias_table"))?),
@@ -541,5 +547,37 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         up,
         down,
         gamma2,
+    })
+}
+
+/// Attention and MLP side by side: one norm, one matrix before both (the MLP's rows first) and one gamma, which here each branch has.
+fn parallel_block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<Block, Error> {
+    let c = &plan.config;
+    let at = |name: &str| plan.at(i, name);
+    let norm = checkpoint.norm(&at("in_norm"), c.dim)?;
+    let [mut up, qkv] = checkpoint.linear(&at("in_proj"), c.hidden + 3 * c.dim, c.dim, plan.qkv_bias)?.split(c.hidden);
+    if !plan.qkv_bias {
+        up.bias = checkpoint.take(&at("mlp_bias"), &[c.hidden])?;
+    }
+    let mut head_norm = |name: &str| checkpoint.norm(&at(name), c.head_dim);
+    let qk_norm = if c.qk_norm { Some((head_norm("q_norm")?, head_norm("k_norm")?)) } else { None };
+    let proj = checkpoint.linear(&at("attn_out_proj"), c.dim, c.dim, plan.proj_bias)?;
+    let down = checkpoint.linear(&at("mlp_out_proj"), c.dim, c.hidden, plan.proj_bias)?;
+    let gamma = if plan.layerscale { Some(checkpoint.gamma(&at("ls.gamma"), c.dim)?) } else { None };
+    Ok(Block {
+        norm1: Some(norm.clone()),
+        qkv,
+        bias: None,
+        talking: None,
+        temperature: None,
+        qk_norm,
+        proj,
+        gamma1: gamma.clone(),
+        local: None,
+        patches_norm: None,
+        norm2: Some(norm),
+        up,
+        down,
+        gamma2: gamma,
     })
 }

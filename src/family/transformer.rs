@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use crate::arena::Arena;
 use crate::bytes::{floats, floats_mut};
-use crate::config::{Config, Pooling, pad16};
+use crate::config::{Config, Family, Pooling, pad16};
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::kernels::attention::RelativeBias;
@@ -277,6 +277,10 @@ impl<'p> Pass<'p> {
             let queries = Queries { rows: i * ROWS..i * ROWS + tokens, tokens: span.len() };
             cache.attend(k, c, queries, mixing, &mut w.attention, attended);
             laps.end(Stage::Attention);
+            if c.family == Family::ParallelVit {
+                self.expand(&block.mlp, x, &mut w, &mut laps);
+            }
+            let attended = &w.attended[..tokens * width];
             self.watch.show(Place::Heads(index), first, attended, width);
             let a = w.operand.plain(k, attended, tokens, &block.out);
             Residual { gamma: block.gamma1, mode, branch: w.branch }.add(k, a, &block.out, x);
@@ -285,7 +289,10 @@ impl<'p> Pass<'p> {
             if let Some(norm) = &block.stream_norm {
                 layer_norm_in_place(k, norm, x, w.operand.normed);
             }
-            self.transform(index, &block.mlp, first, x, w, &mut laps);
+            if c.family != Family::ParallelVit {
+                self.expand(&block.mlp, x, &mut w, &mut laps);
+            }
+            self.contract(index, &block.mlp, first, x, w, &mut laps);
         })
     }
 
@@ -299,6 +306,12 @@ impl<'p> Pass<'p> {
         mut w: Worker<'_>,
         laps: &mut Laps<'_>,
     ) {
+        self.expand(mlp, x, &mut w, laps);
+        self.contract(index, mlp, first, x, w, laps);
+    }
+
+    /// The first half of [`Self::transform`]: the hidden layer of the rows, before its non-linearity.
+    fn expand(&self, mlp: &Mlp<'_>, x: &[F32x16], w: &mut Worker<'_>, laps: &mut Laps<'_>) {
         let (c, k) = (self.c, self.k);
         let (dim, up_width) = (pad16(c.dim) / 16, c.ffn_up_width() / 16);
         let tokens = x.len() / dim;
@@ -307,6 +320,22 @@ impl<'p> Pass<'p> {
         laps.end(Stage::Norm);
         multiply(k, a, tokens, &mlp.up, 0..up_width, Store { out: hidden, stride: up_width });
         laps.end(Stage::MlpUp);
+    }
+
+    /// The second half.
+    fn contract(
+        &self,
+        index: usize,
+        mlp: &Mlp<'_>,
+        first: usize,
+        x: &mut [F32x16],
+        mut w: Worker<'_>,
+        laps: &mut Laps<'_>,
+    ) {
+        let (c, k) = (self.c, self.k);
+        let (dim, up_width) = (pad16(c.dim) / 16, c.ffn_up_width() / 16);
+        let tokens = x.len() / dim;
+        let hidden = &mut w.wide[..tokens * up_width];
         let a = w.operand.activated(k, hidden, tokens, c.activation, &mlp.down);
         laps.end(Stage::Activation);
         Residual { gamma: mlp.gamma, mode: c.layerscale, branch: w.branch }.add(k, a, &mlp.down, x);

@@ -1,10 +1,10 @@
-//! The plain Vision Transformer (Dosovitskiy et al. 2020), with LayerScale (Touvron et al. 2021), registers, any pooling; and the two
-//! families that differ from it in how attention knows positions.
+//! The plain Vision Transformer (Dosovitskiy et al. 2020), with LayerScale (Touvron et al. 2021), registers, any pooling; the one whose
+//! branches stand side by side; and the two families that differ from it in how attention knows positions.
 //!
 //! ```text
 //! x = [prefix; patches W + b + positions]          no positions in BEiT and DINOv3
 //! x = x + gamma_1 * Attention(LayerNorm(x))        depth times
-//! x = x + gamma_2 * MLP(LayerNorm(x))
+//! x = x + gamma_2 * MLP(LayerNorm(x))              parallel: of the x before attention was added (Dehghani et al. 2023)
 //! logits = head(pool(LayerNorm(x)))
 //!
 //! Attention: softmax(q k^T / sqrt(d)) v            q, k, v = Linear(x)

@@ -227,8 +227,11 @@ fn parameters(model: &Model) -> usize {
     let width = c.heads * c.head_dim;
     let up = c.ffn_up_width() / vitlet::config::pad16(c.hidden) * c.hidden;
     let mixes = c.family == Family::ResMlp;
-    let norms = if c.block_norm || mixes { 2 * 2 * c.dim } else { 0 } + if c.qk_norm { 4 * c.head_dim } else { 0 };
-    let gammas = gamma::branches_present(model) * c.dim;
+    // A parallel ViT has one norm and one gamma for both branches.
+    let branches = if c.family == Family::ParallelVit { 1 } else { 2 };
+    let norms = if c.block_norm || mixes { branches * 2 * c.dim } else { 0 };
+    let norms = norms + if c.qk_norm { 4 * c.head_dim } else { 0 };
+    let gammas = gamma::branches_present(model).min(branches) * c.dim;
     let first = if mixes { linear(c.tokens(), c.tokens()) } else { linear(3 * width, c.dim) + linear(c.dim, width) };
     let block = norms + first + linear(up, c.dim) + linear(c.dim, c.hidden) + gammas;
     let positions = if c.has_positions() { c.patches() } else { 0 };

@@ -35,6 +35,14 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         tables: (false, false),
         rope_base: 100.0,
     };
+    if args.text("block_fn")? == Some("parallel_scaling") {
+        relative.family = Family::ParallelVit;
+        let others = ["mlp_layer", "swiglu_mlp", "residual", "block_norm"];
+        return match others.into_iter().find(|key| args.value(key).is_some()) {
+            Some(key) => Err(args.error(key, "not run where attention and MLP are side by side")),
+            None => Ok(relative),
+        };
+    }
     if name.starts_with("beit") {
         relative.family = Family::Beit;
         let flag = |key| args.flag(key).map(Option::unwrap_or_default);

@@ -223,6 +223,17 @@ fn variants_of_resmlp_that_are_not_run() {
 }
 
 #[test]
+fn parallel_blocks_have_one_kind_of_mlp() {
+    let c = copy("timm_parallel");
+    c.edit_json("config.json", |j| j["model_args"]["swiglu_mlp"] = true.into());
+    c.refused(&["swiglu_mlp", "side by side"]);
+    let c = copy("timm_parallel");
+    c.edit_json("config.json", |j| j["architecture"] = "vit_dpwee_patch16_reg1_gap_256".into());
+    c.edit_json("config.json", |j| j["model_args"]["block_fn"] = "differential".into());
+    c.refused(&["block_fn", "differential", "is not run"]);
+}
+
+#[test]
 fn tensors_that_do_not_fit_the_config() {
     let c = copy("timm_vit");
     c.edit_tensors(|all| all.retain(|(name, ..)| name != "blocks.1.mlp.fc1.bias"));
