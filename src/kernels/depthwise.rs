@@ -11,7 +11,7 @@
 //! outside, so that the weights of one stay in the first-level cache for all tokens of a call.
 
 use super::isa::{F32x16, Isa};
-use super::tiles::{Tile, for_tiles};
+use super::tiles::{Tile, for_tiles, slices};
 use super::{Op, Uses};
 
 /// The tokens from `first` on, as many as `out` holds, of the depthwise convolution of `x`.
@@ -71,10 +71,13 @@ impl<S: Isa> Tile<S> for Strip<'_> {
         let DepthwiseConv { x, height, width, kernel, weight, bias, .. } = self.op;
         let (chunks, radius) = (bias.len(), kernel / 2);
         let (line, column) = ((self.token + row) / width, (self.token + row) % width);
+        let bias: [_; N] = slices(bias, block, 1, 1);
+        let weight: [_; N] = slices(weight, block, 1, weight.len() - block - (N - 1));
         let mut acc = [[s.splat(0.0); N]; M];
-        for acc in &mut acc {
-            for (acc, bias) in acc.iter_mut().zip(&bias[block..][..N]) {
-                *acc = s.load(bias);
+        for (n, bias) in bias.iter().enumerate() {
+            let bias = s.load(&bias[0]);
+            for acc in &mut acc {
+                acc[n] = bias;
             }
         }
         for dy in 0..kernel {
@@ -84,11 +87,11 @@ impl<S: Isa> Tile<S> for Strip<'_> {
             }
             let x = &x[y * width * chunks..][..width * chunks];
             for dx in 0..kernel {
-                let w = &weight[(dy * kernel + dx) * chunks + block..][..N];
                 // Left of the picture this wraps around to beyond its right.
                 let at = (column + dx).wrapping_sub(radius).wrapping_mul(chunks).wrapping_add(block);
-                for (n, w) in w.iter().enumerate() {
-                    let w = s.load(w);
+                // Written so that the sums stay in registers: with `zip` they go through memory.
+                for (n, weight) in weight.iter().enumerate() {
+                    let w = s.load(&weight[(dy * kernel + dx) * chunks]);
                     for (m, acc) in acc.iter_mut().enumerate() {
                         let x = x.get(at.wrapping_add(m * chunks + n)).unwrap_or(&ZERO);
                         acc[n] = s.fma(s.load(x), w, acc[n]);
