@@ -366,6 +366,7 @@ fn stage_mac(c: &Config, kernels: Kernels, stage: Stage) -> Mac {
     }
 }
 
+/// Class attention has one query, and its MLP one token.
 fn stage_macs(c: &Config, stage: Stage) -> u64 {
     if c.has_stages() {
         return convnext_macs(c, stage);
@@ -376,11 +377,16 @@ fn stage_macs(c: &Config, stage: Stage) -> u64 {
     let [tokens, patches, dim, hidden] = [c.tokens(), c.patches(), c.dim, c.hidden].map(|n| n as u64);
     let width = (c.heads * c.head_dim) as u64;
     let up = if c.activation == Activation::SwiGlu { 2 * hidden } else { hidden };
-    let all = c.depth as u64 * tokens;
+    // CaiT's class token comes after these blocks; its heads are mixed for each pair of tokens, twice.
+    let (rows, mixing) = match c.family {
+        Family::Cait => (patches, 2 * (c.heads * c.heads) as u64),
+        _ => (tokens, 0),
+    };
+    let (all, class) = (c.depth as u64 * rows, c.class_blocks as u64);
     match stage {
         Stage::PatchEmbed => patches * c.patch_len() as u64 * dim,
-        Stage::Qkv => all * dim * 3 * width,
-        Stage::Attention => all * 2 * tokens * width,
+        Stage::Qkv => (3 * all + class * (1 + 2 * tokens)) * dim * width,
+        Stage::Attention => all * rows * (2 * width + mixing) + class * 2 * tokens * width,
         Stage::Mixing => {
             if c.family == Family::ResMlp {
                 all * tokens * dim
@@ -388,15 +394,15 @@ fn stage_macs(c: &Config, stage: Stage) -> u64 {
                 0
             }
         }
-        Stage::Projection => all * width * dim,
-        Stage::MlpUp => all * dim * up,
-        Stage::MlpDown => all * hidden * dim,
+        Stage::Projection => (all + class) * width * dim,
+        Stage::MlpUp => (all + class) * dim * up,
+        Stage::MlpDown => (all + class) * hidden * dim,
         Stage::Head => (c.features() * c.classes) as u64,
         Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample | Stage::Depthwise => 0,
     }
 }
 
-/// Taps outside the picture count. Class attention has one query, and its MLP one token.
+/// Taps outside the picture count.
 fn xcit_macs(c: &Config, stage: Stage) -> u64 {
     let (tokens, patches, dim, width) = (c.tokens(), c.patches(), c.dim, c.heads * c.head_dim);
     // Rows of the matrices between the attentions.
@@ -586,6 +592,14 @@ mod tests {
         // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions, 0.8 M in the head.
         assert_eq!(macs(&convnext_tiny), 4_455_531_264);
         assert_eq!(stage_macs(&convnext_tiny, Stage::Depthwise), 105_106_176);
+    }
+
+    #[test]
+    fn cait_xxs24_has_2_5_gmac() {
+        let cait = Config { family: Family::Cait, class_blocks: 2, depth: 24, heads: 4, head_dim: 48, ..deit_tiny() };
+        // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5 M in the projections,
+        // 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
+        assert_eq!(macs(&cait), 2_523_475_200);
     }
 
     #[test]

@@ -248,7 +248,14 @@ fn parameters(model: &Model) -> usize {
             let third = if model.original_gamma(2).is_some() { c.dim } else { 0 };
             stem + c.tokens() * c.dim + c.depth * (block + local) + c.class_blocks * (block - third)
         }
-        _ => (c.prefix_tokens + positions) * c.dim + c.depth * block,
+        family => {
+            let beside = match family {
+                Family::Beit => c.relative_len() * c.heads,
+                Family::Cait => 2 * linear(c.heads, c.heads),
+                _ => 0,
+            };
+            (c.prefix_tokens + positions) * c.dim + c.blocks() * block + c.depth * beside
+        }
     };
     embedding + blocks + outer_norms + head
 }

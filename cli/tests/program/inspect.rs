@@ -46,7 +46,14 @@ fn stages_are_described() {
 fn parameters_are_those_of_the_checkpoint() {
     let scene = Scene::new();
     let vits = ["timm_vit", "timm_deit3", "timm_deit_distilled", "timm_qk_norm", "hf_dinov2_swiglu"];
-    for name in vits.into_iter().chain(["timm_convnext", "timm_convnext_hnf"]) {
+    for name in vits.into_iter().chain([
+        "timm_convnext",
+        "timm_convnext_hnf",
+        "timm_cait",
+        "timm_beit",
+        "timm_dinov3",
+        "timm_parallel",
+    ]) {
         let model = scene.path("model.gguf");
         let report = json(&format!("convert {} -o {model} --json", checkpoint(name).display()));
         assert_eq!(json(&format!("inspect {model} --json"))["parameters"], report["parameters"], "{name}");
