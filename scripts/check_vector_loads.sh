@@ -5,7 +5,7 @@
 #
 # aarch64-unknown-none is strict-align: the compiler turns a vector load whose alignment it does not know into 16 byte loads.
 # Emulators run that as fast, and a board many times slower, so the disassembly decides: in no function of `vitlet::kernels` do eight byte
-# loads stand within twenty instructions, and there are hundreds of 16-byte loads. The scalar kernels, which `Kernels::run` holds, load single bytes.
+# loads stand within twenty instructions, and there are hundreds of 16-byte loads.
 set -euo pipefail
 elf=$1
 "${OBJDUMP:-aarch64-linux-gnu-objdump}" -d --no-show-raw-insn -C "$elf" | awk -v elf="$elf" '
@@ -13,7 +13,7 @@ elf=$1
         name = $0
         sub(/^[0-9a-f]+ </, "", name)
         sub(/>:$/, "", name)
-        kernel = name ~ /vitlet::kernels::/ && name !~ /Kernels>?::run/
+        kernel = name ~ /vitlet::kernels::/
         bytes = 0
     }
     kernel && $2 ~ /^ldu?rb$/ {
