@@ -95,6 +95,14 @@ pub(crate) trait Isa: Copy {
     /// The larger; `b` where `a` is a quiet NaN; see [`Isa::min`].
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     fn abs(self, a: Self::F) -> Self::F;
+    /// The square root of one number, correctly rounded.
+    ///
+    /// x86's vector instruction sets have their own: the `sqrtss` of `libm` has no VEX prefix, and costs some 300 cycles where the wide
+    /// registers are in use.
+    #[inline(always)]
+    fn sqrt(self, x: f32) -> f32 {
+        libm::sqrtf(x)
+    }
     /// |a| with the sign bit of `sign`.
     fn copysign(self, a: Self::F, sign: Self::F) -> Self::F;
     /// Lanes `0..n` of `a`, zero in the others; `n` at most 16.

@@ -315,7 +315,7 @@ impl<'a> Norm<'a> {
         let centered = s.keep_first(s.sub(s.load(last), mean), self.last_lanes);
         squares = s.fma(centered, centered, squares);
         let variance = s.sum(squares) * self.inverse_n;
-        (mean, s.splat(1.0 / libm::sqrtf(variance + self.eps)))
+        (mean, s.splat(1.0 / s.sqrt(variance + self.eps)))
     }
 }
 

@@ -62,7 +62,10 @@ impl CrossHead<'_> {
         }
         let mut norm = F32x16([0.0; 16]);
         s.store(squares, &mut norm);
-        norm.0.iter_mut().for_each(|n| *n = 1.0 / libm::sqrtf(*n).max(1e-12));
+        // Not a closure, which is not compiled for the instruction set.
+        for n in &mut norm.0 {
+            *n = 1.0 / s.sqrt(*n).max(1e-12);
+        }
         s.load(&norm)
     }
 }

@@ -105,6 +105,14 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
+    fn sqrt(self, x: f32) -> f32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let x = _mm_set_ss(x);
+            _mm_cvtss_f32(_mm_sqrt_ss(x))
+        }
+    }
+    #[inline(always)]
     fn copysign(self, a: F, sign: F) -> F {
         // SAFETY: `self` proves AVX2.
         unsafe {

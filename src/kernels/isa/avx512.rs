@@ -89,6 +89,14 @@ impl Isa for Avx512Vnni {
         unsafe { _mm512_abs_ps(a) }
     }
     #[inline(always)]
+    fn sqrt(self, x: f32) -> f32 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe {
+            let x = _mm_set_ss(x);
+            _mm_cvtss_f32(_mm_sqrt_ss(x))
+        }
+    }
+    #[inline(always)]
     fn copysign(self, a: __m512, sign: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512. 0xd8 picks `a` where the mask bit is 0 and `sign` where it is 1.
         unsafe {
