@@ -112,6 +112,10 @@ pub(crate) trait Isa: Copy {
     fn min_lane(self, a: Self::F) -> f32;
     fn max_lane(self, a: Self::F) -> f32;
 
+    /// Starts to bring the line at `at` into the second-level cache; nothing where the hardware's own prefetching is left to it.
+    #[inline(always)]
+    fn prefetch<T>(self, _at: &T) {}
+
     fn splat_i(self, x: i32) -> Self::I;
     fn load_i(self, x: &I32x16) -> Self::I;
     fn store_i(self, x: Self::I, out: &mut I32x16);

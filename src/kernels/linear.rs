@@ -121,6 +121,28 @@ impl<E: Epilogue> Op for LinearI8<'_, E> {
     }
 }
 
+impl<E> LinearI8<'_, E> {
+    /// Prefetches the weights that the tiles after this strip of `N` blocks begin with, a piece for each full tile of `height` rows: hardware
+    /// sees a strip end in the first-level cache, time after time, and does not run ahead. Strips that do not fit there are read from
+    /// the second level by every tile, and hardware follows.
+    #[inline(always)]
+    fn prefetch_next<S: Isa, const N: usize>(&self, s: S, row: usize, height: usize, block: usize) {
+        let strip = N * self.weights.groups;
+        let piece = strip.div_ceil(self.rows / height);
+        let first = block * self.weights.groups + strip + row / height * piece;
+        if strip <= LONGEST_PREFETCHED
+            && let Some(piece) = self.weights.codes.get(first..first + piece)
+        {
+            for group in piece {
+                s.prefetch(group);
+            }
+        }
+    }
+}
+
+/// 32 KiB of weights.
+const LONGEST_PREFETCHED: usize = 512;
+
 impl<S: Isa, E: Epilogue> Tile<S> for LinearI8<'_, E> {
     const ROWS: usize = S::TILE_ROWS;
 
@@ -145,6 +167,9 @@ impl<S: Isa, E: Epilogue> Tile<S> for LinearI8<'_, E> {
             true => slices(self.pairs.weights, 0, groups, groups),
             false => slices(codes, block * groups, groups, groups),
         };
+        if const { M == S::TILE_ROWS } {
+            self.prefetch_next::<S, N>(s, row, M, block);
+        }
         let mut acc = s.dot_i8::<M, N>(a, w, [[s.splat_i(0); N]; M]);
         // A loop of its own: in one with the epilogue, the accumulators go through memory.
         let (zero, row_scale) = (&self.a.zero[row..][..M], &self.a.scale[row..][..M]);

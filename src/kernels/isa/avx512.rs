@@ -140,6 +140,11 @@ impl Isa for Avx512Vnni {
             _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
         }
     }
+    #[inline(always)]
+    fn prefetch<T>(self, at: &T) {
+        // SAFETY: `self` proves AVX-512, and with it SSE.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(core::ptr::from_ref(at).cast()) }
+    }
 
     #[inline(always)]
     fn splat_i(self, x: i32) -> __m512i {
