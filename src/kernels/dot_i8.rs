@@ -39,6 +39,9 @@ pub(crate) mod scalar;
 
 use super::isa::{I8x16x4, Isa, U8x16};
 
+/// Groups of weights that stay in a first-level cache from tile to tile, beside the rows that they are multiplied with: 32 KiB.
+pub(crate) const FIRST_LEVEL_GROUPS: usize = 512;
+
 /// Pairs `rows` rows of `chunks` chunks, `stride` apart in `a`, as [`Isa::dot_i8`] takes them where [`Isa::PAIRS`]; in `out` they
 /// follow one another.
 #[inline(always)]

@@ -59,7 +59,7 @@ pub(crate) trait Isa: Copy {
 
     /// 0x00 where the dot product takes u8 activations (x86), 0x80 where it takes i8 (NEON).
     const CODE_XOR: u8;
-    /// Rows of the int8 tile (`M` of [`Isa::dot_i8`]) that keep all accumulators in registers, at most 8.
+    /// Rows of the int8 tile (`M` of [`Isa::dot_i8`]) that keep all accumulators in registers: 1, 2, 4, 6 or 8.
     const TILE_ROWS: usize;
     /// Rows of a tile of f32: 24 accumulators on NEON, 12 on AVX2 and, with two column blocks, on AVX-512.
     const FLOAT_TILE_ROWS: usize = 6;

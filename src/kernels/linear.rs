@@ -17,7 +17,7 @@
 
 use core::ops::Range;
 
-use super::dot_i8::pair_rows;
+use super::dot_i8::{FIRST_LEVEL_GROUPS, pair_rows};
 use super::isa::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
 use super::rows::{Codes, Halves};
 use super::tiles::{Tile, for_tiles, slices};
@@ -130,7 +130,7 @@ impl<E> LinearI8<'_, E> {
         let strip = N * self.weights.groups;
         let piece = strip.div_ceil(self.rows / height);
         let first = block * self.weights.groups + strip + row / height * piece;
-        if strip <= LONGEST_PREFETCHED
+        if strip <= FIRST_LEVEL_GROUPS
             && let Some(piece) = self.weights.codes.get(first..first + piece)
         {
             for group in piece {
@@ -139,9 +139,6 @@ impl<E> LinearI8<'_, E> {
         }
     }
 }
-
-/// 32 KiB of weights.
-const LONGEST_PREFETCHED: usize = 512;
 
 impl<S: Isa, E: Epilogue> Tile<S> for LinearI8<'_, E> {
     const ROWS: usize = S::TILE_ROWS;

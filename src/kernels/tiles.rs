@@ -11,7 +11,7 @@ use super::isa::Isa;
 
 /// An operation over tiles.
 pub(crate) trait Tile<S: Isa> {
-    /// Rows of a full tile, 1 to [`MAX_ROWS`].
+    /// Rows of a full tile: 1, 2, 4, 6 or [`MAX_ROWS`].
     const ROWS: usize;
 
     /// Called before the tiles of the column blocks `block..block + N`.
@@ -46,35 +46,33 @@ pub(crate) fn for_tiles<S: Isa, T: Tile<S>>(s: S, rows: usize, blocks: Range<usi
 /// All rows of `N` column blocks.
 #[inline(always)]
 fn strip<S: Isa, T: Tile<S>, const N: usize>(s: S, rows: usize, block: usize, op: &mut T) {
-    const { assert!(1 <= T::ROWS && T::ROWS <= MAX_ROWS) };
+    const { assert!(matches!(T::ROWS, 1 | 2 | 4 | 6 | MAX_ROWS)) };
     op.enter::<N>(s, block);
     let mut row = 0;
     while row < rows {
         let height = match rows - row {
             rest if rest >= T::ROWS => T::ROWS,
-            rest if rest + 1 == T::ROWS => rest,
+            rest if rest >= 5 => 5,
             rest => rest.min(2),
         };
         // A guard is a constant: an instance that `T` does not use leaves no code.
         match height {
             1 => op.tile::<1, N>(s, row, block),
             2 if const { T::ROWS >= 2 } => op.tile::<2, N>(s, row, block),
-            3 if const { is_used(3, T::ROWS) } => op.tile::<3, N>(s, row, block),
             4 if const { is_used(4, T::ROWS) } => op.tile::<4, N>(s, row, block),
             5 if const { is_used(5, T::ROWS) } => op.tile::<5, N>(s, row, block),
             6 if const { is_used(6, T::ROWS) } => op.tile::<6, N>(s, row, block),
-            7 if const { is_used(7, T::ROWS) } => op.tile::<7, N>(s, row, block),
             8 if const { is_used(8, T::ROWS) } => op.tile::<8, N>(s, row, block),
-            _ => unreachable!("a tile is at most MAX_ROWS high"),
+            _ => unreachable!("no tile is so high"),
         }
         row += height;
     }
 }
 
-/// Of the heights above 2, a full tile's and the next smaller one, which the 197 tokens of 14 x 14 patches end with where full tiles are 6
-/// high. Any other rest is cut into twos and a one: rare, and a third of the code less.
+/// Of the heights above 2, a full tile's, and the five rows that the 197 tokens of 14 x 14 patches leave where full tiles are 6 or 8 high. Any
+/// other rest is cut into fives, twos and a one: rare, and a third of the code less.
 const fn is_used(height: usize, full: usize) -> bool {
-    height == full || height + 1 == full
+    height == full || height == 5 && full > 5
 }
 
 /// The operands of a tile: `x[first..][..len]` and its successors, each `stride` further on. Panics if `x` is shorter.

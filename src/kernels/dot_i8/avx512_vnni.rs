@@ -3,10 +3,16 @@
 //! A group of weights is one register. The four activations of a group are broadcast from memory by the load unit, so
 //! an 8 x 32 tile needs 10 loads and no shuffle for 16 multiplications. Small tiles (the tails, one row of the head)
 //! have fewer accumulators than the multiplication's latency has slots, so even and odd groups get their own.
+//!
+//! Weights that fit the first-level cache beside the rows stay there from tile to tile. Longer ones come from the second level in every
+//! tile, a little too late for the multiplications unless they are asked for ahead.
 
-use super::groups;
+use super::{FIRST_LEVEL_GROUPS, groups};
 use crate::kernels::isa::{I8x16x4, U8x16};
 use core::arch::x86_64::*;
+
+/// How many groups ahead longer weights are prefetched: some 100 cycles.
+const AHEAD: usize = 12;
 
 /// Adds group `g` to `acc`.
 ///
@@ -41,6 +47,17 @@ pub(crate) unsafe fn dot<const M: usize, const N: usize>(
     let groups = groups(&a, &w);
     let a = a.map(|row| row.as_ptr().cast::<i32>());
     let w = w.map(|block| block.as_ptr().cast::<__m512i>());
+    if M * N > 4 && N * groups > FIRST_LEVEL_GROUPS {
+        for g in 0..groups {
+            for block in w {
+                // SAFETY: the caller promises AVX512F, and with it SSE; a prefetch may be of any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(g + AHEAD).cast()) };
+            }
+            // SAFETY: `groups` has checked that all rows and blocks hold group `g`.
+            unsafe { step(&a, &w, g, &mut acc) };
+        }
+        return acc;
+    }
     if M * N > 4 {
         for g in 0..groups {
             // SAFETY: `groups` has checked that all rows and blocks hold group `g`.
