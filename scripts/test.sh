@@ -43,6 +43,7 @@ done
 say "The program"
 cargo build --release --quiet
 host=target/release/vitlet
+if [ "$(uname -m)" = x86_64 ]; then ./scripts/check_vex.sh "$host"; fi
 models=target/test-models
 mkdir -p "$models"
 # One model of each precision beside the built-in one, and pictures that every machine classifies.
