@@ -22,6 +22,7 @@ use aligned_vec::{AVec, ConstAlign};
 use vitlet::{Config, Family, LayerScale, Named};
 
 mod checkpoint;
+mod convnext;
 pub mod diagonal;
 mod error;
 mod head;

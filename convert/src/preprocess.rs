@@ -119,6 +119,8 @@ enum Kind {
     Bit,
     Beit,
     Dinov3,
+    /// Below 384 pixels the shortest edge is made larger by `crop_pct` and the middle is cut out; from there on the picture is stretched.
+    ConvNext,
 }
 
 impl<'j> Processor<'j> {
@@ -133,11 +135,13 @@ impl<'j> Processor<'j> {
             ("CLIP", Kind::Bit),
             ("Beit", Kind::Beit),
             ("DINOv3", Kind::Dinov3),
+            ("ConvNext", Kind::ConvNext),
         ];
         match stems.iter().find(|(stem, _)| name.starts_with(stem)) {
             Some(&(_, kind)) => Ok(Self { json, kind }),
             None => {
-                let why = format!("{name} is unknown; ViT, DeiT, Bit, CLIP, Beit and DINOv3 image processors are");
+                let why =
+                    format!("{name} is unknown; ViT, DeiT, Bit, CLIP, Beit, DINOv3 and ConvNext image processors are");
                 Err(json.error("image_processor_type", why))
             }
         }
@@ -152,6 +156,15 @@ impl<'j> Processor<'j> {
         let size = self.json.object("size");
         let bare = self.json.value("size").is_some_and(|v| !v.is_object());
         let edge = if bare { self.json.size("size")? } else { None };
+        if self.kind == Kind::ConvNext {
+            return Ok(match self.convnext_edge()? {
+                edge @ 384.. => Resize::Exact { height: edge as u32, width: edge as u32 },
+                edge => {
+                    let pct = self.json.number("crop_pct")?.unwrap_or(224.0 / 256.0);
+                    Resize::ShorterEdge(enlarged((edge, edge), pct)?.0)
+                }
+            });
+        }
         Ok(match (edge, size.len("shortest_edge")?, size.len("height")?.zip(size.len("width")?)) {
             (Some((h, _)), _, _) if self.kind == Kind::Bit => Resize::ShorterEdge(h as u32),
             (Some((h, w)), _, _) | (_, _, Some((h, w))) => Resize::Exact { height: h as u32, width: w as u32 },
@@ -163,8 +176,21 @@ impl<'j> Processor<'j> {
                 Kind::Vit | Kind::Beit | Kind::Dinov3 => Resize::Exact { height: 224, width: 224 },
                 Kind::Deit => Resize::Exact { height: 256, width: 256 },
                 Kind::Bit => Resize::ShorterEdge(224),
+                Kind::ConvNext => Resize::Exact { height: 384, width: 384 },
             },
         })
+    }
+
+    /// ConvNeXt's `size`: the edge of what comes out.
+    fn convnext_edge(&self) -> Result<usize, Error> {
+        let size = self.json.object("size");
+        match self.json.value("size") {
+            None => Ok(384),
+            Some(size) if !size.is_object() => Ok(self.json.size("size")?.map_or(384, |(edge, _)| edge)),
+            Some(_) => size.len("shortest_edge")?.ok_or_else(|| {
+                self.json.error("size", "no shortest_edge, which is what a ConvNext image processor takes")
+            }),
+        }
     }
 
     /// The size (height, width) of what comes out.
@@ -179,6 +205,9 @@ impl<'j> Processor<'j> {
                 None if self.json.value("crop_size").is_some() => self.json.size("crop_size")?.unwrap_or((224, 224)),
                 None => (224, 224),
             });
+        }
+        if self.kind == Kind::ConvNext {
+            return self.convnext_edge().map(|edge| (edge, edge));
         }
         Ok(match self.resize()? {
             Resize::ShorterEdge(edge) => (edge as usize, edge as usize),
@@ -260,7 +289,7 @@ impl<'j> Processor<'j> {
         let default = match self.kind {
             Kind::Vit | Kind::Deit | Kind::Beit => HALF,
             Kind::Bit => CLIP,
-            Kind::Dinov3 => IMAGENET,
+            Kind::Dinov3 | Kind::ConvNext => IMAGENET,
         };
         let (mut mean, mut std) =
             (json.rgb("image_mean")?.unwrap_or(default.0), json.rgb("image_std")?.unwrap_or(default.1));
@@ -389,7 +418,21 @@ mod tests {
         assert_eq!((size, p.resize), ((224, 224), Resize::Exact { height: 256, width: 256 }));
         let (size, p) = processor(r#"{"image_processor_type": "CLIPImageProcessor", "size": 240, "crop_size": 224}"#);
         assert_eq!((size, p.resize), ((224, 224), Resize::ShorterEdge(240)));
-        assert!(Processor::new(&object(r#"{"image_processor_type": "ConvNextImageProcessor"}"#)).is_err());
+        assert!(Processor::new(&object(r#"{"image_processor_type": "SegformerImageProcessor"}"#)).is_err());
+    }
+
+    #[test]
+    fn convnext_as_the_hub_serves_it() {
+        let json = |size: &str| {
+            format!(r#"{{"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.875, "size": {size}}}"#)
+        };
+        let (size, p) = processor(&json(r#"{"shortest_edge": 224}"#));
+        assert_eq!((size, p.resize, p.interpolation), ((224, 224), Resize::ShorterEdge(256), Interpolation::Bicubic));
+        let old = r#"{"feature_extractor_type": "ConvNextFeatureExtractor", "crop_pct": 0.875, "size": 224}"#;
+        assert_eq!(processor(old), (size, p));
+        let (size, p) = processor(&json(r#"{"shortest_edge": 384}"#));
+        assert_eq!((size, p.resize), ((384, 384), Resize::Exact { height: 384, width: 384 }));
+        assert!(Processor::new(&object(&json(r#"{"height": 224}"#))).expect("a processor").output().is_err());
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
         let mut plan = convnext::plan(&args, json, &pretrained, &mut announcements)?;
         set_size(&mut plan.config, options)?;
         checkpoint = Checkpoint::open_dir(dir)?;
-        convnext::network(&mut checkpoint, &plan, options, &mut announcements)?
+        crate::convnext::network(&mut checkpoint, &plan, options, &mut announcements)?
     } else if name.starts_with("resmlp") {
         let plan = resmlp::plan(&args, json, &pretrained, options, &mut announcements)?;
         checkpoint = Checkpoint::open_dir(dir)?;
@@ -136,7 +136,7 @@ pub(crate) fn what_we_run() -> &'static str {
     "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_*, xcit_*, resmlp_*, \
      convnext_atto to convnext_xlarge (not _ols, _rms, _mlp nor V2) or any plain ViT with \
      embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
-     dinov2_with_registers, dinov3_vit, beit and data2vec-vision"
+     dinov2_with_registers, dinov3_vit, beit, data2vec-vision and convnext"
 }
 
 /// Arguments that change nothing at inference, or that are read elsewhere.

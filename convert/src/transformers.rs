@@ -1,7 +1,7 @@
 //! transformers' checkpoints: config.json with `model_type`, preprocessor_config.json, model.safetensors.
 //!
-//! vit, deit, dinov2, dinov2_with_registers, dinov3_vit, beit and data2vec-vision are nearly the same network with other names and heads. Source of
-//! the facts: transformers' modeling files of these (transformers 5); the tensor names are those that its checkpoints have on disk.
+//! vit, deit, dinov2, dinov2_with_registers, dinov3_vit, beit and data2vec-vision are nearly the same network with other names and heads;
+//! convnext is in transformers/convnext.rs. Source of the facts: transformers' modeling files of these (transformers 5); the tensor names are those that its checkpoints have on disk.
 
 use std::path::Path;
 
@@ -15,6 +15,8 @@ use crate::options::Options;
 use crate::position::Resampling;
 use crate::preprocess::Processor;
 use crate::{labels, position, relative, timm};
+
+mod convnext;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Family {
@@ -81,27 +83,78 @@ struct Plan {
     base: String,
 }
 
+/// A plan for either kind of network.
+enum AnyPlan {
+    Vit(Box<Plan>),
+    ConvNeXt(crate::convnext::Plan),
+}
+
+impl AnyPlan {
+    fn new(json: &Object) -> Result<Self, Error> {
+        Ok(match json.text("model_type")? {
+            Some("convnext") => Self::ConvNeXt(convnext::plan(json)?),
+            _ => Self::Vit(Box::new(plan(json)?)),
+        })
+    }
+
+    fn config(&mut self) -> &mut Config {
+        match self {
+            Self::Vit(plan) => &mut plan.config,
+            Self::ConvNeXt(plan) => &mut plan.config,
+        }
+    }
+
+    /// The processor of the model type, without a crop, at the config's size.
+    fn default_processor(&mut self) -> serde_json::Map<String, serde_json::Value> {
+        let kind = match self {
+            Self::ConvNeXt(_) => "ConvNext",
+            Self::Vit(plan) => match plan.family {
+                Family::Vit => "ViT",
+                Family::Deit => "DeiT",
+                Family::Dinov2 | Family::Dinov2WithRegisters => "Bit",
+                Family::Dinov3 => "DINOv3",
+                Family::Beit => "Beit",
+            },
+        };
+        let &mut Config { image_height: height, image_width: width, .. } = self.config();
+        let size = match self {
+            Self::ConvNeXt(_) => serde_json::json!({"shortest_edge": height}),
+            Self::Vit(_) => serde_json::json!({"height": height, "width": width}),
+        };
+        [("image_processor_type", kind.into()), ("size", size), ("do_center_crop", false.into())]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect()
+    }
+}
+
 /// Reads a transformers directory whose config.json is `json`.
 ///
 /// # Errors
 /// A model type that we do not run, or a checkpoint that is not what config.json describes.
 pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
-    let mut plan = plan(json)?;
+    let mut plan = AnyPlan::new(json)?;
     let file = dir.join("preprocessor_config.json");
-    let processor_json = if file.is_file() { Object::read(&file)? } else { Object::new("", default_processor(&plan)) };
+    let processor_json = if file.is_file() { Object::read(&file)? } else { Object::new("", plan.default_processor()) };
     if !file.is_file() {
         announcements
             .push("no preprocessor_config.json: the image processor's defaults at config.json's size".to_owned());
     }
     let processor = Processor::new(&processor_json)?;
-    let size = input_size(&processor, plan.native, options, &mut announcements)?;
-    (plan.config.image_height, plan.config.image_width) = size;
-    crate::check_size(&plan.config)?;
+    let config = plan.config();
+    let size = input_size(&processor, (config.image_height, config.image_width), options, &mut announcements)?;
+    (config.image_height, config.image_width) = size;
+    crate::check_size(config)?;
 
     let mut checkpoint = Checkpoint::open_dir(dir)?;
-    plan.base = base(&checkpoint);
-    let network = network(&mut checkpoint, &plan, options, &mut announcements)?;
+    let network = match plan {
+        AnyPlan::Vit(mut plan) => {
+            plan.base = base(&checkpoint);
+            network(&mut checkpoint, &plan, options, &mut announcements)?
+        }
+        AnyPlan::ConvNeXt(plan) => convnext::network(&mut checkpoint, plan, options, &mut announcements)?,
+    };
     crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
     let named = json.text("_name_or_path")?.filter(|n| !n.is_empty()).or(json.text("model_type")?);
     Ok(Source {
@@ -136,22 +189,6 @@ fn input_size(
     Ok(size)
 }
 
-/// The processor of the model type, without a crop, at the config's size.
-fn default_processor(plan: &Plan) -> serde_json::Map<String, serde_json::Value> {
-    let size = serde_json::json!({"height": plan.native.0, "width": plan.native.1});
-    let kind = match plan.family {
-        Family::Vit => "ViT",
-        Family::Deit => "DeiT",
-        Family::Dinov2 | Family::Dinov2WithRegisters => "Bit",
-        Family::Dinov3 => "DINOv3",
-        Family::Beit => "Beit",
-    };
-    [("image_processor_type", kind.into()), ("size", size), ("do_center_crop", false.into())]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect()
-}
-
 fn base(checkpoint: &Checkpoint) -> String {
     let tail = "embeddings.cls_token";
     checkpoint.names().find_map(|name| name.strip_suffix(tail)).unwrap_or_default().to_owned()
@@ -176,10 +213,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         Family::Dinov3 => len("num_register_tokens", 0)?,
         _ => 0,
     };
-    let scores = match json.text("problem_type")? {
-        Some("multi_label_classification") => Scores::Sigmoid,
-        _ => Scores::Softmax,
-    };
+    let scores = scores(json)?;
     let eps = match family {
         Family::Dinov2 | Family::Dinov2WithRegisters => 1e-6,
         Family::Dinov3 => 1e-5,
@@ -261,13 +295,25 @@ fn mlp(json: &Object, family: Family, dim: usize) -> Result<(Activation, usize),
     if family.is_dino() && json.flag("use_swiglu_ffn")?.unwrap_or(false) {
         return Ok((Activation::SwiGlu, (hidden * 2 / 3).next_multiple_of(8)));
     }
-    let activation = match json.text("hidden_act")?.unwrap_or("gelu") {
-        "gelu" | "gelu_python" => Activation::Gelu,
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" | "gelu_accurate" => Activation::GeluTanh,
-        "quick_gelu" => Activation::GeluQuick,
-        other => return Err(json.error("hidden_act", format!("{other} is not run; gelu, gelu_new and quick_gelu are"))),
-    };
-    Ok((activation, hidden))
+    Ok((activation(json)?, hidden))
+}
+
+fn activation(json: &Object) -> Result<Activation, Error> {
+    match json.text("hidden_act")?.unwrap_or("gelu") {
+        "gelu" | "gelu_python" => Ok(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" | "gelu_accurate" => {
+            Ok(Activation::GeluTanh)
+        }
+        "quick_gelu" => Ok(Activation::GeluQuick),
+        other => Err(json.error("hidden_act", format!("{other} is not run; gelu, gelu_new and quick_gelu are"))),
+    }
+}
+
+fn scores(json: &Object) -> Result<Scores, Error> {
+    Ok(match json.text("problem_type")? {
+        Some("multi_label_classification") => Scores::Sigmoid,
+        _ => Scores::Softmax,
+    })
 }
 
 fn network(

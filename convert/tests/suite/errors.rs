@@ -190,6 +190,21 @@ fn variants_of_convnext_that_are_not_run() {
     refused(&fixture("timm_convnext"), &options, &["picture size 48x64", "not a multiple of the 32x32", "32x64 is"]);
 }
 
+#[test]
+fn variants_of_transformers_convnext_that_are_not_run() {
+    let edited = |key: &str, value: Value| {
+        let c = copy("hf_convnext");
+        c.edit_json("config.json", |j| j[key] = value);
+        c
+    };
+    edited("patch_size", 2.into()).refused(&["patch_size", "4 x 4"]);
+    edited("layer_norm_eps", 1e-5.into()).refused(&["layer_norm_eps", "1e-6"]);
+    edited("depths", vec![1, 2, 1].into()).refused(&["depths", "four stages"]);
+    edited("num_channels", 1.into()).refused(&["num_channels", "RGB"]);
+    let gamma = "convnext.encoder.stages.0.layers.0.layer_scale_parameter";
+    edited("layer_scale_init_value", 0.into()).refused(&[gamma, "not a part"]);
+}
+
 /// Without LayerScale: the gammas left out of the checkpoint, too.
 #[test]
 fn convnext_without_layerscale() {

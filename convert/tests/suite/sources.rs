@@ -90,6 +90,33 @@ fn xcit_under_its_first_names() {
     );
 }
 
+/// ConvNeXt's authors' names.
+#[test]
+fn convnext_under_its_first_names() {
+    let dir = fixture("timm_convnext");
+    let scratch = tempfile::tempdir().expect("a directory");
+    fs::copy(dir.join("config.json"), scratch.path().join("config.json")).expect("copied");
+    let names = [
+        ("stem.", "downsample_layers.0."),
+        (".blocks.", "."),
+        (".conv_dw.", ".dwconv."),
+        (".mlp.fc1.", ".pwconv1."),
+        (".mlp.fc2.", ".pwconv2."),
+        ("head.norm.", "norm."),
+        ("head.fc.", "head."),
+    ];
+    let rename = |name: String| {
+        let name = names.iter().fold(name, |name, (timm, first)| name.replace(timm, first));
+        let stage = name.strip_prefix("stages.").and_then(|name| name.split_once(".downsample."));
+        stage.map(|(stage, leaf)| format!("downsample_layers.{stage}.{leaf}")).unwrap_or(name)
+    };
+    let renamed: Tensors = tensors(&dir).into_iter().map(|(name, t)| (rename(name), t)).collect();
+    save(&renamed, &scratch.path().join("model.safetensors"));
+    assert!(
+        convert_ok(&dir, &Options::default()).bytes[..] == convert_ok(scratch.path(), &Options::default()).bytes[..]
+    );
+}
+
 /// ResMLP's authors' names, and their shapes of what timm expands.
 #[test]
 fn resmlp_under_its_first_names() {

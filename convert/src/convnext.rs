@@ -1,0 +1,196 @@
+//! ConvNeXt's tensors, under the names of timm, of the authors (facebookresearch/ConvNeXt) and of transformers.
+
+use vitlet::Config;
+use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::Error;
+use crate::network::{ConvBlock, Depthwise, Linear, Network, Stage};
+use crate::options::Options;
+
+/// What a checkpoint holds beyond what [`Config`] says.
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) layerscale: bool,
+    /// The MLP's layers are stored as convolutions of 1 x 1.
+    pub(crate) conv_mlp: bool,
+    /// Of the convolutions; the MLP's layers have one in any case.
+    pub(crate) conv_bias: bool,
+}
+
+/// What the tensors are called. `{base}`, `{stage}` and `{block}` (of the stage) stand for what their names say.
+struct Names {
+    /// The patch convolution and its norm.
+    stem: [&'static str; 2],
+    /// The norm and the convolution that halve height and width.
+    downsampling: [&'static str; 2],
+    block: &'static str,
+    /// In the block.
+    conv: &'static str,
+    norm: &'static str,
+    mlp: [&'static str; 2],
+    gamma: &'static str,
+    /// Before pooling and after it.
+    last_norms: [&'static str; 2],
+    head: &'static str,
+}
+
+const TIMM: Names = Names {
+    stem: ["stem.0", "stem.1"],
+    downsampling: ["stages.{stage}.downsample.0", "stages.{stage}.downsample.1"],
+    block: "stages.{stage}.blocks.{block}",
+    conv: "conv_dw",
+    norm: "norm",
+    mlp: ["mlp.fc1", "mlp.fc2"],
+    gamma: "gamma",
+    last_norms: ["norm_pre", "head.norm"],
+    head: "head.fc",
+};
+
+const AUTHORS: Names = Names {
+    stem: ["downsample_layers.0.0", "downsample_layers.0.1"],
+    downsampling: ["downsample_layers.{stage}.0", "downsample_layers.{stage}.1"],
+    block: "stages.{stage}.{block}",
+    conv: "dwconv",
+    norm: "norm",
+    mlp: ["pwconv1", "pwconv2"],
+    gamma: "gamma",
+    last_norms: ["norm", "norm"],
+    head: "head",
+};
+
+const TRANSFORMERS: Names = Names {
+    stem: ["{base}embeddings.patch_embeddings", "{base}embeddings.layernorm"],
+    downsampling: [
+        "{base}encoder.stages.{stage}.downsampling_layer.0",
+        "{base}encoder.stages.{stage}.downsampling_layer.1",
+    ],
+    block: "{base}encoder.stages.{stage}.layers.{block}",
+    conv: "dwconv",
+    norm: "layernorm",
+    mlp: ["pwconv1", "pwconv2"],
+    gamma: "layer_scale_parameter",
+    last_norms: ["{base}layernorm", "{base}layernorm"],
+    head: "classifier",
+};
+
+/// The tensors of one checkpoint by what they are.
+struct Tensors<'c> {
+    checkpoint: &'c mut Checkpoint,
+    names: &'static Names,
+    /// What stands before transformers' names.
+    base: String,
+}
+
+/// # Errors
+/// A checkpoint that is not what the plan says.
+pub(crate) fn network(
+    checkpoint: &mut Checkpoint,
+    plan: &Plan,
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<Network, Error> {
+    let mut config = plan.config;
+    let mut tensors = Tensors::new(checkpoint);
+    let names = tensors.names;
+    let [stem, stem_norm] = names.stem.map(|name| tensors.name(name, 0, 0));
+    let [before, after] = names.last_norms.map(|name| tensors.name(name, 0, 0));
+    let patch = (config.patch_height, config.patch_width);
+    let patch = tensors.checkpoint.patch(&stem, config.embedding_dim(), patch, plan.conv_bias)?;
+    let norm_pre = Some(tensors.checkpoint.norm(&stem_norm, config.embedding_dim())?);
+    let stages = (0..config.stages.len()).map(|i| plan.stage(&mut tensors, i)).collect::<Result<_, _>>()?;
+    let norm = config.norm.then(|| checkpoint.norm(&before, config.dim)).transpose()?;
+    let fc_norm = config.fc_norm.then(|| checkpoint.norm(&after, config.dim)).transpose()?;
+    let head = match &options.head {
+        Some(path) => {
+            [".weight", ".bias"].iter().for_each(|leaf| checkpoint.drop_tensor(&format!("{}{leaf}", names.head)));
+            Some(crate::head::replace(path, &mut config, announcements)?)
+        }
+        None if config.classes == 0 => None,
+        None => Some(checkpoint.linear(names.head, config.classes, config.dim, true)?),
+    };
+    Ok(Network {
+        config,
+        stem: Vec::new(),
+        patch,
+        positions: Vec::new(),
+        rotation: None,
+        prefix: Vec::new(),
+        norm_pre,
+        blocks: Vec::new(),
+        stages,
+        mixer_blocks: Vec::new(),
+        norm,
+        fc_norm,
+        head,
+    })
+}
+
+impl<'c> Tensors<'c> {
+    fn new(checkpoint: &'c mut Checkpoint) -> Self {
+        let patch = "embeddings.patch_embeddings.weight";
+        let (names, base) = match checkpoint.names().find_map(|name| name.strip_suffix(patch)) {
+            Some(base) => (&TRANSFORMERS, base.to_owned()),
+            None if checkpoint.has("downsample_layers.0.0.weight") => (&AUTHORS, String::new()),
+            None => (&TIMM, String::new()),
+        };
+        Self { checkpoint, names, base }
+    }
+
+    fn name(&self, pattern: &str, stage: usize, block: usize) -> String {
+        let name = pattern.replace("{base}", &self.base).replace("{stage}", &stage.to_string());
+        name.replace("{block}", &block.to_string())
+    }
+}
+
+impl Plan {
+    fn stage(&self, tensors: &mut Tensors, i: usize) -> Result<Stage, Error> {
+        let StageConfig { dim, depth } = self.config.stages[i];
+        let downsampling = match i.checked_sub(1) {
+            Some(before) => {
+                let [norm, conv] = tensors.names.downsampling.map(|name| tensors.name(name, i, 0));
+                let before = self.config.stages[before].dim;
+                let norm = tensors.checkpoint.norm(&norm, before)?;
+                let weight = tensors.checkpoint.take(&format!("{conv}.weight"), &[dim, before, 2, 2])?;
+                // From [channel][dy][dx] to [dy][dx][channel].
+                let rows = weight.chunks_exact(4 * before);
+                let weight = rows.flat_map(|row| (0..4).flat_map(|tap| row.iter().skip(tap).step_by(4))).copied();
+                let (weight, bias) = (weight.collect(), self.bias(tensors, &conv, dim)?);
+                Some((norm, Linear { n: dim, k: 4 * before, weight, bias }))
+            }
+            None => None,
+        };
+        let blocks = (0..depth).map(|j| self.block(tensors, dim, &tensors.name(tensors.names.block, i, j)));
+        Ok(Stage { downsampling, blocks: blocks.collect::<Result<_, _>>()? })
+    }
+
+    fn block(&self, tensors: &mut Tensors, dim: usize, at: &str) -> Result<ConvBlock, Error> {
+        let (kernel, hidden, names) = (CONVNEXT_KERNEL, 4 * dim, tensors.names);
+        let mut linear = |name: &str, n: usize, k: usize| {
+            let shape = if self.conv_mlp { vec![n, k, 1, 1] } else { vec![n, k] };
+            let weight = tensors.checkpoint.take(&format!("{at}.{name}.weight"), &shape)?;
+            Ok(Linear { n, k, weight, bias: tensors.checkpoint.take(&format!("{at}.{name}.bias"), &[n])? })
+        };
+        let (up, down) = (linear(names.mlp[0], hidden, dim)?, linear(names.mlp[1], dim, hidden)?);
+        let conv = format!("{at}.{}", names.conv);
+        Ok(ConvBlock {
+            conv: Depthwise {
+                kernel,
+                weight: tensors.checkpoint.take(&format!("{conv}.weight"), &[dim, 1, kernel, kernel])?,
+                bias: self.bias(tensors, &conv, dim)?,
+            },
+            norm: tensors.checkpoint.norm(&format!("{at}.{}", names.norm), dim)?,
+            up,
+            down,
+            gamma: match self.layerscale {
+                true => Some(tensors.checkpoint.gamma(&format!("{at}.{}", names.gamma), dim)?),
+                false => None,
+            },
+        })
+    }
+
+    /// A convolution's bias; zeros where it has none.
+    fn bias(&self, tensors: &mut Tensors, name: &str, n: usize) -> Result<Vec<f32>, Error> {
+        if self.conv_bias { tensors.checkpoint.take(&format!("{name}.bias"), &[n]) } else { Ok(vec![0.0; n]) }
+    }
+}
