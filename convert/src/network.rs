@@ -289,7 +289,8 @@ impl Network {
             .mixer_blocks
             .iter()
             .map(|b| {
-                let affine = b.mixer.factor.len() + b.mixer.offset.len();
+                // Both branches' affine maps; the second is in `up` by now.
+                let affine = 2 * (b.mixer.factor.len() + b.mixer.offset.len());
                 [&b.mixer.linear, &b.up, &b.down].map(linear).iter().sum::<usize>()
                     + affine
                     + gamma(&b.gamma1)

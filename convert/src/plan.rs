@@ -27,24 +27,36 @@ pub struct FoldReport {
     pub below_noise: usize,
 }
 
-/// The plan for the branches, attention's and the MLP's, of every block of a network that has gammas. ConvNeXt's blocks have one.
-pub(crate) fn plan(network: &Network, config: &Config) -> Vec<(Option<FoldReport>, FoldReport)> {
+/// The plan for the branches of one block, in the order of the gammas.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockPlan {
+    /// Attention's, or that which mixes tokens; none in ConvNeXt.
+    pub(crate) first: Option<FoldReport>,
+    /// The MLP's.
+    pub(crate) second: FoldReport,
+    /// XCiT's local one.
+    pub(crate) third: Option<FoldReport>,
+}
+
+/// The plan for every block of a network that has gammas.
+pub(crate) fn plan(network: &Network, config: &Config) -> Vec<BlockPlan> {
     let mut stream = embedded(network);
     let mut plan: Vec<_> = network.blocks.iter().map(|block| block_plan(block, config, &mut stream)).collect();
     for stage in &network.stages {
         if let Some((norm, linear)) = &stage.downsampling {
             stream = outputs(linear, &read(Some(norm), &stream).repeat(4));
         }
-        plan.extend(stage.blocks.iter().map(|block| (None, conv_block_plan(block, config, &mut stream))));
+        plan.extend(stage.blocks.iter().map(|block| conv_block_plan(block, config, &mut stream)));
     }
     plan.extend(network.mixer_blocks.iter().map(|block| mixer_block_plan(block, config, &mut stream)));
     plan
 }
 
-fn mixer_block_plan(block: &MixerBlock, config: &Config, stream: &mut [f64]) -> (Option<FoldReport>, FoldReport) {
-    let mixing = mixing(&block.mixer, block.gamma1.as_deref(), config, stream);
+fn mixer_block_plan(block: &MixerBlock, config: &Config, stream: &mut [f64]) -> BlockPlan {
+    let first = Some(mixing(&block.mixer, block.gamma1.as_deref(), config, stream));
     let hidden = activated(&outputs(&block.up, stream));
-    (Some(mixing), branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream))
+    let second = branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream);
+    BlockPlan { first, second, third: None }
 }
 
 /// The report of a branch that mixes tokens; `stream` gains what it adds. Gamma never meets a weight.
@@ -68,23 +80,23 @@ fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f
     }
 }
 
-fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> FoldReport {
+fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> BlockPlan {
     let convolved = convolved(&block.conv, stream);
     let hidden = activated(&outputs(&block.up, &read(Some(&block.norm), &convolved)));
-    branch(&block.down, &hidden, block.gamma.as_deref(), config, stream)
+    let second = branch(&block.down, &hidden, block.gamma.as_deref(), config, stream);
+    BlockPlan { first: None, second, third: None }
 }
 
-fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> (Option<FoldReport>, FoldReport) {
+fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> BlockPlan {
     let qkv = outputs(&block.qkv, &read(block.norm1.as_ref(), stream));
     let values = &qkv[2 * block.proj.k..];
-    let attention = branch(&block.proj, values, block.gamma1.as_deref(), config, stream);
-    if let Some(local) = &block.local {
-        add_local(local, stream);
-    }
+    let first = Some(branch(&block.proj, values, block.gamma1.as_deref(), config, stream));
+    let third = block.local.as_ref().map(|local| local_branch(local, config, stream));
     let hidden = outputs(&block.up, &read(block.norm2.as_ref(), stream));
     // SwiGLU's product is taken as its second factor.
     let hidden = activated(&hidden[hidden.len() - block.down.k..]);
-    (Some(attention), branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream))
+    let second = branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream);
+    BlockPlan { first, second, third }
 }
 
 /// About half of the inputs of GELU and its relatives pass.
@@ -99,15 +111,22 @@ fn convolved(conv: &Depthwise, inputs: &[f64]) -> Vec<f64> {
     gains.zip(inputs).zip(&conv.bias).map(|((gain, x), &b)| (gain * x).hypot(f64::from(b))).collect()
 }
 
-/// `stream` gains what XCiT's local branch adds.
-fn add_local(local: &Local, stream: &mut [f64]) {
+/// The report of XCiT's local branch; `stream` gains what it adds. Where gamma is folded, its last kernels hold it, in f32.
+fn local_branch(local: &Local, config: &Config, stream: &mut [f64]) -> FoldReport {
     let between = activated(&convolved(&local.first, &read(Some(&local.norm), stream)));
     let affine = local.affine.scale.iter().zip(&local.affine.offset);
     let between: Vec<f64> =
         between.iter().zip(affine).map(|(x, (&f, &o))| (x * f64::from(f)).hypot(f64::from(o))).collect();
-    for (j, (x, y)) in stream.iter_mut().zip(convolved(&local.second, &between)).enumerate() {
-        let gamma = local.gamma.as_ref().map_or(1.0, |g| f64::from(g[j]));
-        *x = x.hypot(gamma * y);
+    let mut added = convolved(&local.second, &between);
+    for (y, &gamma) in added.iter_mut().zip(local.gamma.iter().flatten()) {
+        *y *= f64::from(gamma).abs();
+    }
+    let kept = config.keeps_gamma();
+    FoldReport {
+        gamma_in: if kept { "vector" } else { "weights" },
+        exact: kept,
+        f16_underflows_avoided: 0,
+        below_noise: below_noise(&added, stream),
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use vitlet::Config;
 
 use crate::network::{Gammas, Linear, Network, Source};
-use crate::plan::FoldReport;
+use crate::plan::{BlockPlan, FoldReport};
 use crate::quantize::Damage;
 
 /// The outcome of a conversion, beside the file.
@@ -51,9 +51,12 @@ pub struct BlockReport {
     pub gamma2: GammaReport,
     /// What becomes of it.
     pub fold2: FoldReport,
-    /// XCiT's local branch, whose kernels take it up.
+    /// XCiT's local branch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gamma3: Option<GammaReport>,
+    /// What becomes of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold3: Option<FoldReport>,
 }
 
 /// The factors of one branch.
@@ -139,17 +142,18 @@ pub(crate) fn gammas(source: &Source) -> Option<Gammas> {
 }
 
 /// A line for each block.
-pub(crate) fn blocks(
-    [first, second, third]: &Gammas,
-    plan: &[(Option<FoldReport>, FoldReport)],
-    config: &Config,
-) -> Vec<BlockReport> {
-    let line = |(block, &(fold1, fold2)): (usize, &(Option<FoldReport>, FoldReport))| {
+pub(crate) fn blocks([first, second, third]: &Gammas, plan: &[BlockPlan], config: &Config) -> Vec<BlockReport> {
+    let line = |(block, plan): (usize, &BlockPlan)| {
         let channels = config.block_channels(block);
-        let gamma1 = first.get(channels.clone()).map(GammaReport::new);
-        let gamma2 = GammaReport::new(second.get(channels.clone()).unwrap_or_default());
-        let gamma3 = third.get(channels).map(GammaReport::new);
-        BlockReport { block, gamma1, fold1, gamma2, fold2, gamma3 }
+        BlockReport {
+            block,
+            gamma1: first.get(channels.clone()).map(GammaReport::new),
+            fold1: plan.first,
+            gamma2: GammaReport::new(second.get(channels.clone()).unwrap_or_default()),
+            fold2: plan.second,
+            gamma3: third.get(channels).map(GammaReport::new),
+            fold3: plan.third,
+        }
     };
     plan.iter().enumerate().map(line).collect()
 }

@@ -116,14 +116,15 @@ fn print(r: &Report) -> Result<()> {
 
 /// What became of the gammas of all branches, in one line.
 fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
-    let folds: Vec<_> = r.blocks.iter().flat_map(|b| b.fold1.into_iter().chain([b.fold2])).collect();
+    let of_block = |b: &BlockReport| [b.fold1, b.fold3, Some(b.fold2)].into_iter().flatten();
+    let folds: Vec<_> = r.blocks.iter().flat_map(of_block).collect();
     let Some(first) = folds.first() else { return Ok(()) };
-    // Both branches of a block are as wide as its MLP's output.
+    // Every branch of a block is as wide as its MLP's output.
     let width = |block: usize| {
         let name = format!("blk.{block}.ffn_down");
         r.linears.iter().find(|l| l.name == name).map_or(0, |l| l.outputs)
     };
-    let channels: usize = r.blocks.iter().map(|b| width(b.block) * (1 + usize::from(b.fold1.is_some()))).sum();
+    let channels: usize = r.blocks.iter().map(|b| width(b.block) * of_block(b).count()).sum();
     let how = match (first.gamma_in, folds.iter().filter(|f| f.exact).count()) {
         ("scale", exact) if exact == folds.len() => "in the scales, exact in every branch".to_string(),
         ("scale", exact) => format!("in the scales, exact in {exact} of {} branches", folds.len()),

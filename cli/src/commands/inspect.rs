@@ -237,16 +237,20 @@ fn parameters(model: &Model) -> usize {
     let positions = if c.has_positions() { c.patches() } else { 0 };
     let outer_norms = 2 * c.dim * (usize::from(c.norm) + usize::from(c.fc_norm));
     let head = if c.classes > 0 { linear(c.classes, c.features()) } else { 0 };
-    let embedding = linear(c.embedding_dim(), c.patch_len()) + if c.norm_pre { 2 * c.embedding_dim() } else { 0 };
+    // XCiT's stem: convolutions of 3 x 3, without the file's padding of their inputs.
+    let stem = |i: usize| linear(c.stem_channels(i), if i == 0 { 27 } else { 9 * c.stem_channels(i - 1) });
+    let embedding = match c.stem_layers() {
+        0 => linear(c.embedding_dim(), c.patch_len()),
+        layers => (0..=layers).map(stem).sum(),
+    };
+    let embedding = embedding + if c.norm_pre { 2 * c.embedding_dim() } else { 0 };
     let blocks = match c.family {
         Family::ConvNeXt => stage_parameters(c, gamma::branches_present(model)),
         Family::Xcit => {
-            let stem = |i: usize| linear(c.stem_channels(i), i.checked_sub(1).map_or(27, |i| 9 * c.stem_channels(i)));
-            let stem = (0..=c.stem_layers()).map(stem).sum::<usize>() - linear(c.dim, c.patch_len());
-            // Norm, two depthwise convolutions with BatchNorm between them; a factor for each head.
-            let local = 2 * c.dim + 2 * linear(c.dim, 9) + 2 * c.dim + c.heads;
+            // Norm, two depthwise convolutions with BatchNorm between them, and a gamma; a factor for each head.
             let third = if model.original_gamma(2).is_some() { c.dim } else { 0 };
-            stem + c.tokens() * c.dim + c.depth * (block + local) + c.class_blocks * (block - third)
+            let local = 2 * c.dim + 2 * linear(c.dim, 9) + 2 * c.dim + third + c.heads;
+            c.tokens() * c.dim + c.blocks() * block + c.depth * local
         }
         family => {
             let beside = match family {

@@ -53,6 +53,9 @@ fn parameters_are_those_of_the_checkpoint() {
         "timm_beit",
         "timm_dinov3",
         "timm_parallel",
+        "timm_resmlp",
+        "timm_resmlp_features",
+        "timm_xcit",
     ]) {
         let model = scene.path("model.gguf");
         let report = json(&format!("convert {} -o {model} --json", checkpoint(name).display()));

@@ -1,12 +1,12 @@
 //! A network and the same function with LayerScale (W / gamma, b / gamma, then gamma) become the same int8 model under
 //! `fold`: codes equal but for exact rounding ties, combined scales within 2 units in the last place.
 
-use crate::common::{convert_ok, linear, shared};
-use vitlet::Model;
-use vitlet_convert::Options;
+use crate::common::{convert_ok, fixture, linear, shared};
+use vitlet::{Model, Precision};
 use vitlet_convert::diagonal::fold_into_scale;
 use vitlet_convert::network::Linear;
 use vitlet_convert::quantize::{Values, WeightScale, quantize_int8};
+use vitlet_convert::{Mode, Options};
 
 /// Units in the last place between two positive floats.
 fn ulps(a: f32, b: f32) -> u32 {
@@ -87,4 +87,33 @@ fn deit_tiny_and_its_layerscale_twin() {
     println!("{different} of {codes} codes differ by rounding, scales within {worst_scale} ulp");
     assert!(different * 100_000 <= codes, "{different} of {codes} codes differ");
     assert!(worst_scale <= 2, "{worst_scale} ulp");
+}
+
+/// What the report says of gamma is what the modes promise, in every branch.
+#[test]
+fn the_plan_says_where_each_gamma_goes() {
+    let plan = |name: &str, layerscale: Mode, precision: Precision| {
+        let options = Options { layerscale, precision, ..Options::default() };
+        convert_ok(&fixture(name), &options).report.blocks
+    };
+    for block in &plan("timm_deit3", Mode::Fold, Precision::Int8) {
+        let first = block.fold1.expect("attention");
+        assert_eq!(
+            (first.gamma_in, first.exact, block.fold2.gamma_in, block.fold2.exact),
+            ("scale", true, "scale", true)
+        );
+        assert!(block.fold3.is_none());
+    }
+    for block in &plan("timm_deit3", Mode::FoldWeights, Precision::Int8) {
+        assert_eq!((block.fold2.gamma_in, block.fold2.exact), ("weights", false));
+    }
+    for block in &plan("timm_convnext", Mode::Keep, Precision::Int8) {
+        assert_eq!((block.fold1, block.fold2.gamma_in, block.fold2.exact), (None, "vector", true));
+    }
+    // The local branch ends in f32 kernels; class attention has none.
+    for (mode, gamma_in) in [(Mode::Fold, "weights"), (Mode::Keep, "vector")] {
+        let blocks = plan("timm_xcit", mode, Precision::Int8);
+        let third: Vec<_> = blocks.iter().map(|block| block.fold3.map(|fold| (fold.gamma_in, fold.exact))).collect();
+        assert_eq!(third, [Some((gamma_in, mode == Mode::Keep)); 2].into_iter().chain([None; 2]).collect::<Vec<_>>());
+    }
 }
