@@ -24,7 +24,7 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
     if json.size("patch_size")?.unwrap_or((4, 4)) != (4, 4) {
         return Err(json.error("patch_size", "ConvNeXt is run with patches of 4 x 4"));
     }
-    // The last norm's, which averages over all pixels of the picture follow: 1e-12 and 1e-6 differ by less than f32 rounds there.
+    // The last norm's alone. Beside variances of order 1 there is no difference between 1e-12 and 1e-6 that f32 would show.
     if json.number("layer_norm_eps")?.unwrap_or(1e-12) > NORM_EPS {
         return Err(json.error("layer_norm_eps", "ConvNeXt is run with 1e-6, as all its other norms are"));
     }
