@@ -24,7 +24,7 @@ frames=$work/frames
 digest() { grep -oE '[0-9a-f]{16}' || true; }
 # What the program computes from the BMP that a format should be read as.
 say "The program's digests"
-cargo build --release --quiet -p vitlet-cli
+cargo build --release --quiet
 declare -A expected
 for picture in rgb yuv gray turned part; do
     expected[$picture]=$(target/release/vitlet classify -m "$model" --digest "$frames/$picture.bmp" | digest)
