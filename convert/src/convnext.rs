@@ -1,10 +1,12 @@
 //! ConvNeXt's tensors, under the names of timm, of the authors (facebookresearch/ConvNeXt) and of transformers.
 
-use vitlet::Config;
+use serde_json::Value;
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
+use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
+use crate::json::Object;
 use crate::network::{ConvBlock, Depthwise, Linear, Network, Stage};
 use crate::options::Options;
 
@@ -16,6 +18,56 @@ pub(crate) struct Plan {
     pub(crate) conv_mlp: bool,
     /// Of the convolutions; the MLP's layers have one in any case.
     pub(crate) conv_bias: bool,
+}
+
+/// The paper's network for pictures of `size` (height, width), without a head.
+pub(crate) fn config(stages: [StageConfig; 4], size: (usize, usize)) -> Config {
+    let [.., last] = stages;
+    Config {
+        family: Family::ConvNeXt,
+        image_height: size.0,
+        image_width: size.1,
+        patch_height: 4,
+        patch_width: 4,
+        dim: last.dim,
+        depth: stages.iter().map(|stage| stage.depth).sum(),
+        stages,
+        class_blocks: 0,
+        tokens_norm: false,
+        heads: 0,
+        head_dim: 0,
+        hidden: last.hidden(),
+        prefix_tokens: 0,
+        norm_eps: 1e-6,
+        attention_scale: 0.0,
+        qk_norm: false,
+        norm_pre: true,
+        block_norm: true,
+        norm: false,
+        fc_norm: true,
+        activation: Activation::Gelu,
+        pooling: Pooling::Avg,
+        classes: 0,
+        scores: Scores::Softmax,
+        precision: Precision::F32,
+        layerscale: LayerScale::None,
+    }
+}
+
+/// Widths and depths of the four stages, by their keys.
+///
+/// # Errors
+/// Missing, or not four counts.
+pub(crate) fn stages(json: &Object, [dims, depths]: [&str; 2]) -> Result<[StageConfig; 4], Error> {
+    let four = |key: &str| -> Result<[usize; 4], Error> {
+        let counts = json.value(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let counts: Option<Vec<usize>> =
+            counts.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok())).collect();
+        let four = counts.and_then(|counts| counts.try_into().ok());
+        four.ok_or_else(|| json.error(key, "ConvNeXt is run with four stages: four counts"))
+    };
+    let (dims, depths) = (four(dims)?, four(depths)?);
+    Ok(std::array::from_fn(|i| StageConfig { dim: dims[i], depth: depths[i] }))
 }
 
 /// What the tensors are called. `{base}`, `{stage}` and `{block}` (of the stage) stand for what their names say.

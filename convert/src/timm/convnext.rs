@@ -2,11 +2,11 @@
 //! pooling. ConvNeXt V2's GRN, stems whose convolutions overlap, other kernels than 7 x 7 and heads with a hidden layer are not run.
 
 use serde_json::Value;
-use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
-use vitlet::{Activation, Config, Family, LayerScale, Precision, Scores};
+use vitlet::config::CONVNEXT_KERNEL;
+use vitlet::{Activation, Config};
 
 use super::{classes, native_size, pool, pooling};
-use crate::convnext::Plan;
+use crate::convnext::{self, Plan};
 use crate::error::Error;
 use crate::json::Object;
 
@@ -49,14 +49,6 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
     Ok(())
 }
 
-/// The four counts of an argument.
-fn four(args: &Object, key: &str) -> Result<[usize; 4], Error> {
-    let counts = args.value(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let counts: Option<Vec<usize>> = counts.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok())).collect();
-    let four = counts.and_then(|counts| counts.try_into().ok());
-    four.ok_or_else(|| args.error(key, "ConvNeXt is run with four stages: four counts"))
-}
-
 /// # Errors
 /// A variant that we do not run.
 pub(super) fn plan(
@@ -66,10 +58,7 @@ pub(super) fn plan(
     announcements: &mut Vec<String>,
 ) -> Result<Plan, Error> {
     check_arguments(args)?;
-    let (dims, depths) = (four(args, "dims")?, four(args, "depths")?);
-    let stages: [StageConfig; 4] = std::array::from_fn(|i| StageConfig { dim: dims[i], depth: depths[i] });
-    let [.., last] = stages;
-    let native = native_size(args, pretrained)?;
+    let stages = convnext::stages(args, ["dims", "depths"])?;
     let classes = classes(args, json, pretrained)?;
     let flag = |key: &str, default: bool| args.flag(key).map(|f| f.unwrap_or(default));
     let norm_first = flag("head_norm_first", false)?;
@@ -80,33 +69,13 @@ pub(super) fn plan(
         other => return Err(args.error("act_layer", format!("{other} is not run; gelu, gelu_tanh and quick_gelu are"))),
     };
     let config = Config {
-        family: Family::ConvNeXt,
-        image_height: native.0,
-        image_width: native.1,
-        patch_height: 4,
-        patch_width: 4,
-        dim: last.dim,
-        depth: depths.iter().sum(),
-        stages,
-        class_blocks: 0,
-        tokens_norm: false,
-        heads: 0,
-        head_dim: 0,
-        hidden: last.hidden(),
-        prefix_tokens: 0,
         norm_eps: args.number("norm_eps")?.unwrap_or(1e-6) as f32,
-        attention_scale: 0.0,
-        qk_norm: false,
-        norm_pre: true,
-        block_norm: true,
         norm: norm_first,
         fc_norm: !norm_first,
         activation,
         pooling: pooling(args, pool(args, pretrained, "avg")?, false, false, classes, announcements)?,
         classes,
-        scores: Scores::Softmax,
-        precision: Precision::F32,
-        layerscale: LayerScale::None,
+        ..convnext::config(stages, native_size(args, pretrained)?)
     };
     Ok(Plan {
         config,
