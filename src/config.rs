@@ -239,6 +239,8 @@ pub struct Config {
     pub precision: Precision,
     /// Where gamma is.
     pub layerscale: LayerScale,
+    /// Whether the last matrices of branches lack rows: those of channels that a branch does not reach (see [`crate::layout::Kept`]).
+    pub pruned: bool,
 }
 
 impl Config {
@@ -441,6 +443,10 @@ impl Config {
         if self.family == Family::Xcit {
             self.check_xcit()?;
         }
+        ok(
+            !self.pruned || !(self.has_stages() || self.family == Family::ResMlp || self.keeps_gamma()),
+            "neither convnext nor resmlp is pruned, nor what keeps its gammas",
+        )?;
         ok(self.class_blocks <= 1_024, "class block count must be at most 1024")?;
         ok(
             self.class_blocks == 0 || matches!(self.family, Family::Cait | Family::Xcit),

@@ -58,7 +58,7 @@ pub(crate) fn forward(
         Family::ResMlp => {
             let b = &mut resmlp::Buffers::carve(c, run, &mut arena);
             let pass = Pass::new(model, run.kernels, executor, watch);
-            resmlp::forward(c, &pass, input, run.output, b, out)
+            resmlp::forward(&pass, input, run.output, b, out)
         }
         Family::ConvNeXt => {
             let b = &mut convnext::Buffers::carve(c, run, &mut arena);

@@ -5,7 +5,11 @@
 
 use core::fmt;
 
+mod kept;
 pub mod keys;
+
+pub use kept::Kept;
+pub(crate) use kept::channels;
 
 use crate::config::{CONVNEXT_KERNEL, Config, Family, Precision, pad16};
 
@@ -154,7 +158,11 @@ pub const STEM: [&str; 3] = ["stem.0", "stem.1", "stem.2"];
 ///
 /// # Errors
 /// The first that `visit` returns.
-pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> Result<(), E>) -> Result<(), E> {
+pub fn for_each_tensor<E>(
+    config: &Config,
+    kept: Kept<'_>,
+    mut visit: impl FnMut(TensorSpec) -> Result<(), E>,
+) -> Result<(), E> {
     let c = config;
     let mut list = List { precision: c.precision, visit: &mut visit };
     let top = Prefix::None;
@@ -180,7 +188,7 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
         let block = Prefix::Block(i);
         if c.family == Family::ResMlp {
             list.mixer(block, c)?;
-            list.mlp(block, c)?;
+            list.mlp(block, c, c.dim)?;
             continue;
         }
         if c.block_norm {
@@ -204,7 +212,7 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
                 list.vector(block, stem, ".bias", DType::F32, c.heads)?;
             }
         }
-        list.linear(block, "attn_out", c.dim, c.attention_width())?;
+        list.linear(block, "attn_out", kept.rows(c, i, 0), c.attention_width())?;
         if c.keeps_gamma() {
             list.vector(block, "gamma1", "", DType::F32, c.dim)?;
         }
@@ -220,7 +228,7 @@ pub fn for_each_tensor<E>(config: &Config, mut visit: impl FnMut(TensorSpec) -> 
                 list.vector(block, "gamma3", "", DType::F32, c.dim)?;
             }
         }
-        list.mlp(block, c)?;
+        list.mlp(block, c, kept.rows(c, i, 1))?;
     }
     if c.has_stages() {
         list.stages(c)?;
@@ -291,12 +299,13 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, V> {
         self.vector(at, stem, ".bias", DType::F32, n)
     }
 
-    fn mlp(&mut self, at: Prefix, c: &Config) -> Result<(), E> {
+    /// With `rows` of the last matrix's.
+    fn mlp(&mut self, at: Prefix, c: &Config, rows: usize) -> Result<(), E> {
         if c.block_norm {
             self.norm(at, "norm2", c.dim)?;
         }
         self.linear(at, "ffn_up", c.ffn_up_width(), c.dim)?;
-        self.linear(at, "ffn_down", c.dim, pad16(c.hidden))?;
+        self.linear(at, "ffn_down", rows, pad16(c.hidden))?;
         if c.keeps_gamma() {
             self.vector(at, "gamma2", "", DType::F32, c.dim)?;
         }

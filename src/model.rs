@@ -1,8 +1,8 @@
 //! A model file, checked once and borrowed from then on.
 //!
 //! `Model::parse` checks header, metadata, the tensor table against the canonical list of [`crate::layout`], and the
-//! scales; it does not read the weights. After that every tensor's place follows from the hyperparameters, so taking
-//! one apart costs an addition and can not fail.
+//! scales; it does not read the weights. After that every tensor's place follows from the hyperparameters (and a pruned network's
+//! masks), so taking one apart costs an addition and can not fail.
 
 use crate::bytes::{self, Plain};
 use crate::config::{CONVNEXT_KERNEL, Config, Family, LayerScale, Named, Precision, StageConfig, pad16};
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::gguf::{File, TensorInfo, Value};
 use crate::kernels::attention::talking::TalkingHeads;
 use crate::kernels::isa::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
-use crate::layout::{self, ALIGNMENT, TensorSpec, keys};
+use crate::layout::{self, ALIGNMENT, Kept, TensorSpec, keys};
 use crate::picture::{CropRounding, Interpolation, Preprocess, Resize};
 
 /// A parsed model, borrowing the file's bytes.
@@ -19,11 +19,9 @@ pub struct Model<'a> {
     config: Config,
     preprocess: Preprocess,
     file: File<'a>,
-    /// Offset of block 0 and bytes of one block: all blocks have the same shapes (but ConvNeXt's: see [`Stages`]).
+    kept: Kept<'a>,
+    /// Offset of block 0.
     blocks_at: usize,
-    block_bytes: usize,
-    /// Bytes of a block of class attention.
-    class_block_bytes: usize,
     /// Offset of what follows the last block.
     tail_at: usize,
 }
@@ -48,25 +46,19 @@ impl<'a> Model<'a> {
         {
             return Err(Error::Metadata { key: keys::LABELS, why: "not one label a class" });
         }
-        check_tensors(&file, &config)?;
+        let kept = meta.kept(&config)?;
+        check_tensors(&file, &config, kept)?;
 
-        let mut model =
-            Self { config, preprocess, file, blocks_at: 0, block_bytes: 0, class_block_bytes: 0, tail_at: 0 };
+        let mut model = Self { config, preprocess, file, kept, blocks_at: 0, tail_at: 0 };
         let mut cursor = Cursor { data: file.data, at: 0 };
         let _ = model.embedding_at(&mut cursor);
         model.blocks_at = cursor.at;
-        if config.has_stages() {
-            model.tail_at = model.stages().end();
-            return Ok(model);
-        }
-        model.pass_block(0, &mut cursor);
-        model.block_bytes = cursor.at - model.blocks_at;
-        let class_blocks_at = model.blocks_at + config.depth * model.block_bytes;
-        cursor.at = class_blocks_at;
-        // Nothing past the end is read: a network without such blocks gets empty slices here.
-        model.pass_block(config.depth, &mut cursor);
-        model.class_block_bytes = cursor.at - class_blocks_at;
-        model.tail_at = class_blocks_at + config.class_blocks * model.class_block_bytes;
+        model.tail_at = if config.has_stages() {
+            model.stages().end()
+        } else {
+            (0..config.blocks()).for_each(|i| model.pass_block(i, &mut cursor));
+            cursor.at
+        };
         Ok(model)
     }
 
@@ -129,10 +121,15 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Which rows the last matrices of the branches have left.
+    pub fn kept(&self) -> Kept<'a> {
+        self.kept
+    }
+
     /// Calls `visit` with every tensor and its bytes, in file order.
     pub fn for_each_tensor(&self, mut visit: impl FnMut(&TensorSpec, &'a [u8])) {
         let mut at = 0;
-        let Ok(()) = layout::for_each_tensor(&self.config, |spec| {
+        let Ok(()) = layout::for_each_tensor(&self.config, self.kept, |spec| {
             visit(&spec, self.file.data.get(at..at + spec.bytes()).unwrap_or(&[]));
             at += spec.padded_bytes();
             Ok::<(), core::convert::Infallible>(())
@@ -148,18 +145,20 @@ impl<'a> Model<'a> {
         self.embedding_at(&mut Cursor { data: self.file.data, at: 0 })
     }
 
-    pub(crate) fn block(&self, i: usize) -> Block<'a> {
-        self.block_from(i, &mut self.at_block(i))
+    /// The blocks of every family but ConvNeXt and ResMLP.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Block<'a>> {
+        let mut cursor = self.at_blocks();
+        (0..self.config.blocks()).map(move |i| self.block_from(i, &mut cursor))
     }
 
-    pub(crate) fn mixer_block(&self, i: usize) -> MixerBlock<'a> {
-        self.mixer_block_from(&mut self.at_block(i))
+    /// ResMLP's blocks.
+    pub(crate) fn mixer_blocks(&self) -> impl Iterator<Item = MixerBlock<'a>> {
+        let mut cursor = self.at_blocks();
+        (0..self.config.depth).map(move |_| self.mixer_block_from(&mut cursor))
     }
 
-    fn at_block(&self, i: usize) -> Cursor<'a> {
-        let (first, class) = (i.min(self.config.depth), i.saturating_sub(self.config.depth));
-        let at = self.blocks_at + first * self.block_bytes + class * self.class_block_bytes;
-        Cursor { data: self.file.data, at }
+    fn at_blocks(&self) -> Cursor<'a> {
+        Cursor { data: self.file.data, at: self.blocks_at }
     }
 
     fn pass_block(&self, i: usize, cursor: &mut Cursor<'a>) {
@@ -172,7 +171,7 @@ impl<'a> Model<'a> {
 
     /// ConvNeXt's stages, in their order.
     pub(crate) fn stages(&self) -> Stages<'a> {
-        Stages { config: self.config, cursor: Cursor { data: self.file.data, at: self.blocks_at } }
+        Stages { config: self.config, cursor: self.at_blocks() }
     }
 
     pub(crate) fn tail(&self) -> Tail<'a> {
@@ -217,7 +216,8 @@ impl<'a> Model<'a> {
             bias: (c.family == Family::Beit).then(|| cursor.chunks(c.heads * pad16(c.relative_len()) / 16)),
             talking: talks.then(|| cursor.talking(c.heads)),
             temperature: cross.then(|| cursor.chunks(pad16(c.heads) / 16)),
-            out: cursor.linear(c.dim, c.attention_width(), c),
+            out: cursor.linear(self.kept.rows(c, i, 0), c.attention_width(), c),
+            kept1: self.kept.mask(c, i, 0),
             gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
             patches_norm: class.then(|| cursor.norm(c.dim, c)),
             local: cross.then(|| Local {
@@ -228,7 +228,7 @@ impl<'a> Model<'a> {
                 gamma: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
             }),
             stream_norm: class.then(|| cursor.norm(c.dim, c)),
-            mlp: cursor.mlp(c.block_norm && !class, c),
+            mlp: cursor.mlp(c.block_norm && !class, c, self.kept, i),
         }
     }
 
@@ -237,7 +237,7 @@ impl<'a> Model<'a> {
         MixerBlock {
             mixer: cursor.mixer(c),
             gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
-            mlp: cursor.mlp(c.block_norm, c),
+            mlp: cursor.mlp(c.block_norm, c, Kept::default(), 0),
         }
     }
 }
@@ -300,6 +300,8 @@ pub(crate) struct Block<'a> {
     /// XCiT's factors on the scores `[pad16(heads)]`: the attention is between channels.
     pub(crate) temperature: Option<&'a [F32x16]>,
     pub(crate) out: Linear<'a>,
+    /// The channels that `out` has rows for; `None` if for all.
+    pub(crate) kept1: Option<&'a [[u8; 2]]>,
     pub(crate) gamma1: Option<&'a [F32x16]>,
     /// What XCiT's class attention adds to the patches, in place of attention.
     pub(crate) patches_norm: Option<Norm<'a>>,
@@ -315,6 +317,8 @@ pub(crate) struct Mlp<'a> {
     pub(crate) norm: Option<Norm<'a>>,
     pub(crate) up: Linear<'a>,
     pub(crate) down: Linear<'a>,
+    /// The channels that `down` has rows for; `None` if for all.
+    pub(crate) kept: Option<&'a [[u8; 2]]>,
     pub(crate) gamma: Option<&'a [F32x16]>,
 }
 
@@ -484,11 +488,12 @@ impl<'a> Cursor<'a> {
         Affine { factor: self.chunks(chunks), offset: self.chunks(chunks) }
     }
 
-    fn mlp(&mut self, norm: bool, c: &Config) -> Mlp<'a> {
+    fn mlp(&mut self, norm: bool, c: &Config, kept: Kept<'a>, block: usize) -> Mlp<'a> {
         Mlp {
             norm: norm.then(|| self.norm(c.dim, c)),
             up: self.linear(c.ffn_up_width(), c.dim, c),
-            down: self.linear(c.dim, pad16(c.hidden), c),
+            down: self.linear(kept.rows(c, block, 1), pad16(c.hidden), c),
+            kept: kept.mask(c, block, 1),
             gamma: c.keeps_gamma().then(|| self.chunks(pad16(c.dim) / 16)),
         }
     }
@@ -538,10 +543,10 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn check_tensors(file: &File<'_>, config: &Config) -> Result<(), Error> {
+fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<(), Error> {
     let mut table = file.tensors();
     let mut at = 0;
-    layout::for_each_tensor(config, |spec| {
+    layout::for_each_tensor(config, kept, |spec| {
         let wrong = |why| Error::Tensor { name: spec.name, why };
         let info = table.next().ok_or(wrong("missing"))?;
         check_tensor(&info, &spec, at).map_err(wrong)?;
@@ -674,7 +679,15 @@ impl<'a> Metadata<'_, 'a> {
             scores: self.named(keys::SCORES)?,
             precision: self.named(keys::PRECISION)?,
             layerscale: self.named::<LayerScale>(keys::LAYERSCALE_MODE)?,
+            pruned: self.0.get(keys::KEPT).is_some(),
         })
+    }
+
+    /// Which rows the last matrices of branches have left.
+    fn kept(&self, config: &Config) -> Result<Kept<'a>, Error> {
+        let masks = |v| if let Value::U32s(masks) = v { Some(masks) } else { None };
+        let masks = if config.pruned { self.get(keys::KEPT, masks)? } else { &[] };
+        Kept::new(masks, config).map_err(|why| Error::Metadata { key: keys::KEPT, why })
     }
 
     /// ConvNeXt's widths and depths.

@@ -18,8 +18,8 @@ use crate::kernels::linear::{
     Add, AddScaled, Epilogue, LinearF16, LinearFloat, LinearI8, PairScratch, Store, WeightsI8,
 };
 use crate::kernels::rows::{
-    Activate, ActivateQuantize, AddRows, Codes, CodesMut, Halves, HalvesMut, LayerNorm, LayerNormQuantize, Quantize,
-    Scale,
+    Activate, ActivateQuantize, AddKept, AddRows, Codes, CodesMut, Halves, HalvesMut, LayerNorm, LayerNormQuantize,
+    Quantize, Scale,
 };
 use crate::model::{Linear, Norm, Weight};
 
@@ -241,7 +241,9 @@ pub(crate) struct Residual<'r> {
     /// `None` where gamma is folded away.
     pub(crate) gamma: Option<&'r [F32x16]>,
     pub(crate) mode: LayerScale,
-    /// `[rows, pad16(dim) / 16]`, for `keep-pass`.
+    /// The channels that the last matrix has rows for; `None` if for all.
+    pub(crate) kept: Option<&'r [[u8; 2]]>,
+    /// `[rows, pad16(dim) / 16]`, for `keep-pass` and where rows are missing.
     pub(crate) branch: &'r mut [F32x16],
 }
 
@@ -249,6 +251,13 @@ impl Residual<'_> {
     /// Adds the branch to the rows `x`.
     pub(crate) fn add(self, k: Kernels, a: Operand<'_>, w: &Linear<'_>, x: &mut [F32x16]) {
         let stride = w.bias.len();
+        if let Some(kept) = self.kept {
+            let rows = x.len() / kept.len();
+            let branch = &mut self.branch[..rows * stride];
+            multiply(k, a, rows, w, 0..stride, Store { out: branch, stride });
+            k.run(AddKept { x, y: branch, kept });
+            return;
+        }
         let rows = x.len() / stride;
         match self.gamma {
             None => multiply(k, a, rows, w, 0..stride, Add { x, stride }),

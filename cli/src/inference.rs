@@ -8,7 +8,7 @@ use crate::pictures::Rgb8;
 use crate::threads;
 
 /// Options of every command that runs a model.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct ComputeArgs {
     /// Threads to use; by default the big cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -52,6 +52,16 @@ impl Compute {
 fn no_such_kernel(name: &str) -> Error {
     let available: Vec<_> = Kernels::available().map(|k| k.name()).collect();
     Error::Usage(format!("--kernel {name}: this CPU has {}", available.join(", ")))
+}
+
+/// The same numbers everywhere, in [-2, 2), as spread out as pixels are: the top bits of an LCG (Knuth, MMIX).
+pub fn synthetic_input(len: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 22) as f32 - 2.0
+    };
+    (0..len).map(|_| next()).collect()
 }
 
 /// A model, ready to run one picture after another.

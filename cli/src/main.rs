@@ -16,6 +16,7 @@ mod pictures;
 mod plot;
 mod preparation;
 mod ranks;
+mod side_by_side;
 mod stats;
 mod threads;
 

@@ -50,7 +50,7 @@ pub struct ModelFile {
 enum Bytes {
     BuiltIn,
     Mapped(Mmap),
-    Converted(vitlet_convert::Converted),
+    Converted(Box<vitlet_convert::Converted>),
 }
 
 impl ModelFile {
@@ -96,7 +96,7 @@ impl ModelFile {
 
     /// A model that has just been converted.
     pub fn converted(converted: vitlet_convert::Converted, name: String) -> Self {
-        Self { bytes: Bytes::Converted(converted), name }
+        Self { bytes: Bytes::Converted(Box::new(converted)), name }
     }
 
     /// All bytes of the file.

@@ -51,6 +51,7 @@ pub(crate) fn config(stages: [StageConfig; 4], size: (usize, usize)) -> Config {
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        pruned: false,
     }
 }
 

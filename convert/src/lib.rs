@@ -36,6 +36,7 @@ mod pack;
 pub mod plan;
 pub mod position;
 mod preprocess;
+pub mod prune;
 pub mod quantize;
 #[cfg(feature = "tract")]
 pub mod reference;
@@ -52,6 +53,9 @@ pub use options::{Mode, Options};
 pub use quantize::WeightScale;
 pub use report::Report;
 pub use writer::write_file;
+
+use pack::Packing;
+use prune::Pruning;
 
 /// A model file in memory, and what was done to make it.
 #[derive(Clone, Debug)]
@@ -83,7 +87,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         fold_norms(&mut source.network);
     }
     let gammas = report::gammas(&source);
-    let config = Config {
+    let mut config = Config {
         precision: options.precision,
         layerscale: if gammas.is_some() { options.layerscale.into() } else { LayerScale::None },
         ..source.network.config
@@ -92,8 +96,16 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     let given = source.labels.take();
     let labels = labels::choose(options.labels.as_deref(), given, config.classes, &mut source.announcements)?;
 
-    let (places, data_len) = pack::places(&config);
-    let header = writer::header(&source, &config, labels.as_deref(), gammas.as_ref(), options.weight_scale, &places);
+    let plan = plan::plan(&source.network, &config);
+    let pruning = options.prune_dead.map(|threshold| Pruning::new(threshold, &source.network, &config, &plan));
+    let pruning = pruning.transpose()?;
+    let whole_len = pack::places(&config, &[]).1;
+    let masks = pruning.as_ref().map_or(Vec::new(), Pruning::masks);
+    config.pruned = !masks.is_empty();
+
+    let (places, data_len) = pack::places(&config, &masks);
+    let header =
+        writer::header(&source, &config, labels.as_deref(), gammas.as_ref(), options.weight_scale, &masks, &places);
     let mut bytes = AVec::with_capacity(64, header.bytes.len() + data_len);
     bytes.extend_from_slice(&header.bytes);
     bytes.resize(header.bytes.len() + data_len, 0);
@@ -104,7 +116,8 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     let total = places.iter().filter(|(spec, _)| spec.dims().len() > 2).count() + if mixes { config.depth } else { 0 };
     let mut done = 0;
     let already_folded = source.folded_gammas.is_some();
-    let linears = pack::pack(&source.network, &config, options, already_folded, data, |layer| {
+    let packing = Packing { config: &config, options, already_folded, pruning: pruning.as_ref() };
+    let linears = pack::pack(&source.network, packing, places, data, |layer| {
         done += 1;
         progress(Progress { layer, done, total });
     })?;
@@ -122,7 +135,8 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         parameters: source.network.parameters(),
         file_bytes: bytes.len(),
         announcements: source.announcements,
-        blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, &plan::plan(&source.network, &config), &config)),
+        blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, &plan, &config)),
+        pruned: pruning.map(|pruning| pruning.report(&linears, whole_len - data_len)),
         linears,
     };
     Ok(Converted { bytes, report })

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aligned_vec::{AVec, ConstAlign};
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig, pad16};
-use vitlet::layout::{self, keys};
+use vitlet::layout::{self, Kept, keys};
 use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Precision};
 
 use crate::diagonal::Affine;
@@ -82,6 +82,26 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
     })
 }
 
+/// Gives a matrix back the rows that it lost, as zeros.
+fn whole(linear: Linear, keeps: impl Iterator<Item = bool>) -> Linear {
+    let Linear { k, weight, bias, .. } = linear;
+    let mut rows = weight.chunks_exact(k).zip(bias);
+    let (mut weight_of_all, mut bias_of_all) = (Vec::new(), Vec::new());
+    for keep in keeps {
+        match if keep { rows.next() } else { None } {
+            Some((row, bias)) => {
+                weight_of_all.extend_from_slice(row);
+                bias_of_all.push(bias);
+            }
+            None => {
+                weight_of_all.resize(weight_of_all.len() + k, 0.0);
+                bias_of_all.push(0.0);
+            }
+        }
+    }
+    Linear { n: bias_of_all.len(), k, weight: weight_of_all, bias: bias_of_all }
+}
+
 /// The tensors of a file by name, as f32 with their padding.
 struct Tensors(BTreeMap<String, Vec<f32>>);
 
@@ -108,13 +128,17 @@ fn unpack(model: &Model<'_>) -> Network {
             .then(|| ["rope_cos", "rope_sin"].map(|name| t.vectors(name, c.patches(), c.head_dim / 2))),
         prefix: if c.prefix_tokens > 0 { t.vectors("prefix_embd", c.prefix_tokens, c.dim) } else { Vec::new() },
         norm_pre: c.norm_pre.then(|| t.norm("norm_pre", c.embedding_dim())),
-        blocks: if c.has_stages() || mixes { Vec::new() } else { (0..c.blocks()).map(|i| t.block(i, &c)).collect() },
+        blocks: if c.has_stages() || mixes {
+            Vec::new()
+        } else {
+            (0..c.blocks()).map(|i| t.block(i, &c, model.kept())).collect()
+        },
         stages: if c.has_stages() { t.stages(&c) } else { Vec::new() },
         mixer_blocks: if mixes { (0..c.depth).map(|i| t.mixer_block(i, &c)).collect() } else { Vec::new() },
         norm: c.norm.then(|| t.norm("norm", c.dim)),
         fc_norm: c.fc_norm.then(|| t.norm("fc_norm", c.dim)),
         head: (c.classes > 0).then(|| t.linear("head", one(c.classes), (c.dim, c.parts(), pad16(c.dim)))),
-        config: Config { layerscale: LayerScale::None, ..c },
+        config: Config { layerscale: LayerScale::None, pruned: false, ..c },
     }
 }
 
@@ -205,10 +229,10 @@ impl Tensors {
         }
     }
 
-    fn block(&mut self, i: usize, c: &Config) -> Block {
+    fn block(&mut self, i: usize, c: &Config, kept: Kept<'_>) -> Block {
         let at = |name: &str| format!("blk.{i}.{name}");
         let (d, dp, hidden) = (c.head_dim, pad16(c.head_dim), (c.hidden, 1, pad16(c.hidden)));
-        let dim = (c.dim, 1, c.dim);
+        let dim = one(c.dim);
         let up = if c.activation == Activation::SwiGlu { (c.hidden, 2, pad16(c.hidden)) } else { hidden };
         let keeps = c.keeps_gamma();
         let (cross, class) = (c.family == Family::Xcit && i < c.depth, c.family == Family::Xcit && i >= c.depth);
@@ -226,13 +250,13 @@ impl Tensors {
             }),
             temperature: cross.then(|| self.vectors(&at("attn_temperature"), 1, c.heads)),
             bias: (c.family == Family::Beit).then(|| self.vectors(&at("attn_bias"), c.heads, c.relative_len())),
-            proj: self.linear(&at("attn_out"), dim, (d, c.heads, dp)),
+            proj: whole(self.linear(&at("attn_out"), one(kept.rows(c, i, 0)), (d, c.heads, dp)), kept.keeps(c, i, 0)),
             gamma1: keeps.then(|| self.vectors(&at("gamma1"), 1, c.dim)),
             patches_norm: class.then(|| self.norm(&at("patches_norm"), c.dim)),
             local: cross.then(|| self.local(&at, c)),
             norm2: c.block_norm.then(|| self.norm(&at("norm2"), c.dim)),
             up: self.linear(&at("ffn_up"), up, dim),
-            down: self.linear(&at("ffn_down"), dim, hidden),
+            down: whole(self.linear(&at("ffn_down"), one(kept.rows(c, i, 1)), hidden), kept.keeps(c, i, 1)),
             gamma2: keeps.then(|| self.vectors(&at("gamma2"), 1, c.dim)),
         }
     }

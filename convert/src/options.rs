@@ -52,6 +52,8 @@ pub struct Options {
     pub weight_scale: WeightScale,
     /// LayerNorm's affine part goes into the next matrix (a study: exact in f32, but the columns of that matrix lose their balance).
     pub fold_norm: bool,
+    /// Takes out the rows of channels to which a branch adds less than this part of the stream's root mean square (see [`crate::prune`]).
+    pub prune_dead: Option<f64>,
     /// A text file with one label a line, instead of the source's labels.
     pub labels: Option<PathBuf>,
     /// Input height and width, instead of the source's; position embeddings are resampled.
@@ -79,6 +81,7 @@ impl Default for Options {
             layerscale: Mode::default(),
             weight_scale: WeightScale::default(),
             fold_norm: false,
+            prune_dead: None,
             labels: None,
             image_size: None,
             head: None,

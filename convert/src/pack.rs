@@ -6,20 +6,22 @@
 use std::collections::BTreeMap;
 
 use vitlet::config::pad16;
-use vitlet::layout::{self, DType, TensorSpec};
+use vitlet::layout::{self, DType, Kept, TensorSpec};
 use vitlet::{Config, LayerScale, Precision};
 
 use crate::diagonal;
 use crate::error::Error;
 use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm, Stage};
 use crate::options::{Mode, Options};
+use crate::prune::{BRANCH_ENDS, Pruning};
 use crate::quantize::{self, Packed, Values, damage};
 use crate::report::LinearReport;
 
-/// The tensors of a network with their offsets into the tensor data, in file order, and the data's length.
-pub(crate) fn places(config: &Config) -> (Vec<(TensorSpec, usize)>, usize) {
+/// The tensors of a network with their offsets into the tensor data, in file order, and the data's length. `masks` are a pruned network's.
+pub(crate) fn places(config: &Config, masks: &[[u8; 4]]) -> (Vec<(TensorSpec, usize)>, usize) {
+    let kept = Kept::new(masks, config).expect("masks are made for this network");
     let (mut places, mut at) = (Vec::new(), 0);
-    let Ok(()) = layout::for_each_tensor(config, |spec| {
+    let Ok(()) = layout::for_each_tensor(config, kept, |spec| {
         places.push((spec, at));
         at += spec.padded_bytes();
         Ok::<(), std::convert::Infallible>(())
@@ -47,30 +49,37 @@ impl Spread {
     }
 }
 
-/// Writes the tensor data, zeros before; `done` hears of every linear layer. Returns a report for each.
+/// How a network is packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Packing<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) options: &'a Options,
+    /// The branches' last layers contain gamma already.
+    pub(crate) already_folded: bool,
+    /// The rows that these layers lose.
+    pub(crate) pruning: Option<&'a Pruning>,
+}
+
+/// Writes the tensor data, zeros before, to the `places` of the tensors; `done` hears of every linear layer. Returns a report for each.
 ///
 /// # Errors
 /// Weights that overflow f16 under `fold-weights`.
 pub(crate) fn pack(
     network: &Network,
-    config: &Config,
-    options: &Options,
-    already_folded: bool,
+    how: Packing<'_>,
+    places: Vec<(TensorSpec, usize)>,
     data: &mut [u8],
     mut done: impl FnMut(&str),
 ) -> Result<Vec<LinearReport>, Error> {
-    let places = places(config).0.into_iter().map(|(spec, at)| (spec.name.as_str().to_owned(), (spec, at))).collect();
-    let mut file = File { config, options, already_folded, places, data, reports: Vec::new(), done: &mut done };
+    let places = places.into_iter().map(|(spec, at)| (spec.name.as_str().to_owned(), (spec, at))).collect();
+    let mut file = File { how, places, data, reports: Vec::new(), done: &mut done };
     file.network(network)?;
     assert!(file.places.is_empty(), "tensors left unwritten: {:?}", file.places.keys());
     Ok(file.reports)
 }
 
 struct File<'a> {
-    config: &'a Config,
-    options: &'a Options,
-    /// The branches' last layers contain gamma already.
-    already_folded: bool,
+    how: Packing<'a>,
     /// What is not written yet.
     places: BTreeMap<String, (TensorSpec, usize)>,
     data: &'a mut [u8],
@@ -80,7 +89,7 @@ struct File<'a> {
 
 impl File<'_> {
     fn network(&mut self, network: &Network) -> Result<(), Error> {
-        let dim = self.config.dim;
+        let dim = self.how.config.dim;
         // Each reads the channels of the one before, those of one pixel padded.
         let mut inputs = Spread::DENSE;
         for (name, layer) in layout::STEM.iter().zip(&network.stem) {
@@ -88,12 +97,12 @@ impl File<'_> {
             inputs = Spread::padded(layer.n);
         }
         self.plain_linear("patch_embd", &network.patch, Spread::DENSE, inputs)?;
-        if self.config.has_positions() {
+        if self.how.config.has_positions() {
             self.matrix("pos_embd", &network.positions, dim);
         }
         if let Some([cos, sin]) = &network.rotation {
-            self.matrix("rope_cos", cos, self.config.head_dim / 2);
-            self.matrix("rope_sin", sin, self.config.head_dim / 2);
+            self.matrix("rope_cos", cos, self.how.config.head_dim / 2);
+            self.matrix("rope_sin", sin, self.how.config.head_dim / 2);
         }
         if !network.prefix.is_empty() {
             self.matrix("prefix_embd", &network.prefix, dim);
@@ -116,7 +125,7 @@ impl File<'_> {
 
     fn block(&mut self, i: usize, block: &Block) -> Result<(), Error> {
         let at = |name: &str| format!("blk.{i}.{name}");
-        let heads = Spread::padded(self.config.head_dim);
+        let heads = Spread::padded(self.how.config.head_dim);
         self.norm(&at("norm1"), block.norm1.as_ref());
         self.plain_linear(&at("attn_qkv"), &block.qkv, heads, Spread::DENSE)?;
         if let Some((q, k)) = &block.qk_norm {
@@ -124,7 +133,7 @@ impl File<'_> {
             self.norm(&at("attn_k_norm"), Some(k));
         }
         if let Some(bias) = &block.bias {
-            self.matrix(&at("attn_bias"), bias, self.config.relative_len());
+            self.matrix(&at("attn_bias"), bias, self.how.config.relative_len());
         }
         if let Some(temperature) = &block.temperature {
             self.vector(&at("attn_temperature"), temperature, Spread::DENSE);
@@ -133,7 +142,7 @@ impl File<'_> {
             self.matrix(&at(&format!("{name}.weight")), &layer.weight, layer.k);
             self.vector(&at(&format!("{name}.bias")), &layer.bias, Spread::DENSE);
         }
-        self.branch_linear(&at("attn_out"), &block.proj, heads, block.gamma1.as_deref())?;
+        self.branch_linear((i, 0), &block.proj, heads, block.gamma1.as_deref())?;
         if let Some(norm) = &block.patches_norm {
             let mut norm = norm.clone();
             self.fold(block.gamma1.as_deref(), |gamma| diagonal::scale_norm(&mut norm, gamma));
@@ -144,7 +153,7 @@ impl File<'_> {
         }
         self.norm(&at("norm2"), block.norm2.as_ref());
         self.mlp(i, &block.up, &block.down, block.gamma2.as_deref())?;
-        if self.config.keeps_gamma() {
+        if self.how.config.keeps_gamma() {
             self.vector(&at("gamma1"), block.gamma1.as_deref().unwrap_or_default(), Spread::DENSE);
             self.vector(&at("gamma2"), block.gamma2.as_deref().unwrap_or_default(), Spread::DENSE);
         }
@@ -171,16 +180,16 @@ impl File<'_> {
         self.depthwise(&at("dwconv"), &block.conv);
         self.norm(&at("norm2"), Some(&block.norm));
         self.plain_linear(&at("ffn_up"), &block.up, Spread::DENSE, Spread::DENSE)?;
-        self.branch_linear(&at("ffn_down"), &block.down, Spread::DENSE, block.gamma.as_deref())?;
-        if self.config.keeps_gamma() {
+        self.branch_linear((i, 1), &block.down, Spread::DENSE, block.gamma.as_deref())?;
+        if self.how.config.keeps_gamma() {
             self.vector(&at("gamma2"), block.gamma.as_deref().unwrap_or_default(), Spread::DENSE);
         }
         Ok(())
     }
 
     fn mlp(&mut self, i: usize, up: &Linear, down: &Linear, gamma: Option<&[f32]>) -> Result<(), Error> {
-        self.plain_linear(&format!("blk.{i}.ffn_up"), up, Spread::padded(self.config.hidden), Spread::DENSE)?;
-        self.branch_linear(&format!("blk.{i}.ffn_down"), down, Spread::DENSE, gamma)
+        self.plain_linear(&format!("blk.{i}.ffn_up"), up, Spread::padded(self.how.config.hidden), Spread::DENSE)?;
+        self.branch_linear((i, 1), down, Spread::DENSE, gamma)
     }
 
     fn mixer_block(&mut self, i: usize, block: &MixerBlock) -> Result<(), Error> {
@@ -190,7 +199,7 @@ impl File<'_> {
         self.fold(block.gamma1.as_deref(), |gamma| diagonal::scale_channels(&mut mixer, gamma));
         self.mixer(&at("mix"), &mixer)?;
         self.mlp(i, &block.up, &block.down, block.gamma2.as_deref())?;
-        if self.config.keeps_gamma() {
+        if self.how.config.keeps_gamma() {
             self.vector(&at("gamma1"), block.gamma1.as_deref().unwrap_or_default(), Spread::DENSE);
             self.vector(&at("gamma2"), block.gamma2.as_deref().unwrap_or_default(), Spread::DENSE);
         }
@@ -214,14 +223,14 @@ impl File<'_> {
         let mut second = local.second.clone();
         self.fold(local.gamma.as_deref(), |gamma| diagonal::scale_kernels(&mut second, gamma));
         self.depthwise(&at("local_conv2"), &second);
-        if self.config.keeps_gamma() {
+        if self.how.config.keeps_gamma() {
             self.vector(&at("gamma3"), local.gamma.as_deref().unwrap_or_default(), Spread::DENSE);
         }
     }
 
     /// Folds gamma into what ends a branch in f32, where it is not kept.
     fn fold(&self, gamma: Option<&[f32]>, into: impl FnOnce(&[f32])) {
-        if let Some(gamma) = gamma.filter(|_| !self.config.keeps_gamma()) {
+        if let Some(gamma) = gamma.filter(|_| !self.how.config.keeps_gamma()) {
             into(gamma);
         }
     }
@@ -242,23 +251,24 @@ impl File<'_> {
         Ok(())
     }
 
-    /// The last layer of a residual branch: gamma is its output diagonal.
+    /// The last layer of a residual branch, attention's (0) or the MLP's (1) of a block: gamma is its output diagonal.
     fn branch_linear(
         &mut self,
-        name: &str,
+        (block, branch): (usize, usize),
         linear: &Linear,
         inputs: Spread,
         gamma: Option<&[f32]>,
     ) -> Result<(), Error> {
-        let mode = self.config.layerscale;
-        let (packed, loss) = match gamma {
-            Some(gamma) if mode == LayerScale::Fold && self.config.precision != Precision::F32 => {
+        let name = &format!("blk.{block}.{}", BRANCH_ENDS[branch]);
+        let mode = self.how.config.layerscale;
+        let (mut packed, loss) = match gamma {
+            Some(gamma) if mode == LayerScale::Fold && self.how.config.precision != Precision::F32 => {
                 let mut packed = self.quantize(linear)?;
                 diagonal::fold_into_scale(&mut packed, gamma);
                 let loss = damage(&packed, linear, Some(gamma));
                 (packed, loss)
             }
-            Some(gamma) if !self.config.keeps_gamma() => {
+            Some(gamma) if !self.how.config.keeps_gamma() => {
                 let mut scaled = linear.clone();
                 diagonal::scale_rows(&mut scaled, gamma);
                 let packed = self.quantize_folded(&scaled)?;
@@ -266,12 +276,16 @@ impl File<'_> {
                 (packed, loss)
             }
             _ => {
-                let packed = if self.already_folded { self.quantize_folded(linear)? } else { self.quantize(linear)? };
+                let packed =
+                    if self.how.already_folded { self.quantize_folded(linear)? } else { self.quantize(linear)? };
                 let loss = damage(&packed, linear, None);
                 (packed, loss)
             }
         };
         self.reports.push(LinearReport::new(name, linear, loss));
+        if let Some(pruning) = self.how.pruning {
+            pruning.apply(&mut packed, block, branch);
+        }
         self.linear(name, &packed, Spread::DENSE, inputs);
         Ok(())
     }
@@ -284,8 +298,8 @@ impl File<'_> {
     }
 
     fn quantize(&self, linear: &Linear) -> Result<Packed, Error> {
-        Ok(match self.config.precision {
-            Precision::Int8 => quantize::quantize_int8(linear, self.options.weight_scale),
+        Ok(match self.how.config.precision {
+            Precision::Int8 => quantize::quantize_int8(linear, self.how.options.weight_scale),
             Precision::F16 => quantize::quantize_f16(linear),
             Precision::F32 => quantize::keep_f32(linear),
         })
@@ -293,7 +307,7 @@ impl File<'_> {
 
     /// Weights that contain gamma: under `fold-weights`, f16 has no scale beside it.
     fn quantize_folded(&self, linear: &Linear) -> Result<Packed, Error> {
-        match (self.config.precision, self.options.layerscale) {
+        match (self.how.config.precision, self.how.options.layerscale) {
             (Precision::F16, Mode::FoldWeights) => quantize::quantize_f16_unscaled(linear),
             _ => self.quantize(linear),
         }
@@ -346,7 +360,7 @@ impl File<'_> {
 
     /// What a matrix has for each output.
     fn beside(&mut self, name: &str, packed: &Packed, outputs: Spread) {
-        if self.config.precision != Precision::F32 {
+        if self.how.config.precision != Precision::F32 {
             self.vector(&format!("{name}.scale"), &packed.scale, outputs);
         }
         if let Values::Int8 { sums, .. } = &packed.values {

@@ -27,15 +27,40 @@ pub struct FoldReport {
     pub below_noise: usize,
 }
 
+/// The plan for one branch.
+pub(crate) struct BranchPlan {
+    pub(crate) fold: FoldReport,
+    /// What it adds to each channel, as a part of the stream's root mean square.
+    pub(crate) shares: Vec<f64>,
+}
+
 /// The plan for the branches of one block, in the order of the gammas.
-#[derive(Clone, Copy)]
 pub(crate) struct BlockPlan {
     /// Attention's, or that which mixes tokens; none in ConvNeXt.
-    pub(crate) first: Option<FoldReport>,
+    pub(crate) first: Option<BranchPlan>,
     /// The MLP's.
-    pub(crate) second: FoldReport,
+    pub(crate) second: BranchPlan,
     /// XCiT's local one.
-    pub(crate) third: Option<FoldReport>,
+    pub(crate) third: Option<BranchPlan>,
+}
+
+impl BranchPlan {
+    /// For a branch that adds so much to each channel of the stream, which gains it.
+    fn new(
+        gamma_in: &'static str,
+        exact: bool,
+        f16_underflows_avoided: usize,
+        added: &[f64],
+        stream: &mut [f64],
+    ) -> Self {
+        for (x, y) in stream.iter_mut().zip(added) {
+            *x = x.hypot(*y);
+        }
+        let size = root_mean_square(stream);
+        let shares: Vec<f64> = added.iter().map(|y| y / size).collect();
+        let below_noise = shares.iter().filter(|share| **share < NOISE).count();
+        Self { fold: FoldReport { gamma_in, exact, f16_underflows_avoided, below_noise }, shares }
+    }
 }
 
 /// The plan for every block of a network that has gammas.
@@ -60,7 +85,7 @@ fn mixer_block_plan(block: &MixerBlock, config: &Config, stream: &mut [f64]) -> 
 }
 
 /// The report of a branch that mixes tokens; `stream` gains what it adds. Gamma never meets a weight.
-fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> FoldReport {
+fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> BranchPlan {
     let size = |values: &[f32]| root_mean_square(&values.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
     // Of a row of W for inputs of size 1, of its sum, and of its bias.
     let (row, sum) = (size(&mixer.linear.weight) * (mixer.linear.k as f64).sqrt(), size(&row_sums(&mixer.linear)));
@@ -72,12 +97,7 @@ fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f
             factor(j) * (scale * row * stream[j]).hypot(offset * sum).hypot(bias_factor * bias)
         })
         .collect();
-    FoldReport {
-        gamma_in: if config.keeps_gamma() { "vector" } else { "scale" },
-        exact: true,
-        f16_underflows_avoided: 0,
-        below_noise: below_noise(&added, stream),
-    }
+    BranchPlan::new(if config.keeps_gamma() { "vector" } else { "scale" }, true, 0, &added, stream)
 }
 
 fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> BlockPlan {
@@ -112,7 +132,7 @@ fn convolved(conv: &Depthwise, inputs: &[f64]) -> Vec<f64> {
 }
 
 /// The report of XCiT's local branch; `stream` gains what it adds. Where gamma is folded, its last kernels hold it, in f32.
-fn local_branch(local: &Local, config: &Config, stream: &mut [f64]) -> FoldReport {
+fn local_branch(local: &Local, config: &Config, stream: &mut [f64]) -> BranchPlan {
     let between = activated(&convolved(&local.first, &read(Some(&local.norm), stream)));
     let affine = local.affine.scale.iter().zip(&local.affine.offset);
     let between: Vec<f64> =
@@ -122,28 +142,13 @@ fn local_branch(local: &Local, config: &Config, stream: &mut [f64]) -> FoldRepor
         *y *= f64::from(gamma).abs();
     }
     let kept = config.keeps_gamma();
-    FoldReport {
-        gamma_in: if kept { "vector" } else { "weights" },
-        exact: kept,
-        f16_underflows_avoided: 0,
-        below_noise: below_noise(&added, stream),
-    }
-}
-
-/// Channels of `added` below the noise of the stream, which gains them.
-fn below_noise(added: &[f64], stream: &mut [f64]) -> usize {
-    for (x, y) in stream.iter_mut().zip(added) {
-        *x = x.hypot(*y);
-    }
-    let noise = NOISE * root_mean_square(stream);
-    added.iter().filter(|y| **y < noise).count()
+    BranchPlan::new(if kept { "vector" } else { "weights" }, kept, 0, &added, stream)
 }
 
 /// The report of a branch; `stream` gains what it adds.
-fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> FoldReport {
+fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> BranchPlan {
     let factor = |j: usize| gamma.map_or(1.0, |g| f64::from(g[j]));
     let added: Vec<f64> = outputs(last, inputs).iter().enumerate().map(|(j, y)| y * factor(j).abs()).collect();
-    let below_noise = below_noise(&added, stream);
     let gamma_in = match (config.layerscale, config.precision) {
         (LayerScale::Keep | LayerScale::KeepPass, _) => "vector",
         (LayerScale::Fold, Precision::Int8 | Precision::F16) => "scale",
@@ -154,17 +159,10 @@ fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config,
     let smallest =
         |row: &[f32], j: usize| row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / 127.0 * factor(j).abs() as f32;
     let normal = |s: f32| s == 0.0 || s.is_normal();
-    FoldReport {
-        gamma_in,
-        exact: gamma_in != "weights"
-            && last.rows().enumerate().all(|(j, row)| factor(j) == 0.0 || normal(smallest(row, j))),
-        f16_underflows_avoided: if gamma_in != "weights" && config.precision == Precision::F16 {
-            underflows
-        } else {
-            0
-        },
-        below_noise,
-    }
+    let beside = gamma_in != "weights";
+    let exact = beside && last.rows().enumerate().all(|(j, row)| factor(j) == 0.0 || normal(smallest(row, j)));
+    let avoided = if beside && config.precision == Precision::F16 { underflows } else { 0 };
+    BranchPlan::new(gamma_in, exact, avoided, &added, stream)
 }
 
 /// Magnitude of each channel of the stream before the first block, for pixels of unit variance.

@@ -5,6 +5,7 @@ use vitlet::Config;
 
 use crate::network::{Gammas, Linear, Network, Source};
 use crate::plan::{BlockPlan, FoldReport};
+use crate::prune::PruneReport;
 use crate::quantize::Damage;
 
 /// The outcome of a conversion, beside the file.
@@ -32,8 +33,11 @@ pub struct Report {
     pub announcements: Vec<String>,
     /// LayerScale of each block; empty where the network has none.
     pub blocks: Vec<BlockReport>,
-    /// Every matrix, in file order.
+    /// Every matrix, in file order, as it was before rows were taken out.
     pub linears: Vec<LinearReport>,
+    /// What was taken out, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<PruneReport>,
 }
 
 /// LayerScale of one block.
@@ -148,11 +152,11 @@ pub(crate) fn blocks([first, second, third]: &Gammas, plan: &[BlockPlan], config
         BlockReport {
             block,
             gamma1: first.get(channels.clone()).map(GammaReport::new),
-            fold1: plan.first,
+            fold1: plan.first.as_ref().map(|branch| branch.fold),
             gamma2: GammaReport::new(second.get(channels.clone()).unwrap_or_default()),
-            fold2: plan.second,
+            fold2: plan.second.fold,
             gamma3: third.get(channels).map(GammaReport::new),
-            fold3: plan.third,
+            fold3: plan.third.as_ref().map(|branch| branch.fold),
         }
     };
     plan.iter().enumerate().map(line).collect()

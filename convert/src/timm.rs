@@ -259,6 +259,7 @@ fn plan(
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        pruned: false,
     };
     let position = match args.text("pos_embed")?.unwrap_or("learn") {
         "learn" if relative.fourier => Position::Fourier,

@@ -248,6 +248,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         scores,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        pruned: false,
     };
     let flag = |key: &str, default: bool| json.flag(key).map(|f| f.unwrap_or(default));
     let tables = (flag("use_relative_position_bias", false)?, flag("use_shared_relative_position_bias", false)?);

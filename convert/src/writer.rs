@@ -21,13 +21,14 @@ pub(crate) struct Header {
     pub(crate) checksum_at: usize,
 }
 
-/// The header of a model file.
+/// The header of a model file; `masks` are a pruned network's.
 pub(crate) fn header(
     source: &Source,
     config: &Config,
     labels: Option<&[String]>,
     gammas: Option<&Gammas>,
     weight_scale: WeightScale,
+    masks: &[[u8; 4]],
     tensors: &[(TensorSpec, usize)],
 ) -> Header {
     let mut meta = Metadata::default();
@@ -51,6 +52,9 @@ pub(crate) fn header(
         for (key, gammas) in keys.iter().zip(branches).filter(|(_, gammas)| !gammas.is_empty()) {
             meta.numbers(key, gammas);
         }
+    }
+    if !masks.is_empty() {
+        meta.array(keys::KEPT, 4, masks.len(), masks.concat());
     }
     preprocess(&mut meta, &source.preprocess);
     if let Some(labels) = labels {

@@ -28,11 +28,12 @@ pub(crate) fn forward(
     out: &mut [F32x16],
 ) -> Result<(), Error> {
     pass.embed(input, b)?;
-    for i in 0..c.depth {
-        pass.block(i, c.prefix_tokens..c.tokens(), c.patches(), b)?;
+    let mut blocks = pass.model.blocks().enumerate();
+    for (i, block) in blocks.by_ref().take(c.depth) {
+        pass.block(i, &block, c.prefix_tokens..c.tokens(), c.patches(), b)?;
     }
-    for i in c.depth..c.blocks() {
-        pass.block(i, 0..c.tokens(), 1, b)?;
+    for (i, block) in blocks {
+        pass.block(i, &block, 0..c.tokens(), 1, b)?;
     }
     pass.head(output, b, out)
 }

@@ -233,7 +233,7 @@ impl Pass<'_> {
             laps.end(Stage::MlpUp);
             let a = operand.activated(k, hidden, rows, c.activation, &block.down);
             laps.end(Stage::Activation);
-            Residual { gamma: block.gamma, mode: c.layerscale, branch }.add(k, a, &block.down, next);
+            Residual { gamma: block.gamma, mode: c.layerscale, kept: None, branch }.add(k, a, &block.down, next);
             laps.end(Stage::MlpDown);
             self.watch.show(Place::Mlp(index), first, next, dim);
         })?;

@@ -41,7 +41,6 @@ impl<'a> Buffers<'a> {
 
 /// One inference. `out` receives what `output` says, compact.
 pub(crate) fn forward(
-    c: &Config,
     pass: &Pass<'_>,
     input: Input<'_>,
     output: Output,
@@ -49,8 +48,7 @@ pub(crate) fn forward(
     out: &mut [F32x16],
 ) -> Result<(), Error> {
     pass.embed(input, &mut b.transformer)?;
-    for i in 0..c.depth {
-        let block = pass.model.mixer_block(i);
+    for (i, block) in pass.model.mixer_blocks().enumerate() {
         mix(pass, &block, b)?;
         transform(pass, i, &block.mlp, b)?;
     }
@@ -72,7 +70,7 @@ fn mix(pass: &Pass<'_>, block: &MixerBlock<'_>, b: &mut Buffers<'_>) -> Result<(
         }
         let gamma = block.gamma1.map(|gamma| &gamma[channels.clone()]);
         let y = w.mixing.mix(pass.k, &block.mixer, channels, mixed);
-        Residual { gamma, mode: c.layerscale, branch: w.branch }.add_rows(pass.k, y, mixed);
+        Residual { gamma, mode: c.layerscale, kept: None, branch: w.branch }.add_rows(pass.k, y, mixed);
         laps.end(Stage::Mixing);
     })
 }

@@ -100,7 +100,7 @@ pub(super) struct Worker<'w> {
     pub(super) wide: &'w mut [F32x16],
     /// The heads' outputs side by side: `[ROWS, attention_width]`.
     pub(super) attended: &'w mut [F32x16],
-    /// A branch's output for `keep-pass`: `[ROWS, pad16(dim)]`.
+    /// A branch's output, where it is not added to the stream at once: `[ROWS, pad16(dim)]`.
     pub(super) branch: &'w mut [F32x16],
     attention: AttentionScratch<'w>,
     pub(super) mixing: MixingScratch<'w>,
@@ -117,7 +117,7 @@ impl<'w> Worker<'w> {
             operand: OperandScratch::carve(ROWS, widest_operand, dim, c.precision, arena),
             wide: arena.take(ROWS * wide),
             attended: arena.take(ROWS * heads),
-            branch: arena.take(if c.keeps_gamma() { ROWS * dim } else { 0 }),
+            branch: arena.take(if c.keeps_gamma() || c.pruned { ROWS * dim } else { 0 }),
             attention: AttentionScratch::carve(c, arena),
             mixing: MixingScratch::carve(c, arena),
         }
@@ -193,15 +193,15 @@ impl<'p> Pass<'p> {
     pub(crate) fn block(
         &self,
         index: usize,
+        block: &Block<'_>,
         span: Range<usize>,
         rows: usize,
         b: &mut Buffers<'_>,
     ) -> Result<(), Error> {
-        let block = self.model.block(index);
-        self.project_qkv(&block, &span, rows, b)?;
+        self.project_qkv(block, &span, rows, b)?;
         let workers = Chunks::new(b.workers, b.worker_bytes);
         b.cache.pack_values(self.k, self.c, span.len(), self.executor, workers, self.watch.profile)?;
-        self.attend_and_transform(index, &block, &span, rows, b)
+        self.attend_and_transform(index, block, &span, rows, b)
     }
 
     /// q, k, v = Linear(LayerNorm(x)); q only for the first `rows` tokens.
@@ -283,7 +283,7 @@ impl<'p> Pass<'p> {
             let attended = &w.attended[..tokens * width];
             self.watch.show(Place::Heads(index), first, attended, width);
             let a = w.operand.plain(k, attended, tokens, &block.out);
-            Residual { gamma: block.gamma1, mode, branch: w.branch }.add(k, a, &block.out, x);
+            Residual { gamma: block.gamma1, mode, kept: block.kept1, branch: w.branch }.add(k, a, &block.out, x);
             laps.end(Stage::Projection);
             self.watch.show(Place::Attention(index), first, x, dim);
             if let Some(norm) = &block.stream_norm {
@@ -338,7 +338,7 @@ impl<'p> Pass<'p> {
         let hidden = &mut w.wide[..tokens * up_width];
         let a = w.operand.activated(k, hidden, tokens, c.activation, &mlp.down);
         laps.end(Stage::Activation);
-        Residual { gamma: mlp.gamma, mode: c.layerscale, branch: w.branch }.add(k, a, &mlp.down, x);
+        Residual { gamma: mlp.gamma, mode: c.layerscale, kept: mlp.kept, branch: w.branch }.add(k, a, &mlp.down, x);
         laps.end(Stage::MlpDown);
         self.watch.show(Place::Mlp(index), first, x, dim);
     }

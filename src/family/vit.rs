@@ -29,9 +29,9 @@ pub(crate) fn forward(
 ) -> Result<(), Error> {
     let rows_read = if output == Output::Tokens { c.tokens() } else { c.rows_read() };
     pass.embed(input, b)?;
-    for i in 0..c.depth {
+    for (i, block) in pass.model.blocks().enumerate() {
         let rows = if i + 1 == c.depth { rows_read } else { c.tokens() };
-        pass.block(i, 0..c.tokens(), rows, b)?;
+        pass.block(i, &block, 0..c.tokens(), rows, b)?;
     }
     pass.head(output, b, out)
 }

@@ -136,16 +136,16 @@ pub(crate) fn forward(
     out: &mut [F32x16],
 ) -> Result<(), Error> {
     pass.embed_by_convolutions(input, b)?;
-    for i in 0..c.depth {
-        let block = pass.model.block(i);
+    let mut blocks = pass.model.blocks().enumerate();
+    for (i, block) in blocks.by_ref().take(c.depth) {
         pass.cross_covariance(i, &block, b)?;
         pass.interact_and_transform(i, &block, b)?;
     }
     let reads_patches = output == Output::Tokens || c.rows_read() > 1;
-    for i in c.depth..c.blocks() {
-        pass.block(i, 0..c.tokens(), 1, &mut b.transformer(c))?;
+    for (i, block) in blocks {
+        pass.block(i, &block, 0..c.tokens(), 1, &mut b.transformer(c))?;
         if i + 1 < c.blocks() || reads_patches {
-            pass.carry_patches(i, b)?;
+            pass.carry_patches(i, &block, b)?;
         }
     }
     pass.head(output, &mut b.transformer(c), out)
@@ -233,7 +233,8 @@ impl Pass<'_> {
             laps.end(Stage::Attention);
             self.watch.show(Place::Heads(index), first, attended, width);
             let a = w.operand.plain(k, attended, tokens, &block.out);
-            Residual { gamma: block.gamma1, mode: c.layerscale, branch: w.branch }.add(k, a, &block.out, x);
+            Residual { gamma: block.gamma1, mode: c.layerscale, kept: block.kept1, branch: w.branch }
+                .add(k, a, &block.out, x);
             laps.end(Stage::Projection);
             self.watch.show(Place::Attention(index), first, x, dim);
             if let Some(local) = &block.local {
@@ -268,7 +269,7 @@ impl Pass<'_> {
             let w = Worker::of(c, memory);
             let y = &mut w.wide[..x.len()];
             k.run(depthwise(c, between, &local.second, i * ROWS, y));
-            Residual { gamma: local.gamma, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
+            Residual { gamma: local.gamma, mode: c.layerscale, kept: None, branch: &mut [] }.add_rows(k, y, x);
             laps.end(Stage::Depthwise);
             self.watch.show(Place::Local(index), 1 + i * ROWS, x, dim);
             self.transform(index, &block.mlp, 1 + i * ROWS, x, w, &mut laps);
@@ -276,10 +277,9 @@ impl Pass<'_> {
     }
 
     /// What class attention makes of the patches, which it has read: x = x + LayerNorm(x), x = LayerNorm(x) where that is over all tokens, x = x + x.
-    fn carry_patches(&self, index: usize, b: &mut Buffers<'_>) -> Result<(), Error> {
+    fn carry_patches(&self, index: usize, block: &Block<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
-        let block = self.model.block(index);
         let (Some(norm), Some(stream_norm)) = (block.patches_norm, block.stream_norm) else { return Ok(()) };
         let workers = Chunks::new(b.workers, b.worker_bytes);
         for_each(self.executor, workers, Chunks::new(&mut b.x[dim..], ROWS * dim), |memory, i, x| {
@@ -287,7 +287,7 @@ impl Pass<'_> {
             let w = Worker::of(c, memory);
             let y = &mut w.wide[..x.len()];
             k.run(LayerNorm { x, weight: norm.weight, bias: norm.bias, n: norm.n, eps: norm.eps, out: y });
-            Residual { gamma: block.gamma1, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
+            Residual { gamma: block.gamma1, mode: c.layerscale, kept: None, branch: &mut [] }.add_rows(k, y, x);
             if c.tokens_norm {
                 layer_norm_in_place(k, &stream_norm, x, y);
             }

@@ -107,6 +107,8 @@ pub(crate) trait Isa: Copy {
     fn copysign(self, a: Self::F, sign: Self::F) -> Self::F;
     /// Lanes `0..n` of `a`, zero in the others; `n` at most 16.
     fn keep_first(self, a: Self::F, n: usize) -> Self::F;
+    /// The lanes whose bit of `mask` is set, lowest first, take the first of `values` in order; the others are zero.
+    fn expand(self, values: &[f32; 16], mask: u16) -> Self::F;
     /// Sum of the lanes by halves: lanes l + (l+8), then l + (l+4), l + (l+2), l + (l+1).
     fn sum(self, a: Self::F) -> f32;
     fn min_lane(self, a: Self::F) -> f32;
@@ -177,6 +179,43 @@ pub(crate) const ROUND: f32 = 12_582_912.0;
 #[inline(always)]
 pub(crate) fn rounded<S: Isa>(s: S, a: S::F) -> S::I {
     s.bits(s.add(a, s.splat(ROUND)))
+}
+
+/// [`Isa::expand`] by quarters of four lanes: for each the place of its first value, at most 12, and from which bytes of the four values there
+/// its lanes are taken. 0x80 is from none: byte shuffles of x86 and of ARM alike give zero for that.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+pub(crate) fn expand_quarters(mask: u16) -> [(usize, &'static [u8; 16]); 4] {
+    /// The bytes for each mask of four lanes.
+    static BYTES: [[u8; 16]; 16] = {
+        let mut bytes = [[0x80; 16]; 16];
+        let mut mask = 0;
+        while mask < 16 {
+            let (mut lane, mut value) = (0, 0);
+            while lane < 4 {
+                if mask >> lane & 1 == 1 {
+                    let mut byte = 0;
+                    while byte < 4 {
+                        bytes[mask][4 * lane + byte] = (4 * value + byte) as u8;
+                        byte += 1;
+                    }
+                    value += 1;
+                }
+                lane += 1;
+            }
+            mask += 1;
+        }
+        bytes
+    };
+    /// How many bits are set in each, four bits for each.
+    const COUNTS: u64 = 0x4332_3221_3221_2110;
+    let mut at = 0;
+    core::array::from_fn(|quarter| {
+        let lanes = usize::from(mask >> (4 * quarter) & 15);
+        let start = at;
+        at += (COUNTS >> (4 * lanes) & 15) as usize;
+        (start, &BYTES[lanes])
+    })
 }
 
 /// Arithmetic in f16: the proof that the CPU has it, as [`Isa`] is for the rest.

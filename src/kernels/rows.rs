@@ -11,7 +11,9 @@ use core::slice::ChunksExact;
 
 use super::isa::{F16, F16x16, F32x16, Isa, ROUND, U8x16};
 use super::{Op, Uses, math};
+use crate::bytes::floats;
 use crate::config::Activation;
+use crate::layout::channels;
 
 /// Rows of 8-bit activation codes with one scale and one zero point each; to be read.
 #[derive(Clone, Copy)]
@@ -499,6 +501,42 @@ impl Op for AddRows<'_> {
         for (x, y) in self.x.chunks_exact_mut(gamma.len()).zip(self.y.chunks_exact(gamma.len())) {
             for ((x, y), gamma) in x.iter_mut().zip(y).zip(gamma) {
                 s.store(s.fma(s.load(gamma), s.load(y), s.load(x)), x);
+            }
+        }
+    }
+}
+
+/// Adds the rows of `y`, which hold the channels of a mask one after another, to those channels of the rows of `x` `[rows, n]`.
+pub(crate) struct AddKept<'a> {
+    pub x: &'a mut [F32x16],
+    /// `[rows, channels of the mask]`.
+    pub y: &'a [F32x16],
+    /// `[n]`, bit l of mask c for channel 16 c + l.
+    pub kept: &'a [[u8; 2]],
+}
+
+impl Op for AddKept<'_> {
+    type Output = ();
+    const USES: Uses = Uses::Lanes;
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        let rows = whole_rows(self.x, self.kept.len());
+        let stride = channels(self.kept).div_ceil(16);
+        assert_eq!(self.y.len(), rows * stride, "y has a column for each channel");
+        if stride == 0 {
+            return;
+        }
+        for (x, y) in self.x.chunks_exact_mut(self.kept.len()).zip(self.y.chunks_exact(stride)) {
+            let mut y = floats(y);
+            for (x, mask) in x.iter_mut().zip(self.kept) {
+                let mask = u16::from_le_bytes(*mask);
+                let mut last = [0.0; 16];
+                let values = y.first_chunk().unwrap_or_else(|| {
+                    last[..y.len()].copy_from_slice(y);
+                    &last
+                });
+                s.store(s.add(s.load(x), s.expand(values, mask)), x);
+                y = y.get(mask.count_ones() as usize..).unwrap_or(&[]);
             }
         }
     }

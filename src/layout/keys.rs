@@ -16,6 +16,7 @@ pub const LAYERSCALE_WEIGHT_SCALE: &str = "vitlet.layerscale.weight_scale";
 pub const LAYERSCALE_GAMMA1: &str = "vitlet.layerscale.gamma1";
 pub const LAYERSCALE_GAMMA2: &str = "vitlet.layerscale.gamma2";
 pub const LAYERSCALE_GAMMA3: &str = "vitlet.layerscale.gamma3";
+pub const KEPT: &str = "vitlet.pruned.kept";
 
 pub const MEAN: &str = "vitlet.preprocess.mean";
 pub const STD: &str = "vitlet.preprocess.std";

@@ -95,6 +95,14 @@ fn mutations_of_the_other_families_neither() {
     }
 }
 
+#[test]
+fn mutations_of_a_pruned_network_neither() {
+    for name in ["timm_deit3", "timm_xcit"] {
+        let options = Options { prune_dead: Some(0.15), ..Options::default() };
+        mutate(&crate::common::convert(&crate::common::checkpoint(name), &options).bytes, 2_000);
+    }
+}
+
 fn mutate(file: &[u8], count: usize) {
     assert!(file.len().is_multiple_of(64), "the file ends where the guard starts");
     let header = file.len() - {

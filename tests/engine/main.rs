@@ -4,6 +4,7 @@ mod bit_exact;
 mod common;
 mod hostile;
 mod layerscale;
+mod pruned;
 mod pytorch;
 mod sensitivity;
 mod simulation;

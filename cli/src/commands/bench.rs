@@ -8,13 +8,14 @@ use std::time::Instant;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use vitlet::config::CONVNEXT_KERNEL;
+use vitlet::layout::Kept;
 use vitlet::peak::{Mac, Peak};
 use vitlet::{Activation, Config, Family, Kernels, Model, Named, Output, Precision, Profile, Stage};
 
 use crate::backend::OnnxFile;
 use crate::board::{self, Board};
 use crate::error::{Context, Error, Result};
-use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::inference::{Compute, ComputeArgs, Inference, synthetic_input};
 use crate::model::ModelFile;
 use crate::output::{self, NAME, QUIET, STRONG, WARNING};
 use crate::stats;
@@ -166,7 +167,7 @@ impl PeakRate {
     /// Those of the model, not measured yet.
     fn all(c: &Config, kernels: Kernels) -> Vec<Self> {
         let mut peaks: Vec<Self> = Vec::new();
-        for (stage, _) in Stage::ALL.into_iter().filter(|&(stage, _)| stage_macs(c, stage) > 0) {
+        for (stage, _) in Stage::ALL.into_iter().filter(|&(stage, _)| stage_macs(c, Kept::default(), stage) > 0) {
             let mac = stage_mac(c, kernels, stage);
             if let Some(peak) = Peak::of(kernels, mac)
                 && peaks.iter().all(|p| p.mac != mac)
@@ -230,7 +231,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let ms = by_minute.concat();
 
     let median_ms = stats::median(&ms);
-    let gmac = macs(&c) as f64 / 1e9;
+    let gmac = macs(&c, model.kept()) as f64 / 1e9;
     let measured = Measured {
         precision: c.precision.name(),
         layerscale: c.layerscale.name(),
@@ -249,7 +250,11 @@ pub fn run(args: BenchArgs) -> Result<()> {
         peak_memory_bytes: peak_memory(),
         minute_medians_ms,
         reference: beside.map(|b| b.times(median_ms)).transpose()?,
-        profile: if args.profile { stage_times(&c, compute.kernels, &profile, ms.len(), &peaks) } else { Vec::new() },
+        profile: if args.profile {
+            stage_times(&model, compute.kernels, &profile, ms.len(), &peaks)
+        } else {
+            Vec::new()
+        },
         peaks,
         warnings: board.as_ref().map_or(Vec::new(), |m| m.board.warnings(&m.before, &m.after)),
         board,
@@ -322,11 +327,18 @@ fn one_minute(
 }
 
 /// Where the time of `runs` inferences went.
-fn stage_times(c: &Config, kernels: Kernels, profile: &Profile<'_>, runs: usize, peaks: &[PeakRate]) -> Vec<StageTime> {
+fn stage_times(
+    model: &Model<'_>,
+    kernels: Kernels,
+    profile: &Profile<'_>,
+    runs: usize,
+    peaks: &[PeakRate],
+) -> Vec<StageTime> {
+    let c = model.config();
     let ms = |stage| profile.ticks(stage) as f64 / 1e6 / runs as f64;
     let total: f64 = Stage::ALL.iter().map(|&(stage, _)| ms(stage)).sum();
     let time = |&(stage, name): &(Stage, &'static str)| {
-        let macs = stage_macs(c, stage);
+        let macs = stage_macs(c, model.kept(), stage);
         let gmac_per_s = (macs > 0).then(|| macs as f64 / 1e6 / ms(stage));
         let mac = stage_mac(c, kernels, stage);
         let peak = peaks.iter().find(|peak| peak.mac == mac);
@@ -337,19 +349,9 @@ fn stage_times(c: &Config, kernels: Kernels, profile: &Profile<'_>, runs: usize,
     Stage::ALL.iter().filter(|(stage, _)| profile.ticks(*stage) > 0).map(time).collect()
 }
 
-/// The same numbers everywhere, in [-2, 2), as spread out as pixels are: the top bits of an LCG (Knuth, MMIX).
-fn synthetic_input(len: usize) -> Vec<f32> {
-    let mut state = 1u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 22) as f32 - 2.0
-    };
-    (0..len).map(|_| next()).collect()
-}
-
 /// Multiply-adds of the matrices, of attention and of depthwise convolutions, every token counted in every block.
-fn macs(c: &Config) -> u64 {
-    Stage::ALL.iter().map(|&(stage, _)| stage_macs(c, stage)).sum()
+fn macs(c: &Config, kept: Kept<'_>) -> u64 {
+    Stage::ALL.iter().map(|&(stage, _)| stage_macs(c, kept, stage)).sum()
 }
 
 /// The kind of a stage's multiply-adds: docs/numerics.md.
@@ -367,12 +369,12 @@ fn stage_mac(c: &Config, kernels: Kernels, stage: Stage) -> Mac {
 }
 
 /// Class attention has one query, and its MLP one token.
-fn stage_macs(c: &Config, stage: Stage) -> u64 {
+fn stage_macs(c: &Config, kept: Kept<'_>, stage: Stage) -> u64 {
     if c.has_stages() {
         return convnext_macs(c, stage);
     }
     if c.family == Family::Xcit {
-        return xcit_macs(c, stage);
+        return xcit_macs(c, kept, stage);
     }
     let [tokens, patches, dim, hidden] = [c.tokens(), c.patches(), c.dim, c.hidden].map(|n| n as u64);
     let width = (c.heads * c.head_dim) as u64;
@@ -383,6 +385,7 @@ fn stage_macs(c: &Config, stage: Stage) -> u64 {
         _ => (tokens, 0),
     };
     let (all, class) = (c.depth as u64 * rows, c.class_blocks as u64);
+    let reached = |branch| reached(c, kept, branch, rows as usize) as u64;
     match stage {
         Stage::PatchEmbed => patches * c.patch_len() as u64 * dim,
         Stage::Qkv => (3 * all + class * (1 + 2 * tokens)) * dim * width,
@@ -394,16 +397,21 @@ fn stage_macs(c: &Config, stage: Stage) -> u64 {
                 0
             }
         }
-        Stage::Projection => (all + class) * width * dim,
+        Stage::Projection => width * reached(0),
         Stage::MlpUp => (all + class) * dim * up,
-        Stage::MlpDown => (all + class) * hidden * dim,
+        Stage::MlpDown => hidden * reached(1),
         Stage::Head => (c.features() * c.classes) as u64,
         Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample | Stage::Depthwise => 0,
     }
 }
 
+/// Outputs of a branch's last matrices, for `rows` tokens in each block and one in each of class attention.
+fn reached(c: &Config, kept: Kept<'_>, branch: usize, rows: usize) -> usize {
+    (0..c.blocks()).map(|i| kept.rows(c, i, branch) * if i < c.depth { rows } else { 1 }).sum()
+}
+
 /// Taps outside the picture count.
-fn xcit_macs(c: &Config, stage: Stage) -> u64 {
+fn xcit_macs(c: &Config, kept: Kept<'_>, stage: Stage) -> u64 {
     let (tokens, patches, dim, width) = (c.tokens(), c.patches(), c.dim, c.heads * c.head_dim);
     // Rows of the matrices between the attentions.
     let rows = c.depth * patches + c.class_blocks;
@@ -417,8 +425,9 @@ fn xcit_macs(c: &Config, stage: Stage) -> u64 {
         Stage::Depthwise => c.depth * patches * 2 * 9 * dim,
         Stage::Qkv => (c.depth * 3 * patches + c.class_blocks * (1 + 2 * tokens)) * dim * width,
         Stage::Attention => 2 * width * (c.depth * patches * c.head_dim + c.class_blocks * tokens),
-        Stage::Projection => rows * width * dim,
-        Stage::MlpUp | Stage::MlpDown => rows * dim * c.hidden,
+        Stage::Projection => width * reached(c, kept, 0, patches),
+        Stage::MlpUp => rows * dim * c.hidden,
+        Stage::MlpDown => c.hidden * reached(c, kept, 1, patches),
         Stage::Head => c.features() * c.classes,
         Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample | Stage::Mixing => 0,
     };
@@ -559,13 +568,14 @@ mod tests {
             scores: Scores::Softmax,
             precision: Precision::Int8,
             layerscale: LayerScale::None,
+            pruned: false,
         }
     }
 
     #[test]
     fn deit_tiny_has_1_3_gmac() {
         // 28.9 M in the patches, 12 * (87.1 M + 14.9 M) in the blocks, 0.2 M in the head; fvcore says the same.
-        assert_eq!(macs(&deit_tiny()), 1_253_683_200);
+        assert_eq!(macs(&deit_tiny(), Kept::default()), 1_253_683_200);
     }
 
     #[test]
@@ -590,8 +600,8 @@ mod tests {
             ..deit_tiny()
         };
         // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions, 0.8 M in the head.
-        assert_eq!(macs(&convnext_tiny), 4_455_531_264);
-        assert_eq!(stage_macs(&convnext_tiny, Stage::Depthwise), 105_106_176);
+        assert_eq!(macs(&convnext_tiny, Kept::default()), 4_455_531_264);
+        assert_eq!(stage_macs(&convnext_tiny, Kept::default(), Stage::Depthwise), 105_106_176);
     }
 
     #[test]
@@ -599,7 +609,7 @@ mod tests {
         let cait = Config { family: Family::Cait, class_blocks: 2, depth: 24, heads: 4, head_dim: 48, ..deit_tiny() };
         // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5 M in the projections,
         // 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
-        assert_eq!(macs(&cait), 2_523_475_200);
+        assert_eq!(macs(&cait, Kept::default()), 2_523_475_200);
     }
 
     #[test]
@@ -614,8 +624,8 @@ mod tests {
         };
         // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1 M in the depthwise
         // convolutions, 0.2 M in the head.
-        assert_eq!(macs(&xcit_tiny), 1_227_730_176);
-        assert_eq!(stage_macs(&xcit_tiny, Stage::Attention), 43_503_360);
+        assert_eq!(macs(&xcit_tiny, Kept::default()), 1_227_730_176);
+        assert_eq!(stage_macs(&xcit_tiny, Kept::default(), Stage::Attention), 43_503_360);
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! `vitlet convert`: a checkpoint becomes a model file, with a report of what that did to its weights.
 
+mod prune;
+
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::Serialize;
 use vitlet::{Named, Precision};
 use vitlet_convert::report::{BlockReport, GammaReport, LinearReport};
 use vitlet_convert::{Mode, Options, Report, WeightScale};
+
+use prune::Effect;
 
 use crate::error::{Error, Result};
 use crate::hub::{self, Name};
@@ -51,9 +56,24 @@ pub struct ConvertArgs {
     #[arg(long)]
     fold_norm: bool,
 
+    /// Take out the rows of channels to which a residual branch adds less than EPS of the stream's size (estimated; 0.009 is the noise of
+    /// its quantization), and compare with the whole network
+    #[arg(long, value_name = "EPS")]
+    prune_dead: Option<f64>,
+
     /// Print the report as one JSON document
     #[arg(long)]
     json: bool,
+}
+
+/// The report of a conversion, and what was measured of it.
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    report: Report,
+    /// Where rows were taken out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pruned_effect: Option<Effect>,
 }
 
 /// Parses the engine's own names of a choice.
@@ -71,6 +91,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         layerscale: args.layerscale,
         weight_scale: args.weight_scale,
         fold_norm: args.fold_norm,
+        prune_dead: args.prune_dead,
         head: args.head,
         ignore: args.ignore,
         ..args.preparation.options()
@@ -84,16 +105,21 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     bar.finish_and_clear();
     let converted = converted.map_err(|e| Error::new(e.what, e.why))?;
     vitlet_convert::write_file(&converted.bytes, &args.output).map_err(|e| Error::new(e.what, e.why))?;
+    let report = converted.report.clone();
+    let pruned_effect = match &report.pruned {
+        Some(pruned) if pruned.removed > 0 => Some(Effect::measure(&source, &options, converted)?),
+        _ => None,
+    };
     if args.json {
-        return output::json(&converted.report);
+        return output::json(&Document { report, pruned_effect });
     }
-    print(&converted.report)?;
-    let size = output::bytes(converted.report.file_bytes as u64);
+    print(&report, pruned_effect.as_ref())?;
+    let size = output::bytes(report.file_bytes as u64);
     writeln!(output::stdout(), "{STRONG}{}{STRONG:#}  {size}", args.output.display())?;
     Ok(())
 }
 
-fn print(r: &Report) -> Result<()> {
+fn print(r: &Report, pruned_effect: Option<&Effect>) -> Result<()> {
     let mut out = output::stdout();
     let million = r.parameters as f64 / 1e6;
     let (height, width) = r.image_size;
@@ -108,6 +134,9 @@ fn print(r: &Report) -> Result<()> {
     }
     print_layers(&mut out, r)?;
     print_fold(&mut out, r)?;
+    if let Some(pruned) = &r.pruned {
+        prune::print(&mut out, pruned, pruned_effect)?;
+    }
     for l in r.linears.iter().filter(|l| l.zero_rows > 0) {
         writeln!(out, "{QUIET}note: {}: {} of {} channels have no weights{QUIET:#}", l.name, l.zero_rows, l.outputs)?;
     }

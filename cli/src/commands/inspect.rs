@@ -55,6 +55,9 @@ struct Document {
     preprocess: Preparation,
     labels: usize,
     layerscale: LayerScale,
+    /// Where the last matrices of branches lack rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pruned: Option<Pruned>,
     matrices: Vec<weights::Matrix>,
     tensors: Vec<Tensor>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,6 +119,14 @@ struct LayerScale {
 }
 
 #[derive(Serialize)]
+struct Pruned {
+    /// Of all branches.
+    channels: usize,
+    /// Those without a row.
+    removed: usize,
+}
+
+#[derive(Serialize)]
 struct Tensor {
     name: String,
     dtype: &'static str,
@@ -170,10 +181,21 @@ fn describe(file: &ModelFile, model: &Model, verify: bool) -> Document {
             weight_scale: text(keys::LAYERSCALE_WEIGHT_SCALE),
             branches: gamma::branches(model),
         },
+        pruned: pruned(model),
         matrices: weights::matrices(model),
         tensors,
         verify: verify.then(|| verify::verify(model)),
     }
+}
+
+fn pruned(model: &Model) -> Option<Pruned> {
+    let c = model.config();
+    let branches = (0..c.blocks()).flat_map(|block| [(block, 0), (block, 1)]);
+    let rows = |(block, branch)| model.kept().rows(c, block, branch);
+    c.pruned.then(|| {
+        let channels = 2 * c.stream_channels();
+        Pruned { channels, removed: channels - branches.map(rows).sum::<usize>() }
+    })
 }
 
 fn dtype_name(dtype: DType) -> &'static str {
@@ -341,6 +363,9 @@ fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
     field(&mut out, "pictures", &format!("{resize}, mean {:?}, std {:?}", p.mean, p.std))?;
     let scales = d.layerscale.weight_scale.as_deref().map_or(String::new(), |s| format!(", weight scales {s}"));
     field(&mut out, "LayerScale", &format!("{}{scales}", d.layerscale.mode))?;
+    if let Some(Pruned { channels, removed }) = d.pruned {
+        field(&mut out, "pruned", &format!("{removed} of {channels} rows of the branches' last matrices are gone"))?;
+    }
     print_layers(&mut out, &d.layerscale.branches, layers)?;
     if tensors {
         print_tensors(&mut out, &d.tensors)?;

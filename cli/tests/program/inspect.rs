@@ -118,6 +118,36 @@ fn conversion_reports_and_repeats_itself() {
 }
 
 #[test]
+fn pruning_reports_what_it_saves_and_what_it_costs() {
+    let scene = Scene::new();
+    let source = checkpoint("timm_deit3").display().to_string();
+    let [whole, pruned] = ["whole.gguf", "pruned.gguf"].map(|name| scene.path(name));
+    stdout(&format!("convert {source} -o {whole}"));
+    let report = json(&format!("convert {source} -o {pruned} --prune-dead 0.15 --json"));
+    let (taken, effect) = (&report["pruned"], &report["pruned_effect"]);
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    assert!(number(&taken["removed"]) > 0.0 && number(&taken["below"]) >= number(&taken["removed"]), "{taken}");
+    let rows: f64 = taken["matrices"].as_array().unwrap().iter().map(|m| number(&m["removed"])).sum();
+    assert_eq!(rows, number(&taken["removed"]));
+    assert!(number(&effect["time"]["median"]) > 0.0 && number(&effect["logit_error"]) > 0.0, "{effect}");
+    assert_eq!(effect["pictures"], 6);
+
+    let [whole, pruned] = [whole, pruned].map(|path| json(&format!("inspect {path} --json --verify")));
+    assert!(whole.get("pruned").is_none());
+    assert_eq!((&pruned["pruned"]["removed"], &pruned["parameters"]), (&taken["removed"], &whole["parameters"]));
+    let tensors =
+        |d: &serde_json::Value| d["tensors"].as_array().unwrap().iter().map(|t| number(&t["bytes"])).sum::<f64>();
+    assert_eq!(tensors(&whole) - tensors(&pruned), number(&taken["bytes_removed"]));
+
+    let text = stdout(&format!("convert {source} -o {} --prune-dead 0.15", scene.path("text.gguf")));
+    assert!(text.contains("rows are gone from") && text.contains("of its time"), "{text}");
+    let text = stdout(&format!("inspect {}", scene.path("text.gguf")));
+    assert!(text.contains("rows of the branches' last matrices are gone"), "{text}");
+    let text = stdout(&format!("convert {source} -o {} --prune-dead 1e-6", scene.path("text.gguf")));
+    assert!(text.contains("nothing was taken out"), "{text}");
+}
+
+#[test]
 fn convert_wants_sensible_options() {
     let scene = Scene::new();
     let source = checkpoint("timm_deit3").display().to_string();

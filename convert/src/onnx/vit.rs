@@ -113,6 +113,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         scores: tail.scores,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        pruned: false,
     };
     let norm = |n: &Normed| graph.norm(n);
     let network = Network {

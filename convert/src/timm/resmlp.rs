@@ -88,6 +88,7 @@ pub(super) fn plan(
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        pruned: false,
     };
     crate::check_size(&config)?;
     Ok(Plan { config, stem_norm: args.flag("stem_norm")?.unwrap_or(false) })

@@ -341,6 +341,21 @@ fn labels_and_heads_that_do_not_fit() {
 }
 
 #[test]
+fn what_can_not_be_pruned() {
+    let by = |threshold: f64| Options { prune_dead: Some(threshold), ..Options::default() };
+    for threshold in [0.0, -0.1, f64::NAN, f64::INFINITY] {
+        refused(&fixture("timm_deit3"), &by(threshold), &["--prune-dead: must be a positive number"]);
+    }
+    for name in ["timm_convnext", "hf_convnext", "timm_resmlp"] {
+        refused(&fixture(name), &by(0.01), &["--prune-dead", "not for ConvNeXt and ResMLP"]);
+    }
+    for mode in [vitlet_convert::Mode::Keep, vitlet_convert::Mode::KeepPass] {
+        let keep = Options { layerscale: mode, ..by(0.01) };
+        refused(&fixture("timm_deit3"), &keep, &["--prune-dead", "needs the gammas folded"]);
+    }
+}
+
+#[test]
 fn a_file_that_can_not_be_written_leaves_nothing_behind() {
     let scratch = tempfile::tempdir().expect("a directory");
     let target = scratch.path().join("taken");

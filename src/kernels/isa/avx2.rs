@@ -3,7 +3,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16};
+use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16, expand_quarters};
 use crate::kernels::{Op, dot_i8};
 
 /// Proof that the CPU has AVX2, FMA and F16C: only [`run`] makes one.
@@ -134,6 +134,18 @@ impl Isa for Avx2 {
                 [_mm256_cmpgt_epi32(n, lane), _mm256_cmpgt_epi32(n, _mm256_add_epi32(lane, _mm256_set1_epi32(8)))];
             [_mm256_and_ps(a[0], _mm256_castsi256_ps(keep[0])), _mm256_and_ps(a[1], _mm256_castsi256_ps(keep[1]))]
         }
+    }
+    #[inline(always)]
+    fn expand(self, values: &[f32; 16], mask: u16) -> F {
+        let [a, b, c, d] = expand_quarters(mask).map(|(start, bytes)| {
+            // SAFETY: `self` proves AVX2; at most 12 values come before the four, and the table's rows have 16 bytes.
+            unsafe {
+                let four = _mm_loadu_si128(values.as_ptr().add(start).cast());
+                _mm_castsi128_ps(_mm_shuffle_epi8(four, _mm_loadu_si128(bytes.as_ptr().cast())))
+            }
+        });
+        // SAFETY: as above.
+        unsafe { [_mm256_set_m128(b, a), _mm256_set_m128(d, c)] }
     }
     #[inline(always)]
     fn sum(self, a: F) -> f32 {

@@ -111,6 +111,11 @@ impl Isa for Avx512Vnni {
         unsafe { _mm512_maskz_mov_ps(((1_u32 << n) - 1) as __mmask16, a) }
     }
     #[inline(always)]
+    fn expand(self, values: &[f32; 16], mask: u16) -> __m512 {
+        // SAFETY: `self` proves AVX-512; the reference is to 16 floats.
+        unsafe { _mm512_maskz_expand_ps(mask, _mm512_loadu_ps(values.as_ptr())) }
+    }
+    #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
         // SAFETY: `self` proves AVX-512.
         unsafe {

@@ -7,7 +7,7 @@
 use core::arch::aarch64::*;
 use core::ptr;
 
-use super::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16};
+use super::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16, expand_quarters};
 use crate::kernels::{Op, dot_f16, dot_i8};
 
 /// Proof that the CPU has NEON, and the extensions up to `LEVEL`: each level has those below it too. Only the `run` functions
@@ -184,6 +184,16 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
             }
             kept
         }
+    }
+    #[inline(always)]
+    fn expand(self, values: &[f32; 16], mask: u16) -> F {
+        expand_quarters(mask).map(|(start, bytes)| {
+            // SAFETY: `self` proves NEON; at most 12 values come before the four, and the table's rows have 16 bytes.
+            unsafe {
+                let four = vreinterpretq_u8_f32(vld1q_f32(values.as_ptr().add(start)));
+                vreinterpretq_f32_u8(vqtbl1q_u8(four, vld1q_u8(bytes.as_ptr())))
+            }
+        })
     }
     #[inline(always)]
     fn sum(self, a: F) -> f32 {

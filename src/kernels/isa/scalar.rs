@@ -133,6 +133,14 @@ impl Isa for Scalar {
         a
     }
     #[inline(always)]
+    fn expand(self, values: &[f32; 16], mask: u16) -> F32x16 {
+        let mut values = values.iter();
+        F32x16(core::array::from_fn(|lane| match mask >> lane & 1 {
+            1 => values.next().copied().unwrap_or_default(),
+            _ => 0.0,
+        }))
+    }
+    #[inline(always)]
     fn sum(self, a: F32x16) -> f32 {
         reduce(a, |a, b| a + b)
     }

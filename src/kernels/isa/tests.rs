@@ -75,6 +75,9 @@ impl Op for Floats {
         for n in 0..=16 {
             push(s.keep_first(a, n), bits);
         }
+        for mask in [0x0000, 0xffff, 0x8001, 0x137f, 0xeca5] {
+            push(s.expand(&self.0.0, mask), bits);
+        }
         // What callers do before they round: a finite range, NaN included.
         let clamped = s.min(s.max(b, s.splat(-1.0e6)), s.splat(1.0e6));
         push(s.float(rounded(s, clamped)), bits);

@@ -168,6 +168,36 @@ fn activate_scale_and_add_are_the_same_everywhere() {
 }
 
 #[test]
+fn kept_channels_are_added_in_their_order() {
+    let mut seed = 4;
+    for (n, kind, what) in cases() {
+        for share in [0, 1, 8, 15, 16] {
+            let keeps: Vec<bool> = (0..n).map(|_| ((random(&mut seed) + 4.0) * 2.0) < share as f32).collect();
+            let kept: Vec<[u8; 2]> = keeps
+                .chunks(16)
+                .map(|bits| bits.iter().rev().fold(0, |mask: u16, &bit| mask << 1 | u16::from(bit)).to_le_bytes())
+                .collect();
+            let channels: Vec<usize> = (0..n).filter(|&channel| keeps[channel]).collect();
+            let (x, y) = (matrix(ROWS, n, &[], &mut seed), matrix(ROWS, channels.len(), kind, &mut seed));
+            same_everywhere(&format!("{what}, {} of {n}", channels.len()), |kernels| {
+                let mut sum = x.clone();
+                kernels.run(AddKept { x: &mut sum, y: &y, kept: &kept });
+                bits(&sum)
+            });
+            let (mut sum, mut expected) = (x.clone(), x);
+            Kernels::scalar().run(AddKept { x: &mut sum, y: &y, kept: &kept });
+            for row in 0..ROWS {
+                for (i, &channel) in channels.iter().enumerate() {
+                    let y = value(&y, row, channels.len().div_ceil(16), i);
+                    expected[row * kept.len() + channel / 16].0[channel % 16] += y;
+                }
+            }
+            assert_eq!(bits(&sum), bits(&expected), "{what}, {} of {n}", channels.len());
+        }
+    }
+}
+
+#[test]
 fn branches_are_added_with_their_factor_fused() {
     let (mut x, y, gamma) = ([F32x16([0.3; 16]); 4], [F32x16([-1.7; 16]); 4], [F32x16([1.1; 16]), F32x16([0.0; 16])]);
     Kernels::scalar().run(AddRows { x: &mut x, y: &y, gamma: Some(&gamma) });

@@ -1,0 +1,159 @@
+//! Rows of the last matrices of branches that could as well not be there (`--prune-dead`): what a branch adds to such a channel is too little
+//! to matter, by the estimate of [`plan`](crate::plan).
+//!
+//! Matrices are stored and multiplied in blocks of 16 rows, so a branch loses rows 16 at a time, those that add least first: fewer would save
+//! neither bytes nor time. What is left of a matrix is quantized as if it were whole.
+
+use std::iter::zip;
+
+use serde::Serialize;
+use vitlet::Config;
+
+use crate::error::Error;
+use crate::network::Network;
+use crate::plan::BlockPlan;
+use crate::quantize::{Packed, Values};
+use crate::report::LinearReport;
+
+/// The last matrices of attention's branch and of the MLP's.
+pub(crate) const BRANCH_ENDS: [&str; 2] = ["attn_out", "ffn_down"];
+
+/// Rows that a block of the kernels has.
+const BLOCK: usize = 16;
+
+/// What pruning took out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PruneReport {
+    /// Channels to which a branch adds less than this part of the stream's root mean square (an estimate) could go.
+    pub threshold: f64,
+    /// Channels of all branches together.
+    pub channels: usize,
+    /// Those below the threshold.
+    pub below: usize,
+    /// Those whose rows are gone.
+    pub removed: usize,
+    /// Weights of the network's matrices, each a multiplication per token.
+    pub weights: usize,
+    /// Those that are gone.
+    pub weights_removed: usize,
+    /// By which the tensor data is smaller.
+    pub bytes_removed: usize,
+    /// The matrices that lost rows, in file order.
+    pub matrices: Vec<PrunedMatrix>,
+}
+
+/// A matrix that lost rows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PrunedMatrix {
+    /// Its name in the file.
+    pub name: String,
+    /// Rows that it has left.
+    pub rows: usize,
+    /// Rows that it lost.
+    pub removed: usize,
+}
+
+/// The rows of each branch that stay.
+pub(crate) struct Pruning {
+    /// Attention's branch and then the MLP's of each block, `[dim]`.
+    keeps: Vec<Vec<bool>>,
+    threshold: f64,
+    /// Channels below it.
+    below: usize,
+}
+
+impl Pruning {
+    /// Which rows can go.
+    ///
+    /// # Errors
+    /// A threshold that is no positive number, and networks whose branches have no such matrices, or keep their gammas.
+    pub(crate) fn new(threshold: f64, network: &Network, config: &Config, plan: &[BlockPlan]) -> Result<Self, Error> {
+        let refused = |why| Err(Error::new("--prune-dead", why));
+        if !(threshold > 0.0 && threshold.is_finite()) {
+            return refused("must be a positive number, such as 0.009: the quantization noise of the stream");
+        }
+        if network.blocks.is_empty() {
+            return refused("only for networks whose blocks are attention and an MLP: not for ConvNeXt and ResMLP");
+        }
+        if config.keeps_gamma() {
+            return refused(
+                "needs the gammas folded; --layerscale keep and keep-pass have a multiply for every channel",
+            );
+        }
+        let branches = plan.iter().flat_map(|block| [block.first.as_ref(), Some(&block.second)]).flatten();
+        let below = branches.clone().flat_map(|b| &b.shares).filter(|share| **share < threshold).count();
+        Ok(Self { keeps: branches.map(|b| kept(&b.shares, threshold)).collect(), threshold, below })
+    }
+
+    /// The masks as the file has them; none if every row stays.
+    pub(crate) fn masks(&self) -> Vec<[u8; 4]> {
+        if self.keeps.iter().flatten().all(|keep| *keep) {
+            return Vec::new();
+        }
+        let word = |bits: &[bool]| zip(0.., bits).map(|(bit, &keep)| u32::from(keep) << bit).sum::<u32>();
+        self.keeps.iter().flat_map(|keep| keep.chunks(32).map(word)).map(u32::to_le_bytes).collect()
+    }
+
+    /// Takes the rows out of the last matrix of a branch of `block`, attention's (0) or the MLP's (1).
+    pub(crate) fn apply(&self, packed: &mut Packed, block: usize, branch: usize) {
+        let keep = &self.keeps[2 * block + branch];
+        packed.n = keep.iter().filter(|keep| **keep).count();
+        match &mut packed.values {
+            Values::Int8 { codes, sums } => {
+                retain(codes, keep, packed.k);
+                retain(sums, keep, 1);
+            }
+            Values::F16(values) => retain(values, keep, packed.k),
+            Values::F32(values) => retain(values, keep, packed.k),
+        }
+        retain(&mut packed.scale, keep, 1);
+        retain(&mut packed.bias, keep, 1);
+    }
+
+    /// What became of `linears`, which were packed with it, and made the tensor data smaller by so many bytes.
+    pub(crate) fn report(&self, linears: &[LinearReport], bytes_removed: usize) -> PruneReport {
+        let weights = linears.iter().map(|l| l.outputs * l.inputs).sum();
+        let mut report = PruneReport {
+            threshold: self.threshold,
+            channels: self.keeps.iter().map(Vec::len).sum(),
+            below: self.below,
+            removed: 0,
+            weights,
+            weights_removed: 0,
+            bytes_removed,
+            matrices: Vec::new(),
+        };
+        for (i, keep) in self.keeps.iter().enumerate() {
+            let name = format!("blk.{}.{}", i / 2, BRANCH_ENDS[i % 2]);
+            let rows = keep.iter().filter(|keep| **keep).count();
+            let removed = keep.len() - rows;
+            let inputs = linears.iter().find(|l| l.name == name).map_or(0, |l| l.inputs);
+            report.removed += removed;
+            report.weights_removed += removed * inputs;
+            if removed > 0 {
+                report.matrices.push(PrunedMatrix { name, rows, removed });
+            }
+        }
+        report
+    }
+}
+
+/// Which of the channels with these shares of the stream stay: as few blocks of rows as hold those that reach the threshold, filled up with
+/// the largest of the others.
+fn kept(shares: &[f64], threshold: f64) -> Vec<bool> {
+    let above = shares.iter().filter(|share| **share >= threshold).count();
+    let mut order: Vec<usize> = (0..shares.len()).collect();
+    order.sort_by(|&i, &j| shares[j].total_cmp(&shares[i]));
+    let mut keep = vec![false; shares.len()];
+    order.iter().take(above.next_multiple_of(BLOCK)).for_each(|&channel| keep[channel] = true);
+    keep
+}
+
+/// Keeps rows of `k` values each.
+fn retain<T>(values: &mut Vec<T>, keep: &[bool], k: usize) {
+    let mut i = 0;
+    values.retain(|_| {
+        i += 1;
+        keep[(i - 1) / k]
+    });
+}
