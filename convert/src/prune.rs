@@ -32,7 +32,7 @@ pub struct PruneReport {
     pub below: usize,
     /// Those whose rows are gone.
     pub removed: usize,
-    /// Weights of the network's matrices, each a multiplication per token.
+    /// Weights of all matrices of the network.
     pub weights: usize,
     /// Those that are gone.
     pub weights_removed: usize,
@@ -156,4 +156,22 @@ fn retain<T>(values: &mut Vec<T>, keep: &[bool], k: usize) {
         i += 1;
         keep[(i - 1) / k]
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 18 of 40 reach the threshold and take two blocks of 16: the 14 largest of the others stay with them.
+    #[test]
+    fn blocks_are_filled_with_the_largest_below_the_threshold() {
+        let shares: Vec<f64> = (0..40).map(|j| if j % 2 == 0 && j < 36 { 1.0 } else { 0.001 * f64::from(j) }).collect();
+        let keep = kept(&shares, 0.5);
+        let gone: Vec<usize> = (0..40).filter(|&j| !keep[j]).collect();
+        assert_eq!(gone, [1, 3, 5, 7, 9, 11, 13, 15]);
+        // 36 need all three blocks, the last of which has 8 rows.
+        assert!(kept(&shares, 0.0085).iter().all(|keep| *keep));
+        assert!(kept(&shares, 2.0).iter().all(|keep| !*keep));
+        assert!(kept(&shares, 1e-9).iter().all(|keep| *keep));
+    }
 }
