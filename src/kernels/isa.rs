@@ -185,10 +185,10 @@ pub(crate) fn rounded<S: Isa>(s: S, a: S::F) -> S::I {
 /// its lanes are taken. 0x80 is from none: byte shuffles of x86 and of ARM alike give zero for that.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
-pub(crate) fn expand_quarters(mask: u16) -> [(usize, &'static [u8; 16]); 4] {
+pub(crate) fn expand_quarters(mask: u16) -> [(usize, &'static U8x16); 4] {
     /// The bytes for each mask of four lanes.
-    static BYTES: [[u8; 16]; 16] = {
-        let mut bytes = [[0x80; 16]; 16];
+    static BYTES: [U8x16; 16] = {
+        let mut bytes = [U8x16([0x80; 16]); 16];
         let mut mask = 0;
         while mask < 16 {
             let (mut lane, mut value) = (0, 0);
@@ -196,7 +196,7 @@ pub(crate) fn expand_quarters(mask: u16) -> [(usize, &'static [u8; 16]); 4] {
                 if mask >> lane & 1 == 1 {
                     let mut byte = 0;
                     while byte < 4 {
-                        bytes[mask][4 * lane + byte] = (4 * value + byte) as u8;
+                        bytes[mask].0[4 * lane + byte] = (4 * value + byte) as u8;
                         byte += 1;
                     }
                     value += 1;

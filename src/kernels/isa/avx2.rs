@@ -138,10 +138,10 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn expand(self, values: &[f32; 16], mask: u16) -> F {
         let [a, b, c, d] = expand_quarters(mask).map(|(start, bytes)| {
-            // SAFETY: `self` proves AVX2; at most 12 values come before the four, and the table's rows have 16 bytes.
+            // SAFETY: `self` proves AVX2; at most 12 values come before the four; the reference is to 16 bytes, 16-byte aligned.
             unsafe {
                 let four = _mm_loadu_si128(values.as_ptr().add(start).cast());
-                _mm_castsi128_ps(_mm_shuffle_epi8(four, _mm_loadu_si128(bytes.as_ptr().cast())))
+                _mm_castsi128_ps(_mm_shuffle_epi8(four, _mm_load_si128(bytes.0.as_ptr().cast())))
             }
         });
         // SAFETY: as above.

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::aarch64::*;
-use core::ptr;
+use core::{mem, ptr};
 
 use super::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16, expand_quarters};
 use crate::kernels::{Op, dot_f16, dot_i8};
@@ -188,10 +188,12 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
     #[inline(always)]
     fn expand(self, values: &[f32; 16], mask: u16) -> F {
         expand_quarters(mask).map(|(start, bytes)| {
-            // SAFETY: `self` proves NEON; at most 12 values come before the four, and the table's rows have 16 bytes.
+            // SAFETY: `self` proves NEON; at most 12 values come before the four, which are read as four, since `vld1q_f32` is a load of
+            // bytes where vectors must be aligned; the reference is to 16 bytes, 16-byte aligned.
             unsafe {
-                let four = vreinterpretq_u8_f32(vld1q_f32(values.as_ptr().add(start)));
-                vreinterpretq_f32_u8(vqtbl1q_u8(four, vld1q_u8(bytes.as_ptr())))
+                let four = values.as_ptr().add(start).cast::<[f32; 4]>().read();
+                let four = mem::transmute::<[f32; 4], uint8x16_t>(four);
+                vreinterpretq_f32_u8(vqtbl1q_u8(four, ptr::from_ref(bytes).cast::<uint8x16_t>().read()))
             }
         })
     }
