@@ -13,7 +13,7 @@ objdump -d --no-show-raw-insn "$elf" | awk -v elf="$elf" '
         kernel = name ~ /vitlet.*kernels.*isa.*(avx2|avx512).*run/
         if (kernel) kernels++
     }
-    kernel && /%[xyz]mm/ && $2 !~ /^v/ {
+    kernel && /%[xyz]mm/ && $2 !~ /^([{]vex[}]$|v)/ {
         if (!failed) printf "error: %s: %s: %s\n", elf, name, $0
         failed = 1
     }

@@ -82,6 +82,8 @@ enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
 }
 
@@ -121,11 +123,12 @@ impl Kernels {
     /// The one of that name, if it needs nothing of the CPU that these kernels do not.
     pub fn slower(self, name: &str) -> Option<Self> {
         let up_to_this = Level::ALL.iter().position(|&level| level == self.0).map_or(0, |i| i + 1);
-        Level::ALL[..up_to_this].iter().map(|&level| Self(level)).find(|kernels| kernels.name() == name)
+        let below = Level::ALL[..up_to_this].iter().filter(|level| level.is_part_of(self.0));
+        below.map(|&level| Self(level)).find(|kernels| kernels.name() == name)
     }
 
-    /// `scalar`, `neon`, `neon-fp16`, `neon-dotprod`, `neon-i8mm`, `avx2` or `avx512-vnni`. Each NEON level has what
-    /// those before it have.
+    /// `scalar`, `neon`, `neon-fp16`, `neon-dotprod`, `neon-i8mm`, `avx2`, `avx-vnni` or `avx512-vnni`. Each NEON level has
+    /// what those before it have.
     pub const fn name(self) -> &'static str {
         match self.0 {
             #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
@@ -140,6 +143,8 @@ impl Kernels {
             Level::NeonI8mm => "neon-i8mm",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => "avx512-vnni",
         }
@@ -222,7 +227,10 @@ impl Kernels {
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 if const { !O::USES.f16_only() } => unsafe { isa::avx2::run(op) },
+            Level::AvxVnni if const { O::USES.differ_with_dot() } => unsafe { isa::avx2::run_vnni(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni | Level::Avx2 if const { !O::USES.f16_only() } => unsafe { isa::avx2::run(op) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni if const { !O::USES.f16_only() } => unsafe { isa::avx512::run(op) },
@@ -243,8 +251,8 @@ impl Uses {
         matches!(self, Self::Polynomials | Self::F16 | Self::Everything)
     }
 
-    /// Whether `neon-dotprod` gets code of its own.
-    #[cfg(target_arch = "aarch64")]
+    /// Whether `neon-dotprod` and `avx-vnni` get code of their own.
+    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
     const fn differ_with_dot(self) -> bool {
         matches!(self, Self::DotI8 | Self::UnpairedDotI8 | Self::Everything)
     }
@@ -257,7 +265,7 @@ impl Uses {
 }
 
 impl Level {
-    /// Slowest first; each has what those before it have.
+    /// Slowest first; each has what those before it have, but for [`Level::is_part_of`].
     const ALL: &[Self] = &[
         #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
         Self::Scalar,
@@ -272,8 +280,19 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
         #[cfg(target_arch = "x86_64")]
+        Self::AvxVnni,
+        #[cfg(target_arch = "x86_64")]
         Self::Avx512Vnni,
     ];
+
+    /// Whether every CPU that has `other`, which is faster or the same, has this. Many have `vpdpbusd` in AVX-512's encoding alone.
+    fn is_part_of(self, other: Self) -> bool {
+        match (self, other) {
+            #[cfg(target_arch = "x86_64")]
+            (Self::AvxVnni, Self::Avx512Vnni) => false,
+            _ => true,
+        }
+    }
 
     /// Exactly the features that the `run` function of the level enables.
     #[cfg(feature = "std")]
@@ -294,6 +313,8 @@ impl Level {
                     && std::arch::is_x86_feature_detected!("fma")
                     && std::arch::is_x86_feature_detected!("f16c")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.is_detected() && std::arch::is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 Self::Avx2.is_detected()
@@ -322,7 +343,9 @@ mod tests {
         assert_eq!(Kernels::by_name("mmx"), None);
         let all: Vec<_> = Kernels::available().collect();
         for (i, kernels) in all.iter().enumerate() {
-            assert_eq!(all.iter().filter(|other| kernels.slower(other.name()) == Some(**other)).count(), i + 1);
+            let expected =
+                all[..=i].iter().filter(|other| (other.name(), kernels.name()) != ("avx-vnni", "avx512-vnni"));
+            assert!(all.iter().filter(|other| kernels.slower(other.name()) == Some(**other)).eq(expected));
         }
     }
 

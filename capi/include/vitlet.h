@@ -219,7 +219,7 @@ typedef struct {
     uint32_t max_picture_height;
     // A vitlet_output.
     uint32_t output;
-    // Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2" or "avx512-vnni"; NULL for the fastest that this CPU has.
+    // Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2", "avx-vnni" or "avx512-vnni"; NULL for the fastest that this CPU has.
     // All give the same bits in int8 models. Without std, NULL reads the CPU's ID registers, which needs EL1 or above and cores that are alike.
     const char *kernels;
     // The threads that work.

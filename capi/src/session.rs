@@ -42,7 +42,7 @@ pub struct vitlet_options {
     pub max_picture_height: u32,
     /// A vitlet_output.
     pub output: u32,
-    /// Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2" or "avx512-vnni"; NULL for the fastest that this CPU has.
+    /// Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2", "avx-vnni" or "avx512-vnni"; NULL for the fastest that this CPU has.
     /// All give the same bits in int8 models. Without std, NULL reads the CPU's ID registers, which needs EL1 or above and cores that are alike.
     pub kernels: *const c_char,
     /// The threads that work.

@@ -17,10 +17,11 @@
 //! | `neon_dot` | 6 x 16 | `sdot` by element: one load brings 16 activations | 32 on A76 |
 //! | `neon_i8mm` | 6 x 16 | `smmla`: two rows by two channels by 8 inputs, operands paired beforehand | 64 on Neoverse V3AE |
 //! | `avx2` | 4 x 16 | both operands widened to i16, `vpmaddwd` + `vpaddd` (`vpmaddubsw` saturates: never used) | 32 with two multipliers |
+//! | `avx_vnni` | 6 x 16 | `vpdpbusd` on 256 bits, the 4 activations of a group broadcast from memory | 64 with two multipliers |
 //! | `avx512_vnni` | 8 x 32 | `vpdpbusd`, the 4 activations of a group broadcast from memory | 128 on Zen 5 |
 //!
 //! Activations are u8 codes, stored xor [`Isa::CODE_XOR`](super::isa::Isa::CODE_XOR): the `neon` files read the
-//! bytes as i8, `avx2` and `avx512_vnni` as u8, `scalar` as u8.
+//! bytes as i8, the `avx` files as u8, `scalar` as u8.
 //!
 //! What does not belong here: scales, zero points, anything in f32.
 
@@ -28,6 +29,8 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx_vnni;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 #[cfg(target_arch = "aarch64")]

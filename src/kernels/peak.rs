@@ -41,7 +41,9 @@ impl Peak {
             #[cfg(target_arch = "x86_64")]
             (Level::Avx2, Mac::Int8) => ("vpmaddwd + vpaddd", 8 * 16, x86::vpmaddwd),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx2, Mac::F32) => ("vfmadd231ps ymm", 14 * 8, x86::fma_ymm),
+            (Level::Avx2 | Level::AvxVnni, Mac::F32) => ("vfmadd231ps ymm", 14 * 8, x86::fma_ymm),
+            #[cfg(target_arch = "x86_64")]
+            (Level::AvxVnni, Mac::Int8) => ("vpdpbusd ymm", 14 * 32, x86::vpdpbusd_ymm),
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512Vnni, Mac::Int8) => ("vpdpbusd zmm", 14 * 64, x86::vpdpbusd),
             #[cfg(target_arch = "x86_64")]
@@ -120,6 +122,29 @@ mod x86 {
                 "2:",
                 ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
                 "vfmadd231ps ymm\\i, ymm14, ymm15",
+                ".endr",
+                "dec rcx",
+                "jnz 2b",
+                "vzeroupper",
+                inout("rcx") rounds => _,
+                clobber_abi("sysv64"),
+                options(nomem, nostack),
+            );
+        }
+    }
+
+    /// # Safety
+    /// The CPU must have AVX-VNNI.
+    pub unsafe fn vpdpbusd_ymm(rounds: u64) {
+        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
+        unsafe {
+            asm!(
+                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+                "vpxor ymm\\i, ymm\\i, ymm\\i",
+                ".endr",
+                "2:",
+                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
+                "{{vex}} vpdpbusd ymm\\i, ymm14, ymm15",
                 ".endr",
                 "dec rcx",
                 "jnz 2b",

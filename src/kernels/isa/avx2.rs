@@ -1,4 +1,4 @@
-//! AVX2 with FMA and F16C (Haswell, Zen and later): sixteen lanes are two registers.
+//! AVX2 with FMA and F16C (Haswell, Zen and later), and AVX-VNNI (Alder Lake and later, without AVX-512): sixteen lanes are two registers.
 #![allow(unsafe_code)]
 
 use core::arch::x86_64::*;
@@ -6,25 +6,31 @@ use core::arch::x86_64::*;
 use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16, expand_quarters};
 use crate::kernels::{Op, dot_i8};
 
-/// Proof that the CPU has AVX2, FMA and F16C: only [`run`] makes one.
+/// Proof that the CPU has AVX2, FMA and F16C, and AVX-VNNI if `VNNI`: only the `run` functions make one.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool>(());
 
-/// Compiles `op` for this instruction set.
+/// Compiles `op` for AVX2.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn run<O: Op>(op: O) -> O::Output {
-    op.run(Avx2(()))
+    op.run(Avx2::<false>(()))
+}
+
+/// Compiles `op` for AVX2 and AVX-VNNI.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+pub(crate) fn run_vnni<O: Op>(op: O) -> O::Output {
+    op.run(Avx2::<true>(()))
 }
 
 type F = [__m256; 2];
 type I = [__m256i; 2];
 
-impl Isa for Avx2 {
+impl<const VNNI: bool> Isa for Avx2<VNNI> {
     type F = F;
     type I = I;
     type F16 = NoF16<F>;
     const CODE_XOR: u8 = 0;
-    const TILE_ROWS: usize = 4;
+    const TILE_ROWS: usize = if VNNI { 6 } else { 4 };
     const TILE_BLOCKS: usize = 1;
 
     #[inline(always)]
@@ -270,7 +276,7 @@ impl Isa for Avx2 {
         w: [&[I8x16x4]; N],
         acc: [[I; N]; M],
     ) -> [[I; N]; M] {
-        // SAFETY: `self` proves AVX2.
-        unsafe { dot_i8::avx2::dot(a, w, acc) }
+        // SAFETY: `self` proves AVX2, and AVX-VNNI if `VNNI`.
+        unsafe { if VNNI { dot_i8::avx_vnni::dot(a, w, acc) } else { dot_i8::avx2::dot(a, w, acc) } }
     }
 }
