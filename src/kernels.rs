@@ -39,7 +39,7 @@ pub(crate) trait Op {
     fn run<S: Isa>(self, s: S) -> Self::Output;
 }
 
-/// What an operation uses of [`Isa`] that is not the same at all levels of NEON. Levels that do not differ in it share its code.
+/// What an operation uses of [`Isa`] that is not the same at all levels of NEON, or with AVX-VNNI and without. Levels that do not differ in it share its code.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Uses {
     /// The lanes of f32 and i32.

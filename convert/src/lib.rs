@@ -54,7 +54,6 @@ pub use quantize::WeightScale;
 pub use report::Report;
 pub use writer::write_file;
 
-use pack::Packing;
 use prune::Pruning;
 
 /// A model file in memory, and what was done to make it.
@@ -115,9 +114,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     let mixes = config.family == Family::ResMlp;
     let total = places.iter().filter(|(spec, _)| spec.dims().len() > 2).count() + if mixes { config.depth } else { 0 };
     let mut done = 0;
-    let already_folded = source.folded_gammas.is_some();
-    let packing = Packing { config: &config, options, already_folded, pruning: pruning.as_ref() };
-    let linears = pack::pack(&source.network, packing, places, data, |layer| {
+    let linears = pack::pack(&source, &config, options, pruning.as_ref(), places, data, |layer| {
         done += 1;
         progress(Progress { layer, done, total });
     })?;

@@ -11,7 +11,7 @@ use vitlet::{Config, LayerScale, Precision};
 
 use crate::diagonal;
 use crate::error::Error;
-use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm, Stage};
+use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm, Source, Stage};
 use crate::options::{Mode, Options};
 use crate::prune::{BRANCH_ENDS, Pruning};
 use crate::quantize::{self, Packed, Values, damage};
@@ -49,37 +49,35 @@ impl Spread {
     }
 }
 
-/// How a network is packed.
-#[derive(Clone, Copy)]
-pub(crate) struct Packing<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) options: &'a Options,
-    /// The branches' last layers contain gamma already.
-    pub(crate) already_folded: bool,
-    /// The rows that these layers lose.
-    pub(crate) pruning: Option<&'a Pruning>,
-}
-
 /// Writes the tensor data, zeros before, to the `places` of the tensors; `done` hears of every linear layer. Returns a report for each.
 ///
 /// # Errors
 /// Weights that overflow f16 under `fold-weights`.
 pub(crate) fn pack(
-    network: &Network,
-    how: Packing<'_>,
+    source: &Source,
+    config: &Config,
+    options: &Options,
+    pruning: Option<&Pruning>,
     places: Vec<(TensorSpec, usize)>,
     data: &mut [u8],
     mut done: impl FnMut(&str),
 ) -> Result<Vec<LinearReport>, Error> {
     let places = places.into_iter().map(|(spec, at)| (spec.name.as_str().to_owned(), (spec, at))).collect();
-    let mut file = File { how, places, data, reports: Vec::new(), done: &mut done };
-    file.network(network)?;
+    let already_folded = source.folded_gammas.is_some();
+    let mut file =
+        File { config, options, already_folded, pruning, places, data, reports: Vec::new(), done: &mut done };
+    file.network(&source.network)?;
     assert!(file.places.is_empty(), "tensors left unwritten: {:?}", file.places.keys());
     Ok(file.reports)
 }
 
 struct File<'a> {
-    how: Packing<'a>,
+    config: &'a Config,
+    options: &'a Options,
+    /// The branches' last layers contain gamma already.
+    already_folded: bool,
+    /// The rows that these layers lose.
+    pruning: Option<&'a Pruning>,
     /// What is not written yet.
     places: BTreeMap<String, (TensorSpec, usize)>,
     data: &'a mut [u8],
@@ -89,7 +87,7 @@ struct File<'a> {
 
 impl File<'_> {
     fn network(&mut self, network: &Network) -> Result<(), Error> {
-        let dim = self.how.config.dim;
+        let dim = self.config.dim;
         // Each reads the channels of the one before, those of one pixel padded.
         let mut inputs = Spread::DENSE;
         for (name, layer) in layout::STEM.iter().zip(&network.stem) {
@@ -97,12 +95,12 @@ impl File<'_> {
             inputs = Spread::padded(layer.n);
         }
         self.plain_linear("patch_embd", &network.patch, Spread::DENSE, inputs)?;
-        if self.how.config.has_positions() {
+        if self.config.has_positions() {
             self.matrix("pos_embd", &network.positions, dim);
         }
         if let Some([cos, sin]) = &network.rotation {
-            self.matrix("rope_cos", cos, self.how.config.head_dim / 2);
-            self.matrix("rope_sin", sin, self.how.config.head_dim / 2);
+            self.matrix("rope_cos", cos, self.config.head_dim / 2);
+            self.matrix("rope_sin", sin, self.config.head_dim / 2);
         }
         if !network.prefix.is_empty() {
             self.matrix("prefix_embd", &network.prefix, dim);
@@ -125,7 +123,7 @@ impl File<'_> {
 
     fn block(&mut self, i: usize, block: &Block) -> Result<(), Error> {
         let at = |name: &str| format!("blk.{i}.{name}");
-        let heads = Spread::padded(self.how.config.head_dim);
+        let heads = Spread::padded(self.config.head_dim);
         self.norm(&at("norm1"), block.norm1.as_ref());
         self.plain_linear(&at("attn_qkv"), &block.qkv, heads, Spread::DENSE)?;
         if let Some((q, k)) = &block.qk_norm {
@@ -133,7 +131,7 @@ impl File<'_> {
             self.norm(&at("attn_k_norm"), Some(k));
         }
         if let Some(bias) = &block.bias {
-            self.matrix(&at("attn_bias"), bias, self.how.config.relative_len());
+            self.matrix(&at("attn_bias"), bias, self.config.relative_len());
         }
         if let Some(temperature) = &block.temperature {
             self.vector(&at("attn_temperature"), temperature, Spread::DENSE);
@@ -153,7 +151,7 @@ impl File<'_> {
         }
         self.norm(&at("norm2"), block.norm2.as_ref());
         self.mlp(i, &block.up, &block.down, block.gamma2.as_deref())?;
-        if self.how.config.keeps_gamma() {
+        if self.config.keeps_gamma() {
             self.vector(&at("gamma1"), block.gamma1.as_deref().unwrap_or_default(), Spread::DENSE);
             self.vector(&at("gamma2"), block.gamma2.as_deref().unwrap_or_default(), Spread::DENSE);
         }
@@ -181,14 +179,14 @@ impl File<'_> {
         self.norm(&at("norm2"), Some(&block.norm));
         self.plain_linear(&at("ffn_up"), &block.up, Spread::DENSE, Spread::DENSE)?;
         self.branch_linear((i, 1), &block.down, Spread::DENSE, block.gamma.as_deref())?;
-        if self.how.config.keeps_gamma() {
+        if self.config.keeps_gamma() {
             self.vector(&at("gamma2"), block.gamma.as_deref().unwrap_or_default(), Spread::DENSE);
         }
         Ok(())
     }
 
     fn mlp(&mut self, i: usize, up: &Linear, down: &Linear, gamma: Option<&[f32]>) -> Result<(), Error> {
-        self.plain_linear(&format!("blk.{i}.ffn_up"), up, Spread::padded(self.how.config.hidden), Spread::DENSE)?;
+        self.plain_linear(&format!("blk.{i}.ffn_up"), up, Spread::padded(self.config.hidden), Spread::DENSE)?;
         self.branch_linear((i, 1), down, Spread::DENSE, gamma)
     }
 
@@ -199,7 +197,7 @@ impl File<'_> {
         self.fold(block.gamma1.as_deref(), |gamma| diagonal::scale_channels(&mut mixer, gamma));
         self.mixer(&at("mix"), &mixer)?;
         self.mlp(i, &block.up, &block.down, block.gamma2.as_deref())?;
-        if self.how.config.keeps_gamma() {
+        if self.config.keeps_gamma() {
             self.vector(&at("gamma1"), block.gamma1.as_deref().unwrap_or_default(), Spread::DENSE);
             self.vector(&at("gamma2"), block.gamma2.as_deref().unwrap_or_default(), Spread::DENSE);
         }
@@ -223,14 +221,14 @@ impl File<'_> {
         let mut second = local.second.clone();
         self.fold(local.gamma.as_deref(), |gamma| diagonal::scale_kernels(&mut second, gamma));
         self.depthwise(&at("local_conv2"), &second);
-        if self.how.config.keeps_gamma() {
+        if self.config.keeps_gamma() {
             self.vector(&at("gamma3"), local.gamma.as_deref().unwrap_or_default(), Spread::DENSE);
         }
     }
 
     /// Folds gamma into what ends a branch in f32, where it is not kept.
     fn fold(&self, gamma: Option<&[f32]>, into: impl FnOnce(&[f32])) {
-        if let Some(gamma) = gamma.filter(|_| !self.how.config.keeps_gamma()) {
+        if let Some(gamma) = gamma.filter(|_| !self.config.keeps_gamma()) {
             into(gamma);
         }
     }
@@ -260,15 +258,15 @@ impl File<'_> {
         gamma: Option<&[f32]>,
     ) -> Result<(), Error> {
         let name = &format!("blk.{block}.{}", BRANCH_ENDS[branch]);
-        let mode = self.how.config.layerscale;
+        let mode = self.config.layerscale;
         let (mut packed, loss) = match gamma {
-            Some(gamma) if mode == LayerScale::Fold && self.how.config.precision != Precision::F32 => {
+            Some(gamma) if mode == LayerScale::Fold && self.config.precision != Precision::F32 => {
                 let mut packed = self.quantize(linear)?;
                 diagonal::fold_into_scale(&mut packed, gamma);
                 let loss = damage(&packed, linear, Some(gamma));
                 (packed, loss)
             }
-            Some(gamma) if !self.how.config.keeps_gamma() => {
+            Some(gamma) if !self.config.keeps_gamma() => {
                 let mut scaled = linear.clone();
                 diagonal::scale_rows(&mut scaled, gamma);
                 let packed = self.quantize_folded(&scaled)?;
@@ -276,14 +274,13 @@ impl File<'_> {
                 (packed, loss)
             }
             _ => {
-                let packed =
-                    if self.how.already_folded { self.quantize_folded(linear)? } else { self.quantize(linear)? };
+                let packed = if self.already_folded { self.quantize_folded(linear)? } else { self.quantize(linear)? };
                 let loss = damage(&packed, linear, None);
                 (packed, loss)
             }
         };
         self.reports.push(LinearReport::new(name, linear, loss));
-        if let Some(pruning) = self.how.pruning {
+        if let Some(pruning) = self.pruning {
             pruning.apply(&mut packed, block, branch);
         }
         self.linear(name, &packed, Spread::DENSE, inputs);
@@ -298,8 +295,8 @@ impl File<'_> {
     }
 
     fn quantize(&self, linear: &Linear) -> Result<Packed, Error> {
-        Ok(match self.how.config.precision {
-            Precision::Int8 => quantize::quantize_int8(linear, self.how.options.weight_scale),
+        Ok(match self.config.precision {
+            Precision::Int8 => quantize::quantize_int8(linear, self.options.weight_scale),
             Precision::F16 => quantize::quantize_f16(linear),
             Precision::F32 => quantize::keep_f32(linear),
         })
@@ -307,7 +304,7 @@ impl File<'_> {
 
     /// Weights that contain gamma: under `fold-weights`, f16 has no scale beside it.
     fn quantize_folded(&self, linear: &Linear) -> Result<Packed, Error> {
-        match (self.how.config.precision, self.how.options.layerscale) {
+        match (self.config.precision, self.options.layerscale) {
             (Precision::F16, Mode::FoldWeights) => quantize::quantize_f16_unscaled(linear),
             _ => self.quantize(linear),
         }
@@ -360,7 +357,7 @@ impl File<'_> {
 
     /// What a matrix has for each output.
     fn beside(&mut self, name: &str, packed: &Packed, outputs: Spread) {
-        if self.how.config.precision != Precision::F32 {
+        if self.config.precision != Precision::F32 {
             self.vector(&format!("{name}.scale"), &packed.scale, outputs);
         }
         if let Values::Int8 { sums, .. } = &packed.values {
