@@ -82,124 +82,66 @@ impl Peak {
     }
 }
 
+/// A function that puts zeros into registers and then repeats instructions on them, `rounds` times: `$counter` counts down.
+macro_rules! peak_loop {
+    (
+        $(#[$attribute:meta])* $name:ident, $needs:literal, clear [$($clear:literal),*], repeat [$($repeat:literal),*],
+        next [$($next:literal),*], $counter:tt, $abi:literal
+    ) => {
+        /// # Safety
+        #[doc = concat!("The CPU must have ", $needs, ".")]
+        $(#[$attribute])*
+        pub unsafe fn $name(rounds: u64) {
+            // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
+            unsafe {
+                asm!(
+                    $($clear,)*
+                    "2:",
+                    $($repeat,)*
+                    $($next,)*
+                    inout($counter) rounds => _,
+                    clobber_abi($abi),
+                    options(nomem, nostack),
+                );
+            }
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::asm;
 
-    /// # Safety
-    /// The CPU must have AVX2.
-    pub unsafe fn vpmaddwd(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-                "vpxor ymm\\i, ymm\\i, ymm\\i",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7",
-                "vpmaddwd ymm13, ymm14, ymm15",
-                "vpaddd ymm\\i, ymm\\i, ymm13",
-                ".endr",
-                "dec rcx",
-                "jnz 2b",
-                "vzeroupper",
-                inout("rcx") rounds => _,
-                clobber_abi("sysv64"),
-                options(nomem, nostack),
-            );
-        }
+    macro_rules! x86_loop {
+        ($name:ident, $needs:literal, $clear:literal, [$($repeat:literal),*]) => {
+            peak_loop! {
+                $name, $needs,
+                clear [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15", $clear, ".endr"],
+                repeat [$($repeat),*],
+                next ["dec rcx", "jnz 2b", "vzeroupper"], "rcx", "sysv64"
+            }
+        };
     }
 
-    /// # Safety
-    /// The CPU must have FMA.
-    pub unsafe fn fma_ymm(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-                "vpxor ymm\\i, ymm\\i, ymm\\i",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
-                "vfmadd231ps ymm\\i, ymm14, ymm15",
-                ".endr",
-                "dec rcx",
-                "jnz 2b",
-                "vzeroupper",
-                inout("rcx") rounds => _,
-                clobber_abi("sysv64"),
-                options(nomem, nostack),
-            );
-        }
+    x86_loop! {
+        vpmaddwd, "AVX2", "vpxor ymm\\i, ymm\\i, ymm\\i",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7", "vpmaddwd ymm13, ymm14, ymm15", "vpaddd ymm\\i, ymm\\i, ymm13", ".endr"]
     }
-
-    /// # Safety
-    /// The CPU must have AVX-VNNI.
-    pub unsafe fn vpdpbusd_ymm(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-                "vpxor ymm\\i, ymm\\i, ymm\\i",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
-                "{{vex}} vpdpbusd ymm\\i, ymm14, ymm15",
-                ".endr",
-                "dec rcx",
-                "jnz 2b",
-                "vzeroupper",
-                inout("rcx") rounds => _,
-                clobber_abi("sysv64"),
-                options(nomem, nostack),
-            );
-        }
+    x86_loop! {
+        fma_ymm, "FMA", "vpxor ymm\\i, ymm\\i, ymm\\i",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13", "vfmadd231ps ymm\\i, ymm14, ymm15", ".endr"]
     }
-
-    /// # Safety
-    /// The CPU must have AVX-512 VNNI.
-    pub unsafe fn vpdpbusd(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-                "vpxord zmm\\i, zmm\\i, zmm\\i",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
-                "vpdpbusd zmm\\i, zmm14, zmm15",
-                ".endr",
-                "dec rcx",
-                "jnz 2b",
-                "vzeroupper",
-                inout("rcx") rounds => _,
-                clobber_abi("sysv64"),
-                options(nomem, nostack),
-            );
-        }
+    x86_loop! {
+        vpdpbusd_ymm, "AVX-VNNI", "vpxor ymm\\i, ymm\\i, ymm\\i",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13", "{{vex}} vpdpbusd ymm\\i, ymm14, ymm15", ".endr"]
     }
-
-    /// # Safety
-    /// The CPU must have AVX-512.
-    pub unsafe fn fma_zmm(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-                "vpxord zmm\\i, zmm\\i, zmm\\i",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13",
-                "vfmadd231ps zmm\\i, zmm14, zmm15",
-                ".endr",
-                "dec rcx",
-                "jnz 2b",
-                "vzeroupper",
-                inout("rcx") rounds => _,
-                clobber_abi("sysv64"),
-                options(nomem, nostack),
-            );
-        }
+    x86_loop! {
+        vpdpbusd, "AVX-512 VNNI", "vpxord zmm\\i, zmm\\i, zmm\\i",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13", "vpdpbusd zmm\\i, zmm14, zmm15", ".endr"]
+    }
+    x86_loop! {
+        fma_zmm, "AVX-512", "vpxord zmm\\i, zmm\\i, zmm\\i",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13", "vfmadd231ps zmm\\i, zmm14, zmm15", ".endr"]
     }
 }
 
@@ -207,119 +149,45 @@ mod x86 {
 mod arm {
     use super::asm;
 
-    /// # Safety
-    /// The CPU must have NEON.
-    pub unsafe fn smull(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-                "movi v\\i\\().16b, 0",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7",
-                "smull v2\\i\\().8h, v30.8b, v31.8b",
-                "smlal v2\\i\\().8h, v30.8b, v31.8b",
-                "sadalp v\\i\\().4s, v2\\i\\().8h",
-                ".endr",
-                "subs x9, x9, 1",
-                "b.ne 2b",
-                inout("x9") rounds => _,
-                clobber_abi("C"),
-                options(nomem, nostack),
-            );
-        }
+    macro_rules! arm_loop {
+        ($(#[$attribute:meta])* $name:ident, $needs:literal, [$($repeat:literal),*]) => {
+            peak_loop! {
+                $(#[$attribute])* $name, $needs,
+                clear [
+                    ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+                    "movi v\\i\\().16b, 0", ".endr"
+                ],
+                repeat [$($repeat),*],
+                next ["subs x9, x9, 1", "b.ne 2b"], "x9", "C"
+            }
+        };
     }
 
-    /// # Safety
-    /// The CPU must have the dot product instructions.
-    #[target_feature(enable = "dotprod")]
-    pub unsafe fn sdot(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-                "movi v\\i\\().16b, 0",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23",
-                "sdot v\\i\\().4s, v30.16b, v31.16b",
-                ".endr",
-                "subs x9, x9, 1",
-                "b.ne 2b",
-                inout("x9") rounds => _,
-                clobber_abi("C"),
-                options(nomem, nostack),
-            );
-        }
+    arm_loop! {
+        smull, "NEON",
+        [
+            ".irp i, 0, 1, 2, 3, 4, 5, 6, 7", "smull v2\\i\\().8h, v30.8b, v31.8b", "smlal v2\\i\\().8h, v30.8b, v31.8b",
+            "sadalp v\\i\\().4s, v2\\i\\().8h", ".endr"
+        ]
     }
-
-    /// # Safety
-    /// The CPU must have FEAT_I8MM.
-    #[target_feature(enable = "i8mm")]
-    pub unsafe fn smmla(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-                "movi v\\i\\().16b, 0",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23",
-                "smmla v\\i\\().4s, v30.16b, v31.16b",
-                ".endr",
-                "subs x9, x9, 1",
-                "b.ne 2b",
-                inout("x9") rounds => _,
-                clobber_abi("C"),
-                options(nomem, nostack),
-            );
-        }
+    arm_loop! {
+        #[target_feature(enable = "dotprod")]
+        sdot, "the dot product instructions",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23", "sdot v\\i\\().4s, v30.16b, v31.16b", ".endr"]
     }
-
-    /// # Safety
-    /// The CPU must have arithmetic in f16.
-    #[target_feature(enable = "fp16")]
-    pub unsafe fn fmla_f16(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-                "movi v\\i\\().16b, 0",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23",
-                "fmla v\\i\\().8h, v30.8h, v31.8h",
-                ".endr",
-                "subs x9, x9, 1",
-                "b.ne 2b",
-                inout("x9") rounds => _,
-                clobber_abi("C"),
-                options(nomem, nostack),
-            );
-        }
+    arm_loop! {
+        #[target_feature(enable = "i8mm")]
+        smmla, "FEAT_I8MM",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23", "smmla v\\i\\().4s, v30.16b, v31.16b", ".endr"]
     }
-
-    /// # Safety
-    /// The CPU must have NEON.
-    pub unsafe fn fmla(rounds: u64) {
-        // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
-        unsafe {
-            asm!(
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-                "movi v\\i\\().16b, 0",
-                ".endr",
-                "2:",
-                ".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23",
-                "fmla v\\i\\().4s, v30.4s, v31.4s",
-                ".endr",
-                "subs x9, x9, 1",
-                "b.ne 2b",
-                inout("x9") rounds => _,
-                clobber_abi("C"),
-                options(nomem, nostack),
-            );
-        }
+    arm_loop! {
+        #[target_feature(enable = "fp16")]
+        fmla_f16, "arithmetic in f16",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23", "fmla v\\i\\().8h, v30.8h, v31.8h", ".endr"]
+    }
+    arm_loop! {
+        fmla, "NEON",
+        [".irp i, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23", "fmla v\\i\\().4s, v30.4s, v31.4s", ".endr"]
     }
 }
 
