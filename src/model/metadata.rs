@@ -1,0 +1,145 @@
+//! The metadata of a model file, as hyperparameters and what stands beside them.
+
+use crate::config::{Config, Family, LayerScale, Named, StageConfig};
+use crate::error::Error;
+use crate::gguf::{File, Value};
+use crate::layout::{self, ALIGNMENT, Kept, keys};
+use crate::picture::{CropRounding, Interpolation, Preprocess, Resize};
+
+/// Typed access to the metadata.
+pub(super) struct Metadata<'f, 'a>(pub(super) &'f File<'a>);
+
+impl<'a> Metadata<'_, 'a> {
+    fn get<T>(&self, key: &'static str, pick: impl Fn(Value<'a>) -> Option<T>) -> Result<T, Error> {
+        let value = self.0.get(key).ok_or(Error::Metadata { key, why: "missing" })?;
+        pick(value).ok_or(Error::Metadata { key, why: "wrong type or value" })
+    }
+
+    fn len(&self, key: &'static str) -> Result<usize, Error> {
+        self.get(key, |v| if let Value::U32(n) = v { usize::try_from(n).ok() } else { None })
+    }
+
+    fn f32(&self, key: &'static str) -> Result<f32, Error> {
+        self.get(key, |v| if let Value::F32(x) = v { Some(x) } else { None })
+    }
+
+    fn flag(&self, key: &'static str) -> Result<bool, Error> {
+        self.get(key, |v| if let Value::Bool(b) = v { Some(b) } else { None })
+    }
+
+    fn text(&self, key: &'static str) -> Result<&'a str, Error> {
+        self.get(key, |v| if let Value::Str(s) = v { Some(s) } else { None })
+    }
+
+    fn named<T: Named>(&self, key: &'static str) -> Result<T, Error> {
+        self.get(key, |v| if let Value::Str(s) = v { T::from_name(s) } else { None })
+    }
+
+    fn rgb(&self, key: &'static str) -> Result<[f32; 3], Error> {
+        self.get(key, |v| {
+            let Value::F32s(values) = v else { return None };
+            let mut rgb = [0.0; 3];
+            (values.len() == 3).then(|| rgb.iter_mut().zip(values.iter()).for_each(|(c, x)| *c = x))?;
+            Some(rgb)
+        })
+    }
+
+    pub(super) fn check_origin(&self) -> Result<(), Error> {
+        if self.named::<Family>(keys::ARCHITECTURE).is_err() || self.0.get(keys::FORMAT_VERSION).is_none() {
+            return Err(Error::Architecture);
+        }
+        let version = self.len(keys::FORMAT_VERSION)?;
+        if version != layout::FORMAT_VERSION as usize {
+            return Err(Error::FormatVersion(version as u32));
+        }
+        if self.len(keys::ALIGNMENT)? != ALIGNMENT {
+            return Err(Error::Metadata { key: keys::ALIGNMENT, why: "must be 64" });
+        }
+        Ok(())
+    }
+
+    pub(super) fn config(&self) -> Result<Config, Error> {
+        if self.len(keys::CHANNELS)? != 3 {
+            return Err(Error::Metadata { key: keys::CHANNELS, why: "must be 3" });
+        }
+        let family = self.named(keys::ARCHITECTURE)?;
+        Ok(Config {
+            family,
+            image_height: self.len(keys::IMAGE_HEIGHT)?,
+            image_width: self.len(keys::IMAGE_WIDTH)?,
+            patch_height: self.len(keys::PATCH_HEIGHT)?,
+            patch_width: self.len(keys::PATCH_WIDTH)?,
+            dim: self.len(keys::DIM)?,
+            depth: self.len(keys::DEPTH)?,
+            stages: if family == Family::ConvNeXt { self.stages()? } else { Default::default() },
+            class_blocks: match family {
+                Family::Cait | Family::Xcit => self.len(keys::CLASS_BLOCKS)?,
+                _ => 0,
+            },
+            tokens_norm: family == Family::Xcit && self.flag(keys::TOKENS_NORM)?,
+            heads: self.len(keys::HEADS)?,
+            head_dim: self.len(keys::HEAD_DIM)?,
+            hidden: self.len(keys::HIDDEN)?,
+            prefix_tokens: self.len(keys::PREFIX_TOKENS)?,
+            norm_eps: self.f32(keys::NORM_EPS)?,
+            attention_scale: self.f32(keys::ATTENTION_SCALE)?,
+            qk_norm: self.flag(keys::QK_NORM)?,
+            norm_pre: self.flag(keys::NORM_PRE)?,
+            block_norm: self.0.get(keys::BLOCK_NORM).is_none() || self.flag(keys::BLOCK_NORM)?,
+            norm: self.flag(keys::NORM)?,
+            fc_norm: self.flag(keys::FC_NORM)?,
+            activation: self.named(keys::ACTIVATION)?,
+            pooling: self.named(keys::POOLING)?,
+            classes: self.len(keys::CLASSES)?,
+            scores: self.named(keys::SCORES)?,
+            precision: self.named(keys::PRECISION)?,
+            layerscale: self.named::<LayerScale>(keys::LAYERSCALE_MODE)?,
+            pruned: self.0.get(keys::KEPT).is_some(),
+        })
+    }
+
+    /// Which rows the last matrices of branches have left.
+    pub(super) fn kept(&self, config: &Config) -> Result<Kept<'a>, Error> {
+        let masks = |v| if let Value::U32s(masks) = v { Some(masks) } else { None };
+        let masks = if config.pruned { self.get(keys::KEPT, masks)? } else { &[] };
+        Kept::new(masks, config).map_err(|why| Error::Metadata { key: keys::KEPT, why })
+    }
+
+    /// ConvNeXt's widths and depths.
+    fn stages(&self) -> Result<[StageConfig; 4], Error> {
+        let four = |key| self.get(key, |v| if let Value::U32s(n) = v { n.try_into().ok() } else { None });
+        let [dims, depths]: [[[u8; 4]; 4]; 2] = [four(keys::STAGE_DIMS)?, four(keys::STAGE_DEPTHS)?];
+        let len = |bytes| u32::from_le_bytes(bytes) as usize;
+        Ok(core::array::from_fn(|i| StageConfig { dim: len(dims[i]), depth: len(depths[i]) }))
+    }
+
+    pub(super) fn preprocess(&self, config: &Config) -> Result<Preprocess, Error> {
+        let size = |key| self.len(key).map(|n| n as u32);
+        let resize = match self.text(keys::RESIZE)? {
+            "shorter_edge" => Resize::ShorterEdge(size(keys::RESIZE_HEIGHT)?),
+            "exact" => Resize::Exact { height: size(keys::RESIZE_HEIGHT)?, width: size(keys::RESIZE_WIDTH)? },
+            "cover" => Resize::Cover { height: size(keys::RESIZE_HEIGHT)?, width: size(keys::RESIZE_WIDTH)? },
+            "contain" => Resize::Contain { height: size(keys::RESIZE_HEIGHT)?, width: size(keys::RESIZE_WIDTH)? },
+            _ => return Err(Error::Metadata { key: keys::RESIZE, why: "unknown" }),
+        };
+        let interpolation = match self.text(keys::INTERPOLATION)? {
+            "bicubic" => Interpolation::Bicubic,
+            "bilinear" => Interpolation::Bilinear,
+            _ => return Err(Error::Metadata { key: keys::INTERPOLATION, why: "unknown" }),
+        };
+        let crop_rounding = match self.text(keys::CROP_ROUNDING)? {
+            "even" => CropRounding::Even,
+            "floor" => CropRounding::Floor,
+            _ => return Err(Error::Metadata { key: keys::CROP_ROUNDING, why: "unknown" }),
+        };
+        Ok(Preprocess {
+            height: config.image_height as u32,
+            width: config.image_width as u32,
+            resize,
+            interpolation,
+            crop_rounding,
+            mean: self.rgb(keys::MEAN)?,
+            std: self.rgb(keys::STD)?,
+        })
+    }
+}
