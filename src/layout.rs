@@ -245,6 +245,7 @@ pub fn for_each_tensor<E>(
     Ok(())
 }
 
+/// What is called most is out of line: the list is long, and bytes count on bare metal.
 struct List<'v, V> {
     precision: Precision,
     visit: &'v mut V,
@@ -286,14 +287,17 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, V> {
         (self.visit)(TensorSpec { name, dtype, dims: all, rank: dims.len() as u8 })
     }
 
+    #[inline(never)]
     fn vector(&mut self, at: Prefix, stem: &str, suffix: &str, dtype: DType, n: usize) -> Result<(), E> {
         self.put(at, stem, suffix, dtype, &[pad16(n)])
     }
 
+    #[inline(never)]
     fn matrix(&mut self, at: Prefix, stem: &str, n: usize, rows: usize) -> Result<(), E> {
         self.put(at, stem, "", DType::F32, &[pad16(n), rows])
     }
 
+    #[inline(never)]
     fn norm(&mut self, at: Prefix, stem: &str, n: usize) -> Result<(), E> {
         self.vector(at, stem, ".weight", DType::F32, n)?;
         self.vector(at, stem, ".bias", DType::F32, n)
@@ -338,6 +342,7 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, V> {
         Ok(())
     }
 
+    #[inline(never)]
     fn linear(&mut self, at: Prefix, stem: &str, n: usize, k: usize) -> Result<(), E> {
         let blocks = pad16(n) / 16;
         match self.precision {

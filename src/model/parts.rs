@@ -223,6 +223,7 @@ pub(crate) struct Tail<'a> {
 }
 
 /// Walks the tensor data in the canonical order, which `parse` has checked.
+/// What is called most is out of line: bytes count on bare metal.
 pub(super) struct Cursor<'a> {
     pub(super) data: &'a [u8],
     pub(super) at: usize,
@@ -237,6 +238,7 @@ impl<'a> Cursor<'a> {
         self.data.get(start..start + bytes).and_then(bytes::cast).unwrap_or(&[])
     }
 
+    #[inline(never)]
     pub(super) fn norm(&mut self, n: usize, c: &Config) -> Norm<'a> {
         let chunks = pad16(n) / 16;
         Norm { weight: self.chunks(chunks), bias: self.chunks(chunks), n, eps: c.norm_eps }
@@ -252,6 +254,7 @@ impl<'a> Cursor<'a> {
         Affine { factor: self.chunks(chunks), offset: self.chunks(chunks) }
     }
 
+    #[inline(never)]
     pub(super) fn mlp(&mut self, norm: bool, c: &Config, kept: Kept<'a>, block: usize) -> Mlp<'a> {
         Mlp {
             norm: norm.then(|| self.norm(c.dim, c)),
@@ -292,6 +295,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn linear(&mut self, n: usize, k: usize, c: &Config) -> Linear<'a> {
         let blocks = pad16(n) / 16;
         let weight = match c.precision {
