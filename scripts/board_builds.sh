@@ -10,7 +10,7 @@ static_program() {
     local target=$1 variable
     variable=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_LINKER
     rustup target list --installed | grep -qx "$target" || rustup target add "$target" >&2
-    env "$variable=rust-lld" cargo build --quiet --profile dist -p vitlet-cli --no-default-features --target "$target" >&2
+    env "$variable=rust-lld" cargo build --quiet --profile dist -p vitlet-cli --target "$target" >&2
     echo "target/$target/dist/vitlet"
 }
 

@@ -11,6 +11,8 @@ cd "$(dirname "$0")/.."
 
 packages=(gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3-venv)
 targets=(aarch64-unknown-linux-gnu aarch64-unknown-none aarch64-apple-darwin x86_64-pc-windows-gnu)
+# Off by default for a quick build, tested here.
+features=vitlet-cli/tract,vitlet-cli/hub
 cores=(cortex-a53 cortex-a57 cortex-a72 cortex-a76 max)
 
 echo "vitlet's tests need rustup targets (${targets[*]}),"
@@ -23,11 +25,11 @@ need_packages "${packages[@]}"
 
 say "Formatting and lints"
 cargo fmt --all --check
-cargo clippy --workspace --all-targets --quiet -- -D warnings
+cargo clippy --workspace --all-targets --features "$features" --quiet -- -D warnings
 cargo clippy -p vitlet --lib --target aarch64-unknown-linux-gnu --quiet -- -D warnings
 
 say "Tests on this machine"
-cargo test --workspace --profile checked --quiet
+cargo test --workspace --features "$features" --profile checked --quiet
 
 say "Other targets"
 cargo check --quiet -p vitlet --no-default-features --target aarch64-unknown-none
@@ -36,7 +38,7 @@ for target in aarch64-apple-darwin x86_64-pc-windows-gnu; do
     if rustup target list --installed | grep -qx "$target"; then
         # tract assembles its kernels, for which the target's own C compiler would have to be here.
         cargo check --quiet --workspace --exclude vitlet-cli --exclude vitlet-convert --target "$target"
-        cargo check --quiet -p vitlet-cli -p vitlet-convert --no-default-features --target "$target"
+        cargo check --quiet -p vitlet-cli -p vitlet-convert --target "$target"
     fi
 done
 
@@ -84,7 +86,7 @@ if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     say "Logits, bit for bit: aarch64 under QEMU"
     # Without tract and the hub, which are not what is compared and take most of the time.
-    cargo build --release --quiet -p vitlet-cli --no-default-features --target aarch64-unknown-linux-gnu
+    cargo build --release --quiet -p vitlet-cli --target aarch64-unknown-linux-gnu
     for core in "${cores[@]}"; do
         qemu=(qemu-aarch64-static -cpu "$core" -L /usr/aarch64-linux-gnu)
         got=$(digests "${qemu[@]}" target/aarch64-unknown-linux-gnu/release/vitlet)

@@ -234,10 +234,7 @@ impl OnnxFile {
 #[cfg(not(feature = "tract"))]
 impl OnnxFile {
     pub fn open(path: &Path, _size: Option<(usize, usize)>) -> Result<Self> {
-        Err(Error::new(
-            path.display(),
-            "this vitlet was built without tract, which runs ONNX files (cargo feature `tract`)",
-        ))
+        Err(Error::new(path.display(), WITHOUT_TRACT))
     }
 
     pub fn size(&self) -> (usize, usize) {
@@ -249,9 +246,13 @@ impl OnnxFile {
     }
 
     pub fn run(&self, _input: &[f32]) -> Result<Vec<f32>, String> {
-        Err("built without tract".to_string())
+        Err(WITHOUT_TRACT.to_string())
     }
 }
+
+/// Why an ONNX file cannot be run, and the cure.
+#[cfg(not(feature = "tract"))]
+pub const WITHOUT_TRACT: &str = "this vitlet was built without tract, which runs ONNX files; build it with cargo build --release -p vitlet-cli --features tract";
 
 /// Whether the name ends as an ONNX file's does.
 pub fn is_onnx(path: &Path) -> bool {

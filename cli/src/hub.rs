@@ -59,7 +59,7 @@ fn endpoint() -> String {
 /// The folder in the cache that holds the checkpoint's files, downloaded where they are missing.
 #[cfg(not(all(feature = "hub", target_os = "linux", target_env = "gnu")))]
 pub fn fetch(name: &Name) -> Result<PathBuf> {
-    Err(name.by_hand(&endpoint(), "this vitlet was built without downloads (cargo feature hub, on Linux)"))
+    Err(name.by_hand(&endpoint(), "this vitlet was built without downloads; on Linux with glibc, cargo build --release -p vitlet-cli --features hub builds it with them"))
 }
 
 /// The folder in the cache that holds the checkpoint's files, downloaded where they are missing.

@@ -24,10 +24,7 @@ impl Source {
             #[cfg(feature = "tract")]
             return tract::Onnx::open(path, c).map(Self::Onnx);
             #[cfg(not(feature = "tract"))]
-            return Err(Error::new(
-                path.display(),
-                "this vitlet was built without tract, which runs ONNX files (cargo feature `tract`)",
-            ));
+            return Err(Error::new(path.display(), crate::backend::WITHOUT_TRACT));
         }
         let file = ModelFile::open_or_convert(path)?;
         if let Some(what) = mismatch(c, file.parse()?.config()) {
