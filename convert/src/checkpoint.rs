@@ -1,7 +1,8 @@
-//! The tensors of a checkpoint directory: safetensors, one file or sharded, widened to f32 as they are taken.
+//! The tensors of a checkpoint directory: safetensors, one file or sharded, made f32 as they are taken.
 //!
 //! Every tensor is accounted for: `take` marks it, and `finish` refuses what nobody took, so a network that is not
-//! what its config says can not be converted by accident. Not here: which tensors a network has (`timm`, `transformers`).
+//! what its config says can not be converted by accident. `wrapper` finds the network where its names have a prefix.
+//! Not here: which tensors a network has (`timm`, `transformers`).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,8 +16,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::error::Error;
 use crate::network::{Linear, Norm};
 
-/// Wrappers leave these before every name: DataParallel, lightning-like trainers, torch.compile.
-const PREFIXES: [&str; 3] = ["module.", "model.", "_orig_mod."];
+mod wrapper;
 
 /// Tensors that checkpoints of these networks carry and that the forward pass does not read: the token that
 /// replaces masked patches in pre-training, the pooler of transformers' headless models, timm's removed pre-logits layer,
@@ -24,10 +24,14 @@ const PREFIXES: [&str; 3] = ["module.", "model.", "_orig_mod."];
 const UNUSED: [&str; 4] = ["*mask_token", "*pooler.dense.*", "pre_logits.*", "*relative_position_index"];
 
 /// The tensors of one checkpoint.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Checkpoint {
     files: Vec<Mmap>,
+    /// What the file has before each of the names in `tensors`.
+    prefix: String,
     tensors: BTreeMap<String, Entry>,
+    /// Tensors whose names do not begin with the prefix, by their whole names.
+    outside: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open_dir`].
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, Error> {
-        let mut all = Self { files: Vec::new(), tensors: BTreeMap::new() };
+        let mut all = Self::default();
         for path in paths {
             all.add(path)?;
         }
@@ -75,12 +79,9 @@ impl Checkpoint {
                 bytes: data_at + info.data_offsets.0..data_at + info.data_offsets.1,
                 taken: false,
             };
-            let short = strip_prefixes(&name);
-            if self.tensors.insert(short.to_owned(), entry).is_some() {
-                return Err(Error::tensor(
-                    &name,
-                    format!("there are two tensors named {short} without their prefixes"),
-                ));
+            let short = wrapper::without_infixes(&name);
+            if self.tensors.insert(short.clone(), entry).is_some() {
+                return Err(Error::tensor(&name, format!("there are two tensors named {short}")));
             }
         }
         self.files.push(bytes);
@@ -97,7 +98,7 @@ impl Checkpoint {
         self.tensors.get(name).map(|t| t.shape.as_slice())
     }
 
-    /// The names of all tensors, without wrappers' prefixes.
+    /// The names of the network's tensors, without a wrapper's prefix.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -119,24 +120,25 @@ impl Checkpoint {
     /// # Errors
     /// Missing, of another shape or of an integer type, NaN or infinite values.
     pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        let refused = |why: String| Error::tensor(&format!("{}{name}", self.prefix), why);
         let Some(entry) = self.tensors.get_mut(name) else {
-            return Err(Error::tensor(name, format!("missing; config.json asks for one of shape {shape:?}")));
+            let others = self.others();
+            return Err(refused(format!("missing; config.json asks for one of shape {shape:?}{others}")));
         };
         if entry.shape != shape {
-            return Err(Error::tensor(name, format!("shape {:?}, but config.json asks for {shape:?}", entry.shape)));
+            return Err(refused(format!("shape {:?}, but config.json asks for {shape:?}", entry.shape)));
         }
         entry.taken = true;
         let bytes = &self.files[entry.file][entry.bytes.clone()];
         let values = match entry.dtype {
-            Dtype::F32 => widen(bytes, f32::from_le_bytes),
-            Dtype::F16 => widen(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => widen(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            other => return Err(Error::tensor(name, format!("{other:?} values; f32, f16 and bf16 are read"))),
+            Dtype::F64 => to_f32(bytes, |b| f64::from_le_bytes(b) as f32),
+            Dtype::F32 => to_f32(bytes, f32::from_le_bytes),
+            Dtype::F16 => to_f32(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => to_f32(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            other => return Err(refused(format!("{other:?} values; f64, f32, f16 and bf16 are read"))),
         };
         match values.iter().position(|x| !x.is_finite()) {
-            Some(at) => {
-                Err(Error::tensor(name, format!("value {} at element {at}; the weights are broken", values[at])))
-            }
+            Some(at) => Err(refused(not_finite(entry.dtype, bytes, at, values[at]))),
             None => Ok(values),
         }
     }
@@ -192,12 +194,11 @@ impl Checkpoint {
     /// Names the tensors that nobody took.
     pub(crate) fn finish(self, ignore: &[String]) -> Result<Vec<String>, Error> {
         let patterns: Vec<&str> = UNUSED.into_iter().chain(ignore.iter().map(String::as_str)).collect();
-        let (left_out, unknown): (Vec<_>, Vec<_>) = self
-            .tensors
-            .into_iter()
-            .filter(|(_, entry)| !entry.taken)
-            .map(|(name, _)| name)
-            .partition(|name| patterns.iter().any(|p| matches_pattern(p, name)));
+        let known = |name: &String| {
+            let short = name.strip_prefix(&self.prefix).unwrap_or(name);
+            patterns.iter().any(|p| matches_pattern(p, name) || matches_pattern(p, short))
+        };
+        let (left_out, unknown): (Vec<_>, Vec<_>) = self.left().partition(known);
         let Some(first) = unknown.first() else {
             return Ok(left_out);
         };
@@ -294,16 +295,17 @@ pub(crate) fn refuse_lfs_pointer(path: &Path, bytes: &[u8]) -> Result<(), Error>
     Ok(())
 }
 
-fn strip_prefixes(name: &str) -> &str {
-    let mut short = name;
-    while let Some(rest) = PREFIXES.iter().find_map(|p| short.strip_prefix(p)) {
-        short = rest;
-    }
-    short
+fn to_f32<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks::<N>().0.iter().map(|b| convert(*b)).collect()
 }
 
-fn widen<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks::<N>().0.iter().map(|b| convert(*b)).collect()
+/// What is wrong with element `at` of a tensor, which is `value` in f32.
+fn not_finite(dtype: Dtype, bytes: &[u8], at: usize, value: f32) -> String {
+    let double = bytes.as_chunks::<8>().0.get(at).map(|b| f64::from_le_bytes(*b));
+    match double.filter(|x| dtype == Dtype::F64 && x.is_finite()) {
+        Some(x) => format!("value {x:e} at element {at} is beyond what f32 holds (3.4e38)"),
+        None => format!("value {value} at element {at}; the weights are broken"),
+    }
 }
 
 /// Whether `name` is `pattern` with each `*` replaced by some characters.
@@ -327,11 +329,5 @@ mod tests {
         assert!(matches_pattern("aux.*.weight", "aux.head.fc.weight"));
         assert!(!matches_pattern("aux.*.weight", "aux.head.fc.bias"));
         assert!(!matches_pattern("mask_token", "mask_token2"));
-    }
-
-    #[test]
-    fn prefixes_are_stripped_in_any_order() {
-        assert_eq!(strip_prefixes("module._orig_mod.model.blocks.0.norm1.weight"), "blocks.0.norm1.weight");
-        assert_eq!(strip_prefixes("vit.embeddings.cls_token"), "vit.embeddings.cls_token");
     }
 }

@@ -1,5 +1,7 @@
 //! ConvNeXt's tensors, under the names of timm, of the authors (facebookresearch/ConvNeXt) and of transformers.
 
+use std::path::Path;
+
 use serde_json::Value;
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
 use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores};
@@ -160,7 +162,7 @@ pub(crate) fn network(
             Some(crate::head::replace(path, &mut config, announcements)?)
         }
         None if config.classes == 0 => None,
-        None => Some(checkpoint.linear(names.head, config.classes, config.dim, true)?),
+        None => Some(checkpoint.head(names.head, config.classes, config.dim, announcements)?),
     };
     Ok(Network {
         config,
@@ -177,6 +179,20 @@ pub(crate) fn network(
         fc_norm,
         head,
     })
+}
+
+/// Opens a directory's weights and finds the network in them.
+///
+/// # Errors
+/// As [`Checkpoint::open_dir`] and [`Checkpoint::unwrap`].
+pub(crate) fn open(dir: &Path, options: &Options, announcements: &mut Vec<String>) -> Result<Checkpoint, Error> {
+    let in_base =
+        |base: &str| vec![format!("{base}embeddings.patch_embeddings.weight"), format!("{base}encoder.stages.3.")];
+    let of = |names: &Names| vec![format!("{}.weight", names.stem[0]), "stages.3.".to_owned()];
+    let mut checkpoint = Checkpoint::open_dir(dir)?;
+    let anchors = [of(&TIMM), of(&AUTHORS), in_base("convnext."), in_base("")];
+    checkpoint.unwrap(&anchors, &options.ignore, announcements)?;
+    Ok(checkpoint)
 }
 
 impl<'c> Tensors<'c> {

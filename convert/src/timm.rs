@@ -76,7 +76,7 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
     let network = if name.starts_with("convnext") {
         let mut plan = convnext::plan(&args, json, &pretrained, &mut announcements)?;
         set_size(&mut plan.config, options)?;
-        checkpoint = Checkpoint::open_dir(dir)?;
+        checkpoint = crate::convnext::open(dir, options, &mut announcements)?;
         crate::convnext::network(&mut checkpoint, &plan, options, &mut announcements)?
     } else if name.starts_with("resmlp") {
         let plan = resmlp::plan(&args, json, &pretrained, options, &mut announcements)?;
@@ -357,6 +357,9 @@ fn network(
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
     let mut config = plan.config;
+    let embedding =
+        if config.family == Family::Xcit { "patch_embed.proj.0.0.weight" } else { "patch_embed.proj.weight" };
+    checkpoint.unwrap(&[vec![embedding.to_owned(), below_last_block(&config)]], &options.ignore, announcements)?;
     let (stem, patch) = match config.family {
         Family::Xcit => xcit::stem(checkpoint, &config)?,
         _ => {
@@ -409,7 +412,7 @@ fn network(
             }
             Some(crate::head::replace(path, &mut config, announcements)?)
         }
-        None => head(checkpoint, &config)?,
+        None => head(checkpoint, &config, announcements)?,
     };
     Ok(Network {
         config,
@@ -428,16 +431,26 @@ fn network(
     })
 }
 
+/// What the names of the last block's tensors begin with.
+fn below_last_block(config: &Config) -> String {
+    format!("blocks.{}.", config.depth.saturating_sub(1))
+}
+
 /// A distilled network's logits are the mean of two heads: one layer over both tokens.
-fn head(checkpoint: &mut Checkpoint, config: &Config) -> Result<Option<Linear>, Error> {
-    if config.classes == 0 {
+fn head(
+    checkpoint: &mut Checkpoint,
+    config: &Config,
+    announcements: &mut Vec<String>,
+) -> Result<Option<Linear>, Error> {
+    let (n, k) = (config.classes, config.dim);
+    if n == 0 {
         return Ok(None);
     }
-    let head = checkpoint.linear("head", config.classes, config.dim, true)?;
     if config.pooling != Pooling::ClsDist {
-        return Ok(Some(head));
+        return checkpoint.head("head", n, k, announcements).map(Some);
     }
-    Ok(Some(crate::head::mean(head, checkpoint.linear("head_dist", config.classes, config.dim, true)?)))
+    let cls = checkpoint.linear("head", n, k, true)?;
+    Ok(Some(crate::head::mean(cls, checkpoint.linear("head_dist", n, k, true)?)))
 }
 
 impl Plan {

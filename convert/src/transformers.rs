@@ -1,7 +1,8 @@
 //! transformers' checkpoints: config.json with `model_type`, preprocessor_config.json, model.safetensors.
 //!
 //! vit, deit, dinov2, dinov2_with_registers, dinov3_vit, beit and data2vec-vision are nearly the same network with other names and heads;
-//! convnext is in transformers/convnext.rs. Source of the facts: transformers' modeling files of these (transformers 5); the tensor names are those that its checkpoints have on disk.
+//! convnext is in transformers/convnext.rs. Source of the facts: transformers' modeling files of these (transformers 5); the tensor names are those that
+//! its checkpoints have on disk (transformers/names.rs has the others).
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use crate::preprocess::Processor;
 use crate::{labels, position, relative, timm};
 
 mod convnext;
+mod names;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Family {
@@ -56,6 +58,11 @@ impl Family {
             Self::Dinov3 => vitlet::Family::Dinov3,
             _ => vitlet::Family::Vit,
         }
+    }
+
+    /// The patch convolution, below `embeddings`.
+    fn projection(self) -> &'static str {
+        if self == Self::Dinov3 { "patch_embeddings" } else { "patch_embeddings.projection" }
     }
 
     /// How `interpolate_pos_encoding` resamples.
@@ -147,13 +154,17 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
     (config.image_height, config.image_width) = size;
     crate::check_size(config)?;
 
-    let mut checkpoint = Checkpoint::open_dir(dir)?;
+    let mut checkpoint;
     let network = match plan {
         AnyPlan::Vit(mut plan) => {
-            plan.base = base(&checkpoint);
+            checkpoint = Checkpoint::open_dir(dir)?;
+            plan.base = names::unify(&mut checkpoint, plan.family, options, &mut announcements)?;
             network(&mut checkpoint, &plan, options, &mut announcements)?
         }
-        AnyPlan::ConvNeXt(plan) => convnext::network(&mut checkpoint, plan, options, &mut announcements)?,
+        AnyPlan::ConvNeXt(plan) => {
+            checkpoint = crate::convnext::open(dir, options, &mut announcements)?;
+            convnext::network(&mut checkpoint, plan, options, &mut announcements)?
+        }
     };
     crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
     let named = json.text("_name_or_path")?.filter(|n| !n.is_empty()).or(json.text("model_type")?);
@@ -187,11 +198,6 @@ fn input_size(
         ));
     }
     Ok(size)
-}
-
-fn base(checkpoint: &Checkpoint) -> String {
-    let tail = "embeddings.cls_token";
-    checkpoint.names().find_map(|name| name.strip_suffix(tail)).unwrap_or_default().to_owned()
 }
 
 fn plan(json: &Object) -> Result<Plan, Error> {
@@ -326,8 +332,7 @@ fn network(
     let mut config = plan.config;
     let embeddings = |name: &str| format!("{}embeddings.{name}", plan.base);
     let patch = (config.patch_height, config.patch_width);
-    let projection = if plan.family == Family::Dinov3 { "patch_embeddings" } else { "patch_embeddings.projection" };
-    let patch = checkpoint.patch(&embeddings(projection), config.dim, patch, true)?;
+    let patch = checkpoint.patch(&embeddings(plan.family.projection()), config.dim, patch, true)?;
     let mut prefix = checkpoint.take(&embeddings("cls_token"), &[1, 1, config.dim])?;
     if plan.family == Family::Deit {
         prefix.extend(checkpoint.take(&embeddings("distillation_token"), &[1, 1, config.dim])?);
@@ -421,13 +426,17 @@ impl Plan {
     }
 
     /// Names of the norms and of the MLP's layers: first (the gate before the other half), last.
-    fn names(&self) -> ([&'static str; 2], &'static [&'static str], &'static str) {
+    fn names(&self, checkpoint: &Checkpoint) -> ([&'static str; 2], &'static [&'static str], &'static str) {
         let gated = self.config.activation == Activation::SwiGlu;
+        let separate = checkpoint.has(&self.at(0, "mlp.gate_proj.weight"));
         match self.family {
+            // DINOv3, and DINOv2 as transformers 5 has it in memory.
+            _ if gated && (self.family == Family::Dinov3 || separate) => {
+                (["norm1", "norm2"], &["mlp.gate_proj", "mlp.up_proj"], "mlp.down_proj")
+            }
             Family::Vit | Family::Deit | Family::Beit => {
                 (["layernorm_before", "layernorm_after"], &["intermediate.dense"], "output.dense")
             }
-            Family::Dinov3 if gated => (["norm1", "norm2"], &["mlp.gate_proj", "mlp.up_proj"], "mlp.down_proj"),
             Family::Dinov3 => (["norm1", "norm2"], &["mlp.up_proj"], "mlp.down_proj"),
             Family::Dinov2 | Family::Dinov2WithRegisters if gated => {
                 (["norm1", "norm2"], &["mlp.weights_in"], "mlp.weights_out")
@@ -457,6 +466,7 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
             "attention.output.dense",
         ],
     };
+    let (norms, up, down) = plan.names(checkpoint);
     let mut linear = |name: &str, n: usize, k: usize, bias: bool| checkpoint.linear(&plan.at(i, name), n, k, bias);
     let qkv: Vec<Linear> = attention
         .iter()
@@ -464,7 +474,6 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         .map(|(name, bias)| linear(name, c.dim, c.dim, bias))
         .collect::<Result<_, _>>()?;
     let proj = linear(attention[3], c.dim, c.dim, plan.proj_bias)?;
-    let (norms, up, down) = plan.names();
     let up_width = if c.activation == Activation::SwiGlu { 2 * c.hidden } else { c.hidden };
     let up: Vec<Linear> =
         up.iter().map(|name| linear(name, up_width / up.len(), c.dim, plan.mlp_bias)).collect::<Result<_, _>>()?;

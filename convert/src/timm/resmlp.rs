@@ -103,6 +103,9 @@ pub(super) fn network(
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
     let Plan { mut config, stem_norm } = plan;
+    let anchors = [Names::TIMM, Names::AUTHORS]
+        .map(|names| vec![format!("{}.proj.weight", names.stem), super::below_last_block(&config)]);
+    checkpoint.unwrap(&anchors, &options.ignore, announcements)?;
     let names = Names::of(checkpoint);
     let (dim, patch_size) = (config.dim, (config.patch_height, config.patch_width));
     let mut patch = checkpoint.patch(&format!("{}.proj", names.stem), dim, patch_size, true)?;
@@ -118,7 +121,7 @@ pub(super) fn network(
             ["head.weight", "head.bias"].into_iter().for_each(|name| checkpoint.drop_tensor(name));
             Some(crate::head::replace(path, &mut config, announcements)?)
         }
-        None => super::head(checkpoint, &config)?,
+        None => super::head(checkpoint, &config, announcements)?,
     };
     Ok(Network {
         config,
@@ -148,11 +151,11 @@ struct Names {
 }
 
 impl Names {
+    const TIMM: Self = Self { stem: "stem", mixer: "linear_tokens", mlp: "mlp_channels", gamma: "ls", expanded: true };
+    const AUTHORS: Self = Self { stem: "patch_embed", mixer: "attn", mlp: "mlp", gamma: "gamma_", expanded: false };
+
     fn of(checkpoint: &Checkpoint) -> Self {
-        if checkpoint.has("patch_embed.proj.weight") {
-            return Self { stem: "patch_embed", mixer: "attn", mlp: "mlp", gamma: "gamma_", expanded: false };
-        }
-        Self { stem: "stem", mixer: "linear_tokens", mlp: "mlp_channels", gamma: "ls", expanded: true }
+        if checkpoint.has("patch_embed.proj.weight") { Self::AUTHORS } else { Self::TIMM }
     }
 
     fn affine(&self, checkpoint: &mut Checkpoint, name: &str, dim: usize) -> Result<Affine, Error> {

@@ -1,7 +1,11 @@
 //! Helpers of the integration tests: where fixtures are, and int8 layers taken apart.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use vitlet::Model;
 use vitlet::layout::{index_i8, k8};
 use vitlet_convert::{Converted, Error, Options, convert};
@@ -40,6 +44,26 @@ pub fn convert_err(src: &Path, options: &Options) -> Error {
             e
         }
     }
+}
+
+/// Name, type, shape and bytes of every tensor of a file.
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+pub fn tensors(dir: &Path) -> Tensors {
+    let bytes = fs::read(dir.join("model.safetensors")).expect("read");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    file.iter().map(|(name, t)| (name.to_owned(), (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect()
+}
+
+pub fn save(tensors: &Tensors, path: &Path) {
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).expect("a tensor")));
+    fs::write(path, safetensors::serialize(views, None).expect("serialized")).expect("written");
+}
+
+pub fn floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 /// An int8 layer of a model file.

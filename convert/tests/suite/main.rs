@@ -7,3 +7,4 @@ mod layerscale;
 mod onnx;
 mod sources;
 mod vectors;
+mod wrappers;

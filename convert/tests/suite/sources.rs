@@ -1,34 +1,12 @@
 //! The other shapes a source can have: shards, prefixes, separate heads, other sizes, other names for the same tensors.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
-use crate::common::{convert_ok, fixture, linear, shared};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use crate::common::{Tensors, convert_err, convert_ok, fixture, floats, linear, save, shared, tensors};
+use safetensors::Dtype;
 use vitlet::picture::Resize;
 use vitlet::{Model, Pooling, Precision};
 use vitlet_convert::{Options, imagenet_names, imagenet_synsets};
-
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
-
-fn tensors(dir: &Path) -> Tensors {
-    let bytes = fs::read(dir.join("model.safetensors")).expect("read");
-    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
-    file.iter().map(|(name, t)| (name.to_owned(), (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect()
-}
-
-fn save(tensors: &Tensors, path: &Path) {
-    let views = tensors
-        .iter()
-        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).expect("a tensor")));
-    fs::write(path, safetensors::serialize(views, None).expect("serialized")).expect("written");
-}
-
-fn floats(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|x| x.to_le_bytes()).collect()
-}
 
 #[test]
 fn shards_and_wrappers_prefixes_change_nothing() {
@@ -226,4 +204,31 @@ fn a_thousand_classes_without_labels_are_imagenets() {
     assert!(model.labels().eq(imagenet_names()));
     assert_eq!(imagenet_synsets().len(), model.config().classes);
     assert!(converted.bytes.len() <= 6_300_000, "{} bytes", converted.bytes.len());
+}
+
+#[test]
+fn float64_is_rounded_to_float32() {
+    let dir = fixture("timm_vit");
+    let scratch = tempfile::tempdir().expect("a directory");
+    fs::copy(dir.join("config.json"), scratch.path().join("config.json")).expect("copied");
+    let widened = |data: Vec<u8>| -> Vec<u8> {
+        let singles = data.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b)));
+        // Nearer to the same f32 than to any other.
+        singles.flat_map(|x| (x * (1.0 + 1e-9)).to_le_bytes()).collect()
+    };
+    let mut all: Tensors = tensors(&dir);
+    for (dtype, _, data) in all.values_mut().filter(|(dtype, ..)| *dtype == Dtype::F32) {
+        (*dtype, *data) = (Dtype::F64, widened(std::mem::take(data)));
+    }
+    assert!(all.values().any(|(dtype, ..)| *dtype == Dtype::F64));
+    let file = scratch.path().join("model.safetensors");
+    save(&all, &file);
+    let converted = convert_ok(scratch.path(), &Options::default());
+    assert!(convert_ok(&dir, &Options::default()).bytes[..] == converted.bytes[..]);
+    for (value, why) in [(1e39, "value 1e39 at element 1 is beyond what f32 holds"), (f64::NAN, "weights are broken")] {
+        all.get_mut("norm.bias").expect("there").2[8..16].copy_from_slice(&f64::to_le_bytes(value));
+        save(&all, &file);
+        let text = convert_err(scratch.path(), &Options::default()).to_string();
+        assert!(text.starts_with("tensor norm.bias: value ") && text.contains(why), "{text}");
+    }
 }
