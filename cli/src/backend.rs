@@ -53,7 +53,7 @@ impl BackendArgs {
                     return Err(Error::new(file.name, why));
                 }
                 let preparation = Preparation::new(file.size(), file.outputs(), &options);
-                let preparation = preparation.map_err(|e| Error::new(e.what, e.why))?;
+                let preparation = preparation?;
                 preparation.announcements.iter().for_each(|line| output::note(line));
                 file.preprocess = Some(preparation.preprocess);
                 file.labels = preparation.labels.unwrap_or_default();
@@ -189,7 +189,7 @@ impl OnnxFile {
         if !is_onnx(path) {
             return Err(Error::new(name, "tract runs ONNX files, NAME.onnx; leave out --backend for a model file"));
         }
-        let reference = Reference::open(path, size).map_err(|e| Error::new(e.what, e.why))?;
+        let reference = Reference::open(path, size)?;
         Ok(Self { name, reference, preprocess: None, labels: Vec::new() })
     }
 

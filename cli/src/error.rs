@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+pub use vitlet_convert::why;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug)]
@@ -66,6 +68,13 @@ impl From<io::Error> for Error {
     }
 }
 
+/// The converter's errors are the program's.
+impl From<vitlet_convert::Error> for Error {
+    fn from(e: vitlet_convert::Error) -> Self {
+        Self::new(e.what, e.why)
+    }
+}
+
 /// Adds the `what` to an error that only knows why.
 pub trait Context<T> {
     /// `what: why`.
@@ -75,14 +84,5 @@ pub trait Context<T> {
 impl<T, E: Display> Context<T> for Result<T, E> {
     fn about(self, what: impl Display) -> Result<T> {
         self.map_err(|e| Error::new(what, e))
-    }
-}
-
-/// An I/O error in words, without Rust's "(os error 2)".
-pub fn why(e: &io::Error) -> String {
-    let text = e.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_string(),
-        None => text,
     }
 }

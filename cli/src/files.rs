@@ -1,26 +1,31 @@
-//! Output files: complete or absent. The bytes go to a temporary file beside the target, which is renamed when it is whole.
+//! Outputs of the program. The converter writes them (`vitlet_convert::output`); here are the checks before, in the program's own errors.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, why};
+use vitlet_convert::output;
 
-/// Writes `bytes` to `path`. A target that is no plain file (a pipe, /dev/stdout) is written directly.
+use crate::error::Result;
+use crate::pictures::Source;
+
+/// Writes `bytes` to `path`: a regular file completely or not at all, everything else through.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_or_clean_up(path, bytes).map_err(|e| Error::new(path.display(), format!("cannot write: {}", why(&e))))
+    Ok(output::write_file(bytes, path)?)
 }
 
-fn write_or_clean_up(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-        return fs::write(path, bytes);
-    }
-    let name = path.file_name().ok_or_else(|| io::Error::other("not a file name"))?.to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+/// Refuses an output that is one of the inputs, before anything is computed.
+pub fn refuse_inputs<P: AsRef<Path>>(output: &Path, inputs: impl IntoIterator<Item = P>) -> Result<()> {
+    Ok(output::refuse_inputs(output, inputs)?)
+}
+
+/// Refuses an output that is one of the files of a checkpoint (or the model file that stands in its place).
+pub fn refuse_checkpoint(output: &Path, checkpoint: &Path) -> Result<()> {
+    Ok(vitlet_convert::refuse_source(output, checkpoint, &vitlet_convert::Options::default())?)
+}
+
+/// The files that pictures come from: standard input may be one, too.
+pub fn of_pictures(sources: &[Source]) -> impl Iterator<Item = PathBuf> {
+    sources.iter().map(|source| match source {
+        Source::File(path) => path.clone(),
+        Source::Stdin => PathBuf::from("/dev/stdin"),
+    })
 }

@@ -17,6 +17,7 @@ mod plot;
 mod preparation;
 mod ranks;
 mod side_by_side;
+mod signals;
 mod stats;
 mod threads;
 
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
+    signals::watch();
     let done = match cli.command {
         None => introduce(),
         Some(Command::Convert(args)) => convert::run(args),

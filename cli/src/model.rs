@@ -90,7 +90,7 @@ impl ModelFile {
             return Self::open(path);
         }
         let options = vitlet_convert::Options { precision: vitlet::Precision::F32, ..Default::default() };
-        let converted = vitlet_convert::convert(path, &options, &mut |_| {}).map_err(|e| Error::new(e.what, e.why))?;
+        let converted = vitlet_convert::convert(path, &options, &mut |_| {})?;
         Ok(Self::converted(converted, path.display().to_string()))
     }
 

@@ -1,7 +1,7 @@
 //! The converter's one error: what was looked at, and why it can not be used, with the cure in the same line.
 
-use std::fmt;
 use std::path::Path;
+use std::{fmt, io};
 
 /// Why a conversion failed. Displays as one line, `what: why`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,3 +41,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// An I/O error in words, without Rust's "(os error 2)".
+pub fn why(e: &io::Error) -> String {
+    let text = e.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_string(),
+        None => text,
+    }
+}

@@ -16,6 +16,7 @@
 //! header before it. The same input gives the same bytes on every machine.
 #![deny(unsafe_code)]
 
+use std::io::Read;
 use std::path::Path;
 
 use aligned_vec::{AVec, ConstAlign};
@@ -32,6 +33,7 @@ mod model_file;
 pub mod network;
 pub mod onnx;
 mod options;
+pub mod output;
 mod pack;
 pub mod plan;
 pub mod position;
@@ -45,14 +47,15 @@ pub mod report;
 mod residual;
 mod timm;
 mod transformers;
+pub mod verify;
 mod writer;
 
-pub use error::Error;
+pub use error::{Error, why};
 pub use labels::{imagenet_names, imagenet_synsets};
 pub use options::{Mode, Options};
+pub use output::write_file;
 pub use quantize::WeightScale;
 pub use report::Report;
-pub use writer::write_file;
 
 use prune::Pruning;
 
@@ -79,7 +82,7 @@ pub struct Progress<'a> {
 /// Converts a checkpoint directory of timm or transformers, an ONNX file, or an f32 model file of ours.
 ///
 /// # Errors
-/// One line that names what is wrong with the source and what to do about it.
+/// One line that names what is wrong with the source and what to do about it, or the tensor that would not be finite in the model file.
 pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Converted, Error> {
     let mut source = read(src, options)?;
     if options.fold_norm {
@@ -120,6 +123,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     })?;
     let checksum = vitlet::checksum(data);
     bytes[header.checksum_at..][..8].copy_from_slice(&checksum.to_le_bytes());
+    verify::check(&bytes)?;
 
     let report = Report {
         name: source.name,
@@ -171,6 +175,35 @@ fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
         "safetensors" => Err(Error::file(src, "weights alone; give the directory that has config.json beside them")),
         _ => Err(Error::file(src, "neither a checkpoint directory nor an .onnx file nor an f32 .gguf of ours")),
     }
+}
+
+/// Refuses to write the model file over a file that its conversion reads: the source itself, a file of the options, and whatever lies in a
+/// checkpoint's directory (or beside an ONNX or PyTorch file). A model file in that directory is an earlier conversion's, and may be replaced.
+///
+/// # Errors
+/// One line that names both files.
+pub fn refuse_source(output: &Path, src: &Path, options: &Options) -> Result<(), Error> {
+    let named = [Some(src), options.labels.as_deref(), options.head.as_deref()];
+    output::refuse_inputs(output, named.into_iter().flatten())?;
+    if output::identity(output).is_none() || is_model_file(output) {
+        return Ok(());
+    }
+    let folder = match src.extension() {
+        _ if src.is_dir() => Some(src),
+        Some(extension) if extension == "gguf" => None,
+        _ => src.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder }),
+    };
+    for folder in [folder, options.preprocess_from.as_deref()].into_iter().flatten() {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        output::refuse_inputs(output, entries.filter_map(|entry| entry.ok().map(|e| e.path())))?;
+    }
+    Ok(())
+}
+
+/// Whether a regular file begins as GGUF does.
+fn is_model_file(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
 }
 
 fn read_dir(dir: &Path, options: &Options) -> Result<network::Source, Error> {

@@ -1,16 +1,11 @@
-//! GGUF v3: header, metadata, tensor table; and the file on disk.
+//! GGUF v3: header, metadata, tensor table.
 //!
 //! The bytes depend on the network and the options alone: no dates, no paths, no versions of this program.
-
-use std::fs;
-use std::io::Write;
-use std::path::Path;
 
 use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 use vitlet::{Config, Family, Named};
 
-use crate::error::Error;
 use crate::network::{Gammas, Source};
 use crate::quantize::WeightScale;
 
@@ -201,27 +196,4 @@ impl Metadata {
 fn string(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend((text.len() as u64).to_le_bytes());
     bytes.extend(text.as_bytes());
-}
-
-/// Writes a file whole or not at all: into a temporary file beside it, flushed to the disk, then renamed.
-///
-/// # Errors
-/// What the operating system says; the temporary file is gone then.
-pub fn write_file(bytes: &[u8], path: &Path) -> Result<(), Error> {
-    let Some(name) = path.file_name() else {
-        return Err(Error::file(path, "not the name of a file"));
-    };
-    let temporary = path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let written = write_through(bytes, &temporary).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|e| {
-        // The first error is the one to report; a temporary file that was never made can not be removed either.
-        let _ = fs::remove_file(&temporary);
-        Error::file(path, format!("not written ({e})"))
-    })
-}
-
-fn write_through(bytes: &[u8], path: &Path) -> std::io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

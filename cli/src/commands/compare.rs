@@ -89,6 +89,11 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
     let c = *model.config();
+    if let Some(plot) = &args.plot {
+        files::refuse_inputs(plot, [&args.model])?;
+        files::refuse_checkpoint(plot, &args.reference)?;
+        files::refuse_inputs(plot, files::of_pictures(&pictures::list(&args.images)?))?;
+    }
     let reference = Source::open(&args.reference, &model)?;
     let compute = Compute::new(&args.compute)?;
     let mut inference = Inference::new(model, &compute, Output::Logits);

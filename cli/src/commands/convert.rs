@@ -14,7 +14,8 @@ use vitlet_convert::{Mode, Options, Report, WeightScale};
 
 use prune::Effect;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files;
 use crate::hub::{self, Name};
 use crate::output::{self, NAME, Out, QUIET, STRONG};
 use crate::preparation::PreparationArgs;
@@ -96,6 +97,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         ignore: args.ignore,
         ..args.preparation.options()
     };
+    vitlet_convert::refuse_source(&args.output, &source, &options)?;
     let bar = output::progress(0, "{bar:40.cyan} {pos}/{len} {msg}");
     let converted = vitlet_convert::convert(&source, &options, &mut |progress| {
         bar.set_length(progress.total as u64);
@@ -103,8 +105,8 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         bar.set_message(progress.layer.to_string());
     });
     bar.finish_and_clear();
-    let converted = converted.map_err(|e| Error::new(e.what, e.why))?;
-    vitlet_convert::write_file(&converted.bytes, &args.output).map_err(|e| Error::new(e.what, e.why))?;
+    let converted = converted?;
+    files::write(&args.output, &converted.bytes)?;
     let report = converted.report.clone();
     let pruned_effect = match &report.pruned {
         Some(pruned) if pruned.removed > 0 => Some(Effect::measure(&source, &options, converted)?),

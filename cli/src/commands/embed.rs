@@ -9,7 +9,7 @@ use vitlet::Output;
 use crate::error::{Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::model::ModelFile;
-use crate::{npy, output, pictures};
+use crate::{files, npy, output, pictures};
 
 #[derive(Args)]
 pub struct EmbedArgs {
@@ -38,6 +38,7 @@ pub fn run(args: EmbedArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
     let sources = pictures::list(&args.images)?;
+    files::refuse_inputs(&args.output, files::of_pictures(&sources).chain([args.model.clone()]))?;
     let compute = Compute::new(&args.compute)?;
     let output = if args.tokens { Output::Tokens } else { Output::Features };
     let mut inference = Inference::new(model, &compute, output);

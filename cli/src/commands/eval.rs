@@ -97,6 +97,13 @@ struct Document<'r> {
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
+    if let Some(flips) = &args.flips {
+        let named = [&args.model, &args.dataset, &args.reference_logits];
+        files::refuse_inputs(flips, named.into_iter().flatten().chain(&args.merge))?;
+        if let Some(reference) = &args.reference {
+            files::refuse_checkpoint(flips, reference)?;
+        }
+    }
     let results = match (&args.model, &args.dataset) {
         (Some(model), Some(dataset)) => measure(&args, &args.backend.open(model)?, dataset)?,
         _ => records::merge(&args.merge)?,
@@ -143,6 +150,9 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
         (None, None) => None,
     };
     dataset.entries.truncate(args.limit.unwrap_or(usize::MAX));
+    if let Some(flips) = &args.flips {
+        files::refuse_inputs(flips, dataset.entries.iter().map(|e| &e.path))?;
+    }
     if !args.json {
         print::mapping(&dataset, classes.count)?;
     }

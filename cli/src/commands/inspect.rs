@@ -2,7 +2,6 @@
 
 mod gamma;
 mod plot;
-mod verify;
 mod weights;
 
 use std::io::Write;
@@ -14,11 +13,12 @@ use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
 use vitlet::layout::{DType, keys};
 use vitlet::picture::{CropRounding, Interpolation, Resize};
 use vitlet::{Config, Family, Model, Named, Preprocess};
+use vitlet_convert::verify::{Outcome, verify};
 
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::ModelFile;
-use crate::output::{self, NAME, Out, QUIET};
+use crate::output::{self, ERROR, NAME, Out, QUIET, STRONG};
 
 #[derive(Args)]
 pub struct InspectArgs {
@@ -61,7 +61,7 @@ struct Document {
     matrices: Vec<weights::Matrix>,
     tensors: Vec<Tensor>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    verify: Option<verify::Outcome>,
+    verify: Option<Outcome>,
 }
 
 #[derive(Serialize)]
@@ -138,6 +138,9 @@ struct Tensor {
 pub fn run(args: InspectArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
+    if let Some(path) = &args.plot {
+        files::refuse_inputs(path, [&args.model])?;
+    }
     let document = describe(&file, &model, args.verify);
     let layers = weights::layers(&model, &document.matrices);
     if let Some(path) = &args.plot {
@@ -149,13 +152,13 @@ pub fn run(args: InspectArgs) -> Result<()> {
     } else {
         print(&document, &layers, args.tensors)?;
     }
-    match document.verify.as_ref().and_then(verify::Outcome::fault) {
-        Some(fault) => Err(Error::new(&file.name, fault)),
+    match document.verify.as_ref().and_then(Outcome::fault) {
+        Some(fault) => Err(Error::Rejected(format!("{}: {fault}", file.name))),
         None => Ok(()),
     }
 }
 
-fn describe(file: &ModelFile, model: &Model, verify: bool) -> Document {
+fn describe(file: &ModelFile, model: &Model, verified: bool) -> Document {
     let text = |key| model.text(key).map(str::to_string);
     let mut tensors = Vec::new();
     model.for_each_tensor(|spec, bytes| {
@@ -184,7 +187,7 @@ fn describe(file: &ModelFile, model: &Model, verify: bool) -> Document {
         pruned: pruned(model),
         matrices: weights::matrices(model),
         tensors,
-        verify: verify.then(|| verify::verify(model)),
+        verify: verified.then(|| verify(model)),
     }
 }
 
@@ -371,7 +374,7 @@ fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
         print_tensors(&mut out, &d.tensors)?;
     }
     if let Some(verified) = &d.verify {
-        verify::print(&mut out, verified)?;
+        print_verified(&mut out, verified)?;
     }
     Ok(())
 }
@@ -410,4 +413,18 @@ fn print_tensors(out: &mut Out, tensors: &[Tensor]) -> Result<()> {
     let rows: Vec<_> = tensors.iter().map(row).collect();
     writeln!(out)?;
     Ok(output::table(out, &["tensor", "type", "dimensions, innermost first", "bytes"], &rows)?)
+}
+
+/// One line per check.
+fn print_verified(out: &mut Out, o: &Outcome) -> Result<()> {
+    let good = |ok: bool| if ok { format!("{STRONG}ok{STRONG:#}") } else { format!("{ERROR}wrong{ERROR:#}") };
+    let matches = o.checksum.stated.as_ref() == Some(&o.checksum.computed);
+    let stated = o.checksum.stated.as_deref().unwrap_or("none");
+    writeln!(out, "\nchecksum {}: computed {}, stated {stated}", good(matches), o.checksum.computed)?;
+    let what = format!("{} int8 tensors and their sums, {} float tensors", o.int8_tensors, o.float_tensors);
+    writeln!(out, "tensors {}: {what}", good(o.faults.is_empty()))?;
+    for fault in &o.faults {
+        writeln!(out, "  {}: {}", fault.tensor, fault.what)?;
+    }
+    Ok(())
 }

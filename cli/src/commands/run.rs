@@ -11,7 +11,7 @@ use crate::backend::{Backend, Network, OnnxFile};
 use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, ComputeArgs};
 use crate::model::ModelFile;
-use crate::{npy, output, pictures, stats};
+use crate::{files, npy, output, pictures, stats};
 
 #[derive(Args)]
 pub struct RunArgs {
@@ -46,6 +46,7 @@ pub fn run(args: RunArgs) -> Result<()> {
     let (Some(model), Some(input), Some(output)) = (&args.model, &args.input, &args.output) else {
         return Err(Error::Usage("run needs --model, --input and --output".to_string()));
     };
+    files::refuse_inputs(output, [model, input])?;
     let (network, x) = match args.backend {
         Backend::Vitlet => (Network::Model(Box::new(ModelFile::open(model)?)), npy::read(input)?),
         Backend::Tract => {

@@ -78,7 +78,7 @@ fn verify_finds_every_kind_of_damage() {
         let mut copy = whole.clone();
         copy[at..at + bytes.len()].copy_from_slice(bytes);
         std::fs::write(&damaged, copy).unwrap();
-        error(&format!("inspect {damaged} --verify --json"), 1)
+        error(&format!("inspect {damaged} --verify --json"), 3)
     };
     let tensors = d["tensors"].as_array().unwrap();
     let padded = |t: &serde_json::Value| t["bytes"].as_u64().unwrap().next_multiple_of(64) as usize;

@@ -8,6 +8,7 @@ mod hub;
 mod inspect;
 mod layerscale;
 mod onnx;
+mod outputs;
 mod run;
 mod stream;
 mod usage;

@@ -354,19 +354,3 @@ fn what_can_not_be_pruned() {
         refused(&fixture("timm_deit3"), &keep, &["--prune-dead", "needs the gammas folded"]);
     }
 }
-
-#[test]
-fn a_file_that_can_not_be_written_leaves_nothing_behind() {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let target = scratch.path().join("taken");
-    fs::create_dir_all(target.join("by a directory")).expect("created");
-    assert!(write_file(b"model", &target).is_err());
-    assert!(write_file(b"model", &scratch.path().join("missing/model.gguf")).is_err());
-    let left: Vec<_> = fs::read_dir(scratch.path()).expect("read").map(|e| e.expect("an entry").file_name()).collect();
-    assert_eq!(left, ["taken"]);
-    // And a good one replaces what was there, whole.
-    let model = scratch.path().join("model.gguf");
-    write_file(b"old and longer", &model).expect("written");
-    write_file(b"new", &model).expect("written");
-    assert_eq!(fs::read(&model).expect("read"), b"new");
-}

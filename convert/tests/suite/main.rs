@@ -5,6 +5,7 @@ mod common;
 mod errors;
 mod layerscale;
 mod onnx;
+mod outputs;
 mod sources;
 mod vectors;
 mod wrappers;

@@ -109,6 +109,9 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
         (None, None) => unreachable!("the built-in checkpoint was just written"),
     };
     let name = args.source.as_ref().map_or("built-in".to_string(), |s| s.display().to_string());
+    if let Some(plot) = &args.plot {
+        files::refuse_checkpoint(plot, &source)?;
+    }
     refuse_folded(&source)?;
     let images = args.images.clone().or_else(|| built_in.as_ref().map(|folder| folder.path().join("pictures")));
     let compute = Compute::new(&args.compute)?;
@@ -176,7 +179,7 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
 }
 
 fn convert(source: &Path, options: &Options) -> Result<ModelFile> {
-    let converted = vitlet_convert::convert(source, options, &mut |_| {}).map_err(|e| Error::new(e.what, e.why))?;
+    let converted = vitlet_convert::convert(source, options, &mut |_| {})?;
     Ok(ModelFile::converted(converted, source.display().to_string()))
 }
 

@@ -38,7 +38,7 @@ impl Effect {
     /// Converts `source` again, whole, and runs both.
     pub fn measure(source: &Path, options: &Options, pruned: Converted) -> Result<Self> {
         let options = Options { prune_dead: None, ..options.clone() };
-        let whole = vitlet_convert::convert(source, &options, &mut |_| {}).map_err(|e| Error::new(e.what, e.why))?;
+        let whole = vitlet_convert::convert(source, &options, &mut |_| {})?;
         let name = source.display().to_string();
         let [whole, pruned] = [whole, pruned].map(|model| ModelFile::converted(model, name.clone()));
         let compute = Compute::new(&ComputeArgs::default())?;

@@ -1,37 +1,43 @@
-//! `--verify`: what `Model::parse` does not read. The checksum, the range of int8 codes, the sums of codes that correct the zero
+//! What `Model::parse` does not read of a model file: the checksum, the range of int8 codes, the sums of codes that correct the zero
 //! point, and floats, which must be finite.
-
-use std::io::Write;
 
 use serde::Serialize;
 use vitlet::Model;
 use vitlet::layout::{DType, TensorSpec};
 
-use crate::error::Result;
-use crate::output::{ERROR, Out, STRONG};
+use crate::error::Error;
 
 /// What was found.
 #[derive(Serialize)]
 pub struct Outcome {
-    ok: bool,
-    checksum: Checksum,
+    /// Whether nothing is wrong.
+    pub ok: bool,
+    /// Of all tensors' bytes.
+    pub checksum: Checksum,
     /// Tensors of int8 codes that were read, with their sums.
-    int8_tensors: usize,
+    pub int8_tensors: usize,
     /// Tensors of f16 or f32 that were read.
-    float_tensors: usize,
-    faults: Vec<Fault>,
+    pub float_tensors: usize,
+    /// The first of each tensor.
+    pub faults: Vec<Fault>,
 }
 
+/// FNV-1a of the tensors, 16 hexadecimal digits.
 #[derive(Serialize)]
-struct Checksum {
-    stated: Option<String>,
-    computed: String,
+pub struct Checksum {
+    /// In the file's metadata; files of other programs may have none.
+    pub stated: Option<String>,
+    /// From the bytes.
+    pub computed: String,
 }
 
+/// What is wrong with a tensor.
 #[derive(Serialize)]
-struct Fault {
-    tensor: String,
-    what: String,
+pub struct Fault {
+    /// Its name in the file.
+    pub tensor: String,
+    /// Where and what.
+    pub what: String,
 }
 
 impl Outcome {
@@ -41,6 +47,19 @@ impl Outcome {
         let first = self.faults.first().map(|f| format!("{}: {}{}", f.tensor, f.what, more(self.faults.len() - 1)));
         first.or_else(|| (!self.ok).then(|| "the checksum does not match the tensors".to_string()))
     }
+}
+
+/// Reads a model file that was just made from a checkpoint, as `vitlet inspect --verify` does.
+///
+/// # Errors
+/// Names the tensor: finite weights may give scales and biases that are not.
+pub(crate) fn check(file: &[u8]) -> Result<(), Error> {
+    let broken = |fault: &str| {
+        let (what, why) = fault.split_once(": ").unwrap_or(("the model file", fault));
+        Error::new(what, format!("{why}; the checkpoint's weights are too large for this precision, or broken"))
+    };
+    let model = Model::parse(file).map_err(|e| broken(&e.to_string()))?;
+    verify(&model).fault().map_or(Ok(()), |fault| Err(broken(&fault)))
 }
 
 /// Reads every byte of the tensors.
@@ -101,18 +120,4 @@ fn first_not_finite(dtype: DType, bytes: &[u8]) -> Option<usize> {
         DType::F16 => bytes.as_chunks::<2>().0.iter().position(|b| u16::from_le_bytes(*b) & 0x7c00 == 0x7c00),
         _ => bytes.as_chunks::<4>().0.iter().position(|b| !f32::from_le_bytes(*b).is_finite()),
     }
-}
-
-/// One line per check.
-pub fn print(out: &mut Out, o: &Outcome) -> Result<()> {
-    let good = |ok: bool| if ok { format!("{STRONG}ok{STRONG:#}") } else { format!("{ERROR}wrong{ERROR:#}") };
-    let matches = o.checksum.stated.as_ref() == Some(&o.checksum.computed);
-    let stated = o.checksum.stated.as_deref().unwrap_or("none");
-    writeln!(out, "\nchecksum {}: computed {}, stated {stated}", good(matches), o.checksum.computed)?;
-    let what = format!("{} int8 tensors and their sums, {} float tensors", o.int8_tensors, o.float_tensors);
-    writeln!(out, "tensors {}: {what}", good(o.faults.is_empty()))?;
-    for fault in &o.faults {
-        writeln!(out, "  {}: {}", fault.tensor, fault.what)?;
-    }
-    Ok(())
 }

@@ -1,0 +1,87 @@
+//! Outputs: what they never destroy, what is left of them when something goes wrong, and how signals end the program.
+
+use crate::common::{Scene, checkpoint, error, write_npy};
+
+#[test]
+fn no_command_writes_over_its_inputs() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "int8");
+    let (a, b) = (scene.picture("folder/a.png", 1), scene.picture("folder/b.png", 2));
+    let folder = scene.path("folder");
+    let x = scene.path("x.npy");
+    write_npy(&x, "(0, 3, 32, 32)", &[]);
+    let csv = scene.path("labels.csv");
+    std::fs::write(&csv, format!("{a},0\n{b},1\n")).unwrap();
+    let reference = checkpoint("timm_vit").display().to_string();
+    let hard = scene.path("hard.gguf");
+    std::fs::hard_link(&model, &hard).unwrap();
+    let before: Vec<_> = [&model, &a, &b, &x, &csv].map(|path| std::fs::read(path).unwrap()).into();
+    for command in [
+        format!("embed -m {model} {folder} -o {b}"),
+        format!("embed -m {model} {a} -o {model}"),
+        format!("embed -m {model} {a} -o {hard}"),
+        format!("preprocess -m {model} {a} -o {a}"),
+        format!("run -m {model} --input {x} --output {x}"),
+        format!("run -m {model} --input {x} --output {model}"),
+        format!("inspect {model} --plot {model}"),
+        format!("compare -m {model} --reference {model} {folder} --plot {b}"),
+        format!("compare -m {model} --reference {reference} {a} --plot {reference}/config.json"),
+        format!("eval -m {model} {csv} --reference {reference} --flips {csv}"),
+        format!("eval -m {model} {csv} --reference {reference} --flips {b}"),
+        format!("eval -m {model} {csv} --reference {reference} --flips {reference}/model.safetensors"),
+        format!("convert {reference} -o {reference}/model.safetensors"),
+        format!("bench layerscale {reference} --plot {reference}/config.json"),
+    ] {
+        let why = error(&command, 1);
+        assert!(why.ends_with("name another output"), "{command}: {why}");
+    }
+    let after: Vec<_> = [&model, &a, &b, &x, &csv].map(|path| std::fs::read(path).unwrap()).into();
+    assert!(before == after);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_too_large_is_one_line_and_leaves_the_old_one() {
+    let scene = Scene::new();
+    let target = scene.path("target/model.gguf");
+    std::fs::create_dir(scene.path("target")).unwrap();
+    std::fs::write(&target, "old").unwrap();
+    let command =
+        format!("ulimit -f 1; exec $0 convert {} -o {target} --precision f32", checkpoint("timm_vit").display());
+    let shell = std::process::Command::new("sh").args(["-c", &command, env!("CARGO_BIN_EXE_vitlet")]).output().unwrap();
+    assert_eq!(shell.status.code(), Some(1));
+    assert_eq!(String::from_utf8(shell.stderr).unwrap(), format!("error: {target}: cannot write: File too large\n"));
+    assert_eq!(std::fs::read(&target).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(scene.path("target")).unwrap().count(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_end_the_program_as_signals_unless_they_are_ignored() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+    // The program waits for its standard input; its thread of signals is there when its first line is.
+    let start = |ignored: &str| {
+        let command = format!("{ignored} exec $0 classify -");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &command, env!("CARGO_BIN_EXE_vitlet")]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = shell.stdout(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line).unwrap();
+        assert!(line.contains("built-in model"), "{line}");
+        child
+    };
+    let send = |signal: &str, child: &std::process::Child| {
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    };
+    for (signal, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1)] {
+        let mut child = start("");
+        send(signal, &child);
+        assert_eq!(child.wait().unwrap().signal(), Some(number));
+    }
+    // As under nohup.
+    let mut child = start("trap '' HUP;");
+    send("-HUP", &child);
+    send("-TERM", &child);
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+}
