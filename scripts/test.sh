@@ -1,113 +1,70 @@
 #!/usr/bin/env bash
-# Everything that must pass, from a fresh Debian machine with rustup:
+# The tests, from a fresh Debian machine with rustup:
 #
-#     ./scripts/test.sh
+#     ./scripts/test.sh          everything that must pass: fast, then full; under 30 minutes on two cores
+#     ./scripts/test.sh fast     formatting, lints, tests on this machine; under 6 minutes
+#     ./scripts/test.sh deep     what takes longer, by hand: long mutation runs, whole networks where the data lies beside the repository
 #
-# It says what it needs, installs what is missing where it may (root on Debian; rustup targets; a Python environment
+# Each part says what it needs, installs what is missing where it may (root on Debian; rustup targets; Python environments
 # under target/), and otherwise names it. With CI=true nothing is skipped: what cannot be installed is an error.
+# All parts share one target folder, and each runs alone, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
+share_skipped
 
-packages=(gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3-venv)
-targets=(aarch64-unknown-linux-gnu aarch64-unknown-none aarch64-apple-darwin x86_64-pc-windows-gnu)
-# Off by default for a quick build, tested here.
+# ONNX files as f32 reference, and downloads: off by default for a quick build, tested in `full`.
 features=vitlet-cli/tract,vitlet-cli/hub
-cores=(cortex-a53 cortex-a57 cortex-a72 cortex-a76 max)
 
-echo "vitlet's tests need rustup targets (${targets[*]}),"
-echo "Debian packages (${packages[*]}) and the Python package gguf (in target/venv)."
-echo "Missing ones are installed now where that is allowed."
+fast() {
+    say "Formatting and lints"
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-say "Tools"
-need_targets "${targets[@]}"
-need_packages "${packages[@]}"
+    say "Tests on this machine"
+    VITLET_EXPECTED_KERNELS=$(kernels_of_this_machine) cargo test --workspace --profile checked --quiet
+}
 
-say "Formatting and lints"
-cargo fmt --all --check
-cargo clippy --workspace --all-targets --features "$features" --quiet -- -D warnings
-cargo clippy -p vitlet --lib --target aarch64-unknown-linux-gnu --quiet -- -D warnings
+full() {
+    ./scripts/test_program.sh
+    ./scripts/test_capi.sh
+    ./scripts/test_boards.sh
+    ./scripts/test_bare.sh
 
-say "Tests on this machine"
-cargo test --workspace --features "$features" --profile checked --quiet
+    say "With tract and the Hub"
+    cargo clippy -p vitlet-convert -p vitlet-cli --all-targets --features "$features" --quiet -- -D warnings
+    # What these features add; everything else has been tested without them.
+    cargo test -p vitlet-convert --features vitlet-convert/tract --profile checked --quiet --test suite onnx::
+    cargo test -p vitlet-cli --features "$features" --profile checked --quiet --test program -- onnx:: compare:: hub::
 
-say "Other targets"
-cargo check --quiet -p vitlet --no-default-features --target aarch64-unknown-none
-cargo check --quiet -p vitlet-raspberry-pi -p vitlet-jetson --target aarch64-unknown-none
-for target in aarch64-apple-darwin x86_64-pc-windows-gnu; do
-    if rustup target list --installed | grep -qx "$target"; then
-        # tract assembles its kernels, for which the target's own C compiler would have to be here.
-        cargo check --quiet --workspace --exclude vitlet-cli --exclude vitlet-convert --target "$target"
-        cargo check --quiet -p vitlet-cli -p vitlet-convert --target "$target"
-    fi
-done
-
-say "The program"
-cargo build --release --quiet
-host=target/release/vitlet
-if [ "$(uname -m)" = x86_64 ]; then ./scripts/check_vex.sh "$host"; fi
-models=target/test-models
-mkdir -p "$models"
-# One model of each precision beside the built-in one, and pictures that every machine classifies.
-fixture=tests/fixtures/checkpoints/timm_deit3
-"$host" convert "$fixture" -o "$models/int8.gguf" >/dev/null
-"$host" convert "$fixture" -o "$models/f32.gguf" --precision f32 >/dev/null
-# Conversion is deterministic: the committed model, to the byte.
-"$host" convert models/cifar10-vit-layerscale -o "$models/built-in.gguf" >/dev/null
-cmp "$models/built-in.gguf" models/cifar10-vit-layerscale/model.gguf
-pictures=(models/cifar10-vit-layerscale/pictures/*.jpg)
-
-say "LayerScale, folded and unfolded"
-scripts/test_layerscale.sh
-
-if python3 -m venv target/venv 2>/dev/null && target/venv/bin/pip install --quiet gguf; then
-    say "The model file, read by the gguf package"
-    target/venv/bin/python scripts/check_gguf.py "$models/int8.gguf"
-else
-    skip "Python package gguf: could not be installed"
-fi
-
-# All digests of one program: every model, every picture, at 1 and 2 threads.
-digests() {
-    for threads in 1 2; do
-        for model in "" "-m $models/int8.gguf" "-m $models/f32.gguf"; do
-            # shellcheck disable=SC2086
-            "$@" classify $model --threads "$threads" --digest "${pictures[@]}" 2>/dev/null | grep -oE '[0-9a-f]{16}'
-        done
+    say "Other targets"
+    need_targets aarch64-unknown-linux-gnu aarch64-unknown-none aarch64-apple-darwin x86_64-pc-windows-gnu
+    cargo clippy -p vitlet --lib --target aarch64-unknown-linux-gnu --quiet -- -D warnings
+    cargo check --quiet -p vitlet --no-default-features --target aarch64-unknown-none
+    cargo check --quiet -p vitlet-raspberry-pi -p vitlet-jetson --target aarch64-unknown-none
+    for target in aarch64-apple-darwin x86_64-pc-windows-gnu; do
+        if rustup target list --installed | grep -qx "$target"; then
+            cargo check --quiet --workspace --target "$target"
+        fi
     done
 }
 
-say "Logits, bit for bit: this machine"
-expected=$(digests "$host")
-# Two thread counts, three models, every picture: an empty list would equal any other empty list.
-[ "$(wc -l <<<"$expected")" = $((2 * 3 * ${#pictures[@]})) ] || die "digests are missing"
-echo "$expected" | sort | uniq -c | sort -rn | head -n 3
-if command -v qemu-aarch64-static >/dev/null && command -v aarch64-linux-gnu-gcc >/dev/null; then
-    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-    say "Logits, bit for bit: aarch64 under QEMU"
-    # Without tract and the hub, which are not what is compared and take most of the time.
-    cargo build --release --quiet -p vitlet-cli --target aarch64-unknown-linux-gnu
-    for core in "${cores[@]}"; do
-        qemu=(qemu-aarch64-static -cpu "$core" -L /usr/aarch64-linux-gnu)
-        got=$(digests "${qemu[@]}" target/aarch64-unknown-linux-gnu/release/vitlet)
-        [ "$got" = "$expected" ] || die "digests differ on $core"
-        echo "$core: $(echo "$got" | wc -l) digests equal"
-    done
-    say "The engine's own tests under QEMU"
-    for core in "${cores[@]}"; do
-        echo "$core"
-        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $core -L /usr/aarch64-linux-gnu" \
-            cargo test -p vitlet --profile checked --quiet --lib --target aarch64-unknown-linux-gnu
-    done
-fi
+deep() {
+    say "Long mutation runs"
+    cargo test --workspace --profile checked -- --ignored
+    say "LayerScale on real pictures"
+    ./scripts/test_layerscale.sh
+}
 
-# Each of these runs alone, too.
-./scripts/test_capi.sh
-./scripts/test_boards.sh
-./scripts/test_bare.sh
+case "${1:-}" in
+    '')
+        fast
+        full
+        ;;
+    fast | deep) "$1" ;;
+    *) die "usage: test.sh [fast|deep]" ;;
+esac
 
 say "Done"
-if [ "${#skipped[@]}" -gt 0 ]; then
-    printf 'skipped: %s\n' "${skipped[@]}"
-fi
-echo "all passed"
+sort -u "$SKIPPED"
+echo "all passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"

