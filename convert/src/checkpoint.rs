@@ -1,9 +1,10 @@
-//! The tensors of a checkpoint directory: safetensors, one file or sharded, made f32 as they are taken.
+//! The tensors of a checkpoint: safetensors or PyTorch's own files, one or sharded, made f32 as they are taken.
 //!
 //! Every tensor is accounted for: `take` marks it, and `finish` refuses what nobody took, so a network that is not
 //! what its config says can not be converted by accident. `wrapper` finds the network where its names have a prefix.
 //! Not here: which tensors a network has (`timm`, `transformers`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
@@ -15,6 +16,12 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::error::Error;
 use crate::network::{Linear, Norm};
+use crate::pickle;
+
+mod files;
+
+use files::is_named_as_torch;
+pub(crate) use files::{is_weights, weight_files};
 
 mod wrapper;
 
@@ -40,51 +47,94 @@ struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Range<usize>,
+    /// Of PyTorch's files: steps between elements, where rows do not follow each other without gaps.
+    strides: Option<Vec<usize>>,
+    /// Why the tensor can not be read.
+    fault: Option<String>,
     taken: bool,
 }
 
-impl Checkpoint {
-    /// Opens the weights of a checkpoint directory.
-    ///
-    /// # Errors
-    /// No safetensors (with the cure for what is there instead), a git-LFS pointer, a damaged or truncated file.
-    pub(crate) fn open_dir(dir: &Path) -> Result<Self, Error> {
-        Self::open(&weight_files(dir)?)
+impl Entry {
+    /// Whether the elements are no weights: steps that were counted (`num_batches_tracked`), positions, masks.
+    fn counts(&self) -> bool {
+        use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+        matches!(self.dtype, BOOL | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
     }
 
-    /// Opens the tensors of these safetensors files.
+    /// The elements, row by row.
+    fn elements<'f>(&self, files: &'f [Mmap]) -> Cow<'f, [u8]> {
+        let bytes = &files[self.file][self.bytes.clone()];
+        match &self.strides {
+            Some(strides) => Cow::Owned(pickle::gather(bytes, &self.shape, strides, self.dtype.bitsize() / 8)),
+            None => Cow::Borrowed(bytes),
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens the tensors of these files; `ema` asks for the averaged weights of PyTorch's files. Says which weights
+    /// were taken where a file has several.
     ///
     /// # Errors
-    /// As [`Checkpoint::open_dir`].
-    pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, Error> {
+    /// A git-LFS pointer, a damaged or truncated file, a file of PyTorch's without weights, two tensors of one name.
+    pub(crate) fn open(paths: &[PathBuf], ema: bool, announcements: &mut Vec<String>) -> Result<Self, Error> {
         let mut all = Self::default();
         for path in paths {
-            all.add(path)?;
+            let bytes = map(path)?;
+            refuse_lfs_pointer(path, &bytes)?;
+            if pickle::is_torch(&bytes) || is_named_as_torch(path) {
+                all.add_torch(path, &bytes, ema, announcements)?;
+            } else if ema {
+                return Err(Error::file(path, "--ema is for files of PyTorch's; this one has one kind of weights"));
+            } else {
+                all.add_safetensors(path, &bytes)?;
+            }
+            all.files.push(bytes);
         }
         Ok(all)
     }
 
-    fn add(&mut self, path: &Path) -> Result<(), Error> {
-        let bytes = map(path)?;
-        refuse_lfs_pointer(path, &bytes)?;
+    fn add_safetensors(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let damaged = |e| Error::file(path, format!("not a whole safetensors file ({e}); download it again"));
-        let (header_len, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
-        SafeTensors::deserialize(&bytes).map_err(damaged)?;
+        let (header_len, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+        SafeTensors::deserialize(bytes).map_err(damaged)?;
         let data_at = 8 + header_len;
         for (name, info) in metadata.tensors() {
-            let entry = Entry {
-                file: self.files.len(),
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                bytes: data_at + info.data_offsets.0..data_at + info.data_offsets.1,
-                taken: false,
-            };
-            let short = wrapper::without_infixes(&name);
-            if self.tensors.insert(short.clone(), entry).is_some() {
-                return Err(Error::tensor(&name, format!("there are two tensors named {short}")));
+            let bytes = data_at + info.data_offsets.0..data_at + info.data_offsets.1;
+            let shape = info.shape.clone();
+            self.insert(&name, pickle::Tensor { dtype: info.dtype, shape, strides: None, bytes }, None)?;
+        }
+        Ok(())
+    }
+
+    fn add_torch(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        ema: bool,
+        announcements: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let state = pickle::read(bytes, ema, announcements).map_err(|why| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Error::file(path, why.replace("FILE", &name))
+        })?;
+        for (name, tensor) in state.tensors {
+            match tensor {
+                Ok(tensor) => self.insert(&name, tensor, None)?,
+                Err(fault) => self.insert(&name, pickle::Tensor::default(), Some(fault))?,
             }
         }
-        self.files.push(bytes);
+        Ok(())
+    }
+
+    /// Adds a tensor of the file that is added next to `files`.
+    fn insert(&mut self, name: &str, tensor: pickle::Tensor, fault: Option<String>) -> Result<(), Error> {
+        let pickle::Tensor { dtype, shape, strides, bytes } = tensor;
+        let entry = Entry { file: self.files.len(), dtype, shape, bytes, strides, fault, taken: false };
+        let short = wrapper::without_infixes(name);
+        if self.tensors.insert(short.clone(), entry).is_some() {
+            return Err(Error::tensor(name, format!("there are two tensors named {short}")));
+        }
         Ok(())
     }
 
@@ -125,20 +175,23 @@ impl Checkpoint {
             let others = self.others();
             return Err(refused(format!("missing; config.json asks for one of shape {shape:?}{others}")));
         };
+        if let Some(fault) = &entry.fault {
+            return Err(refused(fault.clone()));
+        }
         if entry.shape != shape {
             return Err(refused(format!("shape {:?}, but config.json asks for {shape:?}", entry.shape)));
         }
         entry.taken = true;
-        let bytes = &self.files[entry.file][entry.bytes.clone()];
+        let bytes = entry.elements(&self.files);
         let values = match entry.dtype {
-            Dtype::F64 => to_f32(bytes, |b| f64::from_le_bytes(b) as f32),
-            Dtype::F32 => to_f32(bytes, f32::from_le_bytes),
-            Dtype::F16 => to_f32(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => to_f32(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F64 => to_f32(&bytes, |b| f64::from_le_bytes(b) as f32),
+            Dtype::F32 => to_f32(&bytes, f32::from_le_bytes),
+            Dtype::F16 => to_f32(&bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => to_f32(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
             other => return Err(refused(format!("{other:?} values; f64, f32, f16 and bf16 are read"))),
         };
         match values.iter().position(|x| !x.is_finite()) {
-            Some(at) => Err(refused(not_finite(entry.dtype, bytes, at, values[at]))),
+            Some(at) => Err(refused(not_finite(entry.dtype, &bytes, at, values[at]))),
             None => Ok(values),
         }
     }
@@ -194,11 +247,14 @@ impl Checkpoint {
     /// Names the tensors that nobody took.
     pub(crate) fn finish(self, ignore: &[String]) -> Result<Vec<String>, Error> {
         let patterns: Vec<&str> = UNUSED.into_iter().chain(ignore.iter().map(String::as_str)).collect();
-        let known = |name: &String| {
+        let known = |(name, entry): &(String, &Entry)| {
             let short = name.strip_prefix(&self.prefix).unwrap_or(name);
-            patterns.iter().any(|p| matches_pattern(p, name) || matches_pattern(p, short))
+            entry.counts() || patterns.iter().any(|p| matches_pattern(p, name) || matches_pattern(p, short))
         };
-        let (left_out, unknown): (Vec<_>, Vec<_>) = self.left().partition(known);
+        let left = self.entries().filter(|(_, entry)| !entry.taken);
+        let (left_out, unknown): (Vec<_>, Vec<_>) = left.partition(known);
+        let [left_out, unknown]: [Vec<String>; 2] =
+            [left_out, unknown].map(|tensors| tensors.into_iter().map(|(name, _)| name).collect());
         let Some(first) = unknown.first() else {
             return Ok(left_out);
         };
@@ -211,69 +267,6 @@ impl Checkpoint {
         );
         Err(Error::tensor(first, why))
     }
-}
-
-/// The safetensors files of a directory, in the order of their names.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let whole = dir.join("model.safetensors");
-    if whole.is_file() {
-        return Ok(vec![whole]);
-    }
-    let index = dir.join("model.safetensors.index.json");
-    if index.is_file() {
-        return shards(dir, &index);
-    }
-    let mut names: Vec<PathBuf> = std::fs::read_dir(dir)
-        .map_err(|e| Error::file(dir, e))?
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .collect();
-    names.sort();
-    let with = |extensions: &[&str]| -> Vec<&PathBuf> {
-        names.iter().filter(|p| p.extension().is_some_and(|e| extensions.iter().any(|x| e == *x))).collect()
-    };
-    match with(&["safetensors"])[..] {
-        [one] => return Ok(vec![one.clone()]),
-        [] => {}
-        _ => {
-            return Err(Error::file(
-                dir,
-                "several safetensors files and none is model.safetensors; rename the one to convert",
-            ));
-        }
-    }
-    match with(&["bin", "pth", "pt", "ckpt"])[..] {
-        [] => Err(Error::file(dir, "no model.safetensors in this directory")),
-        [pickle, ..] => Err(pickle_error(pickle)),
-    }
-}
-
-/// How to make safetensors from a pickle, in one line.
-pub(crate) fn pickle_error(path: &Path) -> Error {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Error::file(
-        path,
-        format!(
-            "a PyTorch pickle, which can run code and is not read; save it as safetensors: python -c \"import torch; \
-             from safetensors.torch import save_file; w = torch.load('{name}', map_location='cpu', weights_only=True); \
-             w = w.get('model', w.get('state_dict', w)); \
-             save_file({{k: v.contiguous().clone() for k, v in w.items()}}, 'model.safetensors')\""
-        ),
-    )
-}
-
-fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
-    let json = crate::json::read(index)?;
-    let map = json.get("weight_map").and_then(|m| m.as_object());
-    let map = map.ok_or_else(|| Error::file(index, "no weight_map in it; download it again"))?;
-    let mut names: Vec<&str> = map.values().filter_map(|v| v.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in &names {
-        if name.contains(['/', '\\']) {
-            return Err(Error::file(index, format!("shard {name} is outside the directory")));
-        }
-    }
-    Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
 fn map(path: &Path) -> Result<Mmap, Error> {

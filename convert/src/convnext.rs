@@ -1,7 +1,5 @@
 //! ConvNeXt's tensors, under the names of timm, of the authors (facebookresearch/ConvNeXt) and of transformers.
 
-use std::path::Path;
-
 use serde_json::Value;
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
 use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores};
@@ -181,18 +179,20 @@ pub(crate) fn network(
     })
 }
 
-/// Opens a directory's weights and finds the network in them.
+/// Finds the network in a checkpoint.
 ///
 /// # Errors
-/// As [`Checkpoint::open_dir`] and [`Checkpoint::unwrap`].
-pub(crate) fn open(dir: &Path, options: &Options, announcements: &mut Vec<String>) -> Result<Checkpoint, Error> {
+/// As [`Checkpoint::unwrap`].
+pub(crate) fn unwrap(
+    checkpoint: &mut Checkpoint,
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<(), Error> {
     let in_base =
         |base: &str| vec![format!("{base}embeddings.patch_embeddings.weight"), format!("{base}encoder.stages.3.")];
     let of = |names: &Names| vec![format!("{}.weight", names.stem[0]), "stages.3.".to_owned()];
-    let mut checkpoint = Checkpoint::open_dir(dir)?;
     let anchors = [of(&TIMM), of(&AUTHORS), in_base("convnext."), in_base("")];
-    checkpoint.unwrap(&anchors, &options.ignore, announcements)?;
-    Ok(checkpoint)
+    checkpoint.unwrap(&anchors, &options.ignore, announcements)
 }
 
 impl<'c> Tensors<'c> {

@@ -24,7 +24,7 @@ pub(crate) fn mean(cls: Linear, dist: Linear) -> Linear {
 /// # Errors
 /// A file with anything else in it, or a width that does not fit.
 pub(crate) fn replace(path: &Path, config: &mut Config, announcements: &mut Vec<String>) -> Result<Linear, Error> {
-    let mut file = Checkpoint::open(&[path.to_owned()])?;
+    let mut file = Checkpoint::open(&[path.to_owned()], false, announcements)?;
     let with_rank = |rank: usize| -> Vec<(String, Vec<usize>)> {
         let shape = |name: &str| file.shape(name).map(<[usize]>::to_vec).filter(|s| s.len() == rank);
         file.names().filter_map(|name| Some((name.to_owned(), shape(name)?))).collect()

@@ -35,6 +35,7 @@ pub mod onnx;
 mod options;
 pub mod output;
 mod pack;
+mod pickle;
 pub mod plan;
 pub mod position;
 mod preprocess;
@@ -57,6 +58,7 @@ pub use output::write_file;
 pub use quantize::WeightScale;
 pub use report::Report;
 
+use checkpoint::Checkpoint;
 use prune::Pruning;
 
 /// A model file in memory, and what was done to make it.
@@ -79,7 +81,7 @@ pub struct Progress<'a> {
     pub total: usize,
 }
 
-/// Converts a checkpoint directory of timm or transformers, an ONNX file, or an f32 model file of ours.
+/// Converts a checkpoint of timm or transformers (its directory, or the file with the weights), an ONNX file, or an f32 model file of ours.
 ///
 /// # Errors
 /// One line that names what is wrong with the source and what to do about it, or the tensor that would not be finite in the model file.
@@ -168,12 +170,17 @@ fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
     if !src.exists() {
         return Err(Error::file(src, "no such file or directory"));
     }
+    if checkpoint::is_weights(src)? {
+        let dir = src.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return read_checkpoint(dir, Some(src), options);
+    }
     match src.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "gguf" => model_file::read(src, options),
         "onnx" => onnx::read(src, options),
-        "bin" | "pth" | "pt" | "ckpt" => Err(checkpoint::pickle_error(src)),
-        "safetensors" => Err(Error::file(src, "weights alone; give the directory that has config.json beside them")),
-        _ => Err(Error::file(src, "neither a checkpoint directory nor an .onnx file nor an f32 .gguf of ours")),
+        _ => {
+            let why = "neither a checkpoint (a directory, .safetensors or a file of PyTorch's) nor an .onnx file nor an f32 .gguf of ours";
+            Err(Error::file(src, why))
+        }
     }
 }
 
@@ -211,25 +218,33 @@ fn read_dir(dir: &Path, options: &Options) -> Result<network::Source, Error> {
         let why = "a LoRA or PEFT adapter, not a whole network; merge it first: in Python, PeftModel.merge_and_unload() and save_pretrained()";
         return Err(Error::file(dir, why));
     }
+    read_checkpoint(dir, None, options)
+}
+
+/// Reads the weights in `file`, or else in `dir`, as config.json in `dir` describes them.
+fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result<network::Source, Error> {
     let config = dir.join("config.json");
     if !config.is_file() {
         let why = "no config.json in this directory; download it together with the weights, or write it with timm's save_for_hf or transformers' save_pretrained";
         return Err(Error::file(dir, why));
     }
     let json = json::Object::read(&config)?;
-    if json.value("architecture").is_some() {
-        timm::read(dir, &json, options)
+    let files = file.map_or_else(|| checkpoint::weight_files(dir), |file| Ok(vec![file.to_owned()]))?;
+    let mut announcements = Vec::new();
+    let checkpoint = Checkpoint::open(&files, options.ema, &mut announcements)?;
+    let mut source = if json.value("architecture").is_some() {
+        timm::read(checkpoint, &json, options)?
     } else if json.value("model_type").is_some() {
-        transformers::read(dir, &json, options)
+        transformers::read(checkpoint, dir, &json, options)?
     } else {
-        Err(Error::file(
-            &config,
-            format!(
-                "neither timm's (architecture) nor transformers' (model_type); vitlet runs {}",
-                timm::what_we_run()
-            ),
-        ))
-    }
+        let why = format!(
+            "neither timm's (architecture) nor transformers' (model_type); vitlet runs {}",
+            timm::what_we_run()
+        );
+        return Err(Error::file(&config, why));
+    };
+    source.announcements.splice(0..0, announcements);
+    Ok(source)
 }
 
 fn check(config: &Config) -> Result<(), Error> {

@@ -54,6 +54,8 @@ pub struct Options {
     pub fold_norm: bool,
     /// Takes out the rows of channels to which a branch adds less than this part of the stream's root mean square (see [`crate::prune`]).
     pub prune_dead: Option<f64>,
+    /// The averaged weights (EMA) of PyTorch's own files, instead of the plain ones.
+    pub ema: bool,
     /// A text file with one label a line, instead of the source's labels.
     pub labels: Option<PathBuf>,
     /// Input height and width, instead of the source's; position embeddings are resampled.
@@ -82,6 +84,7 @@ impl Default for Options {
             weight_scale: WeightScale::default(),
             fold_norm: false,
             prune_dead: None,
+            ema: false,
             labels: None,
             image_size: None,
             head: None,

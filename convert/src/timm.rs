@@ -5,7 +5,6 @@
 //! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva`, `Cait` and `Xcit` (timm 1.0); `ConvNeXt` is in convnext.rs,
 //! `MlpMixer` in resmlp.rs.
 
-use std::path::Path;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
@@ -63,30 +62,27 @@ enum Position {
     All,
 }
 
-/// Reads a timm directory whose config.json is `json`.
+/// Reads a checkpoint of timm's whose config.json is `json`.
 ///
 /// # Errors
 /// An architecture that we do not run, or a checkpoint that is not what config.json describes.
-pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Source, Error> {
+pub(crate) fn read(mut checkpoint: Checkpoint, json: &Object, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
     let name = json.text("architecture")?.unwrap_or_default().to_owned();
     let pretrained = json.object("pretrained_cfg");
     let mut args = arguments(&name, json, &pretrained)?;
-    let mut checkpoint;
     let network = if name.starts_with("convnext") {
         let mut plan = convnext::plan(&args, json, &pretrained, &mut announcements)?;
         set_size(&mut plan.config, options)?;
-        checkpoint = crate::convnext::open(dir, options, &mut announcements)?;
+        crate::convnext::unwrap(&mut checkpoint, options, &mut announcements)?;
         crate::convnext::network(&mut checkpoint, &plan, options, &mut announcements)?
     } else if name.starts_with("resmlp") {
         let plan = resmlp::plan(&args, json, &pretrained, options, &mut announcements)?;
-        checkpoint = Checkpoint::open_dir(dir)?;
         resmlp::network(&mut checkpoint, plan, options, &mut announcements)?
     } else {
         let relative = relatives::translate(&name, &mut args)?;
         let mut plan = plan(&name, &args, relative, json, &pretrained, &mut announcements)?;
         set_size(&mut plan.config, options)?;
-        checkpoint = Checkpoint::open_dir(dir)?;
         network(&mut checkpoint, &plan, options, &mut announcements)?
     };
     crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);

@@ -135,11 +135,11 @@ impl AnyPlan {
     }
 }
 
-/// Reads a transformers directory whose config.json is `json`.
+/// Reads a checkpoint of transformers' in the directory `dir`, whose config.json is `json`.
 ///
 /// # Errors
 /// A model type that we do not run, or a checkpoint that is not what config.json describes.
-pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Source, Error> {
+pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
     let mut plan = AnyPlan::new(json)?;
     let file = dir.join("preprocessor_config.json");
@@ -154,15 +154,13 @@ pub(crate) fn read(dir: &Path, json: &Object, options: &Options) -> Result<Sourc
     (config.image_height, config.image_width) = size;
     crate::check_size(config)?;
 
-    let mut checkpoint;
     let network = match plan {
         AnyPlan::Vit(mut plan) => {
-            checkpoint = Checkpoint::open_dir(dir)?;
             plan.base = names::unify(&mut checkpoint, plan.family, options, &mut announcements)?;
             network(&mut checkpoint, &plan, options, &mut announcements)?
         }
         AnyPlan::ConvNeXt(plan) => {
-            checkpoint = crate::convnext::open(dir, options, &mut announcements)?;
+            crate::convnext::unwrap(&mut checkpoint, options, &mut announcements)?;
             convnext::network(&mut checkpoint, plan, options, &mut announcements)?
         }
     };

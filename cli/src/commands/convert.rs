@@ -22,7 +22,8 @@ use crate::preparation::PreparationArgs;
 
 #[derive(Args)]
 pub struct ConvertArgs {
-    /// A checkpoint directory of timm or transformers, hf:OWNER/NAME on the Hugging Face Hub, or an f32 .gguf of ours
+    /// A checkpoint of timm or transformers (its directory, or the file with the weights: safetensors or PyTorch's own),
+    /// hf:OWNER/NAME on the Hugging Face Hub, or an f32 .gguf of ours
     #[arg(value_name = "SRC")]
     source: PathBuf,
 
@@ -33,6 +34,10 @@ pub struct ConvertArgs {
     /// Storage of the weights
     #[arg(long, default_value = "int8", value_parser = named::<Precision>(&["int8", "f16", "f32"]))]
     precision: Precision,
+
+    /// Take the averaged weights (EMA) of a training checkpoint
+    #[arg(long)]
+    ema: bool,
 
     /// A safetensors file with a linear head, instead of the checkpoint's
     #[arg(long, value_name = "FILE")]
@@ -93,6 +98,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         weight_scale: args.weight_scale,
         fold_norm: args.fold_norm,
         prune_dead: args.prune_dead,
+        ema: args.ema,
         head: args.head,
         ignore: args.ignore,
         ..args.preparation.options()

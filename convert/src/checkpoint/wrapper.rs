@@ -137,7 +137,7 @@ impl Checkpoint {
     }
 
     /// All tensors with their whole names.
-    fn entries(&self) -> impl Iterator<Item = (String, &Entry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (String, &Entry)> {
         let inside = self.tensors.iter().map(|(name, entry)| (format!("{}{name}", self.prefix), entry));
         inside.chain(self.outside.iter().map(|(name, entry)| (name.clone(), entry)))
     }

@@ -71,16 +71,6 @@ fn refused(src: &Path, options: &Options, parts: &[&str]) {
 }
 
 #[test]
-fn pickles() {
-    let c = copy("timm_vit");
-    fs::rename(c.file("model.safetensors"), c.file("pytorch_model.bin")).expect("renamed");
-    c.refused(&["pytorch_model.bin: a PyTorch pickle", "save_file", "weights_only=True"]);
-    refused(&c.file("pytorch_model.bin"), &Options::default(), &["a PyTorch pickle"]);
-    fs::rename(c.file("pytorch_model.bin"), c.file("deit.pth")).expect("renamed");
-    c.refused(&["deit.pth: a PyTorch pickle", "torch.load('deit.pth'"]);
-}
-
-#[test]
 fn git_lfs_pointers() {
     let c = copy("timm_vit");
     c.write("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n");
@@ -102,7 +92,6 @@ fn missing_files() {
     fs::remove_file(c.file("config.json")).expect("removed");
     c.refused(&["no config.json", "save_for_hf"]);
     refused(Path::new("/nonexistent/model"), &Options::default(), &["/nonexistent/model: no such file"]);
-    refused(&fixture("timm_vit").join("model.safetensors"), &Options::default(), &["give the directory"]);
 }
 
 #[test]

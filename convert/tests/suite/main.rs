@@ -7,5 +7,6 @@ mod layerscale;
 mod onnx;
 mod outputs;
 mod sources;
+mod torch;
 mod vectors;
 mod wrappers;

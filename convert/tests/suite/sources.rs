@@ -34,6 +34,13 @@ fn shards_and_wrappers_prefixes_change_nothing() {
 }
 
 #[test]
+fn the_file_beside_its_configuration_is_as_good_as_the_directory() {
+    let dir = fixture("timm_vit");
+    let file = convert_ok(&dir.join("model.safetensors"), &Options::default());
+    assert!(file.bytes[..] == convert_ok(&dir, &Options::default()).bytes[..]);
+}
+
+#[test]
 fn gammas_under_their_first_name() {
     let dir = fixture("timm_deit3");
     let scratch = tempfile::tempdir().expect("a directory");
