@@ -2,6 +2,7 @@
 //! `--backend` run either through [`Network`] and [`Runner`].
 
 use std::path::Path;
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use vitlet::picture::Preprocess;
@@ -11,7 +12,7 @@ use vitlet_convert::onnx::Preparation;
 use vitlet_convert::reference::Reference;
 
 use crate::error::{Error, Result};
-use crate::inference::{Compute, Inference};
+use crate::inference::{Answer, Compute, Inference, Times, finite};
 use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::Rgb8;
@@ -155,9 +156,9 @@ impl<'n> Runner<'n> {
     }
 
     /// Logits (or features) of one picture.
-    pub fn picture(&mut self, picture: &Rgb8) -> Result<Vec<f32>, String> {
+    pub fn picture(&mut self, picture: &Rgb8) -> Result<Answer, String> {
         match self {
-            Self::Model(inference) => inference.picture(picture).map_err(|e| e.to_string()),
+            Self::Model(inference) => inference.picture(picture),
             Self::Onnx(file) => file.picture(picture),
         }
     }
@@ -165,8 +166,8 @@ impl<'n> Runner<'n> {
     /// Logits (or features) of one normalized input `[3, height, width]`.
     pub fn tensor(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
         match self {
-            Self::Model(inference) => inference.tensor(input).map_err(|e| e.to_string()),
-            Self::Onnx(file) => file.run(input),
+            Self::Model(inference) => inference.tensor(input),
+            Self::Onnx(file) => finite(file.run(input)?, "logits"),
         }
     }
 }
@@ -206,9 +207,14 @@ impl OnnxFile {
     }
 
     /// Logits (or features) of one picture.
-    pub fn picture(&self, picture: &Rgb8) -> Result<Vec<f32>, String> {
+    pub fn picture(&self, picture: &Rgb8) -> Result<Answer, String> {
         let preprocess = self.preprocess.as_ref().ok_or("no preparation of pictures")?;
-        self.run(&prepare(preprocess, picture)?)
+        let start = Instant::now();
+        let input = prepare(preprocess, picture)?;
+        let began = Instant::now();
+        let values = self.run(&input)?;
+        let times = Times::between(start, began, Instant::now());
+        Ok(Answer { values: finite(values, "logits")?, times })
     }
 }
 

@@ -2,7 +2,7 @@
 //! On machines without a device tree (PCs, virtual machines) there is nothing to say.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::process::Command;
 
 use serde::Serialize;

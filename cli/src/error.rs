@@ -1,13 +1,30 @@
-//! The program's errors. Every one is a single line, `what: why`, and decides the exit status: 1 for what failed,
-//! 2 for wrong usage, 3 for a result beyond a given limit (`eval --max-drop`). A closed pipe on standard output ends the program silently, as in `vitlet classify photos | head`.
+//! The program's errors. Every one is a single line, `what: why`, and decides the exit status. A closed pipe on standard output ends the
+//! program silently, as in `vitlet classify photos | head`.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 pub use vitlet_convert::why;
 
+use crate::output;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The exit statuses of all commands (docs/cli.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Everything that was asked for was done.
+    Done = 0,
+    /// Nothing was done, or not to its end.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The work was done, and a check of its result failed: a limit that was given, a checksum.
+    Rejected = 3,
+    /// Some inputs were left out, the others were done.
+    Partial = 4,
+}
 
 #[derive(Debug)]
 pub enum Error {
@@ -15,10 +32,12 @@ pub enum Error {
     Failed(String),
     /// The command line asks for something that does not exist.
     Usage(String),
-    /// The work was done, and its result is not good enough for a limit that was given.
+    /// The work was done, and a check of its result failed.
     Rejected(String),
-    /// Errors that have been printed already, one line each, while the rest of the work went on.
-    Reported,
+    /// All inputs failed; each has been named already.
+    AllFailed,
+    /// Some inputs failed, each has been named already; the others were done.
+    Partial { failed: usize, all: usize },
     /// Nobody reads standard output any more.
     BrokenPipe,
 }
@@ -29,33 +48,69 @@ impl Error {
         Self::Failed(format!("{what}: {why}"))
     }
 
+    /// The line, without `what: ` where it is about `what`.
+    pub fn why(&self, what: &str) -> String {
+        let line = match self {
+            Self::Failed(line) | Self::Usage(line) | Self::Rejected(line) => line,
+            Self::AllFailed | Self::Partial { .. } | Self::BrokenPipe => "",
+        };
+        line.strip_prefix(what).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(line).to_string()
+    }
+
+    /// What it does to the exit status.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Failed(_) | Self::AllFailed => Status::Failed,
+            Self::Usage(_) => Status::Usage,
+            Self::Rejected(_) => Status::Rejected,
+            Self::Partial { .. } => Status::Partial,
+            Self::BrokenPipe => Status::Done,
+        }
+    }
+
     /// Prints the error's line, if it has one, and gives the exit status.
     pub fn report(&self) -> ExitCode {
         match self {
-            Self::Failed(line) => {
-                print_line(line);
-                ExitCode::FAILURE
-            }
-            Self::Usage(line) => {
-                print_line(line);
-                ExitCode::from(2)
-            }
-            Self::Rejected(line) => {
-                print_line(line);
-                ExitCode::from(3)
-            }
-            Self::Reported => ExitCode::FAILURE,
-            Self::BrokenPipe => ExitCode::SUCCESS,
+            Self::Failed(line) | Self::Usage(line) | Self::Rejected(line) => output::error(line),
+            Self::Partial { failed, all } => output::warn(&format!("{failed} of {all} inputs left out")),
+            Self::AllFailed | Self::BrokenPipe => {}
         }
+        ExitCode::from(self.status() as u8)
     }
 }
 
-/// Prints `error: line` on standard error; line breaks inside become spaces.
-pub fn print_line(line: &str) {
-    let line = line.split('\n').map(str::trim).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ");
-    let style = crate::output::ERROR;
-    // Nothing is left to do where standard error is closed too.
-    let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {line}");
+/// Counts the inputs of a command that goes on where one fails.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    done: usize,
+    failed: usize,
+}
+
+impl Inputs {
+    /// One more is done.
+    pub fn done(&mut self) {
+        self.done += 1;
+    }
+
+    /// How many are done.
+    pub fn count(&self) -> usize {
+        self.done
+    }
+
+    /// One more is left out, and named.
+    pub fn failed(&mut self, error: &Error) {
+        self.failed += 1;
+        error.report();
+    }
+
+    /// The command's result, after everything else that it has to say.
+    pub fn end(&self) -> Result<()> {
+        match (self.done, self.failed) {
+            (_, 0) => Ok(()),
+            (0, _) => Err(Error::AllFailed),
+            (done, failed) => Err(Error::Partial { failed, all: done + failed }),
+        }
+    }
 }
 
 /// Errors of writing to standard output; every other I/O error says what it was about with [`Context`].

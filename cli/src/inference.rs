@@ -1,6 +1,10 @@
 //! Runs a model: which kernels, how many threads, and memory that grows with the pictures.
 
+use std::sync::OnceLock;
+use std::time::Instant;
+
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use vitlet::{Executor, Kernels, Model, Output, Picture, RunConfig, Sequential, Session, ThreadPool};
 
 use crate::error::{Context, Error, Result};
@@ -64,6 +68,56 @@ pub fn synthetic_input(len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
+/// What a picture became.
+pub struct Answer {
+    /// Logits, features or tokens; all are finite.
+    pub values: Vec<f32>,
+    pub times: Times,
+}
+
+/// How long a picture took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// Milliseconds from decoded pixels to the network's input.
+    pub prepare_ms: f64,
+    /// Milliseconds of the network.
+    pub run_ms: f64,
+    /// The sum of both.
+    pub ms: f64,
+}
+
+impl Times {
+    /// Between three points in time.
+    pub fn between(start: Instant, began: Instant, end: Instant) -> Self {
+        let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+        Self { prepare_ms: ms(start, began), run_ms: ms(began, end), ms: ms(start, end) }
+    }
+}
+
+/// Refuses numbers that no network in order gives, before they are shown as probabilities.
+pub fn finite(values: Vec<f32>, what: &str) -> Result<Vec<f32>, String> {
+    match values.iter().position(|x| !x.is_finite()) {
+        None => Ok(values),
+        Some(at) => {
+            let cause = "the input or the weights are broken, or too large for this precision";
+            Err(format!("{what} are not finite: number {at} is {}; {cause}", values[at]))
+        }
+    }
+}
+
+/// An executor that notes when the network begins: preparation is done by then, on the calling thread.
+struct Noting<'e> {
+    executor: &'e dyn Executor,
+    began: OnceLock<Instant>,
+}
+
+impl Executor for Noting<'_> {
+    fn run(&self, job: &(dyn Fn() + Sync)) {
+        self.began.get_or_init(Instant::now);
+        self.executor.run(job);
+    }
+}
+
 /// A model, ready to run one picture after another.
 pub struct Inference<'m> {
     model: Model<'m>,
@@ -90,28 +144,47 @@ impl<'m> Inference<'m> {
         self.compute
     }
 
-    /// Logits, features or tokens of one picture.
-    pub fn picture(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
+    /// Logits, features or tokens of one picture. Errors say why only.
+    pub fn picture(&mut self, picture: &Rgb8) -> Result<Answer, String> {
         self.frame(&picture.borrow())
     }
 
-    /// Logits, features or tokens of one picture in any format.
-    pub fn frame(&mut self, picture: &Picture<'_>) -> Result<Vec<f32>, vitlet::Error> {
+    /// Logits, features or tokens of one picture in any format. Errors say why only.
+    pub fn frame(&mut self, picture: &Picture<'_>) -> Result<Answer, String> {
         self.largest = (self.largest.0.max(picture.width), self.largest.1.max(picture.height));
-        let executor = &*self.compute.executor;
-        Ok(self.session()?.run_picture(picture, executor)?.to_vec())
+        let noting = Noting { executor: &*self.compute.executor, began: OnceLock::new() };
+        let mut session = self.session().map_err(|e| e.to_string())?;
+        let start = Instant::now();
+        let values = session.run_picture(picture, &noting).map_err(|e| e.to_string())?;
+        let end = Instant::now();
+        let began = noting.began.get().copied().unwrap_or(start);
+        let values = finite(values.to_vec(), self.what())?;
+        Ok(Answer { values, times: Times::between(start, began, end) })
     }
 
-    /// Logits, features or tokens of one normalized input `[3, height, width]`.
-    pub fn tensor(&mut self, input: &[f32]) -> Result<Vec<f32>, vitlet::Error> {
+    /// Logits, features or tokens of one normalized input `[3, height, width]`. Errors say why only.
+    pub fn tensor(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
         let executor = &*self.compute.executor;
-        Ok(self.session()?.run_tensor(input, executor)?.to_vec())
+        let mut session = self.session().map_err(|e| e.to_string())?;
+        let values = session.run_tensor(input, executor).map_err(|e| e.to_string())?.to_vec();
+        finite(values, self.what())
+    }
+
+    /// What runs give.
+    fn what(&self) -> &'static str {
+        match self.output {
+            Output::Logits if self.model.config().classes > 0 => "logits",
+            Output::Logits | Output::Features => "features",
+            Output::Tokens => "tokens",
+        }
     }
 
     /// [`Inference::tensor`], showing activations to `tap` on the way.
-    pub fn tap(&mut self, input: &[f32], tap: &dyn vitlet::Tap) -> Result<Vec<f32>, vitlet::Error> {
+    pub fn tap(&mut self, input: &[f32], tap: &dyn vitlet::Tap) -> Result<Vec<f32>, String> {
         let executor = &*self.compute.executor;
-        Ok(self.session()?.tap_tensor(input, executor, tap)?.to_vec())
+        let mut session = self.session().map_err(|e| e.to_string())?;
+        let values = session.tap_tensor(input, executor, tap).map_err(|e| e.to_string())?.to_vec();
+        finite(values, self.what())
     }
 
     /// The normalized input `[3, height, width]` that a picture becomes.

@@ -16,28 +16,32 @@ mod pictures;
 mod plot;
 mod preparation;
 mod ranks;
+mod results;
 mod side_by_side;
 mod signals;
 mod stats;
 mod threads;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use commands::{bench, classify, compare, convert, embed, eval, inspect, preprocess, run};
-use error::{Error, Result};
+use error::{Error, Result, Status};
 use output::{NAME, STRONG};
 
 /// int8 and f16 Vision Transformers for ARM CPUs
 #[derive(Parser)]
-#[command(name = "vitlet", version, disable_help_subcommand = true)]
+#[command(name = "vitlet", version, disable_help_subcommand = true, after_help = STATUSES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+/// [`error::Status`] for those who write scripts.
+const STATUSES: &str =
+    "Exit statuses: 0 done, 1 failed, 2 wrong usage, 3 a check failed, 4 some inputs left out, the others done";
 
 #[derive(Subcommand)]
 enum Command {
@@ -80,23 +84,26 @@ fn main() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(args),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(Status::Done as u8),
         Err(e) => e.report(),
     }
 }
 
 /// `vitlet` alone.
 fn introduce() -> Result<()> {
-    let line = |command: &str, what: &str| format!("  {NAME}{command:<44}{NAME:#} {what}\n");
-    let text = [
-        format!("{STRONG}vitlet{STRONG:#} runs int8 and f16 Vision Transformers on ARM CPUs (and on this one).\n\n"),
-        line("vitlet classify photo.jpg", "what is on it, by the built-in ten-class model"),
-        line("vitlet convert CHECKPOINT -o model.gguf", "a timm or transformers directory becomes a model file"),
-        line("vitlet classify -m model.gguf photos/", "what is on them, by your model"),
-        line("vitlet bench -m model.gguf", "how fast it is here"),
-        line("vitlet --help", "all commands; vitlet COMMAND --help explains one"),
-    ];
-    Ok(output::stdout().write_all(text.concat().as_bytes())?)
+    let mut out = output::stdout();
+    writeln!(out, "{STRONG}vitlet{STRONG:#} runs int8 and f16 Vision Transformers on ARM CPUs (and on this one).")?;
+    writeln!(out)?;
+    for (command, what) in [
+        ("vitlet classify photo.jpg", "what is on it, by the built-in ten-class model"),
+        ("vitlet convert CHECKPOINT -o model.gguf", "a timm or transformers directory becomes a model file"),
+        ("vitlet classify -m model.gguf photos/", "what is on them, by your model"),
+        ("vitlet bench -m model.gguf", "how fast it is here"),
+        ("vitlet --help", "all commands; vitlet COMMAND --help explains one"),
+    ] {
+        writeln!(out, "  {NAME}{command:<44}{NAME:#} {what}")?;
+    }
+    Ok(())
 }
 
 /// Help and version as clap prints them; wrong usage in one line.

@@ -13,6 +13,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::output::shown;
+
 /// Pixels across a figure; a viewer scales it.
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 76.0;
@@ -251,7 +253,7 @@ impl Figure {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    shown(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A panel of a figure; coordinates are in the units of its axes.

@@ -1,12 +1,13 @@
 //! Models side by side. All are in memory at once and take turns, so that a machine that slows down slows all of them; ratios are of one
 //! round. A ratio whose middle half of rounds holds 1 is called noise. And all see the same pictures.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::dataset::Entry;
-use crate::error::{Context, Result};
+use crate::error::{Context, Inputs, Result};
 use crate::inference::{Inference, synthetic_input};
 use crate::pictures::{self, Source};
 use crate::stats::{self, Squares};
@@ -46,6 +47,7 @@ pub fn time(inferences: &mut [Inference], rounds: u32, pictures: usize) -> Resul
     };
     let mut seconds = Vec::new();
     for inference in inferences.iter_mut() {
+        inference.tensor(&input).about("warm-up")?;
         once(inference, 2).about("warm-up")?;
         seconds.push(once(inference, 2).about("warm-up")?);
     }
@@ -70,6 +72,8 @@ pub fn time(inferences: &mut [Inference], rounds: u32, pictures: usize) -> Resul
 /// What the models made of the pictures.
 #[derive(Default)]
 pub struct Tallies {
+    pub inputs: Inputs,
+    /// Those that all models have seen.
     pub pictures: usize,
     labels: usize,
     reference_right: usize,
@@ -85,33 +89,46 @@ struct Tally {
     norm: f64,
 }
 
-/// Shows all pictures to all models.
-pub fn classify(inferences: &mut [Inference], mut reference: Inference, pictures: &[Entry]) -> Result<Tallies> {
+/// Shows all pictures to all models; those that cannot be read or run are named and counted.
+pub fn classify(inferences: &mut [Inference], mut reference: Inference, pictures: &[Entry]) -> Tallies {
     let mut tallies = Tallies { models: inferences.iter().map(|_| Tally::default()).collect(), ..Tallies::default() };
     let bar = output::progress(pictures.len() as u64, "classifying {bar:40.cyan} {pos}/{len}  {eta} left");
     for Entry { path, label } in pictures {
-        let picture = pictures::load(&Source::File(path.clone()))?;
-        let expected = reference.picture(&picture).about(path.display())?;
-        let first = ranks::top(&expected, 1).first().copied();
-        tallies.pictures += 1;
-        tallies.labels += usize::from(label.is_some());
-        tallies.reference_right += usize::from(label.is_some() && first == *label);
-        for (inference, tally) in inferences.iter_mut().zip(&mut tallies.models) {
-            let logits = inference.picture(&picture).about(path.display())?;
-            let top = ranks::top(&logits, 1).first().copied();
-            tally.right += usize::from(label.is_some() && top == *label);
-            tally.agreed += usize::from(top == first);
-            let Squares { difference, norm } = stats::squares(&logits, &expected);
-            tally.difference += difference;
-            tally.norm += norm;
+        match look(path, inferences, &mut reference) {
+            Ok((expected, logits)) => {
+                tallies.inputs.done();
+                tallies.add(*label, &expected, &logits);
+            }
+            Err(e) => bar.suspend(|| tallies.inputs.failed(&e)),
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(tallies)
+    tallies
+}
+
+/// The reference's logits of a picture, and each model's.
+fn look(path: &Path, inferences: &mut [Inference], reference: &mut Inference) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+    let picture = pictures::load(&Source::File(path.to_path_buf()))?;
+    let logits = |inference: &mut Inference| Ok(inference.picture(&picture).about(path.display())?.values);
+    Ok((logits(reference)?, inferences.iter_mut().map(logits).collect::<Result<_>>()?))
 }
 
 impl Tallies {
+    fn add(&mut self, label: Option<usize>, expected: &[f32], logits: &[Vec<f32>]) {
+        let first = |logits: &[f32]| ranks::top(logits, 1).first().copied();
+        self.pictures += 1;
+        self.labels += usize::from(label.is_some());
+        self.reference_right += usize::from(label.is_some() && first(expected) == label);
+        for (logits, tally) in logits.iter().zip(&mut self.models) {
+            tally.right += usize::from(label.is_some() && first(logits) == label);
+            tally.agreed += usize::from(first(logits) == first(expected));
+            let Squares { difference, norm } = stats::squares(logits, expected);
+            tally.difference += difference;
+            tally.norm += norm;
+        }
+    }
+
     pub fn accuracy(&self, model: usize) -> Option<Accuracy> {
         let tally = self.models.get(model).filter(|_| self.pictures > 0)?;
         Some(Accuracy {

@@ -174,6 +174,11 @@ pub fn goes_to_stdout(path: &Path) -> bool {
     follow(path).is_ok_and(|target| is_stdout(&target))
 }
 
+/// Whether an output at `path` is or becomes a regular file, beside which there is room for another.
+pub fn is_regular(path: &Path) -> bool {
+    matches!(Destination::of(path), Ok(Destination::Regular(_)))
+}
+
 /// Of a path without links. The link in a descriptor's place names the file that is open; replacing that file would not reach the descriptor.
 fn is_descriptor(target: &Path) -> bool {
     let folder = target.parent().unwrap_or(Path::new("/"));

@@ -1,7 +1,6 @@
 //! `vitlet bench`: the time of one inference, from a normalized tensor to logits, and what it took.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,20 +15,20 @@ use crate::backend::OnnxFile;
 use crate::board::{self, Board};
 use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference, synthetic_input};
-use crate::model::ModelFile;
+use crate::model::{BUILT_IN_NOTE, ModelFile};
 use crate::output::{self, NAME, QUIET, STRONG, WARNING};
 use crate::stats;
 
 mod layerscale;
 
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
     #[command(subcommand)]
     study: Option<Study>,
 
-    /// Model file
-    #[arg(short, long, value_name = "FILE", required = true)]
+    /// Model file; without it, the built-in model
+    #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 
     /// Time this ONNX file, run by tract in f32 on one thread, between the model's inferences
@@ -187,14 +186,21 @@ pub fn run(args: BenchArgs) -> Result<()> {
     if let Some(Study::LayerScale(args)) = args.study {
         return layerscale::run(args);
     }
-    // clap asks for it where there is no subcommand.
-    let file = ModelFile::open(args.model.as_deref().unwrap_or(Path::new("")))?;
+    let file = match &args.model {
+        Some(path) => ModelFile::open(path)?,
+        None => {
+            output::note(BUILT_IN_NOTE);
+            ModelFile::built_in()
+        }
+    };
     let model = file.parse()?;
     let compute = Compute::new(&args.compute)?;
     let mut inference = Inference::new(model, &compute, Output::Logits);
 
     let c = *model.config();
     let input = synthetic_input(c.input_len());
+    // The first of those that warm up.
+    inference.tensor(&input).about(&file.name)?;
     let mut beside = args.reference.as_deref().map(|path| Beside::new(path, &model, &input)).transpose()?;
     let warm = inference.repeat(&input, None, |once| (0..args.warmup).try_for_each(|_| once()));
     warm.and_then(|done| done).about(&file.name)?;
@@ -321,8 +327,7 @@ fn one_minute(
     while ms.is_empty() || start.elapsed().as_secs() < 60 {
         ms.push(timed()?);
     }
-    // Nobody reads a closed terminal; the result does not depend on it.
-    let _ = writeln!(std::io::stderr(), "minute {minute} of {minutes}: median {:.3} ms", stats::median(&ms));
+    output::note(&format!("minute {minute} of {minutes}: median {:.3} ms", stats::median(&ms)));
     Ok(ms)
 }
 

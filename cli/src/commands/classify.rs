@@ -2,21 +2,20 @@
 
 mod stream;
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
 use vitlet::Output;
 
 use crate::backend::{BackendArgs, Facts, Network, Runner};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Inputs, Result};
 use crate::inference::{Compute, ComputeArgs};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
-use crate::output::{self, NAME, Out, QUIET, STRONG};
+use crate::output::{self, NAME, Out, PLAIN, QUIET, STRONG};
 use crate::pictures::{self, Source};
 use crate::ranks;
+use crate::results::{Done, PictureResult};
 
 #[derive(Args)]
 pub struct ClassifyArgs {
@@ -60,14 +59,12 @@ impl ClassifyArgs {
 #[derive(Serialize)]
 struct Document {
     model: String,
-    results: Vec<Classified>,
+    results: Vec<PictureResult<Classified>>,
 }
 
+/// What is said of one picture.
 #[derive(Serialize)]
 struct Classified {
-    image: String,
-    /// Milliseconds from decoded pixels to logits.
-    ms: f64,
     top: Vec<Guess>,
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
@@ -106,14 +103,20 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
 
     let mut out = output::stdout();
     let mut document = Document { model: network.name().to_string(), results: Vec::new() };
-    let mut failed = false;
+    let mut inputs = Inputs::default();
     for source in &sources {
         match classify(source, &facts, &mut runner, &args) {
-            Ok(result) if args.json => document.results.push(result),
-            Ok(result) => print(&mut out, &result)?,
+            Ok(result) => {
+                inputs.done();
+                if args.json {
+                    document.results.push(PictureResult::Done(result));
+                } else {
+                    print(&mut out, &result)?;
+                }
+            }
             Err(e) => {
-                e.report();
-                failed = true;
+                inputs.failed(&e);
+                document.results.push(PictureResult::failed(source.to_string(), &e));
             }
         }
     }
@@ -121,20 +124,17 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
         drop(out);
         output::json(&document)?;
     }
-    if failed { Err(Error::Reported) } else { Ok(()) }
+    inputs.end()
 }
 
-fn classify(source: &Source, facts: &Facts, runner: &mut Runner, args: &ClassifyArgs) -> Result<Classified> {
+fn classify(source: &Source, facts: &Facts, runner: &mut Runner, args: &ClassifyArgs) -> Result<Done<Classified>> {
     let picture = pictures::load(source)?;
-    let start = Instant::now();
-    let logits = runner.picture(&picture).map_err(|e| Error::new(source, e))?;
-    let ms = start.elapsed().as_secs_f64() * 1e3;
-    Ok(Classified {
-        image: source.to_string(),
-        ms,
-        top: guesses(&logits, facts, args.top_k()),
-        digest: args.digest.then(|| digest(&logits)),
-    })
+    let answer = runner.picture(&picture).about(source)?;
+    let classified = Classified {
+        top: guesses(&answer.values, facts, args.top_k()),
+        digest: args.digest.then(|| digest(&answer.values)),
+    };
+    Ok(Done::new(source.to_string(), &picture, answer.times, classified))
 }
 
 /// The `k` most likely classes, the likeliest first.
@@ -154,11 +154,12 @@ fn digest(logits: &[f32]) -> String {
     format!("{:016x}", vitlet::digest(logits))
 }
 
-fn print(out: &mut Out, result: &Classified) -> Result<()> {
-    writeln!(out, "{NAME}{}{NAME:#}  {QUIET}{:.2} ms{QUIET:#}", result.image, result.ms)?;
-    let width = result.top.iter().map(|g| g.index.to_string().len()).max().unwrap_or(0);
-    for (rank, guess) in result.top.iter().enumerate() {
-        let style = if rank == 0 { STRONG } else { anstyle::Style::new() };
+fn print(out: &mut Out, result: &Done<Classified>) -> Result<()> {
+    writeln!(out, "{NAME}{}{NAME:#}  {QUIET}{:.2} ms{QUIET:#}", result.image, result.times.ms)?;
+    let Classified { top, digest } = &result.rest;
+    let width = top.iter().map(|g| g.index.to_string().len()).max().unwrap_or(0);
+    for (rank, guess) in top.iter().enumerate() {
+        let style = if rank == 0 { STRONG } else { PLAIN };
         let label = guess.label.as_deref().unwrap_or("");
         let line = format!(
             "  {style}{:6.2} %{style:#}  {QUIET}{:>width$}{QUIET:#}  {style}{label}{style:#}",
@@ -167,7 +168,7 @@ fn print(out: &mut Out, result: &Classified) -> Result<()> {
         );
         writeln!(out, "{}", line.trim_end())?;
     }
-    if let Some(digest) = &result.digest {
+    if let Some(digest) = digest {
         writeln!(out, "  digest {digest}")?;
     }
     Ok(())

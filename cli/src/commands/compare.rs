@@ -6,23 +6,25 @@ mod distance;
 mod plot;
 mod truth;
 
-use std::io::Write;
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::{Named, Output};
+use vitlet::{Config, Named, Output};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Inputs, Result};
 use crate::files;
-use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::inference::{Compute, ComputeArgs, Inference, Times};
 use crate::model::ModelFile;
 use crate::output::{self, NAME, QUIET, STRONG};
 use crate::pictures::{self, Rgb8};
 use crate::ranks;
+use crate::results::{Done, PictureResult};
 use activations::{Activations, Spot};
 use distance::{Distance, Sums};
-use truth::Source;
+use truth::{Source, Truth};
 
 /// Photos for a comparison without pictures of one's own (models/cifar10-vit-layerscale/pictures/README.md).
 const SAMPLES: [&[u8]; 3] = [
@@ -74,6 +76,15 @@ pub struct Report {
     places: Vec<PlaceReport>,
     /// The logits, or the features of a network without head.
     output: Distance,
+    /// The times are the model's, activations shown included.
+    results: Vec<PictureResult<Compare>>,
+}
+
+/// What is said of one picture.
+#[derive(Serialize)]
+struct Compare {
+    /// Whether both have the same first label; none without a head.
+    same_label: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -99,18 +110,27 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let mut inference = Inference::new(model, &compute, Output::Logits);
     let mut truth = reference.start(&compute)?;
 
-    let mut all = Compared::default();
+    let (mut all, mut inputs, mut results) = (Compared::default(), Inputs::default(), Vec::new());
     let pictures = sources(&args)?;
     let bar = output::progress(pictures.len() as u64, "{bar:40.cyan} {pos}/{len} pictures");
-    for picture in pictures {
-        let (name, picture) = picture?;
-        let input = inference.prepare(&picture).about(&name)?;
-        let seen = truth::look(&mut inference, &input, &c).about(&name)?;
-        let expected = truth.look(&input, &c).about(&name)?;
-        all.add(&seen, &expected);
+    for picture in &pictures {
+        match look(picture, &mut inference, &mut truth, &c) {
+            Ok(pair) => {
+                inputs.done();
+                all.add(&pair.seen, &pair.expected);
+                results.push(PictureResult::Done(pair.told));
+            }
+            Err(e) => {
+                bar.suspend(|| inputs.failed(&e));
+                results.push(PictureResult::failed(picture.to_string(), &e));
+            }
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if all.pictures == 0 {
+        return inputs.end();
+    }
 
     let report = Report {
         model: file.name.clone(),
@@ -121,24 +141,71 @@ pub fn run(args: CompareArgs) -> Result<()> {
         same_label: (c.classes > 0).then_some(all.same_label),
         output: all.output.distance(),
         places: all.places(),
+        results,
     };
     if let Some(path) = &args.plot {
         files::write(path, plot::draw(&report).as_bytes())?;
         output::note(&format!("{} written", path.display()));
     }
-    if args.json { output::json(&report) } else { print(&report) }
+    if args.json {
+        output::json(&report)?
+    } else {
+        print(&report)?
+    }
+    inputs.end()
 }
 
-/// The pictures by name, decoded one after another.
-fn sources(args: &CompareArgs) -> Result<Vec<Result<(String, Rgb8)>>> {
+/// A picture to compare on.
+enum Sample {
+    Given(pictures::Source),
+    BuiltIn(&'static [u8]),
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(source) => source.fmt(f),
+            Self::BuiltIn(_) => f.write_str("sample picture"),
+        }
+    }
+}
+
+impl Sample {
+    fn load(&self) -> Result<Rgb8> {
+        match self {
+            Self::Given(source) => pictures::load(source),
+            Self::BuiltIn(bytes) => pictures::decode(bytes).about(self),
+        }
+    }
+}
+
+fn sources(args: &CompareArgs) -> Result<Vec<Sample>> {
     if args.images.is_empty() {
         output::note("no pictures given: three photos that are part of the program");
-        let decode =
-            |bytes: &&[u8]| Ok(("sample picture".to_string(), pictures::decode(bytes).about("sample picture")?));
-        return Ok(SAMPLES.iter().map(decode).collect());
+        return Ok(SAMPLES.iter().map(|bytes| Sample::BuiltIn(bytes)).collect());
     }
-    let sources = pictures::list(&args.images)?;
-    Ok(sources.iter().map(|s| Ok((s.to_string(), pictures::load(s)?))).collect())
+    Ok(pictures::list(&args.images)?.into_iter().map(Sample::Given).collect())
+}
+
+/// One picture through both.
+struct Pair {
+    seen: Activations,
+    expected: Activations,
+    told: Done<Compare>,
+}
+
+fn look(picture: &Sample, inference: &mut Inference, truth: &mut Truth, c: &Config) -> Result<Pair> {
+    let decoded = picture.load()?;
+    let start = Instant::now();
+    let input = inference.prepare(&decoded).about(picture)?;
+    let began = Instant::now();
+    let seen = truth::look(inference, &input, c).about(picture)?;
+    let times = Times::between(start, began, Instant::now());
+    let expected = truth.look(&input, c).about(picture)?;
+    let first = |logits: &[f32]| ranks::top(logits, 1);
+    let same_label = (c.classes > 0).then(|| first(&seen.output) == first(&expected.output));
+    let told = Done::new(picture.to_string(), &decoded, times, Compare { same_label });
+    Ok(Pair { seen, expected, told })
 }
 
 /// Sums over all pictures.

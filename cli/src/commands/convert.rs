@@ -2,7 +2,6 @@
 
 mod prune;
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -103,6 +102,9 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         ignore: args.ignore,
         ..args.preparation.options()
     };
+    if args.json {
+        files::refuse_stdout(&args.output)?;
+    }
     vitlet_convert::refuse_source(&args.output, &source, &options)?;
     let bar = output::progress(0, "{bar:40.cyan} {pos}/{len} {msg}");
     let converted = vitlet_convert::convert(&source, &options, &mut |progress| {
@@ -121,14 +123,14 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     if args.json {
         return output::json(&Document { report, pruned_effect });
     }
-    print(&report, pruned_effect.as_ref())?;
+    let mut out = output::beside(&args.output);
+    print(&mut out, &report, pruned_effect.as_ref())?;
     let size = output::bytes(report.file_bytes as u64);
-    writeln!(output::stdout(), "{STRONG}{}{STRONG:#}  {size}", args.output.display())?;
+    writeln!(out, "{STRONG}{}{STRONG:#}  {size}", args.output.display())?;
     Ok(())
 }
 
-fn print(r: &Report, pruned_effect: Option<&Effect>) -> Result<()> {
-    let mut out = output::stdout();
+fn print(out: &mut Out, r: &Report, pruned_effect: Option<&Effect>) -> Result<()> {
     let million = r.parameters as f64 / 1e6;
     let (height, width) = r.image_size;
     writeln!(
@@ -140,10 +142,10 @@ fn print(r: &Report, pruned_effect: Option<&Effect>) -> Result<()> {
     for announcement in &r.announcements {
         writeln!(out, "{QUIET}note: {announcement}{QUIET:#}")?;
     }
-    print_layers(&mut out, r)?;
-    print_fold(&mut out, r)?;
+    print_layers(out, r)?;
+    print_fold(out, r)?;
     if let Some(pruned) = &r.pruned {
-        prune::print(&mut out, pruned, pruned_effect)?;
+        prune::print(out, pruned, pruned_effect)?;
     }
     for l in r.linears.iter().filter(|l| l.zero_rows > 0) {
         writeln!(out, "{QUIET}note: {}: {} of {} channels have no weights{QUIET:#}", l.name, l.zero_rows, l.outputs)?;

@@ -1,15 +1,17 @@
-//! `vitlet embed`: the features before the head, one row per picture, as a .npy file.
+//! `vitlet embed`: the features before the head, one row per picture, as a .npy file, and beside it a CSV that says which picture each row is.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use vitlet::Output;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Inputs, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::model::ModelFile;
-use crate::{files, npy, output, pictures};
+use crate::pictures::{self, Source};
+use crate::results::{Done, PictureResult};
+use crate::{files, npy, output};
 
 #[derive(Args)]
 pub struct EmbedArgs {
@@ -21,40 +23,103 @@ pub struct EmbedArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// Where to write f32 [images, features]
+    /// Where to write f32 [rows, features]
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
-    /// Write every patch token, f32 [images, patches, dim], instead of the pooled features
+    /// Where to write which picture each row is, row,image; by default NAME.rows.csv beside NAME.npy
+    #[arg(long, value_name = "CSV")]
+    rows: Option<PathBuf>,
+
+    /// Write every patch token, f32 [rows, patches, dim], instead of the pooled features
     #[arg(long)]
     tokens: bool,
 
     #[command(flatten)]
     compute: ComputeArgs,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
-/// Any unreadable picture ends the command: rows must stay in step with the pictures.
+#[derive(Serialize)]
+struct Document {
+    model: String,
+    output: String,
+    /// Null where the output is no file and `--rows` was not given.
+    rows: Option<String>,
+    shape: Vec<usize>,
+    results: Vec<PictureResult<Row>>,
+}
+
+/// What is said of one picture.
+#[derive(Serialize)]
+struct Row {
+    row: usize,
+}
+
+/// A picture that cannot be read or run has no row.
 pub fn run(args: EmbedArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
     let sources = pictures::list(&args.images)?;
-    files::refuse_inputs(&args.output, files::of_pictures(&sources).chain([args.model.clone()]))?;
+    let rows = args.rows.clone().or_else(|| beside(&args.output));
+    for path in rows.iter().chain([&args.output]) {
+        files::refuse_inputs(path, files::of_pictures(&sources).chain([args.model.clone()]))?;
+    }
+    if args.json {
+        files::refuse_stdout(&args.output)?;
+    }
     let compute = Compute::new(&args.compute)?;
     let output = if args.tokens { Output::Tokens } else { Output::Features };
     let mut inference = Inference::new(model, &compute, output);
 
-    let mut data = Vec::new();
+    let (mut data, mut named) = (Vec::new(), String::from("row,image\n"));
+    let (mut inputs, mut results) = (Inputs::default(), Vec::new());
     let bar = output::progress(sources.len() as u64, "{bar:40.cyan} {pos}/{len} pictures, {eta} left");
     for source in &sources {
-        let picture = pictures::load(source)?;
-        data.extend(inference.picture(&picture).map_err(|e| Error::new(source, e))?);
+        match embed(source, &mut inference, inputs.count()) {
+            Ok((features, told)) => {
+                data.extend(features);
+                named += &format!("{},{}\n", told.rest.row, files::csv_field(&told.image));
+                results.push(PictureResult::Done(told));
+                inputs.done();
+            }
+            Err(e) => {
+                bar.suspend(|| inputs.failed(&e));
+                results.push(PictureResult::failed(source.to_string(), &e));
+            }
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
 
-    let c = model.config();
-    let shape = if args.tokens { vec![sources.len(), c.patches(), c.dim] } else { vec![sources.len(), c.features()] };
-    npy::write(&args.output, &shape, &data)?;
-    writeln!(output::stdout(), "{}: f32 {shape:?}", args.output.display())?;
-    Ok(())
+    let (count, c) = (inputs.count(), model.config());
+    let shape = if args.tokens { vec![count, c.patches(), c.dim] } else { vec![count, c.features()] };
+    if count > 0 {
+        npy::write(&args.output, &shape, &data)?;
+        rows.as_ref().map_or(Ok(()), |path| files::write(path, named.as_bytes()))?;
+    }
+    let name = |path: &PathBuf| path.display().to_string();
+    if args.json {
+        let (output, rows) = (name(&args.output), rows.as_ref().map(name));
+        output::json(&Document { model: file.name, output, rows, shape, results })?;
+    } else if count > 0 {
+        let rows = rows.as_ref().map_or(String::new(), |path| format!(", its pictures in {}", path.display()));
+        writeln!(output::beside(&args.output), "{}: f32 {shape:?}{rows}", args.output.display())?;
+    }
+    inputs.end()
+}
+
+/// The features of one picture, which become row `row`.
+fn embed(source: &Source, inference: &mut Inference, row: usize) -> Result<(Vec<f32>, Done<Row>)> {
+    let picture = pictures::load(source)?;
+    let answer = inference.picture(&picture).about(source)?;
+    Ok((answer.values, Done::new(source.to_string(), &picture, answer.times, Row { row })))
+}
+
+/// `NAME.rows.csv` for `NAME.npy`; nothing beside a pipe or a device.
+fn beside(output: &Path) -> Option<PathBuf> {
+    vitlet_convert::output::is_regular(output).then(|| output.with_extension("rows.csv"))
 }

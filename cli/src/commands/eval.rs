@@ -13,20 +13,20 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use clap::Args;
-use indicatif::ProgressBar;
 use serde::Serialize;
 use vitlet::Output;
 
 use crate::backend::{self, BackendArgs, Network, OnnxFile, Runner};
 use crate::dataset::{self, Classes, Dataset, Entry};
-use crate::error::{Error, Result, print_line};
+use crate::error::{Error, Result};
 use crate::files;
-use crate::inference::{Compute, ComputeArgs};
+use crate::inference::{Answer, Compute, ComputeArgs};
 use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::{self, Rgb8, Source};
+use crate::results::{Done, LeftOut};
 use crate::{ranks, stats};
-use records::{Against, Record, Results, Setting, Shard, Unreadable};
+use records::{Against, Picture, Record, Results, Setting, Shard, Unreadable};
 use reference::Reference;
 use summary::Summary;
 
@@ -118,7 +118,9 @@ pub fn run(args: EvalArgs) -> Result<()> {
     } else {
         print::report(&results, &summary)?;
     }
-    decide(&args, &results, &summary)
+    decide(&args, &results, &summary)?;
+    let (done, failed) = (results.pictures.len(), results.unread.len());
+    if failed > 0 { Err(Error::Partial { failed, all: done + failed }) } else { Ok(()) }
 }
 
 /// `--max-drop`.
@@ -177,7 +179,7 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     let part = |i: &usize| args.shard.is_none_or(|s| s.holds(*i));
     let work: Vec<_> = (0..dataset.entries.len()).filter(part).map(|i| (i, &dataset.entries[i])).collect();
     let start = Instant::now();
-    evaluate(&work, runner, reference.as_mut(), &mut results)?;
+    evaluate(&work, runner, reference.as_mut(), &mut results);
     results.seconds = start.elapsed().as_secs_f64();
     results.sort();
     if results.pictures.is_empty() {
@@ -224,11 +226,11 @@ fn evaluate(
     mut runner: Runner,
     mut reference: Option<&mut Reference>,
     results: &mut Results,
-) -> Result<()> {
+) {
     let bar = output::progress(work.len() as u64, "{bar:40.cyan} {pos}/{len}  {msg}  {eta} left");
     let next = AtomicUsize::new(0);
     let mut running = Running::default();
-    let done = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let (send, receive) = sync_channel(DECODED_AHEAD);
         let decoders = std::thread::available_parallelism().map_or(1, usize::from).min(DECODERS);
         for _ in 0..decoders {
@@ -238,25 +240,23 @@ fn evaluate(
         drop(send);
         for (at, picture) in receive {
             let (index, entry) = work[at];
-            let path = entry.path.display().to_string();
-            match picture {
+            let seen = picture.and_then(|p| look(index, entry, &p, &mut runner, reference.as_deref_mut()));
+            match seen {
                 Ok(picture) => {
-                    let record = look(index, entry, &picture, &mut runner, reference.as_deref_mut())?;
-                    running.add(&record);
-                    results.pictures.push(record);
+                    running.add(&picture.rest);
+                    results.pictures.push(picture);
                 }
                 Err(e) => {
-                    report_unreadable(&e, &bar);
-                    results.unread.push(Unreadable { index, path });
+                    bar.suspend(|| e.report());
+                    let left_out = LeftOut::new(entry.path.display().to_string(), &e);
+                    results.unread.push(Unreadable { index, left_out });
                 }
             }
             bar.set_message(running.message());
             bar.inc(1);
         }
-        Ok(())
     });
     bar.finish_and_clear();
-    done
 }
 
 /// Decodes whatever is next until nothing is left, or the receiver has given up.
@@ -276,11 +276,9 @@ fn look(
     picture: &Rgb8,
     runner: &mut Runner,
     reference: Option<&mut Reference>,
-) -> Result<Record> {
+) -> Result<Picture> {
     let failed = |e: String| Error::new(entry.path.display(), e);
-    let start = Instant::now();
-    let logits = runner.picture(picture).map_err(failed)?;
-    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let Answer { values: logits, times } = runner.picture(picture).map_err(failed)?;
     let reference = match reference {
         None => None,
         Some(reference) => {
@@ -289,17 +287,8 @@ fn look(
             Some(Against { first: ranks::top(&expected, 1)[0], difference, norm })
         }
     };
-    let path = entry.path.display().to_string();
-    Ok(Record { index, path, label: entry.label, top: ranks::top(&logits, 5), ms, reference })
-}
-
-fn report_unreadable(e: &Error, bar: &ProgressBar) {
-    bar.suspend(|| match e {
-        Error::Failed(line) => print_line(line),
-        other => {
-            other.report();
-        }
-    });
+    let record = Record { index, label: entry.label, top: ranks::top(&logits, 5), reference };
+    Ok(Done::new(entry.path.display().to_string(), picture, times, record))
 }
 
 /// What the progress bar says.

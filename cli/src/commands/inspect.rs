@@ -4,7 +4,6 @@ mod gamma;
 mod plot;
 mod weights;
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -420,7 +419,8 @@ fn print_verified(out: &mut Out, o: &Outcome) -> Result<()> {
     let good = |ok: bool| if ok { format!("{STRONG}ok{STRONG:#}") } else { format!("{ERROR}wrong{ERROR:#}") };
     let matches = o.checksum.stated.as_ref() == Some(&o.checksum.computed);
     let stated = o.checksum.stated.as_deref().unwrap_or("none");
-    writeln!(out, "\nchecksum {}: computed {}, stated {stated}", good(matches), o.checksum.computed)?;
+    writeln!(out)?;
+    writeln!(out, "checksum {}: computed {}, stated {stated}", good(matches), o.checksum.computed)?;
     let what = format!("{} int8 tensors and their sums, {} float tensors", o.int8_tensors, o.float_tensors);
     writeln!(out, "tensors {}: {what}", good(o.faults.is_empty()))?;
     for fault in &o.faults {

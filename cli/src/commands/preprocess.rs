@@ -1,6 +1,5 @@
 //! `vitlet preprocess`: what the model sees of a picture, as a tensor that `run` and Python take.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -38,6 +37,6 @@ pub fn run(args: PreprocessArgs) -> Result<()> {
     let shape = [1, 3, model.config().image_height, model.config().image_width];
     npy::write(&args.output, &shape, &input)?;
     let (width, height) = (picture.width, picture.height);
-    writeln!(output::stdout(), "{}: f32 {shape:?} of {source}, {width} x {height}", args.output.display())?;
+    writeln!(output::beside(&args.output), "{}: f32 {shape:?} of {source}, {width} x {height}", args.output.display())?;
     Ok(())
 }

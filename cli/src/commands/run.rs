@@ -1,6 +1,5 @@
 //! `vitlet run`: normalized tensors in, logits (or features) out, both .npy. What a Python pipeline compares with.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,7 +7,7 @@ use clap::Args;
 use vitlet::Output;
 
 use crate::backend::{Backend, Network, OnnxFile};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::inference::{Compute, ComputeArgs};
 use crate::model::ModelFile;
 use crate::{files, npy, output, pictures, stats};
@@ -65,17 +64,21 @@ pub fn run(args: RunArgs) -> Result<()> {
     }
 
     let (mut y, mut ms) = (Vec::new(), Vec::new());
-    for row in x.data.chunks_exact(3 * height * width) {
+    for (i, row) in x.data.chunks_exact(3 * height * width).enumerate() {
+        let what = || format!("{}, row {i}", input.display());
+        if let Some(at) = row.iter().position(|x| !x.is_finite()) {
+            return Err(Error::new(what(), format!("element {at} is {}: inputs are finite numbers", row[at])));
+        }
         let start = Instant::now();
-        y.extend(runner.tensor(row).about(input.display())?);
+        y.extend(runner.tensor(row).map_err(|e| Error::new(what(), e))?);
         ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let shape = [x.shape[0], facts.outputs];
     npy::write(output, &shape, &y)?;
-    let path = output.display();
+    let (path, mut out) = (output.display(), output::beside(output));
     match ms.is_empty() {
-        true => writeln!(output::stdout(), "{path}: f32 {shape:?}")?,
-        false => writeln!(output::stdout(), "{path}: f32 {shape:?}, {:.2} ms a row", stats::median(&ms))?,
+        true => writeln!(out, "{path}: f32 {shape:?}")?,
+        false => writeln!(out, "{path}: f32 {shape:?}, {:.2} ms a row", stats::median(&ms))?,
     }
     Ok(())
 }

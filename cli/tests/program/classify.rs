@@ -1,6 +1,6 @@
 //! `classify`: output, JSON, digests, orientation, where pictures come from.
 
-use crate::common::{Scene, colorful, error, json, run, run_with_input, stdout};
+use crate::common::{Scene, colorful, error, json, partial, run, run_with_input, stdout};
 use image::{ExtendedColorType, ImageEncoder};
 
 #[test]
@@ -111,10 +111,23 @@ fn a_broken_picture_is_named_and_the_others_are_classified() {
     let bytes = std::fs::read(&good).unwrap();
     std::fs::write(&broken, &bytes[..bytes.len() / 2]).unwrap();
     assert_eq!(error(&format!("classify -m {model} {broken}"), 1), format!("{broken}: truncated JPEG"));
-    let output = run(&format!("classify -m {model} {broken} {good} --json"));
+    let (text, errors) = partial(&format!("classify -m {model} {broken} {good} --json"));
+    assert_eq!(errors, format!("error: {broken}: truncated JPEG\nwarning: 1 of 2 inputs left out\n"));
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["schema"], 1);
+    let results = document["results"].as_array().unwrap();
+    assert_eq!(results[0], serde_json::json!({"image": broken, "error": "truncated JPEG"}));
+    assert_eq!(
+        (&results[1]["image"], &results[1]["width"], &results[1]["height"]),
+        (&good.into(), &53.into(), &41.into())
+    );
+    let ms = |key: &str| results[1][key].as_f64().unwrap();
+    assert!(ms("prepare_ms") > 0.0 && ms("run_ms") > 0.0 && (ms("prepare_ms") + ms("run_ms") - ms("ms")).abs() < 1e-6);
+    // All of them: failed, and the document says why.
+    let output = run(&format!("classify -m {model} {broken} --json"));
     assert_eq!(output.status.code(), Some(1));
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(document["results"].as_array().unwrap().len(), 1);
+    assert_eq!(document["results"], serde_json::json!([{"image": broken, "error": "truncated JPEG"}]));
     std::fs::create_dir(scene.path("empty")).unwrap();
     assert!(error(&format!("classify -m {model} {}", scene.path("empty")), 1).contains("no JPEG, PNG, WebP or BMP"));
 }

@@ -39,6 +39,14 @@ pub fn json(arguments: &str) -> Value {
     serde_json::from_str(&stdout(arguments)).unwrap()
 }
 
+/// Standard output and the error lines of a run that must leave out some of its inputs and do the others.
+pub fn partial(arguments: &str) -> (String, String) {
+    let output = run(arguments);
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!(output.status.code(), Some(4), "vitlet {arguments}\n{stderr}");
+    (stdout, stderr)
+}
+
 /// The one error line of a run that must fail with `status`.
 pub fn error(arguments: &str, status: i32) -> String {
     let output = run(arguments);

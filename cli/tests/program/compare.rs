@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Scene, checkpoint, error, json, stdout};
+use crate::common::{Scene, checkpoint, error, json, partial, run, stdout};
 
 /// The errors of one place along the blocks.
 fn errors(report: &Value, place: &str) -> Vec<f64> {
@@ -118,4 +118,22 @@ fn an_onnx_file_gives_the_errors_that_our_f32_gives() {
     let int8 = scene.path("gap-int8.gguf");
     let why = error(&format!("compare -m {int8} --reference {folder}/dinov2/legacy13.onnx {picture}"), 1);
     assert!(why.contains("another network: "), "{why}");
+}
+
+#[test]
+fn a_broken_picture_is_named_and_the_others_are_compared() {
+    let scene = Scene::new();
+    let (model, good, broken) = (scene.model("timm_vit", "int8"), scene.picture("a.png", 1), scene.path("b.png"));
+    std::fs::write(&broken, "no picture").unwrap();
+    let compare = format!("compare -m {model} --reference {} --json", checkpoint("timm_vit").display());
+    let (text, errors) = partial(&format!("{compare} {broken} {good}"));
+    assert!(errors.starts_with(&format!("error: {broken}: not a picture")), "{errors}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&report["schema"], &report["pictures"]), (&1.into(), &1.into()));
+    assert!(report["results"][0]["error"].as_str().unwrap().starts_with("not a picture"));
+    let read = &report["results"][1];
+    assert_eq!((&read["image"], &read["height"]), (&good.into(), &41.into()));
+    assert!(read["same_label"].is_boolean());
+    assert!(read["prepare_ms"].as_f64().unwrap() > 0.0 && read["run_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(run(&format!("{compare} {broken}")).status.code(), Some(1));
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Scene, checkpoint, error, json, npy, run, stdout, write_npy};
+use crate::common::{Scene, checkpoint, error, json, npy, partial, run, stdout, write_npy};
 
 /// The class that a model gives a picture.
 fn first(model: &str, picture: &str) -> u64 {
@@ -95,14 +95,34 @@ fn unreadable_pictures_are_counted_and_named() {
     let model = scene.model("timm_vit", "int8");
     let (good, csv) = (scene.picture("good.png", 1), scene.path("labels.csv"));
     std::fs::write(&csv, format!("missing.png,0\ngood.png,{}\n", first(&model, &good))).unwrap();
-    let output = run(&format!("eval -m {model} {csv} --json"));
-    assert!(output.status.success());
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(errors.trim_end(), format!("error: {}: No such file or directory", scene.path("missing.png")));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["unreadable"], serde_json::json!([scene.path("missing.png")]));
+    let (text, errors) = partial(&format!("eval -m {model} {csv} --json"));
+    let (missing, why) = (scene.path("missing.png"), "No such file or directory");
+    assert_eq!(errors, format!("error: {missing}: {why}\nwarning: 1 of 2 inputs left out\n"));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&report["schema"], &report["unreadable"]), (&1.into(), &serde_json::json!([missing])));
+    assert_eq!(report["results"][0], serde_json::json!({"index": 0, "image": missing, "error": why}));
+    let read = &report["results"][1];
+    assert_eq!((&read["image"], &read["width"], &read["index"]), (&good.into(), &53.into(), &1.into()));
+    assert!(read["prepare_ms"].as_f64().unwrap() > 0.0 && read["run_ms"].as_f64().unwrap() > 0.0);
     assert_eq!((report["n"].as_u64(), report["top1"].as_f64()), (Some(1), Some(1.0)));
-    assert!(stdout(&format!("eval -m {model} {csv}")).contains("1, 1 unreadable"));
+    assert!(partial(&format!("eval -m {model} {csv}")).0.contains("1, 1 unreadable"));
+}
+
+#[test]
+fn a_failed_check_counts_more_than_pictures_left_out() {
+    let (scene, eval) = paired_scene();
+    std::fs::write(scene.path("4.png"), "no picture").unwrap();
+    let rejected = run(&format!("{eval} --max-drop=-100"));
+    assert_eq!(rejected.status.code(), Some(3), "{}", String::from_utf8_lossy(&rejected.stderr));
+}
+
+#[test]
+fn bench_without_a_model_takes_the_built_in_one() {
+    let output = run("bench --iters 1 --warmup 0 --threads 1 --json");
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("built-in model: "));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["schema"], &report["model"]), (&1.into(), &"built-in".into()));
 }
 
 #[test]
@@ -191,8 +211,10 @@ fn timeless(mut report: Value) -> Value {
     for key in ["median_ms", "latency", "pictures_per_s", "seconds"] {
         assert!(fields.remove(key).is_some(), "{key}");
     }
-    for picture in report["pictures"].as_array_mut().unwrap() {
-        assert!(picture.as_object_mut().unwrap().remove("ms").is_some());
+    for picture in report["results"].as_array_mut().unwrap().iter_mut().filter(|p| p["error"].is_null()) {
+        for key in ["prepare_ms", "run_ms", "ms"] {
+            assert!(picture.as_object_mut().unwrap().remove(key).is_some());
+        }
     }
     report
 }
@@ -211,11 +233,11 @@ fn parts_add_up_to_the_whole() {
     };
     let whole: Value = serde_json::from_slice(&run(&format!("{eval} --json")).stdout).unwrap();
     let [a, b, c] = [1, 2, 3].map(part);
-    let merged = json(&format!("eval --merge {c} {a} {b} --json"));
+    let merged = serde_json::from_str(&partial(&format!("eval --merge {c} {a} {b} --json")).0).unwrap();
     assert!(whole["reference"]["relative_logit_error"].as_f64().unwrap() > 0.0);
     assert_eq!(whole["unreadable"].as_array().unwrap().len(), 1);
     assert_eq!(timeless(merged), timeless(whole));
-    let text = stdout(&format!("eval --merge {a} {b} {c}"));
+    let text = partial(&format!("eval --merge {a} {b} {c}")).0;
     assert!(text.contains("verdict") && text.contains("n=5"), "{text}");
 
     assert!(error(&format!("eval --merge {a} {b}"), 1).contains("part 3/3 is missing"));
@@ -259,9 +281,7 @@ fn missing_classes_loose_and_corrupt_pictures_are_said() {
     scene.picture("data/loose.png", 2);
     let bytes = std::fs::read(&good).unwrap();
     std::fs::write(scene.path("data/dove/b.jpg"), &bytes[..bytes.len() / 2]).unwrap();
-    let output = run(&format!("eval -m {model} {}", scene.path("data")));
-    let [text, errors] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap());
-    assert!(output.status.success(), "{errors}");
+    let (text, errors) = partial(&format!("eval -m {model} {}", scene.path("data")));
     assert!(text.contains("6 of 7 classes have no folder"), "{text}");
     assert!(text.contains("1 pictures beside the folders are left out"), "{text}");
     assert!(text.contains("1, 1 unreadable"), "{text}");

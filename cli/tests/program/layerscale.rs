@@ -53,6 +53,5 @@ fn what_can_not_be_compared_is_refused() {
     let without = checkpoint("timm_vit").display().to_string();
     assert!(error(&format!("bench layerscale {without}"), 1).ends_with("no LayerScale: nothing to fold"));
     assert!(error(&format!("bench layerscale {}", scene.model("timm_vit", "f32")), 1).contains("nothing to fold"));
-    assert!(error("bench", 2).contains("--model"));
     assert!(error("bench layerscale --rounds 0", 2).contains("--rounds"));
 }

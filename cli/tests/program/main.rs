@@ -11,4 +11,5 @@ mod onnx;
 mod outputs;
 mod run;
 mod stream;
+mod terminal;
 mod usage;

@@ -1,6 +1,6 @@
 //! Outputs: what they never destroy, what is left of them when something goes wrong, and how signals end the program.
 
-use crate::common::{Scene, checkpoint, error, write_npy};
+use crate::common::{Scene, checkpoint, error, run, stdout, write_npy};
 
 #[test]
 fn no_command_writes_over_its_inputs() {
@@ -37,6 +37,26 @@ fn no_command_writes_over_its_inputs() {
     }
     let after: Vec<_> = [&model, &a, &b, &x, &csv].map(|path| std::fs::read(path).unwrap()).into();
     assert!(before == after);
+}
+
+#[cfg(unix)]
+#[test]
+fn standard_output_has_the_array_alone() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "int8");
+    let (a, file) = (scene.picture("a.png", 1), scene.path("a.npy"));
+    stdout(&format!("embed -m {model} {a} -o {file}"));
+    let array = std::fs::read(&file).unwrap();
+    let output = run(&format!("embed -m {model} {a} -o /dev/stdout"));
+    assert!(output.status.success());
+    assert_eq!(output.stdout, array);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("/dev/stdout: f32 [1, 36]"));
+    // A file that the shell has opened is written where it stands, not replaced.
+    let appended = scene.path("appended");
+    let command = format!("(printf before; $0 embed -m {model} {a} -o /dev/stdout) > {appended}");
+    let shell = std::process::Command::new("sh").args(["-c", &command, env!("CARGO_BIN_EXE_vitlet")]).output().unwrap();
+    assert!(shell.status.success());
+    assert_eq!(std::fs::read(&appended).unwrap(), [b"before", &array[..]].concat());
 }
 
 #[cfg(unix)]

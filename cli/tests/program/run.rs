@@ -1,6 +1,6 @@
 //! `run`, `preprocess` and `embed`: tensors in and out, against PyTorch's own numbers.
 
-use crate::common::{Scene, checkpoint, error, json, npy, stdout, write_npy};
+use crate::common::{Scene, checkpoint, error, json, npy, stdout, vitlet, write_npy};
 
 /// L2 error over all rows, relative to the reference.
 fn relative_error(values: &[f32], reference: &[f32]) -> f64 {
@@ -61,6 +61,54 @@ fn embed_writes_features_and_tokens() {
     stdout(&format!("run -m {headless} --input {x} --output {}", scene.path("y.npy")));
     stdout(&format!("embed -m {headless} {a} -o {out}"));
     assert_eq!(npy(&out), npy(scene.path("y.npy")), "without a head, run gives the features");
+}
+
+#[test]
+fn embed_leaves_out_what_it_cannot_read_and_says_which_picture_each_row_is() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "f32");
+    let (a, b, bad) = (scene.picture("a.png", 1), scene.picture("b, 2.png", 2), scene.path("bad.jpg"));
+    std::fs::write(&bad, "no picture").unwrap();
+    let (out, rows) = (scene.path("x.npy"), scene.path("x.rows.csv"));
+    let embed = |pictures: &[&str], options: &[&str]| {
+        vitlet().args(["embed", "-m", &model, "-o", &out]).args(pictures).args(options).output().unwrap()
+    };
+    let output = embed(&[&a, &bad, &b], &[]);
+    assert_eq!(output.status.code(), Some(4));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.starts_with(&format!("error: {bad}: not a picture")), "{errors}");
+    assert!(errors.ends_with("warning: 1 of 3 inputs left out\n"), "{errors}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("f32 [2, 36]"));
+    assert_eq!(std::fs::read_to_string(&rows).unwrap(), format!("row,image\n0,{a}\n1,\"{b}\"\n"));
+    let kept = npy(&out);
+    assert!(embed(&[&a, &b], &[]).status.success());
+    assert_eq!(npy(&out), kept);
+
+    let document = embed(&[&bad, &a], &["--json", "--rows", &scene.path("which.csv")]);
+    let document: serde_json::Value = serde_json::from_slice(&document.stdout).unwrap();
+    assert_eq!((&document["schema"], &document["shape"]), (&1.into(), &serde_json::json!([1, 36])));
+    assert!(document["results"][0]["error"].as_str().unwrap().starts_with("not a picture"));
+    assert_eq!((&document["results"][1]["row"], &document["results"][1]["width"]), (&0.into(), &53.into()));
+    assert_eq!(std::fs::read_to_string(scene.path("which.csv")).unwrap(), format!("row,image\n0,{a}\n"));
+
+    // Nothing to write: what was there stays.
+    assert_eq!(embed(&[&bad], &[]).status.code(), Some(1));
+    assert_eq!(npy(&out).len(), 36);
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_refused_in_one_line() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "int8");
+    let (x, y) = (scene.path("x.npy"), scene.path("y.npy"));
+    for (value, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let mut input = vec![0.5; 2 * 3 * 32 * 32];
+        input[3 * 32 * 32 + 7] = value;
+        write_npy(&x, "(2, 3, 32, 32)", &input);
+        let why = error(&format!("run -m {model} --input {x} --output {y}"), 1);
+        assert_eq!(why, format!("{x}, row 1: element 7 is {name}: inputs are finite numbers"));
+    }
+    assert!(!std::path::Path::new(&y).exists());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `classify --raw`: a stream of frames.
 
-use crate::common::{Scene, colorful, error, json, run, run_with_input, stdout};
+use crate::common::{Scene, colorful, error, json, partial, run, run_with_input, stdout};
 
 /// Three frames of RGB, 53 x 41, and the pictures that they are.
 fn frames(scene: &Scene) -> (Vec<u8>, Vec<String>) {
@@ -26,7 +26,8 @@ fn every_frame_is_classified_as_its_picture_is() {
         let expected = &json(&format!("classify -m {model} {picture} --json --digest --top-k 2"))["results"][0];
         assert_eq!(line["frame"], i);
         assert_eq!((&line["digest"], &line["top"]), (&expected["digest"], &expected["top"]));
-        assert!(line["ms"].as_f64().unwrap() > 0.0);
+        assert!(["prepare_ms", "run_ms", "ms"].iter().all(|key| line[key].as_f64().unwrap() > 0.0));
+        assert_eq!(line["schema"], 1);
         assert_eq!(line["fps"].as_f64().is_some_and(|fps| fps > 0.0), i > 0);
     }
     // The same from a file, as text: one line each, the label in it.
@@ -79,7 +80,12 @@ fn a_stream_that_ends_early_is_named_and_nothing_is_lost() {
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(String::from_utf8_lossy(&output.stderr), format!("error: standard input: {why}\n"));
     }
-    let missing = scene.path("missing.rgb");
+    // Other streams go on.
+    let (missing, whole) = (scene.path("missing.rgb"), scene.path("whole.rgb"));
+    std::fs::write(&whole, &bytes[..size]).unwrap();
+    let (text, errors) = partial(&format!("classify -m {model} --raw rgb24:53x41 {missing} {whole}"));
+    assert_eq!(text.lines().count(), 1);
+    assert_eq!(errors, format!("error: {missing}: No such file or directory\nwarning: 1 of 2 inputs left out\n"));
     assert_eq!(
         error(&format!("classify -m {model} --raw gray:4x4 {missing}"), 1),
         format!("{missing}: No such file or directory")

@@ -16,7 +16,7 @@ fn alone_it_explains_itself() {
 #[test]
 fn wrong_usage_is_one_line_and_status_2() {
     assert!(error("clasify x.jpg", 2).contains("'classify'"));
-    assert!(error("bench", 2).contains("--model <FILE>"));
+    assert!(error("inspect", 2).contains("<MODEL>"));
     assert!(error("bench -m x.gguf --iters 0", 2).contains("--iters"));
     assert!(error("classify", 2).contains("<IMAGE>"));
     assert!(error("classify -m x.gguf a.jpg --threads 0", 2).contains("--threads"));

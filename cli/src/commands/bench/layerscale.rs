@@ -1,6 +1,5 @@
 //! `vitlet bench layerscale`: one checkpoint with its gammas folded and unfolded, side by side: time, size and, with pictures, accuracy.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -143,7 +142,7 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
     let times = time(&mut inferences, args.rounds, pictures.len())?;
     let scratch: Vec<usize> = inferences.iter().map(Inference::scratch_bytes).collect::<Result<_, _>>().about(&name)?;
     let reference_model = Inference::new(reference.parse()?, &compute, Output::Logits);
-    let tallies = classify(&mut inferences, reference_model, &pictures)?;
+    let tallies = classify(&mut inferences, reference_model, &pictures);
 
     let rows: Vec<Row> = (0..variants.len())
         .map(|i| {
@@ -175,7 +174,12 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
     if let Some(path) = &args.plot {
         files::write(path, plot::draw(&report).as_bytes())?;
     }
-    if args.json { output::json(&report) } else { print(&report) }
+    if args.json {
+        output::json(&report)?
+    } else {
+        print(&report)?
+    }
+    tallies.inputs.end()
 }
 
 fn convert(source: &Path, options: &Options) -> Result<ModelFile> {

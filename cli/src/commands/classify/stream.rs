@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Instant;
@@ -13,8 +13,8 @@ use vitlet::{Format, Named, Picture};
 
 use super::{ClassifyArgs, Guess, digest, guesses};
 use crate::backend::Facts;
-use crate::error::{Context, Error, Result, why};
-use crate::inference::Inference;
+use crate::error::{Error, Inputs, Result, why};
+use crate::inference::{Answer, Inference, Times};
 use crate::output::{self, QUIET, STRONG};
 
 /// Longer edges are a slip of the keyboard.
@@ -58,8 +58,9 @@ impl FromStr for Frames {
 struct Frame {
     /// Counted from 0.
     frame: u64,
-    /// Milliseconds from the whole frame to logits.
-    ms: f64,
+    /// From the whole frame on.
+    #[serde(flatten)]
+    times: Times,
     /// Of the last frames, waiting for the camera included; null for the first.
     fps: Option<f64>,
     top: Vec<Guess>,
@@ -67,34 +68,77 @@ struct Frame {
     digest: Option<String>,
 }
 
+/// A frame without logits.
+#[derive(Serialize)]
+struct LeftOut {
+    frame: u64,
+    error: String,
+}
+
 /// Classifies every frame of every stream that the arguments name.
 pub fn run(args: &ClassifyArgs, frames: Frames, facts: &Facts, inference: &mut Inference) -> Result<()> {
+    let mut inputs = Inputs::default();
     for path in &args.images {
-        let (name, mut stream) = open(path)?;
-        let mut bytes = vec![0; frames.bytes];
-        let mut ends = VecDeque::with_capacity(FPS_FRAMES + 1);
-        for frame in 0.. {
-            let len = fill(&mut stream, &mut bytes).map_err(|e| Error::new(&name, why(&e)))?;
-            if len < bytes.len() {
-                end(&name, frame, len, bytes.len())?;
-                break;
+        match classify(path, args, frames, facts, inference, &mut inputs) {
+            Err(Error::BrokenPipe) => return Err(Error::BrokenPipe),
+            Err(e) => inputs.failed(&e),
+            Ok(()) => {}
+        }
+    }
+    inputs.end()
+}
+
+/// Classifies the frames of one stream; errors are the stream's, those of frames are counted.
+fn classify(
+    path: &Path,
+    args: &ClassifyArgs,
+    frames: Frames,
+    facts: &Facts,
+    inference: &mut Inference,
+    inputs: &mut Inputs,
+) -> Result<()> {
+    let (name, mut stream) = open(path)?;
+    let mut bytes = vec![0; frames.bytes];
+    let mut ends = VecDeque::with_capacity(FPS_FRAMES + 1);
+    for frame in 0.. {
+        let len = fill(&mut stream, &mut bytes).map_err(|e| Error::new(&name, why(&e)))?;
+        if len < bytes.len() {
+            return end(&name, frame, len, bytes.len());
+        }
+        let picture = Picture::frame(frames.format, &bytes, frames.width, frames.height);
+        let answer = inference.frame(&picture);
+        ends.push_back(Instant::now());
+        let fps = per_second(&mut ends);
+        match answer {
+            Ok(answer) => {
+                let told = tell(frame, &answer, fps, facts, args);
+                if args.json {
+                    output::json_line(&told)?
+                } else {
+                    print(&told)?
+                }
+                inputs.done();
             }
-            let start = Instant::now();
-            let picture = Picture::frame(frames.format, &bytes, frames.width, frames.height);
-            let logits = inference.frame(&picture).about(format!("{name}, frame {frame}"))?;
-            let ms = start.elapsed().as_secs_f64() * 1e3;
-            ends.push_back(Instant::now());
-            let told = Frame {
-                frame,
-                ms,
-                fps: per_second(&mut ends),
-                top: guesses(&logits, facts, args.top_k()),
-                digest: args.digest.then(|| digest(&logits)),
-            };
-            if args.json { print_json(&told)? } else { print(&told)? }
+            Err(error) => {
+                inputs.failed(&Error::new(format!("{name}, frame {frame}"), &error));
+                if args.json {
+                    output::json_line(&LeftOut { frame, error })?;
+                }
+            }
         }
     }
     Ok(())
+}
+
+fn tell(frame: u64, answer: &Answer, fps: Option<f64>, facts: &Facts, args: &ClassifyArgs) -> Frame {
+    let Answer { values, times } = answer;
+    Frame {
+        frame,
+        times: *times,
+        fps,
+        top: guesses(values, facts, args.top_k()),
+        digest: args.digest.then(|| digest(values)),
+    }
 }
 
 fn open(path: &Path) -> Result<(String, Box<dyn Read>)> {
@@ -142,11 +186,6 @@ fn per_second(ends: &mut VecDeque<Instant>) -> Option<f64> {
     (seconds > 0.0).then(|| (ends.len() - 1) as f64 / seconds)
 }
 
-fn print_json(frame: &Frame) -> Result<()> {
-    let line = serde_json::to_string(frame).map_err(io::Error::other)?;
-    Ok(writeln!(io::stdout().lock(), "{line}")?)
-}
-
 fn print(frame: &Frame) -> Result<()> {
     let fps = frame.fps.map_or("  -  ".to_string(), |fps| format!("{fps:5.1}"));
     let guess = |guess: &Guess| {
@@ -155,7 +194,7 @@ fn print(frame: &Frame) -> Result<()> {
     };
     let guesses: Vec<String> = frame.top.iter().map(guess).collect();
     let digest = frame.digest.as_ref().map_or(String::new(), |digest| format!("  digest {digest}"));
-    let (n, ms) = (frame.frame, frame.ms);
+    let (n, ms) = (frame.frame, frame.times.ms);
     Ok(writeln!(output::stdout(), "{n:6}  {fps} fps  {QUIET}{ms:8.2} ms{QUIET:#}  {}{digest}", guesses.join("  "))?)
 }
 

@@ -61,7 +61,7 @@ impl Truth<'_> {
     /// What it computes from one normalized input.
     pub fn look(&mut self, input: &[f32], c: &Config) -> Result<Activations, String> {
         match self {
-            Self::Model(inference) => look(inference, input, c).map_err(|e| e.to_string()),
+            Self::Model(inference) => look(inference, input, c),
             #[cfg(feature = "tract")]
             Self::Onnx(onnx) => onnx.look(input, c),
         }
@@ -69,7 +69,7 @@ impl Truth<'_> {
 }
 
 /// What the engine computes from one normalized input.
-pub fn look(inference: &mut Inference, input: &[f32], c: &Config) -> Result<Activations, vitlet::Error> {
+pub fn look(inference: &mut Inference, input: &[f32], c: &Config) -> Result<Activations, String> {
     let seen = Seen::new(c);
     let output = inference.tap(input, &seen)?;
     Ok(seen.into_activations(output))

@@ -1,7 +1,6 @@
 //! What `--prune-dead` took out of a network, and what that changed: the pruned network beside the whole one, in turns, and on the program's
 //! own pictures.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -49,7 +48,8 @@ impl Effect {
         let paths = pictures::in_directory(&samples.path().join("pictures"))?;
         let entries: Vec<Entry> = paths.into_iter().map(|path| Entry { path, label: None }).collect();
         let times = time(&mut [inference(whole), inference(pruned)], ROUNDS, entries.len())?;
-        let tallies = classify(&mut [inference(pruned)], inference(whole), &entries)?;
+        let tallies = classify(&mut [inference(pruned)], inference(whole), &entries);
+        tallies.inputs.end()?;
         let Some(accuracy) = tallies.accuracy(0) else { return Err(Error::new("sample pictures", "none")) };
         Ok(Self {
             kernel: compute.kernels.name(),

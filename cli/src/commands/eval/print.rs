@@ -1,7 +1,5 @@
 //! A report for people.
 
-use std::io::Write;
-
 use super::records::Results;
 use super::summary::{Class, Comparison, Summary};
 use crate::dataset::Dataset;

@@ -10,19 +10,20 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result, why};
+use crate::results::{Done, LeftOut};
 
-/// One picture.
+/// A picture that was run.
+pub type Picture = Done<Record>;
+
+/// What is kept of one picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Its place in the whole data set.
     pub index: usize,
-    pub path: String,
     /// None in a folder without labels.
     pub label: Option<usize>,
     /// The model's five first classes; fewer where it has fewer.
     pub top: Vec<usize>,
-    /// From decoded pixels to logits.
-    pub ms: f64,
     pub reference: Option<Against>,
 }
 
@@ -37,11 +38,12 @@ pub struct Against {
     pub norm: f64,
 }
 
-/// A picture that could not be read.
+/// A picture that could not be read, or has no finite logits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unreadable {
     pub index: usize,
-    pub path: String,
+    #[serde(flatten)]
+    pub left_out: LeftOut,
 }
 
 /// What was run on what.
@@ -62,6 +64,7 @@ pub struct Setting {
 
 /// The results of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Stored", from = "Stored")]
 pub struct Results {
     pub setting: Setting,
     /// The part that was run; none for all of it.
@@ -71,7 +74,58 @@ pub struct Results {
     /// Seconds for all pictures, decoding included; of several parts, the sum.
     pub seconds: f64,
     pub unread: Vec<Unreadable>,
-    pub pictures: Vec<Record>,
+    pub pictures: Vec<Picture>,
+}
+
+/// [`Results`] as JSON has them: one list in the order of the data set.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    setting: Setting,
+    shard: Option<Shard>,
+    kernel: String,
+    threads: usize,
+    seconds: f64,
+    results: Vec<StoredPicture>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredPicture {
+    Done(Picture),
+    Failed(Unreadable),
+}
+
+impl StoredPicture {
+    fn index(&self) -> usize {
+        match self {
+            Self::Done(picture) => picture.rest.index,
+            Self::Failed(unread) => unread.index,
+        }
+    }
+}
+
+impl From<Results> for Stored {
+    fn from(r: Results) -> Self {
+        let Results { setting, shard, kernel, threads, seconds, unread, pictures } = r;
+        let done = pictures.into_iter().map(StoredPicture::Done);
+        let mut results: Vec<_> = done.chain(unread.into_iter().map(StoredPicture::Failed)).collect();
+        results.sort_by_key(StoredPicture::index);
+        Self { setting, shard, kernel, threads, seconds, results }
+    }
+}
+
+impl From<Stored> for Results {
+    fn from(s: Stored) -> Self {
+        let Stored { setting, shard, kernel, threads, seconds, results } = s;
+        let (mut unread, mut pictures) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                StoredPicture::Done(picture) => pictures.push(picture),
+                StoredPicture::Failed(one) => unread.push(one),
+            }
+        }
+        Self { setting, shard, kernel, threads, seconds, unread, pictures }
+    }
 }
 
 /// Part `index` of `of`, counted from 1: every `of`-th picture.
@@ -105,7 +159,7 @@ impl Shard {
 impl Results {
     /// Records arrive as threads finish; they are kept in the order of the data set.
     pub fn sort(&mut self) {
-        self.pictures.sort_by_key(|r| r.index);
+        self.pictures.sort_by_key(|p| p.rest.index);
         self.unread.sort_by_key(|r| r.index);
     }
 }
@@ -144,7 +198,7 @@ pub fn merge(paths: &[PathBuf]) -> Result<Results> {
     }
     all.shard = None;
     all.sort();
-    let known = |i: usize| all.pictures.iter().any(|r| r.index == i) || all.unread.iter().any(|r| r.index == i);
+    let known = |i: usize| all.pictures.iter().any(|p| p.rest.index == i) || all.unread.iter().any(|r| r.index == i);
     match all.pictures.len() + all.unread.len() == all.setting.total {
         true => Ok(all),
         false => {

@@ -6,7 +6,7 @@ use vitlet::{Named, Output, Precision};
 
 use crate::backend::{Network, Runner};
 use crate::error::{Error, Result};
-use crate::inference::Compute;
+use crate::inference::{Compute, finite};
 use crate::npy;
 use crate::pictures::Rgb8;
 
@@ -47,10 +47,10 @@ impl<'m> Reference<'m> {
     /// The logits of picture `index` of the data set.
     pub fn row(&mut self, index: usize, picture: &Rgb8) -> Result<Vec<f32>, String> {
         match &mut self.source {
-            Source::Network(runner) => runner.picture(picture),
+            Source::Network(runner) => runner.picture(picture).map(|answer| answer.values),
             Source::Logits(logits) => {
                 let classes = logits.shape[1];
-                Ok(logits.data[index * classes..(index + 1) * classes].to_vec())
+                finite(logits.data[index * classes..(index + 1) * classes].to_vec(), "the reference's logits")
             }
         }
     }

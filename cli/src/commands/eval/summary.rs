@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::paired::Verdict;
 use super::records::{Record, Results};
+use crate::files::csv_field;
 use crate::stats;
 
 /// Confused pairs in a report.
@@ -102,15 +103,16 @@ impl Record {
 impl Summary {
     /// `results` holds at least one picture.
     pub fn of(results: &Results) -> Self {
-        let records = &results.pictures;
+        let records: Vec<&Record> = results.pictures.iter().map(|p| &p.rest).collect();
+        let records = &records[..];
         let labelled = records.iter().filter(|r| r.label.is_some()).count();
         let share = |count: usize| (labelled > 0).then(|| count as f64 / labelled as f64);
-        let in_top5 = |r: &&Record| r.label.is_some_and(|l| r.top.contains(&l));
-        let ms: Vec<f64> = records.iter().map(|r| r.ms).collect();
+        let in_top5 = |r: &&&Record| r.label.is_some_and(|l| r.top.contains(&l));
+        let ms: Vec<f64> = results.pictures.iter().map(|p| p.times.ms).collect();
         let at = |p: f64| stats::percentile(&ms, p);
         Self {
             n: records.len(),
-            unreadable: results.unread.iter().map(|u| u.path.clone()).collect(),
+            unreadable: results.unread.iter().map(|u| u.left_out.image.clone()).collect(),
             top1: share(count(records, Record::right)),
             top5: share(records.iter().filter(in_top5).count()),
             median_ms: at(50.0),
@@ -130,11 +132,11 @@ impl Summary {
     }
 }
 
-fn count(records: &[Record], test: impl Fn(&Record) -> Option<bool>) -> usize {
+fn count(records: &[&Record], test: impl Fn(&Record) -> Option<bool>) -> usize {
     records.iter().filter(|r| test(r) == Some(true)).count()
 }
 
-fn compare(name: &str, records: &[Record], labelled: usize) -> Comparison {
+fn compare(name: &str, records: &[&Record], labelled: usize) -> Comparison {
     let (mut difference, mut norm) = (0.0, 0.0);
     for against in records.iter().filter_map(|r| r.reference.as_ref()) {
         difference += against.difference;
@@ -154,7 +156,7 @@ fn compare(name: &str, records: &[Record], labelled: usize) -> Comparison {
 
 fn classes(results: &Results) -> Vec<Class> {
     let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
-    for r in &results.pictures {
+    for r in results.pictures.iter().map(|p| &p.rest) {
         let (Some(index), Some(right)) = (r.label, r.right()) else { continue };
         let label = results.setting.labels.get(index).cloned().unwrap_or_default();
         let reference_right = results.setting.against.as_ref().map(|_| 0);
@@ -168,7 +170,7 @@ fn classes(results: &Results) -> Vec<Class> {
     classes.into_values().collect()
 }
 
-fn confused(records: &[Record]) -> Vec<Pair> {
+fn confused(records: &[&Record]) -> Vec<Pair> {
     let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for r in records.iter().filter(|r| r.right() == Some(false)) {
         if let (Some(label), Some(&predicted)) = (r.label, r.top.first()) {
@@ -187,7 +189,8 @@ fn confused(records: &[Record]) -> Vec<Pair> {
 pub fn flips(results: &Results) -> String {
     let label = |index: usize| results.setting.labels.get(index).map_or("", String::as_str);
     let mut csv = "path,change,label_index,reference_index,model_index,label,reference,model\n".to_string();
-    for r in results.pictures.iter().filter(|r| r.agrees() == Some(false)) {
+    for picture in results.pictures.iter().filter(|p| p.rest.agrees() == Some(false)) {
+        let r = &picture.rest;
         let (Some(against), Some(&first)) = (&r.reference, r.top.first()) else { continue };
         let change = match (r.right(), r.reference_right()) {
             (Some(false), Some(true)) => "worse",
@@ -197,25 +200,8 @@ pub fn flips(results: &Results) -> String {
         };
         let number = r.label.map_or(String::new(), |l| l.to_string());
         let numbers = [number, against.first.to_string(), first.to_string()].join(",");
-        let names = [r.label.map_or("", label), label(against.first), label(first)].map(quote).join(",");
-        csv.push_str(&format!("{},{change},{numbers},{names}\n", quote(&r.path)));
+        let names = [r.label.map_or("", label), label(against.first), label(first)].map(csv_field).join(",");
+        csv.push_str(&format!("{},{change},{numbers},{names}\n", csv_field(&picture.image)));
     }
     csv
-}
-
-/// A CSV field (RFC 4180).
-fn quote(text: &str) -> String {
-    let plain = !text.contains([',', '"', '\n', '\r']);
-    if plain { text.to_string() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_quoted_where_they_must_be() {
-        assert_eq!(quote("a b.jpg"), "a b.jpg");
-        assert_eq!(quote("tench, \"the\" fish"), "\"tench, \"\"the\"\" fish\"");
-    }
 }
