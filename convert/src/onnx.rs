@@ -21,9 +21,15 @@ mod array;
 mod attention;
 mod fold;
 mod graph;
+#[cfg(test)]
+mod hostile;
+mod operators;
 mod patterns;
+mod pixels;
 mod proto;
 mod stem;
+#[cfg(test)]
+mod tests;
 mod vit;
 
 /// Names of the values in a graph that a comparison of two implementations looks at, for one block.
@@ -58,15 +64,48 @@ pub fn taps(path: &Path, size: Option<(usize, usize)>) -> Result<Vec<BlockTaps>,
 /// # Errors
 /// A file that is not whole, or not a plain ViT.
 pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
-    let Vit { mut network, mut announcements, .. } = recognize(path, options.image_size)?;
+    let Vit { mut network, mut announcements, normalization, .. } = recognize(path, options.image_size)?;
     crate::check_size(&network.config)?;
     let size = (network.config.image_height, network.config.image_width);
     if let Some(head) = &options.head {
         network.head = Some(crate::head::replace(head, &mut network.config, &mut announcements)?);
     }
-    let (preprocess, labels) = prepared(size, options, &mut announcements)?;
+    let (preprocess, labels) = match normalization {
+        Some(own) => prepared(size, &normalizing(path, own, options, &mut announcements)?, &mut announcements)?,
+        None => prepared(size, options, &mut announcements)?,
+    };
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Source { network, preprocess, labels, name, license: None, url: None, folded_gammas: None, announcements })
+}
+
+/// The options for a file that normalizes pixels in [0, 1] itself, by this mean and standard deviation.
+///
+/// # Errors
+/// Options that say something else.
+fn normalizing(
+    path: &Path,
+    own: ([f64; 3], [f64; 3]),
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<Options, Error> {
+    let (mean, std) = (own.0.map(|x| x as f32), own.1.map(|x| x as f32));
+    let text = |rgb: [f32; 3]| rgb.map(|x| x.to_string()).join(",");
+    let what = format!("mean {} and std {}", text(mean), text(std));
+    if options.mean.is_some() || options.std.is_some() {
+        return Err(Error::file(
+            path,
+            format!("the graph normalizes the picture itself, by {what}; leave out --mean and --std"),
+        ));
+    }
+    announcements.push(format!("the graph normalizes the picture itself: {what} for pixels in [0, 1]"));
+    Ok(Options { mean: Some(mean), std: Some(std), ..options.clone() })
+}
+
+/// Whether the graph of a file normalizes the picture, as far as that can be told.
+#[cfg(feature = "tract")]
+pub(crate) fn normalizes(path: &Path, size: Option<(usize, usize)>) -> bool {
+    let graph = Graph::read(path, size).and_then(|mut graph| graph.fold(path).map(|()| graph));
+    graph.is_ok_and(|graph| graph.pixels().is_ok_and(|pixels| pixels.normalization.is_some()))
 }
 
 fn recognize(path: &Path, size: Option<(usize, usize)>) -> Result<Vit, Error> {
@@ -150,6 +189,9 @@ pub(crate) fn external_data<'e>(
     }
     let path = model.with_file_name(location);
     let failed = |e| Error::file(&path, format!("{e}; it holds the weights of {}", model.display()));
+    if !std::fs::metadata(&path).map_err(failed)?.is_file() {
+        return Err(Error::file(&path, format!("not a file; it holds the weights of {}", model.display())));
+    }
     let mut file = File::open(&path).map_err(failed)?;
     let end = file.metadata().map_err(failed)?.len();
     let length = length.unwrap_or(end.saturating_sub(offset));

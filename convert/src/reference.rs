@@ -47,7 +47,8 @@ impl Reference {
     /// Reads a file and prepares it for one picture of its own size, or of `size` (height, width) where it leaves that open.
     ///
     /// # Errors
-    /// A file that is not ONNX, that tract can not run, or that does not take one picture `[1, 3, height, width]`.
+    /// A file that is not ONNX, that tract can not run, that does not take one picture `[1, 3, height, width]`, or that normalizes
+    /// the picture itself.
     pub fn open(path: &Path, size: Option<(usize, usize)>) -> Result<Self, Error> {
         Self::open_tapped(path, size, &[])
     }
@@ -65,6 +66,11 @@ impl Reference {
             .map_err(|e| Error::file(path, format!("not a whole ONNX file ({})", one_line(&e))))?;
         let graph = proto.graph.as_mut().ok_or_else(|| Error::file(path, "not an ONNX file: it has no graph"))?;
         let size = input_size(path, graph, size)?;
+        if crate::onnx::normalizes(path, Some(size)) {
+            let why =
+                "its graph normalizes the picture; tract is given pictures that are normalized, so give a file without";
+            return Err(Error::file(path, why));
+        }
         widen(path, graph)?;
         let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = dir.to_str().ok_or_else(|| Error::file(path, "the directory's name is not UTF-8"))?;

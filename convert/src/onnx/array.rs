@@ -10,16 +10,23 @@ pub(crate) struct Array<T> {
 
 /// More elements than any ViT's tensor has: shapes beyond it are hostile.
 const MOST: usize = 1 << 32;
+/// More elements than any ViT's tensor has whose elements are moved here, and not only its shape.
+const MOST_MOVED: usize = 1 << 28;
 
 /// The number of elements of a shape, if it is sane.
 pub(crate) fn len_of(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MOST)
 }
 
+/// The same where memory is taken for each element.
+fn room<T>(shape: &[usize]) -> Option<usize> {
+    len_of(shape).filter(|n| size_of::<T>() == 0 || *n <= MOST_MOVED)
+}
+
 /// An axis that may count from the end.
 pub(crate) fn axis_of(axis: i64, rank: usize) -> Option<usize> {
     let positive = if axis < 0 { axis.checked_add(rank as i64)? } else { axis };
-    usize::try_from(positive).ok().filter(|a| *a < rank.max(1))
+    usize::try_from(positive).ok().filter(|a| *a < rank)
 }
 
 /// Elements from one step of an axis to the next.
@@ -34,7 +41,7 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 impl Array<u32> {
     /// Each element is its own index.
     pub(crate) fn indices(shape: &[usize]) -> Option<Self> {
-        let len = u32::try_from(len_of(shape)?).ok()?;
+        let len = u32::try_from(room::<u32>(shape)?).ok()?;
         Some(Self { shape: shape.to_vec(), data: (0..len).collect() })
     }
 
@@ -84,7 +91,12 @@ impl<T: Copy> Array<T> {
 
     /// Picks element `source(index of the output)` for every index of `shape`, where a source index is a sum over axes.
     fn gathered(&self, shape: Vec<usize>, start: usize, steps: &[isize]) -> Option<Self> {
-        let len = len_of(&shape)?;
+        let len = room::<T>(&shape)?;
+        if size_of::<T>() == 0 {
+            // A shape alone: which element comes from where does not matter.
+            let data = if len == 0 { vec![] } else { vec![*self.data.first()?; len] };
+            return Some(Self { shape, data });
+        }
         let mut data = Vec::with_capacity(len);
         let mut index = vec![0usize; shape.len()];
         let mut at = start as isize;
@@ -135,7 +147,7 @@ impl<T: Copy> Array<T> {
         let outer: usize = self.shape[..axis].iter().product();
         let picks: Vec<usize> = indices.data.iter().map(|i| axis_of(*i, n)).collect::<Option<_>>()?;
         let shape = [&self.shape[..axis], &indices.shape, &self.shape[axis + 1..]].concat();
-        let mut data = Vec::with_capacity(len_of(&shape)?);
+        let mut data = Vec::with_capacity(room::<T>(&shape)?);
         for o in 0..outer {
             for pick in &picks {
                 data.extend_from_slice(self.data.get((o * n + pick) * inner..)?.get(..inner)?);
@@ -174,7 +186,7 @@ impl<T: Copy> Array<T> {
         }
         shape[axis] = parts.iter().map(|p| p.shape[axis]).sum();
         let outer: usize = shape[..axis].iter().product();
-        let mut data = Vec::with_capacity(len_of(&shape)?);
+        let mut data = Vec::with_capacity(room::<T>(&shape)?);
         for o in 0..outer {
             for p in parts {
                 let run: usize = p.shape[axis..].iter().product();

@@ -1,5 +1,5 @@
-//! Shapes of all values, and elements of those that no picture is needed for: what `Shape`, `Gather`, `Concat` and `Reshape`
-//! chains compute, transposed weights, embeddings that were added up.
+//! Shapes of all values, and elements of those that no picture is needed for: what `Shape`, `Gather`, `Concat` and
+//! `Reshape` chains compute, transposed weights, embeddings that were added up.
 //!
 //! What is not known stays unknown, and is nobody's error until a recognized part of the network reads it.
 
@@ -9,9 +9,14 @@ use std::rc::Rc;
 use half::f16;
 
 use crate::error::Error;
-use crate::onnx::array::{Array, axis_of, broadcast_shapes};
+use crate::onnx::array::{Array, axis_of, broadcast_shapes, len_of};
 use crate::onnx::graph::{Constant, Graph, Node};
+use crate::onnx::operators::SWAP;
 use crate::onnx::proto::data_type;
+
+fn len_of_constant(constant: &Constant) -> usize {
+    len_of(constant.shape()).unwrap_or(0)
+}
 
 /// Shape and elements of a value, as far as they are known.
 type Known = (Option<Vec<usize>>, Option<Constant>);
@@ -20,10 +25,22 @@ impl Graph {
     /// Goes through the nodes once, in order.
     ///
     /// # Errors
-    /// Constants that can not be read.
+    /// Constants that can not be read, or that grow without end.
     pub(crate) fn fold(&mut self, path: &Path) -> Result<(), Error> {
+        let stored = self.values.iter().filter_map(|v| v.constant.as_deref()).map(len_of_constant).sum::<usize>();
+        let mut left = stored.saturating_mul(8).saturating_add(1 << 24);
         for id in 0..self.nodes.len() {
-            let results = self.results(path, &self.nodes[id])?;
+            let node = &self.nodes[id];
+            // A hostile file can ask for far more numbers than it stores, by operators that repeat elements.
+            let len = self.shape_of(node, 0).as_deref().and_then(len_of).unwrap_or(0);
+            let constant = node.inputs.iter().flatten().all(|v| self.is_constant(*v));
+            if constant && len > left {
+                let why = format!("node {} ({}) makes {len} numbers out of {stored}", node.name, node.op);
+                return Err(Error::file(path, why));
+            }
+            let results = self.results(path, node)?;
+            let made: usize = results.iter().filter_map(|(_, constant)| constant.as_ref()).map(len_of_constant).sum();
+            left = left.saturating_sub(made);
             for (at, (shape, constant)) in results.into_iter().enumerate() {
                 let Some(&value) = self.nodes[id].outputs.get(at) else { break };
                 self.values[value].shape = shape;
@@ -92,7 +109,7 @@ impl Graph {
         let count = match &*node.op {
             "Concat" => node.inputs.len(),
             "Identity" | "Cast" | "CastLike" | "Dropout" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
-            | "Transpose" | "Slice" | "Split" | "Gather" | "Expand" | "Resize" => 1,
+            | "Transpose" | "Slice" | "Split" | "Gather" | "Expand" | "Resize" | SWAP => 1,
             _ => return None,
         };
         Some(node.inputs.iter().take(count).flatten().copied())
@@ -109,8 +126,8 @@ impl Graph {
         }
     }
 
-    /// What a moving operator does to the elements of its data inputs; None for other operators and for moves that are not
-    /// understood.
+    /// What a moving operator does to the elements of its data inputs; None for other operators and for moves that are
+    /// not understood.
     pub(crate) fn movement<T: Copy>(&self, node: &Node, output: usize, data: &[&Array<T>]) -> Option<Array<T>> {
         let x = *data.first()?;
         let axis = |default: i64| axis_of(node.int("axis").unwrap_or(default), x.rank());
@@ -129,6 +146,12 @@ impl Graph {
                 let reversed: Vec<i64> = (0..x.rank() as i64).rev().collect();
                 let perm = node.ints("perm").unwrap_or(&reversed);
                 x.transpose(&perm.iter().map(|p| usize::try_from(*p).ok()).collect::<Option<Vec<_>>>()?)
+            }
+            SWAP => {
+                let mut perm: Vec<usize> = (0..x.rank()).collect();
+                let last = x.rank().checked_sub(2)?;
+                perm.swap(last, last + 1);
+                x.transpose(&perm)
             }
             "Slice" => self.sliced(node, x),
             "Split" => {
@@ -260,15 +283,31 @@ impl Graph {
             "Gemm" => {
                 let pick = |shape: &[usize], last: bool| shape.get(usize::from(last)).copied();
                 let flag = |name| node.int(name).unwrap_or(0) != 0;
-                Some(vec![pick(shape(0)?, flag("transA"))?, pick(shape(1)?, !flag("transB"))?])
+                let inner = (pick(shape(0)?, !flag("transA"))?, pick(shape(1)?, flag("transB"))?);
+                let outer = vec![pick(shape(0)?, flag("transA"))?, pick(shape(1)?, !flag("transB"))?];
+                (inner.0 == inner.1).then_some(outer)
             }
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Equal" => broadcast_shapes(shape(0)?, shape(1)?),
+            "ConstantOfShape" => {
+                self.int_input(node, 0)?.iter().map(|n| usize::try_from(*n).ok()).collect::<Option<_>>()
+            }
             "Where" => broadcast_shapes(shape(0)?, &broadcast_shapes(shape(1)?, shape(2)?)?),
-            "LayerNormalization" | "Softmax" | "Sqrt" | "Erf" | "Tanh" | "Sigmoid" | "Gelu" | "FastGelu"
-            | "QuickGelu" | "Relu" | "Reciprocal" | "Neg" | "Exp" | "IsNaN" | "HardSwish" | "Swish"
+            "LayerNormalization" | "BatchNormalization" | "Softmax" | "Sqrt" | "Erf" | "Tanh" | "Sigmoid" | "Gelu"
+            | "FastGelu" | "QuickGelu" | "Relu" | "Reciprocal" | "Neg" | "Exp" | "IsNaN" | "HardSwish" | "Swish"
                 if at == 0 =>
             {
                 shape(0).map(<[usize]>::to_vec)
+            }
+            "Attention" if at == 0 => {
+                let (q, v) = (shape(0)?, shape(2)?);
+                let (&[ref outer @ .., _], &[.., v_width]) = (q, v) else { return None };
+                let width = match (node.int("q_num_heads"), node.int("kv_num_heads")) {
+                    (Some(q), Some(kv)) if outer.len() == 2 => {
+                        v_width.checked_div(usize::try_from(kv).ok()?)? * usize::try_from(q).ok()?
+                    }
+                    _ => v_width,
+                };
+                Some([outer, &[width]].concat())
             }
             "ReduceMean" | "ReduceSum" | "ReduceMax" => {
                 let x = shape(0)?;

@@ -2,7 +2,7 @@
 //!
 //! `fold` then gives every value its shape, and those that do not depend on the picture their elements.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -11,7 +11,14 @@ use prost::Message;
 
 use crate::error::Error;
 use crate::onnx::array::Array;
+use crate::onnx::operators;
 use crate::onnx::proto::{self, data_type};
+
+/// Element types of pictures that are not normalized.
+const INTEGERS: [i32; 4] = [data_type::UINT8, data_type::INT8, data_type::INT32, data_type::INT64];
+
+/// Pixels in height or width, at most, as in a model file.
+const LONGEST_EDGE: usize = 16_384;
 
 /// Index into [`Graph::values`].
 pub(crate) type ValueId = usize;
@@ -23,8 +30,12 @@ pub(crate) type NodeId = usize;
 pub(crate) struct Graph {
     pub nodes: Vec<Node>,
     pub values: Vec<Value>,
-    /// The picture.
+    /// The picture: `[1, 3, height, width]`, or `[1, height, width, 3]`; perhaps without the first axis.
     pub input: ValueId,
+    /// The picture's channels are its last axis.
+    pub channels_last: bool,
+    /// The picture consists of integers from 0 to 255.
+    pub levels: bool,
     pub outputs: Vec<ValueId>,
     pub opset: i64,
 }
@@ -142,12 +153,19 @@ impl Graph {
     pub(crate) fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
         crate::checkpoint::refuse_lfs_pointer(path, &bytes)?;
-        let damaged = |why: &str| Error::file(path, format!("not a whole ONNX file ({why}); export it again"));
-        let model = proto::Model::decode(&bytes[..]).map_err(|e| damaged(&e.to_string()))?;
+        let model = proto::Model::decode(&bytes[..]).map_err(|e| damaged(path, &e.to_string()))?;
         drop(bytes);
+        Self::new(path, model, size)
+    }
+
+    /// The same from a file that is decoded already.
+    pub(crate) fn new(path: &Path, model: proto::Model, size: Option<(usize, usize)>) -> Result<Self, Error> {
+        let damaged = |why: &str| damaged(path, why);
         let opset = model.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx").map(|o| o.version);
         let opset = opset.ok_or_else(|| damaged("no operator set is named"))?;
-        let graph = model.graph.filter(|g| !g.node.is_empty()).ok_or_else(|| damaged("no nodes"))?;
+        let mut graph = model.graph.filter(|g| !g.node.is_empty()).ok_or_else(|| damaged("no nodes"))?;
+        operators::refuse(path, &graph.node)?;
+        operators::expand(&mut graph);
 
         let mut names = Names::default();
         for tensor in graph.initializer {
@@ -162,10 +180,13 @@ impl Graph {
             return Err(Error::file(path, format!("{} inputs; a picture alone is taken", inputs.len())));
         };
         let input = names.id(&picture.name);
-        names.values[input].shape = Some(picture_shape(path, picture, size, &graph.node, &names)?);
+        let (shape, channels_last) = picture_shape(path, picture, size, &graph.node, &names)?;
+        names.values[input].shape = Some(shape);
+        let tensor = picture.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+        let levels = tensor.is_some_and(|t| INTEGERS.contains(&t.elem_type));
 
         let mut nodes: Vec<Node> = Vec::with_capacity(graph.node.len());
-        for node in graph.node {
+        for node in in_order(graph.node) {
             let first = node.output.first().cloned().unwrap_or_default();
             let mut inputs = Vec::with_capacity(node.input.len());
             for name in &node.input {
@@ -176,9 +197,12 @@ impl Graph {
                 }
                 inputs.push((!name.is_empty()).then(|| names.id(name)));
             }
+            if let Some(twice) = node.output.iter().find(|name| !name.is_empty() && is_weight(&names, name)) {
+                return Err(damaged(&format!("{twice} is made twice")));
+            }
             let outputs = node.output.iter().map(|name| names.id(name)).collect();
             nodes.push(Node {
-                name: if node.name.is_empty() { first } else { node.name },
+                name: operators::label(&node).to_owned(),
                 op: node.op_type,
                 inputs,
                 outputs,
@@ -191,7 +215,7 @@ impl Graph {
             node.inputs.iter().flatten().for_each(|v| values[*v].consumers.push(id));
             node.outputs.iter().enumerate().for_each(|(at, v)| values[*v].producer = Some((id, at)));
         }
-        Ok(Self { nodes, values, input, outputs, opset })
+        Ok(Self { nodes, values, input, channels_last, levels, outputs, opset })
     }
 
     /// The node that makes a value, and which of its outputs that is.
@@ -224,15 +248,50 @@ impl Graph {
     }
 }
 
-/// `[1, 3, height, width]` of the input. A size that the file leaves open is `size`, or the square that fits the longest
-/// table of vectors of the patch convolution's width: the position embedding.
+fn damaged(path: &Path, why: &str) -> Error {
+    Error::file(path, format!("not a whole ONNX file ({why}); export it again"))
+}
+
+/// Each node after those whose outputs it reads, which some tools do not keep to; otherwise in the file's order. Nodes
+/// of a cycle come last.
+fn in_order(nodes: Vec<proto::Node>) -> Vec<proto::Node> {
+    let mut maker = HashMap::new();
+    for (id, node) in nodes.iter().enumerate() {
+        maker.extend(node.output.iter().filter(|o| !o.is_empty()).map(|name| (&**name, id)));
+    }
+    let mut readers = vec![Vec::new(); nodes.len()];
+    let mut missing = vec![0usize; nodes.len()];
+    for (id, node) in nodes.iter().enumerate() {
+        for from in node.input.iter().filter_map(|name| maker.get(&**name)) {
+            readers[*from].push(id);
+            missing[id] += 1;
+        }
+    }
+    let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|id| missing[*id] == 0).collect();
+    let mut order = Vec::with_capacity(nodes.len());
+    while let Some(id) = ready.pop_first() {
+        order.push(id);
+        for reader in &readers[id] {
+            missing[*reader] -= 1;
+            if missing[*reader] == 0 {
+                ready.insert(*reader);
+            }
+        }
+    }
+    order.extend((0..nodes.len()).filter(|id| missing[*id] > 0));
+    let mut nodes: Vec<Option<proto::Node>> = nodes.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|id| nodes[id].take()).collect()
+}
+
+/// The shape of the input, and whether channels are its last axis. A size that the file leaves open is `size`, or the
+/// square that fits the longest table of vectors of the patch convolution's width: the position embedding.
 fn picture_shape(
     path: &Path,
     input: &proto::ValueInfo,
     size: Option<(usize, usize)>,
     nodes: &[proto::Node],
     names: &Names,
-) -> Result<Vec<usize>, Error> {
+) -> Result<(Vec<usize>, bool), Error> {
     let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let known = |d: &proto::Dimension| d.dim_value.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
     let dims: Vec<Option<usize>> =
@@ -241,8 +300,14 @@ fn picture_shape(
         let own: Vec<String> = dims.iter().map(|d| d.map_or("?".to_owned(), |n| n.to_string())).collect();
         Error::file(path, format!("its input {} is [{}]; {want} is taken", input.name, own.join(", ")))
     };
-    let &[batch, channels, height, width] = &dims[..] else { return Err(wrong("[1, 3, height, width]")) };
-    if batch.is_some_and(|n| n != 1) || channels.is_some_and(|c| c != 3) {
+    let (batch, axes) = dims.split_at(usize::from(dims.len() == 4));
+    let (height, width, channels_last) = match *axes {
+        [Some(3), height, width] => (height, width, false),
+        [height, width, Some(3)] => (height, width, true),
+        [None, height, width] if !batch.is_empty() => (height, width, false),
+        _ => return Err(wrong("[1, 3, height, width]")),
+    };
+    if batch.iter().any(|n| n.is_some_and(|n| n != 1)) {
         return Err(wrong("[1, 3, height, width]"));
     }
     let (height, width) = match (height.zip(width), size) {
@@ -254,7 +319,11 @@ fn picture_shape(
         (None, None) => guessed_size(nodes, names)
             .ok_or_else(|| Error::file(path, "its picture size is open; name it with --image-size"))?,
     };
-    Ok(vec![1, 3, height, width])
+    if height.max(width) > LONGEST_EDGE {
+        return Err(wrong(&format!("at most {LONGEST_EDGE} pixels in height and width")));
+    }
+    let axes = if channels_last { [height, width, 3] } else { [3, height, width] };
+    Ok((batch.iter().map(|_| 1).chain(axes).collect(), channels_last))
 }
 
 fn guessed_size(nodes: &[proto::Node], names: &Names) -> Option<(usize, usize)> {

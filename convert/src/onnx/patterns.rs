@@ -288,13 +288,47 @@ impl Graph {
     }
 
     fn mean_of_last_axis(&self, value: ValueId) -> Option<ValueId> {
-        let (input, axis) = self.mean_of(value)?;
+        self.reduced_last_axis(value, "ReduceMean")
+    }
+
+    fn reduced_last_axis(&self, value: ValueId, op: &str) -> Option<ValueId> {
+        let (input, axis) = self.reduced(self.strip(value), op)?;
         (axis + 1 == self.shape(input)?.len()).then_some(self.strip(input))
+    }
+
+    /// What a softmax over the last axis that ends in this value reads: one operator, or its arithmetic.
+    pub(crate) fn softmax(&self, value: ValueId) -> Option<ValueId> {
+        let value = self.strip(value);
+        let (node, _) = self.producer(value)?;
+        if node.op == "Softmax" {
+            let rank = self.shape(node.outputs[0]).map_or(0, <[usize]>::len);
+            let axis = node.int("axis").unwrap_or(if self.opset < 13 { 1 } else { -1 });
+            return node.input(0).filter(|_| axis_of(axis, rank).is_some_and(|a| a + 1 == rank));
+        }
+        if node.op != "Div" {
+            return None;
+        }
+        let powers = self.strip(node.input(0)?);
+        if self.reduced_last_axis(node.input(1)?, "ReduceSum")? != powers {
+            return None;
+        }
+        let exponent = self.unary(powers, "Exp")?;
+        // The largest score is subtracted, or is not.
+        let centered = || {
+            let (node, _) = self.producer(exponent).filter(|(n, _)| n.op == "Sub")?;
+            let scores = self.strip(node.input(0)?);
+            (self.reduced_last_axis(node.input(1)?, "ReduceMax")? == scores).then_some(scores)
+        };
+        Some(centered().unwrap_or(exponent))
     }
 
     /// The operand of a mean over one axis, and the axis.
     pub(crate) fn mean_of(&self, value: ValueId) -> Option<(ValueId, usize)> {
-        let (node, _) = self.producer(value).filter(|(node, _)| node.op == "ReduceMean")?;
+        self.reduced(value, "ReduceMean")
+    }
+
+    fn reduced(&self, value: ValueId, op: &str) -> Option<(ValueId, usize)> {
+        let (node, _) = self.producer(value).filter(|(node, _)| node.op == op)?;
         let input = node.input(0)?;
         let axes = node.ints("axes").or_else(|| self.int_input(node, 1))?;
         let &[axis] = axes else { return None };

@@ -1,13 +1,18 @@
-//! From the picture to the tokens: the patch convolution, and everything that only moves its outputs, adds constants to them or
-//! puts constants beside them. Each element of the tokens is then a sum of one output of the convolution (or none) and one
-//! number, and that says where patches, prefix tokens and positions are, in whichever order the graph puts them together.
+//! From the picture to the tokens: the patch convolution, and everything that only moves its outputs, adds constants to
+//! them or puts constants beside them. Each element of the tokens is then a sum of one output of the convolution (or
+//! none) and one number, and that says where patches, prefix tokens and positions are, in whichever order the graph
+//! puts them together.
 
 use std::collections::HashMap;
 
 use crate::network::Linear;
 use crate::onnx::array::{Array, broadcast_shapes};
 use crate::onnx::graph::{Graph, Node, NodeId, ValueId};
+use crate::onnx::pixels::Pixels;
 use crate::onnx::vit::Found;
+
+/// Elements on the way to the tokens, all told: more is no embedding.
+const MOST: usize = 1 << 27;
 
 /// The embedding.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(crate) struct Stem {
     pub positions: Vec<f32>,
     /// The embedded tokens.
     pub tokens: ValueId,
+    /// Mean and standard deviation that the graph itself applies to pixels in [0, 1].
+    pub normalization: Option<([f64; 3], [f64; 3])>,
 }
 
 /// An element on the way: NONE stands for no output of the convolution, NaN for no number.
@@ -57,7 +64,8 @@ type Elements = HashMap<ValueId, Array<Element>>;
 impl Graph {
     /// The embedding at the start of the graph.
     pub(crate) fn stem(&self) -> Found<Stem> {
-        let conv = self.patch_convolution()?;
+        let Pixels { conv, channels, normalization } = self.pixels()?;
+        self.check_patch(conv)?;
         let node = &self.nodes[conv];
         let output = node.outputs[0];
         let weight = node.input(1).and_then(|w| self.floats(w));
@@ -72,10 +80,15 @@ impl Graph {
                 None => return self.stop_at(conv, "its bias depends on the picture"),
             },
         };
-        let patch = Linear { n: dim, k: weight.data.len() / dim.max(1), weight: weight.data.clone(), bias };
         let patch_size = (weight.shape[2], weight.shape[3]);
+        let patch =
+            Linear { n: dim, k: 3 * patch_size.0 * patch_size.1, weight: by_picture_channel(weight, channels), bias };
 
         let (elements, tokens) = self.embedded(output)?;
+        let picture = node.input(0).and_then(|v| self.shape(v)).unwrap_or_default();
+        if !picture.ends_with(&[down * patch_size.0, across * patch_size.1]) {
+            return self.stop_at(conv, format!("pictures {picture:?} are not whole patches of {patch_size:?} pixels"));
+        }
         let patches = down * across;
         let rows = elements.data.len() / dim;
         let token = |i: usize| &elements.data[i * dim..(i + 1) * dim];
@@ -89,20 +102,13 @@ impl Graph {
         let mut numbers: Vec<f32> =
             elements.data.iter().map(|e| if e.number.is_nan() { 0.0 } else { e.number }).collect();
         let positions = numbers.split_off(prefix_tokens * dim);
-        Ok(Stem { patch, patch_size, grid: (down, across), prefix_tokens, prefix: numbers, positions, tokens })
+        let grid = (down, across);
+        Ok(Stem { patch, patch_size, grid, prefix_tokens, prefix: numbers, positions, tokens, normalization })
     }
 
-    /// The first node that computes with the picture.
-    fn patch_convolution(&self) -> Found<NodeId> {
-        let uses = self.uses(self.input);
-        let Some(&(id, _)) = uses.first() else { return self.stop(self.input, "nothing reads the picture") };
+    /// Whether the convolution cuts the picture into patches.
+    fn check_patch(&self, id: NodeId) -> Found<()> {
         let node = &self.nodes[id];
-        if node.op != "Conv" {
-            return self.stop_at(id, "a patch convolution is expected on the picture");
-        }
-        if let Some((second, _)) = uses.get(1) {
-            return self.stop_at(*second, "a second node that reads the picture");
-        }
         let list =
             |name: &str, default: i64, count: usize| node.ints(name).map_or(vec![default; count], <[i64]>::to_vec);
         let weight = node.input(1).and_then(|w| self.floats(w)).map(|w| &w.shape[..]);
@@ -121,7 +127,7 @@ impl Graph {
             );
             return self.stop_at(id, why);
         }
-        Ok(id)
+        Ok(())
     }
 
     /// Follows the convolution's output as far as elements go: the last value, and its elements.
@@ -142,6 +148,9 @@ impl Graph {
             let results: Vec<_> = (0..node.outputs.len()).map(|at| self.embed(&elements, node, at)).collect();
             if results.iter().all(Option::is_some) {
                 elements.extend(node.outputs.iter().copied().zip(results.into_iter().flatten()));
+                if elements.values().map(|a| a.data.len()).sum::<usize>() > MOST {
+                    return self.stop_at(id, "more happens to the patches than is followed");
+                }
             } else {
                 ends.extend(read.into_iter().map(|v| (self.strip(v), id)));
             }
@@ -178,4 +187,17 @@ impl Graph {
         };
         self.movement(node, output, &inputs.iter().collect::<Vec<_>>())
     }
+}
+
+/// A convolution's weights `[outputs, 3, height, width]`, of which channel c reads the picture's `channels[c]`, by the
+/// picture's.
+fn by_picture_channel(weight: &Array<f32>, channels: [usize; 3]) -> Vec<f32> {
+    let area = weight.shape[2] * weight.shape[3];
+    let mut data = weight.data.clone();
+    for (to, from) in data.chunks_exact_mut((3 * area).max(1)).zip(weight.data.chunks_exact((3 * area).max(1))) {
+        for (c, plane) in channels.iter().zip(from.chunks_exact(area.max(1))) {
+            to[c * area..(c + 1) * area].copy_from_slice(plane);
+        }
+    }
+    data
 }

@@ -32,6 +32,8 @@ pub(crate) struct Vit {
     pub network: Network,
     pub taps: Vec<BlockTaps>,
     pub announcements: Vec<String>,
+    /// Mean and standard deviation that the graph itself applies to pixels in [0, 1].
+    pub normalization: Option<([f64; 3], [f64; 3])>,
 }
 
 impl Graph {
@@ -131,7 +133,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         fc_norm: tail.fc_norm.as_ref().map(norm),
         head: tail.head,
     };
-    Ok(Vit { network, taps, announcements })
+    Ok(Vit { network, taps, announcements, normalization: stem.normalization })
 }
 
 /// What every block must have in common.
@@ -406,7 +408,7 @@ impl Walk<'_> {
             [Pick::MeanFrom(0)] => Pooling::All,
             [Pick::Token(0), Pick::MeanFrom(first)] if first == prefix => Pooling::ClsAvg,
             [Pick::Token(0), Pick::Token(1)] => Pooling::ClsDist,
-            _ => return graph.stop(feature, format!("pooling over {kinds:?} is not run")),
+            _ => return graph.stop(feature, format!("pooling over {kinds:?} is not supported")),
         };
         let mut layers: Vec<Linear> = heads.iter().map(|h| graph.linear(h)).collect();
         let head = match (layers.pop(), layers.pop()) {

@@ -196,18 +196,23 @@ mod tract {
                 let c = tensors(&convert_ok(&checkpoint, &Options::default())).0;
                 (c.image_height, c.image_width)
             };
+            let ours = vitlet_f32(&file, &input);
+            assert!(relative_error(&ours, &pytorch) < 2e-5, "{}", file.display());
+            // Of operator sets 23 and later, and of onnxruntime's own operators, tract runs none.
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("dynamo23") || name.starts_with("dynamo24") || name.ends_with("_ort") {
+                continue;
+            }
             let reference = Reference::open(&file, Some((height, width))).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!((reference.size(), reference.outputs()), ((height, width), pytorch.len()));
             let tract = reference.run(&input).unwrap_or_else(|e| panic!("{e}"));
-            let ours = vitlet_f32(&file, &input);
             // An f16 file says its constants (the square root of 2 in GELU) in f16: tract computes with those.
-            let rounded = file.file_stem().is_some_and(|s| s.to_string_lossy().ends_with("f16"));
+            let rounded = name.ends_with("f16");
             let bound = if rounded { 2e-3 } else { 1e-4 };
             for (what, got, want) in [("vitlet to tract", &ours, &tract), ("tract to PyTorch", &tract, &pytorch)] {
                 let error = relative_error(got, want);
                 assert!(error < bound, "{}: {what}: {error:.1e}", file.display());
             }
-            assert!(relative_error(&ours, &pytorch) < 2e-5, "{}", file.display());
         }
     }
 
