@@ -31,7 +31,7 @@ cp "$(static_program aarch64-unknown-linux-musl)" "$out/vitlet"
 echo "the library ..."
 (
     link_for_old_glibc aarch64-unknown-linux-gnu
-    CARGO_PROFILE_RELEASE_STRIP=true ./scripts/install_capi.sh "$out" aarch64-unknown-linux-gnu
+    CARGO_PROFILE_LIBRARY_STRIP=true ./scripts/install_capi.sh "$out" aarch64-unknown-linux-gnu
 )
 ./scripts/check_elf.sh "$out"/lib/libvitlet.so
 ls -l "$out/vitlet" "$out"/lib/libvitlet.a "$(realpath "$out/lib/libvitlet.so")" | awk '{ printf "%8.2f MB  %s\n", $5 / 1e6, $NF }'

@@ -3,7 +3,7 @@
 #
 #     ./scripts/install_capi.sh PREFIX [TARGET]
 #
-# `cargo cinstall --release -p vitlet-capi --prefix PREFIX` (cargo-c) does all but the last. TARGET is a triple of rustc; what a linker
+# `cargo cinstall --profile library -p vitlet-capi --prefix PREFIX` (cargo-c) does all but the last. TARGET is a triple of rustc; what a linker
 # for it is called, cargo must know (CARGO_TARGET_..._LINKER). The tree can be moved: vitlet.pc and CMake find it relative to themselves.
 set -euo pipefail
 [ "$#" -ge 1 ] && [ "$#" -le 2 ] || { echo "usage: install_capi.sh PREFIX [TARGET]" >&2; exit 2; }
@@ -19,7 +19,7 @@ case "$version" in
     0.*) interface=$(cut -d. -f1,2 <<<"$version") ;;
     *) interface=$(cut -d. -f1 <<<"$version") ;;
 esac
-built=${CARGO_TARGET_DIR:-target}/$target/release
+built=${CARGO_TARGET_DIR:-target}/$target/library
 mkdir -p "$built"
 native=$PWD/$built/vitlet-native-libs
 case "$built" in /*) native=$built/vitlet-native-libs ;; esac
@@ -31,7 +31,7 @@ esac
 # Programs with musl in them are static.
 kinds=()
 case "$target" in *-musl) kinds=(--crate-type staticlib) ;; esac
-cargo rustc --quiet --release -p vitlet-capi --lib "${kinds[@]}" --target "$target" -- "${flags[@]}"
+cargo rustc --quiet --profile library -p vitlet-capi --lib "${kinds[@]}" --target "$target" -- "${flags[@]}"
 
 mkdir -p "$prefix/include" "$prefix/lib/pkgconfig" "$prefix/lib/cmake/vitlet"
 cp capi/include/vitlet.h capi/include/vitlet.hpp "$prefix/include/"

@@ -134,8 +134,8 @@ if has qemu-aarch64-static && has aarch64-linux-gnu-gcc; then
     classify_all "${qemu[@]}" "$work/aarch64-static/classify"
 
     say "Without an operating system: no allocator, no libc"
-    cargo build --release --quiet -p vitlet-capi --no-default-features --target aarch64-unknown-none
-    bare=target/aarch64-unknown-none/release/libvitlet.a
+    cargo build --profile library --quiet -p vitlet-capi --no-default-features --target aarch64-unknown-none
+    bare=target/aarch64-unknown-none/library/libvitlet.a
     # Linked with nothing else: a symbol that the library misses is an error here.
     aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -Wl,--gc-sections -Wl,--fatal-warnings \
         -Icapi/include -DMODEL="\"$model\"" -o "$work/bare" capi/tests/bare.c "$bare"
