@@ -1,16 +1,18 @@
-//! Pictures for `eval`: a directory with one folder per class, a directory of pictures without labels, or a CSV of `path,label_index` lines.
+//! Pictures for `eval`: a directory with one folder per class, a directory of pictures without labels, or a CSV of `path,label` lines.
 //!
 //! A folder is matched, in this order, as a WordNet synset id (`n01440764`, for networks with ImageNet-1k's classes), as a
 //! label, as one of a label's comma-separated synonyms, and as a plain index. Case does not matter and `_` reads as a
 //! space. A subset of the classes will do; a folder that matches nothing, or two classes alike, is refused.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod csv;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result, why};
-use crate::pictures;
+use crate::output;
+use crate::pictures::{self, Found, LeftOut, Source};
 
 /// The classes of a network.
 pub struct Classes<'a> {
@@ -24,7 +26,7 @@ pub struct Classes<'a> {
 /// A picture and its class, where that is known.
 #[derive(Debug, PartialEq)]
 pub struct Entry {
-    pub path: PathBuf,
+    pub source: Source,
     pub label: Option<usize>,
 }
 
@@ -47,9 +49,13 @@ pub struct Dataset {
     pub loose: usize,
 }
 
-/// Opens a directory or a CSV.
+/// Opens a directory or a CSV. Says which files of a directory are left out, and which line of a CSV is its header.
 pub fn open(path: &Path, classes: &Classes) -> Result<Dataset> {
-    let dataset = if path.is_dir() { open_directory(path, classes)? } else { open_csv(path, classes.count)? };
+    let dataset = if path.is_dir() {
+        open_directory(path, classes)?
+    } else {
+        Dataset { entries: csv::open(path, classes)?, folders: Vec::new(), loose: 0 }
+    };
     if dataset.entries.is_empty() {
         return Err(Error::new(path.display(), "no pictures"));
     }
@@ -57,63 +63,67 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Dataset> {
 }
 
 fn open_directory(path: &Path, classes: &Classes) -> Result<Dataset> {
-    let (mut folders, mut loose) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(path).map_err(|e| Error::new(path.display(), why(&e)))? {
-        let entry = entry.map_err(|e| Error::new(path.display(), why(&e)))?.path();
-        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if entry.is_dir() && !name.starts_with('.') {
-            folders.push((name, entry));
-        } else if !name.starts_with('.') && pictures::has_picture_extension(&entry) {
-            loose.push(entry);
+    let (mut folders, mut loose, mut left_out) = (Vec::new(), Vec::new(), LeftOut::default());
+    for entry in pictures::entries(path).map_err(|e| Error::new(path.display(), why(&e)))? {
+        match entry {
+            pictures::Entry::Folder(folder) => folders.push(folder),
+            pictures::Entry::Picture(source) => loose.push(source),
+            pictures::Entry::LeftOut(name) => left_out.add(name),
         }
     }
     if folders.is_empty() && loose.is_empty() {
-        return Err(Error::new(
-            path.display(),
-            "no folders and no pictures: eval wants one folder per class, or a CSV of path,label_index",
-        ));
+        let why = "no folders and no pictures: eval wants one folder per class, or a CSV of path,label lines";
+        return Err(Error::new(path.display(), why));
     }
+    left_out.note(path).iter().for_each(|note| output::note(note));
     if folders.is_empty() {
-        loose.sort();
-        let entries = loose.into_iter().map(|path| Entry { path, label: None }).collect();
+        let entries = loose.into_iter().map(|source| Entry { source, label: None }).collect();
         return Ok(Dataset { entries, folders: Vec::new(), loose: 0 });
     }
-    folders.sort();
     let mut dataset = Dataset { entries: Vec::new(), folders: Vec::new(), loose: loose.len() };
-    for (name, folder) in folders {
-        let index = classes.find(&name).about(folder.display())?;
-        let files = pictures::in_directory(&folder)?;
-        let label = classes.labels.get(index).map(|l| (*l).to_string());
-        dataset.folders.push(Folder { folder: name, index, label, pictures: files.len() });
-        dataset.entries.extend(files.into_iter().map(|path| Entry { path, label: Some(index) }));
+    for folder in folders {
+        add_class(&mut dataset, &folder, classes)?;
     }
     Ok(dataset)
 }
 
+/// Adds the pictures of a class's folder.
+fn add_class(dataset: &mut Dataset, folder: &Path, classes: &Classes) -> Result<()> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let index = classes.of_folder(&name).about(folder.display())?;
+    let Found { pictures, left_out } = pictures::below(folder)?;
+    left_out.note(folder).iter().for_each(|note| output::note(note));
+    let label = classes.labels.get(index).map(|l| (*l).to_string());
+    dataset.folders.push(Folder { folder: name, index, label, pictures: pictures.len() });
+    dataset.entries.extend(pictures.into_iter().map(|source| Entry { source, label: Some(index) }));
+    Ok(())
+}
+
 impl Classes<'_> {
     /// The class that a folder of this name holds.
-    fn find(&self, folder: &str) -> Result<usize, String> {
-        let name = normalize(folder);
-        let only = |mut indices: Vec<usize>| match indices.len() {
-            0 => Ok(None),
-            1 => Ok(indices.pop()),
-            _ => Err(format!("folder matches classes {indices:?} alike: name it by its index or synset id")),
-        };
-        let labels = || self.labels.iter().enumerate();
-        let by_synset = || self.synsets.iter().position(|s| *s == name);
-        let by_label = || only(labels().filter(|(_, l)| normalize(l) == name).map(|(i, _)| i).collect());
-        let by_synonym =
-            || only(labels().filter(|(_, l)| l.split(',').any(|s| normalize(s) == name)).map(|(i, _)| i).collect());
-        let by_index = || name.parse().ok().filter(|&i| i < self.count);
-
-        let found = match by_synset() {
-            Some(i) => Some(i),
-            None => by_label()?.map_or_else(by_synonym, |i| Ok(Some(i)))?.or_else(by_index),
-        };
+    fn of_folder(&self, folder: &str) -> Result<usize, String> {
+        let ambiguous =
+            |classes| format!("folder matches classes {classes:?} alike: name it by its index or synset id");
+        let by_index = || folder.trim().parse().ok().filter(|&i| i < self.count);
+        let found = self.by_name(folder).map_err(ambiguous)?.or_else(by_index);
         found.ok_or_else(|| match self.labels.first() {
             Some(first) => format!("folder matches none of the model's {} labels ({first}, ...)", self.count),
             None => format!("folder is no index below {}, and the model has no labels", self.count),
         })
+    }
+
+    /// The class of this synset id, label or synonym, if there is one; an error lists several that match alike.
+    fn by_name(&self, name: &str) -> Result<Option<usize>, Vec<usize>> {
+        let name = normalize(name);
+        let only = |mut indices: Vec<usize>| if indices.len() > 1 { Err(indices) } else { Ok(indices.pop()) };
+        let labels = || self.labels.iter().enumerate();
+        if let Some(index) = self.synsets.iter().position(|s| *s == name) {
+            return Ok(Some(index));
+        }
+        if let Some(index) = only(labels().filter(|(_, l)| normalize(l) == name).map(|(i, _)| i).collect())? {
+            return Ok(Some(index));
+        }
+        only(labels().filter(|(_, l)| l.split(',').any(|s| normalize(s) == name)).map(|(i, _)| i).collect())
     }
 }
 
@@ -121,33 +131,10 @@ fn normalize(name: &str) -> String {
     name.replace('_', " ").split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-fn open_csv(path: &Path, classes: usize) -> Result<Dataset> {
-    let text = fs::read_to_string(path).map_err(|e| Error::new(path.display(), why(&e)))?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    let mut entries = Vec::new();
-    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let what = || format!("{}, line {}", path.display(), number + 1);
-        if line.trim().is_empty() {
-            continue;
-        }
-        let (file, label) = line.rsplit_once(',').ok_or("not path,label_index").about(what())?;
-        let label = match label.trim().trim_matches('"').parse::<usize>() {
-            Ok(label) if label < classes => label,
-            Ok(label) => {
-                let why = format!("label {label}: the model has {classes} classes, counted from 0");
-                return Err(Error::new(what(), why));
-            }
-            Err(_) if number == 0 => continue,
-            Err(_) => return Err(Error::new(what(), format!("label index {label:?} is not a number"))),
-        };
-        entries.push(Entry { path: base.join(file.trim().trim_matches('"')), label: Some(label) });
-    }
-    Ok(Dataset { entries, folders: Vec::new(), loose: 0 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const IMAGENET_LIKE: Classes = Classes { count: 4, labels: Vec::new(), synsets: &[] };
 
@@ -170,27 +157,27 @@ mod tests {
             ("3", 3),
         ];
         for (folder, index) in cases {
-            assert_eq!(classes.find(folder), Ok(index), "{folder}");
+            assert_eq!(classes.of_folder(folder), Ok(index), "{folder}");
         }
         for nothing in ["shark", "4", "n99999999", ""] {
-            let error = classes.find(nothing).unwrap_err();
+            let error = classes.of_folder(nothing).unwrap_err();
             assert!(error.contains("none of the model's 4 labels (tench, Tinca tinca, ...)"), "{error}");
         }
-        assert_eq!(IMAGENET_LIKE.find("2"), Ok(2));
-        assert!(IMAGENET_LIKE.find("tench").unwrap_err().contains("no index below 4"));
+        assert_eq!(IMAGENET_LIKE.of_folder("2"), Ok(2));
+        assert!(IMAGENET_LIKE.of_folder("tench").unwrap_err().contains("no index below 4"));
     }
 
     #[test]
     fn a_label_that_stands_twice_is_ambiguous() {
         let twins = Classes { count: 2, labels: vec!["maillot", "maillot"], synsets: &[] };
-        assert!(twins.find("maillot").unwrap_err().contains("[0, 1]"));
-        assert_eq!(twins.find("1"), Ok(1));
+        assert!(twins.of_folder("maillot").unwrap_err().contains("[0, 1]"));
+        assert_eq!(twins.of_folder("1"), Ok(1));
     }
 
     #[test]
     fn labels_that_are_digits_win_over_indices() {
         let digits = Classes { count: 3, labels: vec!["2", "1", "0"], synsets: &[] };
-        assert_eq!(digits.find("0"), Ok(2));
+        assert_eq!(digits.of_folder("0"), Ok(2));
     }
 
     #[test]
@@ -202,42 +189,14 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let dataset = open(dir.path(), &classes()).unwrap();
-        let found: Vec<_> =
-            dataset.entries.iter().map(|e| (e.path.strip_prefix(dir.path()).unwrap(), e.label.unwrap())).collect();
-        assert_eq!(
-            found,
-            [(Path::new("1/deep/c.webp"), 1), (Path::new("tench/a.png"), 0), (Path::new("tench/b.JPG"), 0)]
-        );
+        let found: Vec<_> = dataset.entries.iter().map(|e| (e.source.to_string(), e.label.unwrap())).collect();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        assert_eq!(found, [(path("1/deep/c.webp"), 1), (path("tench/a.png"), 0), (path("tench/b.JPG"), 0)]);
         assert_eq!(dataset.folders[1].label.as_deref(), Some("tench, Tinca tinca"));
         assert_eq!(dataset.folders[1].pictures, 2);
 
         fs::create_dir(dir.path().join("stranger")).unwrap();
         let Error::Failed(line) = open(dir.path(), &classes()).unwrap_err() else { panic!() };
         assert!(line.contains("stranger: folder matches none"), "{line}");
-    }
-
-    #[test]
-    fn csv_with_and_without_header() {
-        let dir = tempfile::tempdir().unwrap();
-        let csv = dir.path().join("labels.csv");
-        let read = |text: &str| {
-            fs::write(&csv, text).unwrap();
-            open(&csv, &classes())
-        };
-        let want = [
-            Entry { path: dir.path().join("a, b.jpg"), label: Some(3) },
-            Entry { path: dir.path().join("sub/c.jpg"), label: Some(0) },
-        ];
-        assert_eq!(read("path,label_index\na, b.jpg,3\n\nsub/c.jpg, 0\r\n").unwrap().entries, want);
-        assert_eq!(read("\u{feff}\"a, b.jpg\",3\nsub/c.jpg,0").unwrap().entries, want);
-        for (text, why) in [
-            ("a.jpg,0\nb.jpg,4\n", "line 2: label 4: the model has 4 classes"),
-            ("a.jpg,0\nb.jpg,cat\n", "line 2: label index \"cat\" is not a number"),
-            ("a.jpg,0\nb.jpg\n", "line 2: not path,label_index"),
-            ("path,label\n", "no pictures"),
-        ] {
-            let Error::Failed(line) = read(text).unwrap_err() else { panic!() };
-            assert!(line.contains(why), "{line}");
-        }
     }
 }

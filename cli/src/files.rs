@@ -37,9 +37,9 @@ pub fn csv_field(text: &str) -> String {
 }
 
 /// The files that pictures come from: standard input may be one, too.
-pub fn of_pictures(sources: &[Source]) -> impl Iterator<Item = PathBuf> {
-    sources.iter().map(|source| match source {
-        Source::File(path) => path.clone(),
+pub fn of_pictures<'s>(sources: impl IntoIterator<Item = &'s Source>) -> impl Iterator<Item = PathBuf> {
+    sources.into_iter().map(|source| match source {
+        Source::File(path) | Source::Unusable { path, .. } => path.clone(),
         Source::Stdin => PathBuf::from("/dev/stdin"),
     })
 }

@@ -123,15 +123,15 @@ pub struct Inference<'m> {
     model: Model<'m>,
     compute: &'m Compute,
     output: Output,
-    /// The widest and the tallest that pictures have been so far, at least a pixel.
-    largest: (u32, u32),
+    /// Width and height of the picture at hand, at least a pixel.
+    size: (u32, u32),
     scratch: Vec<u8>,
 }
 
 impl<'m> Inference<'m> {
     /// Allocates nothing yet.
     pub fn new(model: Model<'m>, compute: &'m Compute, output: Output) -> Self {
-        Self { model, compute, output, largest: (1, 1), scratch: Vec::new() }
+        Self { model, compute, output, size: (1, 1), scratch: Vec::new() }
     }
 
     /// What runs.
@@ -151,7 +151,7 @@ impl<'m> Inference<'m> {
 
     /// Logits, features or tokens of one picture in any format. Errors say why only.
     pub fn frame(&mut self, picture: &Picture<'_>) -> Result<Answer, String> {
-        self.largest = (self.largest.0.max(picture.width), self.largest.1.max(picture.height));
+        self.size = (picture.width, picture.height);
         let noting = Noting { executor: &*self.compute.executor, began: OnceLock::new() };
         let mut session = self.session().map_err(|e| e.to_string())?;
         let start = Instant::now();
@@ -190,7 +190,7 @@ impl<'m> Inference<'m> {
     /// The normalized input `[3, height, width]` that a picture becomes.
     pub fn prepare(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
         let picture = picture.borrow();
-        self.largest = (picture.width, picture.height);
+        self.size = (picture.width, picture.height);
         let mut input = vec![0.0; self.model.config().input_len()];
         self.session()?.prepare(&picture, &mut input)?;
         Ok(input)
@@ -221,14 +221,17 @@ impl<'m> Inference<'m> {
 
     fn run_config(&self) -> RunConfig {
         let Compute { kernels, threads, .. } = *self.compute;
-        RunConfig { kernels, threads, max_picture: self.largest, output: self.output }
+        RunConfig { kernels, threads, max_picture: self.size, output: self.output }
     }
 
     fn session(&mut self) -> Result<Session<'_, 'm>, vitlet::Error> {
         let run = self.run_config();
         let need = self.model.scratch_bytes(&run)?;
         if self.scratch.len() < need + 63 {
-            self.scratch = vec![0; need + 63];
+            self.scratch = Vec::new();
+            let no_memory = |_| vitlet::Error::RunConfig("no memory is free for a picture of this size");
+            self.scratch.try_reserve_exact(need + 63).map_err(no_memory)?;
+            self.scratch.resize(need + 63, 0);
         }
         let start = self.scratch.as_ptr().align_offset(64);
         Session::new(&self.model, &run, &mut self.scratch[start..start + need])

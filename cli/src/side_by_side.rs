@@ -1,7 +1,6 @@
 //! Models side by side. All are in memory at once and take turns, so that a machine that slows down slows all of them; ratios are of one
 //! round. A ratio whose middle half of rounds holds 1 is called noise. And all see the same pictures.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -93,8 +92,8 @@ struct Tally {
 pub fn classify(inferences: &mut [Inference], mut reference: Inference, pictures: &[Entry]) -> Tallies {
     let mut tallies = Tallies { models: inferences.iter().map(|_| Tally::default()).collect(), ..Tallies::default() };
     let bar = output::progress(pictures.len() as u64, "classifying {bar:40.cyan} {pos}/{len}  {eta} left");
-    for Entry { path, label } in pictures {
-        match look(path, inferences, &mut reference) {
+    for Entry { source, label } in pictures {
+        match look(source, inferences, &mut reference) {
             Ok((expected, logits)) => {
                 tallies.inputs.done();
                 tallies.add(*label, &expected, &logits);
@@ -108,9 +107,9 @@ pub fn classify(inferences: &mut [Inference], mut reference: Inference, pictures
 }
 
 /// The reference's logits of a picture, and each model's.
-fn look(path: &Path, inferences: &mut [Inference], reference: &mut Inference) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
-    let picture = pictures::load(&Source::File(path.to_path_buf()))?;
-    let logits = |inference: &mut Inference| Ok(inference.picture(&picture).about(path.display())?.values);
+fn look(source: &Source, inferences: &mut [Inference], reference: &mut Inference) -> Result<(Vec<f32>, Vec<Vec<f32>>)> {
+    let picture = pictures::load(source)?;
+    let logits = |inference: &mut Inference| Ok(inference.picture(&picture).about(source)?.values);
     Ok((logits(reference)?, inferences.iter_mut().map(logits).collect::<Result<_>>()?))
 }
 

@@ -100,10 +100,11 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
     let c = *model.config();
+    let pictures = sources(&args)?;
     if let Some(plot) = &args.plot {
         files::refuse_inputs(plot, [&args.model])?;
         files::refuse_checkpoint(plot, &args.reference)?;
-        files::refuse_inputs(plot, files::of_pictures(&pictures::list(&args.images)?))?;
+        files::refuse_inputs(plot, files::of_pictures(pictures.iter().filter_map(Sample::source)))?;
     }
     let reference = Source::open(&args.reference, &model)?;
     let compute = Compute::new(&args.compute)?;
@@ -111,7 +112,6 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let mut truth = reference.start(&compute)?;
 
     let (mut all, mut inputs, mut results) = (Compared::default(), Inputs::default(), Vec::new());
-    let pictures = sources(&args)?;
     let bar = output::progress(pictures.len() as u64, "{bar:40.cyan} {pos}/{len} pictures");
     for picture in &pictures {
         match look(picture, &mut inference, &mut truth, &c) {
@@ -171,6 +171,11 @@ impl fmt::Display for Sample {
 }
 
 impl Sample {
+    /// Where it comes from, if that is not the program.
+    fn source(&self) -> Option<&pictures::Source> {
+        if let Self::Given(source) = self { Some(source) } else { None }
+    }
+
     fn load(&self) -> Result<Rgb8> {
         match self {
             Self::Given(source) => pictures::load(source),

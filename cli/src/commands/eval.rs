@@ -23,7 +23,7 @@ use crate::files;
 use crate::inference::{Answer, Compute, ComputeArgs};
 use crate::model::ModelFile;
 use crate::output;
-use crate::pictures::{self, Rgb8, Source};
+use crate::pictures::{self, Rgb8};
 use crate::results::{Done, LeftOut};
 use crate::{ranks, stats};
 use records::{Against, Picture, Record, Results, Setting, Shard, Unreadable};
@@ -40,7 +40,7 @@ pub struct EvalArgs {
     #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]
     model: Option<PathBuf>,
 
-    /// A directory with one folder per class, a directory of unlabelled pictures, or a CSV of path,label_index lines
+    /// A directory with one folder per class, a directory of unlabelled pictures, or a CSV of path,label lines
     #[arg(value_name = "DIR_OR_CSV", required_unless_present = "merge")]
     dataset: Option<PathBuf>,
 
@@ -153,7 +153,7 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     };
     dataset.entries.truncate(args.limit.unwrap_or(usize::MAX));
     if let Some(flips) = &args.flips {
-        files::refuse_inputs(flips, dataset.entries.iter().map(|e| &e.path))?;
+        files::refuse_inputs(flips, files::of_pictures(dataset.entries.iter().map(|e| &e.source)))?;
     }
     if !args.json {
         print::mapping(&dataset, classes.count)?;
@@ -248,7 +248,7 @@ fn evaluate(
                 }
                 Err(e) => {
                     bar.suspend(|| e.report());
-                    let left_out = LeftOut::new(entry.path.display().to_string(), &e);
+                    let left_out = LeftOut::new(entry.source.to_string(), &e);
                     results.unread.push(Unreadable { index, left_out });
                 }
             }
@@ -264,7 +264,7 @@ fn decode(work: &[(usize, &Entry)], next: &AtomicUsize, send: &SyncSender<(usize
     loop {
         let at = next.fetch_add(1, Ordering::Relaxed);
         let Some((_, entry)) = work.get(at) else { return };
-        if send.send((at, pictures::load(&Source::File(entry.path.clone())))).is_err() {
+        if send.send((at, pictures::load(&entry.source))).is_err() {
             return;
         }
     }
@@ -277,7 +277,7 @@ fn look(
     runner: &mut Runner,
     reference: Option<&mut Reference>,
 ) -> Result<Picture> {
-    let failed = |e: String| Error::new(entry.path.display(), e);
+    let failed = |e: String| Error::new(&entry.source, e);
     let Answer { values: logits, times } = runner.picture(picture).map_err(failed)?;
     let reference = match reference {
         None => None,
@@ -288,7 +288,7 @@ fn look(
         }
     };
     let record = Record { index, label: entry.label, top: ranks::top(&logits, 5), reference };
-    Ok(Done::new(entry.path.display().to_string(), picture, times, record))
+    Ok(Done::new(entry.source.to_string(), picture, times, record))
 }
 
 /// What the progress bar says.

@@ -30,7 +30,7 @@ pub fn run(args: PreprocessArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
     let source = if args.image.as_os_str() == "-" { Source::Stdin } else { Source::File(args.image) };
-    files::refuse_inputs(&args.output, files::of_pictures(std::slice::from_ref(&source)).chain([args.model]))?;
+    files::refuse_inputs(&args.output, files::of_pictures([&source]).chain([args.model]))?;
     let picture = pictures::load(&source)?;
     let compute = Compute::new(&ComputeArgs::one_thread())?;
     let input = Inference::new(model, &compute, Output::Logits).prepare(&picture).about(&source)?;

@@ -39,7 +39,7 @@ pub struct RunArgs {
 }
 
 pub fn run(args: RunArgs) -> Result<()> {
-    if let Some(picture) = args.images.first().or(args.input.as_ref().filter(|p| pictures::has_picture_extension(p))) {
+    if let Some(picture) = args.images.first().or(args.input.as_ref().filter(|p| pictures::is_pictures_name(p))) {
         return Err(was_classify_meant(picture));
     }
     let (Some(model), Some(input), Some(output)) = (&args.model, &args.input, &args.output) else {

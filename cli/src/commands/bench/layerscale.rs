@@ -23,7 +23,7 @@ pub struct LayerScaleArgs {
     #[arg(value_name = "SRC")]
     source: Option<PathBuf>,
 
-    /// Pictures: one folder per class or a CSV of path,label_index lines; any directory for the agreement with f32 alone
+    /// Pictures: one folder per class or a CSV of path,label lines; any directory for the agreement with f32 alone
     #[arg(long, value_name = "DIR_OR_CSV")]
     images: Option<PathBuf>,
 

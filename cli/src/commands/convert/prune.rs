@@ -45,8 +45,8 @@ impl Effect {
         let inference = |model| Inference::new(model, &compute, Output::Logits);
 
         let samples = built_in_checkpoint()?;
-        let paths = pictures::in_directory(&samples.path().join("pictures"))?;
-        let entries: Vec<Entry> = paths.into_iter().map(|path| Entry { path, label: None }).collect();
+        let sources = pictures::below(&samples.path().join("pictures"))?.pictures;
+        let entries: Vec<Entry> = sources.into_iter().map(|source| Entry { source, label: None }).collect();
         let times = time(&mut [inference(whole), inference(pruned)], ROUNDS, entries.len())?;
         let tallies = classify(&mut [inference(pruned)], inference(whole), &entries);
         tallies.inputs.end()?;

@@ -1,0 +1,220 @@
+//! What lies in a folder. Every regular file that is a picture by its content or by its name counts as one; a picture that cannot be decoded is its reader's
+//! error. FIFOs, devices and sockets are never opened. The rest is left out, and said.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::fs::{self, File, FileType, Metadata};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::Source;
+use super::kind::{HEAD_BYTES, Kind, is_pictures_name};
+use crate::error::{Error, Result, why};
+
+/// Names in a message about files that are left out.
+const NAMED: usize = 5;
+
+/// Something in a folder.
+pub enum Entry {
+    Picture(Source),
+    Folder(PathBuf),
+    /// Its name, and what it is in few words.
+    LeftOut(String),
+}
+
+/// Files that are no pictures.
+#[derive(Debug, Default, PartialEq)]
+pub struct LeftOut {
+    pub count: usize,
+    /// Those of the first.
+    names: Vec<String>,
+}
+
+/// The pictures at and below a folder, in the order of their paths.
+pub struct Found {
+    pub pictures: Vec<Source>,
+    pub left_out: LeftOut,
+}
+
+impl LeftOut {
+    /// One more.
+    pub fn add(&mut self, name: String) {
+        self.count += 1;
+        if self.names.len() < NAMED {
+            self.names.push(name);
+        }
+    }
+
+    /// What was left out in `folder`; none where that is nothing.
+    pub fn note(&self, folder: &Path) -> Option<String> {
+        (self.count > 0).then(|| format!("{}: left out {self}", folder.display()))
+    }
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files = if self.count == 1 { "1 file that is no picture" } else { "files that are no pictures" };
+        if self.count > 1 {
+            write!(f, "{} ", self.count)?;
+        }
+        write!(f, "{files}: {}", self.names.join(", "))?;
+        match self.count - self.names.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Everything at and below `folder`. A folder below that cannot be read counts as a picture that cannot.
+pub fn below(folder: &Path) -> Result<Found> {
+    let mut found = Found { pictures: Vec::new(), left_out: LeftOut::default() };
+    let entries = entries(folder).map_err(|e| Error::new(folder.display(), why(&e)))?;
+    collect(entries, Path::new(""), &mut found);
+    Ok(found)
+}
+
+/// Adds `inside` the folder that was asked for.
+fn collect(list: Vec<Entry>, inside: &Path, found: &mut Found) {
+    for entry in list {
+        match entry {
+            Entry::Picture(source) => found.pictures.push(source),
+            Entry::LeftOut(name) => found.left_out.add(inside.join(name).display().to_string()),
+            Entry::Folder(path) => match entries(&path) {
+                Ok(list) => collect(list, &inside.join(path.file_name().unwrap_or_default()), found),
+                Err(e) => found.pictures.push(Source::Unusable { path, why: why(&e) }),
+            },
+        }
+    }
+}
+
+/// What lies in `folder` itself, in the order of the names.
+pub fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    Ok(entries.iter().map(|entry| tell(entry.path(), &entry.file_name(), entry.file_type().ok())).collect())
+}
+
+fn tell(path: PathBuf, name: &OsStr, file_type: Option<FileType>) -> Entry {
+    let left_out = |what: &str| {
+        let mut text = name.to_string_lossy().into_owned();
+        // Writing to a string does not fail.
+        let _ = if what.is_empty() { Ok(()) } else { write!(text, " ({what})") };
+        Entry::LeftOut(text)
+    };
+    if name.as_encoded_bytes().starts_with(b".") {
+        return left_out("hidden");
+    }
+    let is_link = file_type.is_none_or(|t| t.is_symlink());
+    if file_type.is_some_and(|t| t.is_dir()) {
+        return Entry::Folder(path);
+    }
+    let named = is_pictures_name(&path);
+    let target = match fs::metadata(&path) {
+        Ok(target) => target,
+        Err(e) if named => return Entry::Picture(Source::Unusable { path, why: why(&e) }),
+        Err(e) => return left_out(&why(&e)),
+    };
+    if target.is_dir() {
+        return left_out(if is_link { "link to a folder" } else { "folder" });
+    }
+    if !target.is_file() {
+        let what = special(&target);
+        let why = || format!("{what} in a folder is not opened; name it itself to read from it");
+        return if named { Entry::Picture(Source::Unusable { path, why: why() }) } else { left_out(what) };
+    }
+    if named {
+        return Entry::Picture(Source::File(path));
+    }
+    match head(&path).map(|head| Kind::of(&head)) {
+        Ok(kind) if kind.is_picture() => Entry::Picture(Source::File(path)),
+        Ok(Kind::Foreign(foreign)) => left_out(foreign.name),
+        Ok(_) => left_out(""),
+        Err(e) => left_out(&why(&e)),
+    }
+}
+
+/// What a file is that is neither regular nor a folder.
+fn special(file: &Metadata) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let t = file.file_type();
+        if t.is_fifo() {
+            return "a FIFO";
+        } else if t.is_socket() {
+            return "a socket";
+        } else if t.is_char_device() || t.is_block_device() {
+            return "a device";
+        }
+    }
+    let _ = file;
+    "a special file"
+}
+
+/// The first bytes of a regular file.
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+    #[test]
+    fn pictures_are_told_by_content_and_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let files: [(&str, &[u8]); 10] = [
+            ("a.jfif", b"\xff\xd8\xff\xe0"),
+            ("b", PNG),
+            ("c.jpg", b"no picture, and named as one"),
+            ("d/e.heic", b""),
+            ("d/f", b"II*\0\x08\0\0\0"),
+            ("d/labels.csv", b"a.jpg,3\n"),
+            ("film", b"\0\0\0\x18ftypisom\0\0\0\0isommp42"),
+            ("notes.txt", b"BM is no bitmap"),
+            ("page.pdf", b"%PDF-1.7"),
+            (".hidden.png", PNG),
+        ];
+        for (name, bytes) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let found = below(dir.path()).unwrap();
+        let names = ["a.jfif", "b", "c.jpg", "d/e.heic", "d/f"];
+        assert_eq!(found.pictures, names.map(|name| Source::File(dir.path().join(name))));
+        let note = found.left_out.to_string();
+        let names = ".hidden.png (hidden), d/labels.csv, film (Video), notes.txt, page.pdf (PDF)";
+        assert_eq!(note, format!("5 files that are no pictures: {names}"));
+        (0..4).for_each(|i| fs::write(dir.path().join(format!("z{i}.txt")), "").unwrap());
+        let note = below(dir.path()).unwrap().left_out.to_string();
+        assert!(note.starts_with("9 files") && note.ends_with("page.pdf (PDF) and 4 more"), "{note}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_no_regular_file_is_not_opened() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let _socket = std::os::unix::net::UnixListener::bind(path("a.jpg")).unwrap();
+        symlink("/dev/zero", path("b.png")).unwrap();
+        symlink("/dev/zero", path("c")).unwrap();
+        symlink("nowhere", path("d.webp")).unwrap();
+        symlink(".", path("e")).unwrap();
+        fs::write(path("f"), PNG).unwrap();
+        symlink("f", path("g")).unwrap();
+        let found = below(dir.path()).unwrap();
+        let whys: Vec<_> =
+            found.pictures.iter().map(|s| if let Source::Unusable { why, .. } = s { why } else { "" }).collect();
+        assert_eq!(whys.len(), 5);
+        assert!(whys[0].starts_with("a socket") && whys[1].starts_with("a device"), "{whys:?}");
+        assert!(whys[2].starts_with("No such file"), "{whys:?}");
+        assert_eq!(found.pictures[3..], [Source::File(path("f")), Source::File(path("g"))]);
+        assert_eq!(found.left_out.to_string(), "2 files that are no pictures: c (a device), e (link to a folder)");
+    }
+}
