@@ -8,7 +8,11 @@ program=target/release/vitlet
 "$program" bench layerscale --rounds 5 --threads 1
 
 shared=../shared
-[ -d "$shared/checkpoints/deit_tiny_layerscale" ] || exit 0
+if ! [ -d "$shared/checkpoints/deit_tiny_layerscale" ]; then
+    # No part of a clone, so no error under CI, as skip would make it; scripts/test.sh lists it at its end.
+    echo "skipped: LayerScale on real pictures: $shared/checkpoints/deit_tiny_layerscale is not there" | tee -a "${SKIPPED:-/dev/null}"
+    exit 0
+fi
 report=target/layerscale.json
 "$program" bench layerscale "$shared/checkpoints/deit_tiny_layerscale" --images "$shared/imagenet-sample/labels.csv" --rounds 5 --json >"$report"
 python3 - "$report" <<'PY'
