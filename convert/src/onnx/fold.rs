@@ -93,6 +93,12 @@ impl Graph {
         if let ("Cast", [constant]) = (&*node.op, &inputs[..]) {
             return cast(constant, node.int("to")?);
         }
+        if let ("CastLike", [constant], Some(like)) = (&*node.op, &inputs[..], node.input(1))
+            && self.ints(like).is_none()
+        {
+            // Values that depend on the picture are floats.
+            return cast(constant, i64::from(data_type::FLOAT));
+        }
         let floats: Option<Vec<_>> =
             inputs.iter().map(|c| if let Constant::Float(a) = c { Some(a) } else { None }).collect();
         let ints: Option<Vec<_>> =

@@ -411,6 +411,22 @@ fn what_scores_the_logits_is_left_to_vitlet() {
     }
 }
 
+/// The exporter's function for attention, where it is not optimized, casts the length of a head like the queries.
+#[test]
+fn integers_cast_like_the_picture_are_numbers() {
+    assert_whole(&edited("vit/dynamo20.onnx", |graph| {
+        let is_scale = |t: &Tensor| t.dims.is_empty() && t.data_type == data_type::FLOAT;
+        let at = graph.initializer.iter().position(is_scale).expect("the scale of the scores");
+        let scale = graph.initializer.remove(at).name;
+        graph.initializer.extend([ints("head_dim", &[8]), floats("one", &[1], &[1.0])]);
+        graph.node.extend([
+            node("CastLike", &["head_dim", "pixels"], "float"),
+            node("Sqrt", &["float"], "root"),
+            node("Div", &["one", "root"], &scale),
+        ]);
+    }));
+}
+
 #[test]
 fn nodes_in_any_order_but_each_value_once() {
     assert_whole(&vit(|graph| graph.node.reverse()));
