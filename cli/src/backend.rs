@@ -141,7 +141,8 @@ impl<'n> Runner<'n> {
                 size: file.size(),
                 classes: file.outputs(),
                 outputs: file.outputs(),
-                scores: Scores::Softmax,
+                // As conversion decides: a softmax of one number is always 1.
+                scores: if file.outputs() == 1 { Scores::Sigmoid } else { Scores::Softmax },
                 labels: file.labels.iter().map(String::as_str).collect(),
             },
         }

@@ -16,7 +16,7 @@ pub struct PreparationArgs {
     #[arg(long, value_name = "HxW", value_parser = image_size)]
     image_size: Option<(usize, usize)>,
 
-    /// Labels, one a line, instead of the checkpoint's
+    /// Labels instead of the checkpoint's: one a line, lines of index,label, or JSON (a list, or id2label)
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 

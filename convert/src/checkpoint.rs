@@ -260,7 +260,7 @@ impl Checkpoint {
         };
         let more = match unknown.len() - 1 {
             0 => String::new(),
-            n => format!(" (nor are {n} more: {})", unknown[1..unknown.len().min(6)].join(", ")),
+            n => format!(" (nor are {n} more: {})", wrapper::listed(&unknown[1..])),
         };
         let why = format!(
             "not a part of this architecture as config.json describes it{more}; correct config.json, or name it with --ignore"

@@ -18,20 +18,27 @@ impl Error {
         Self { what: what.into(), why: why.into() }
     }
 
-    /// An error about a file or directory.
+    /// An error about a file or directory. Of what the operating system says, the words are kept.
     pub fn file(path: &Path, why: impl fmt::Display) -> Self {
-        Self::new(path.display().to_string(), why.to_string())
+        let why = why.to_string();
+        let words = why.split_once(" (os error ").and_then(|(words, rest)| Some((words, rest.split_once(')')?.1)));
+        Self::new(path.display().to_string(), words.map_or(why.clone(), |(words, rest)| format!("{words}{rest}")))
     }
 
     /// An error about a tensor of the checkpoint.
     pub fn tensor(name: &str, why: impl Into<String>) -> Self {
-        Self::new(format!("tensor {name}"), why)
+        Self::new(format!("tensor {}", shown(name)), why)
     }
 
-    /// An error about a setting of config.json.
-    pub fn setting(key: &str, why: impl Into<String>) -> Self {
-        Self::new(format!("config.json, {key}"), why)
+    /// An error about a setting in a checkpoint's JSON file of this name.
+    pub fn setting(file: &str, key: &str, why: impl Into<String>) -> Self {
+        Self::new(format!("{file}, {key}"), why)
     }
+}
+
+/// A name from a file as messages show it: short, and without control characters.
+pub(crate) fn shown(name: &str) -> String {
+    name.chars().flat_map(char::escape_debug).take(120).collect()
 }
 
 impl fmt::Display for Error {

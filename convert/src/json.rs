@@ -9,6 +9,8 @@ use crate::error::Error;
 /// A JSON object; the missing and `null` are the same to every reader below.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
+    /// The name of the file that it stands in, for errors.
+    file: String,
     /// What errors put before a key.
     at: String,
     map: Map<String, Value>,
@@ -21,18 +23,31 @@ pub(crate) fn read(path: &Path) -> Result<Value, Error> {
     serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not JSON ({e})")))
 }
 
+/// The engine reads no longer edges.
+const LONGEST_EDGE: u64 = 1 << 24;
+const PIXELS: &str = "a size of 1 to 16777216 pixels";
+
+fn edge(value: &Value) -> Option<usize> {
+    value.as_u64().filter(|n| (1..=LONGEST_EDGE).contains(n)).and_then(|n| usize::try_from(n).ok())
+}
+
 impl Object {
-    /// `map`, whose keys errors put after `at` (a path of keys that ends in a dot, or nothing).
-    pub(crate) fn new(at: &str, map: Map<String, Value>) -> Self {
-        Self { at: at.to_owned(), map }
+    /// `map` from the file of this name; errors put its keys after `at` (a path of keys that ends in a dot, or nothing).
+    pub(crate) fn new(file: &str, at: &str, map: Map<String, Value>) -> Self {
+        Self { file: file.to_owned(), at: at.to_owned(), map }
     }
 
     /// The object in a file.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         match read(path)? {
-            Value::Object(map) => Ok(Self::new("", map)),
+            Value::Object(map) => Ok(Self::new(&path.file_name().unwrap_or_default().to_string_lossy(), "", map)),
             _ => Err(Error::file(path, "not a JSON object")),
         }
+    }
+
+    /// The name of the file.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
     }
 
     pub(crate) fn value(&self, key: &str) -> Option<&Value> {
@@ -46,13 +61,14 @@ impl Object {
     /// The object below `key`; empty if there is none.
     pub(crate) fn object(&self, key: &str) -> Self {
         let map = self.value(key).and_then(Value::as_object).cloned().unwrap_or_default();
-        Self::new(&format!("{}{key}.", self.at), map)
+        Self::new(&self.file, &format!("{}{key}.", self.at), map)
     }
 
     /// Adds the entries of `other`, which win.
     pub(crate) fn update(&mut self, other: &Self) {
         self.map.extend(other.map.iter().map(|(k, v)| (k.clone(), v.clone())));
         self.at.clone_from(&other.at);
+        self.file.clone_from(&other.file);
     }
 
     /// Takes an entry out.
@@ -75,7 +91,7 @@ impl Object {
     }
 
     pub(crate) fn error(&self, key: &str, why: impl Into<String>) -> Error {
-        Error::setting(&format!("{}{key}", self.at), why)
+        Error::setting(&self.file, &format!("{}{key}", self.at), why)
     }
 
     fn typed<T>(&self, key: &str, kind: &str, pick: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Error> {
@@ -107,13 +123,25 @@ impl Object {
         }
     }
 
-    /// `n` or `[height, width]`.
+    /// A length in pixels: an edge of a picture or of a patch.
+    pub(crate) fn edge(&self, key: &str) -> Result<Option<usize>, Error> {
+        self.typed(key, PIXELS, edge)
+    }
+
+    /// `n` or `[height, width]`, in pixels.
     pub(crate) fn size(&self, key: &str) -> Result<Option<(usize, usize)>, Error> {
-        let side = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
-        self.typed(key, "a size", |v| match v.as_array().map(Vec::as_slice) {
-            Some([h, w]) => side(h).zip(side(w)),
+        self.typed(key, PIXELS, |v| match v.as_array().map(Vec::as_slice) {
+            Some([h, w]) => edge(h).zip(edge(w)),
             Some(_) => None,
-            None => side(v).map(|n| (n, n)),
+            None => edge(v).map(|n| (n, n)),
+        })
+    }
+
+    /// `[channels, height, width]`.
+    pub(crate) fn input(&self, key: &str) -> Result<Option<[usize; 3]>, Error> {
+        self.typed(key, "channels, height and width", |v| match v.as_array().map(Vec::as_slice) {
+            Some([channels, height, width]) => Some([edge(channels)?, edge(height)?, edge(width)?]),
+            _ => None,
         })
     }
 

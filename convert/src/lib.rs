@@ -20,7 +20,7 @@ use std::io::Read;
 use std::path::Path;
 
 use aligned_vec::{AVec, ConstAlign};
-use vitlet::{Config, Family, LayerScale, Named};
+use vitlet::{Config, Family, LayerScale, Named, Scores};
 
 mod checkpoint;
 mod convnext;
@@ -29,6 +29,7 @@ mod error;
 mod head;
 mod json;
 mod labels;
+mod license;
 mod model_file;
 pub mod network;
 pub mod onnx;
@@ -52,7 +53,7 @@ pub mod verify;
 mod writer;
 
 pub use error::{Error, why};
-pub use labels::{imagenet_names, imagenet_synsets};
+pub use labels::{Given, Names, imagenet_names, imagenet_synsets};
 pub use options::{Mode, Options};
 pub use output::write_file;
 pub use quantize::WeightScale;
@@ -98,7 +99,13 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     };
     check(&config)?;
     let given = source.labels.take();
-    let labels = labels::choose(options.labels.as_deref(), given, config.classes, &mut source.announcements)?;
+    let labels = labels::choose(options, given, config.classes, &mut source.announcements)?;
+    if config.classes == 1 && config.scores == Scores::Softmax {
+        config.scores = Scores::Sigmoid;
+        let text = "one logit: its score is a sigmoid, since a softmax of one number is always 1";
+        source.announcements.push(text.to_owned());
+    }
+    source.announcements.extend(license::announcement(source.license.as_deref()));
 
     let plan = plan::plan(&source.network, &config);
     let pruning = options.prune_dead.map(|threshold| Pruning::new(threshold, &source.network, &config, &plan));
@@ -135,6 +142,8 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         image_size: (config.image_height, config.image_width),
         tokens: config.tokens(),
         classes: config.classes,
+        scores: config.scores.name(),
+        license: source.license,
         parameters: source.network.parameters(),
         file_bytes: bytes.len(),
         announcements: source.announcements,
@@ -168,7 +177,7 @@ fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
         return read_dir(src, options);
     }
     if !src.exists() {
-        return Err(Error::file(src, "no such file or directory"));
+        return Err(missing(src));
     }
     if checkpoint::is_weights(src)? {
         let dir = src.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -213,6 +222,28 @@ fn is_model_file(path: &Path) -> bool {
     std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
 }
 
+/// A source that is not there may be meant as a name on the Hub.
+fn missing(src: &Path) -> Error {
+    let text = src.to_string_lossy();
+    let schemes = ["https://huggingface.co/", "http://huggingface.co/", "huggingface.co/", "hf-hub:", "hf_hub:"];
+    let (name, had_scheme) = match schemes.iter().find_map(|scheme| text.strip_prefix(scheme)) {
+        Some(name) => (name.trim_end_matches('/'), true),
+        None => (&*text, false),
+    };
+    let plain = |part: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
+    };
+    let parts: Vec<&str> = name.split('/').collect();
+    let owner_is_there = !had_scheme && parts.first().is_some_and(|owner| Path::new(owner).exists());
+    match parts[..] {
+        [owner, repository] if plain(owner) && plain(repository) && !owner_is_there => {
+            Error::file(src, format!("no such file or directory; did you mean hf:{name} , from the Hub?"))
+        }
+        _ => Error::file(src, "no such file or directory"),
+    }
+}
+
 fn read_dir(dir: &Path, options: &Options) -> Result<network::Source, Error> {
     if dir.join("adapter_config.json").is_file() {
         let why = "a LoRA or PEFT adapter, not a whole network; merge it first: in Python, PeftModel.merge_and_unload() and save_pretrained()";
@@ -244,6 +275,7 @@ fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result
         return Err(Error::file(&config, why));
     };
     source.announcements.splice(0..0, announcements);
+    source.license = source.license.or_else(|| license::of_readme(dir));
     Ok(source)
 }
 

@@ -10,6 +10,7 @@ use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Precision};
 
 use crate::diagonal::Affine;
 use crate::error::Error;
+use crate::labels::Given;
 use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm, Source, Stage};
 use crate::options::Options;
 use crate::preprocess;
@@ -73,7 +74,7 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
     Ok(Source {
         network,
         preprocess: preprocess::overridden(*model.preprocess(), options)?,
-        labels: (!labels.is_empty()).then_some(labels),
+        labels: (!labels.is_empty()).then(|| Given::list(labels)),
         name: model.name().unwrap_or_default().to_owned(),
         license: model.text(keys::LICENSE).map(str::to_owned),
         url: model.text(keys::SOURCE_URL).map(str::to_owned),

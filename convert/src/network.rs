@@ -7,6 +7,7 @@ use vitlet::picture::Preprocess;
 use vitlet::{Config, Family};
 
 use crate::diagonal::Affine;
+use crate::labels::Given;
 
 /// `y = weight x + bias`.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,8 +230,8 @@ pub struct Source {
     pub network: Network,
     /// How a picture becomes the input.
     pub preprocess: Preprocess,
-    /// One a class, or none.
-    pub labels: Option<Vec<String>>,
+    /// What the source says of the classes' names.
+    pub labels: Option<Given>,
     /// The architecture's name.
     pub name: String,
     /// The weights' licence, where the source states it.

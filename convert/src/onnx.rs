@@ -136,25 +136,22 @@ impl Preparation {
     pub fn new(size: (usize, usize), classes: usize, options: &Options) -> Result<Self, Error> {
         let mut announcements = Vec::new();
         let (preprocess, given) = prepared(size, options, &mut announcements)?;
-        let labels = labels::choose(options.labels.as_deref(), given, classes, &mut announcements)?;
+        let labels = labels::choose(options, given, classes, &mut announcements)?;
         Ok(Self { preprocess, labels, announcements })
     }
 }
 
-/// The preparation, and the directory's labels.
+/// The preparation, and what the directory says of labels.
 pub(crate) fn prepared(
     size: (usize, usize),
     options: &Options,
     announcements: &mut Vec<String>,
-) -> Result<(Preprocess, Option<Vec<String>>), Error> {
+) -> Result<(Preprocess, Option<labels::Given>), Error> {
     if let Some(dir) = &options.preprocess_from {
         return preprocess::from_dir(dir, size, options, announcements);
     }
-    let chosen =
-        [options.mean.is_some(), options.std.is_some(), options.crop_pct.is_some(), options.interpolation.is_some()];
-    if chosen.contains(&false) {
-        let names = ["mean 0.485,0.456,0.406", "std 0.229,0.224,0.225", "crop-pct 0.875", "interpolation bicubic"];
-        let by_default: Vec<&str> = names.into_iter().zip(chosen).filter(|(_, c)| !c).map(|(name, _)| name).collect();
+    let by_default = preprocess::taken_by_default(options, |_| false);
+    if !by_default.is_empty() {
         announcements.push(format!(
             "an ONNX file does not say how pictures are prepared: {}, ImageNet's (--preprocess-from DIR reads a checkpoint's)",
             by_default.join(", ")

@@ -107,8 +107,3 @@ fn open_zip(file: &[u8]) -> Result<(Graph<'_>, Id, Storages), String> {
     let (graph, root, _) = machine::load(&file[pickle])?;
     Ok((graph, root, Storages::Zip(zip, directory)))
 }
-
-/// A name from the file as messages show it: short, and without control characters.
-fn shown(name: &str) -> String {
-    name.chars().take(64).flat_map(char::escape_debug).collect()
-}

@@ -25,6 +25,10 @@ pub struct Report {
     pub tokens: usize,
     /// Logits; 0 without a head.
     pub classes: usize,
+    /// softmax or sigmoid.
+    pub scores: &'static str,
+    /// The licence of the weights, where the source states it.
+    pub license: Option<String>,
     /// Weights and biases of the network, LayerScale's gammas included.
     pub parameters: usize,
     /// Size of the model file.

@@ -69,7 +69,7 @@ enum Position {
 pub(crate) fn read(mut checkpoint: Checkpoint, json: &Object, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
     let name = json.text("architecture")?.unwrap_or_default().to_owned();
-    let pretrained = json.object("pretrained_cfg");
+    let pretrained = preprocess::pretrained_cfg(json);
     let mut args = arguments(&name, json, &pretrained)?;
     let network = if name.starts_with("convnext") {
         let mut plan = convnext::plan(&args, json, &pretrained, &mut announcements)?;
@@ -87,10 +87,15 @@ pub(crate) fn read(mut checkpoint: Checkpoint, json: &Object, options: &Options)
     };
     crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
     let size = (network.config.image_height, network.config.image_width);
+    if args.value("img_size").or(pretrained.value("input_size")).is_none() && options.image_size.is_none() {
+        announcements
+            .push(format!("config.json does not say the size of pictures: {}x{}, timm's default", size.0, size.1));
+    }
+    let preprocess = preprocess::timm(&pretrained, size, options, &mut announcements)?;
     Ok(Source {
         network,
-        preprocess: preprocess::timm(&pretrained, size, options)?,
-        labels: labels::timm(json).or_else(|| labels::timm(&pretrained)),
+        preprocess,
+        labels: labels::timm(json, &pretrained),
         name: match pretrained.text("tag")? {
             Some(tag) if !name.contains('.') && !tag.is_empty() => format!("{name}.{tag}"),
             _ => name,
@@ -122,7 +127,7 @@ fn arguments(name: &str, json: &Object, pretrained: &Object) -> Result<Object, E
             false => Err(json.error("architecture", format!("{name} is not one that vitlet runs: {}", what_we_run()))),
         };
     };
-    let mut args = Object::new("model_args.", known.clone());
+    let mut args = Object::new(json.file(), "model_args.", known.clone());
     args.update(&given);
     Ok(args)
 }
@@ -281,12 +286,11 @@ fn plan(
 
 /// The picture size (height, width) that the network is for.
 fn native_size(args: &Object, pretrained: &Object) -> Result<(usize, usize), Error> {
-    let input = pretrained.value("input_size").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let side = |at: usize| input.get(at).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
-    if args.len("in_chans")?.or(side(0)).unwrap_or(3) != 3 {
+    let input = pretrained.input("input_size")?;
+    if args.len("in_chans")?.or(input.map(|[channels, ..]| channels)).unwrap_or(3) != 3 {
         return Err(args.error("in_chans", "vitlet takes RGB pictures, 3 channels"));
     }
-    Ok(args.size("img_size")?.or(side(1).zip(side(2))).unwrap_or((224, 224)))
+    Ok(args.size("img_size")?.or(input.map(|[_, height, width]| (height, width))).unwrap_or((224, 224)))
 }
 
 fn classes(args: &Object, json: &Object, pretrained: &Object) -> Result<usize, Error> {

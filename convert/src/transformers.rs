@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use vitlet::{Activation, Config, LayerScale, Pooling, Precision, Scores};
+use vitlet::picture::{Preprocess, Resize};
+use vitlet::{Activation, Config, LayerScale, Named, Pooling, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -110,29 +111,6 @@ impl AnyPlan {
             Self::ConvNeXt(plan) => &mut plan.config,
         }
     }
-
-    /// The processor of the model type, without a crop, at the config's size.
-    fn default_processor(&mut self) -> serde_json::Map<String, serde_json::Value> {
-        let kind = match self {
-            Self::ConvNeXt(_) => "ConvNext",
-            Self::Vit(plan) => match plan.family {
-                Family::Vit => "ViT",
-                Family::Deit => "DeiT",
-                Family::Dinov2 | Family::Dinov2WithRegisters => "Bit",
-                Family::Dinov3 => "DINOv3",
-                Family::Beit => "Beit",
-            },
-        };
-        let &mut Config { image_height: height, image_width: width, .. } = self.config();
-        let size = match self {
-            Self::ConvNeXt(_) => serde_json::json!({"shortest_edge": height}),
-            Self::Vit(_) => serde_json::json!({"height": height, "width": width}),
-        };
-        [("image_processor_type", kind.into()), ("size", size), ("do_center_crop", false.into())]
-            .map(|(key, value)| (key.to_owned(), value))
-            .into_iter()
-            .collect()
-    }
 }
 
 /// Reads a checkpoint of transformers' in the directory `dir`, whose config.json is `json`.
@@ -142,15 +120,23 @@ impl AnyPlan {
 pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
     let mut plan = AnyPlan::new(json)?;
-    let file = dir.join("preprocessor_config.json");
-    let processor_json = if file.is_file() { Object::read(&file)? } else { Object::new("", plan.default_processor()) };
-    if !file.is_file() {
-        announcements
-            .push("no preprocessor_config.json: the image processor's defaults at config.json's size".to_owned());
+    match json.text("problem_type")? {
+        Some("multi_label_classification") => {
+            announcements.push("multi-label: every class has a score of its own, a sigmoid".to_owned());
+        }
+        Some("regression") => {
+            let text = "problem_type is regression: the logits are the answer, the scores are only their sigmoids";
+            announcements.push(text.to_owned());
+        }
+        _ => {}
     }
-    let processor = Processor::new(&processor_json)?;
     let config = plan.config();
-    let size = input_size(&processor, (config.image_height, config.image_width), options, &mut announcements)?;
+    let native = (config.image_height, config.image_width);
+    let model_type = json.text("model_type")?.unwrap_or_default();
+    let given = Processor::read(dir, model_type)?;
+    let guessed = given.is_none();
+    let processor = given.unwrap_or_else(|| Processor::usual(model_type, options.image_size.unwrap_or(native)));
+    let size = input_size(&processor, native, options, &mut announcements)?;
     (config.image_height, config.image_width) = size;
     crate::check_size(config)?;
 
@@ -165,10 +151,14 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
         }
     };
     crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
+    let preprocess = processor.preprocess(size, options, &mut announcements)?;
+    if guessed {
+        announcements.push(guess(model_type, &preprocess));
+    }
     let named = json.text("_name_or_path")?.filter(|n| !n.is_empty()).or(json.text("model_type")?);
     Ok(Source {
         network,
-        preprocess: processor.preprocess(size, options, &mut announcements)?,
+        preprocess,
         labels: labels::transformers(json),
         name: named.unwrap_or_default().to_owned(),
         license: None,
@@ -178,9 +168,28 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
     })
 }
 
+/// That no processor is there, what is done instead, and what may follow from it.
+fn guess(model_type: &str, p: &Preprocess) -> String {
+    let resize = match p.resize {
+        Resize::ShorterEdge(edge) => format!("shorter edge to {edge}"),
+        Resize::Exact { height, width } => format!("stretched to {height}x{width}"),
+        Resize::Cover { height, width } | Resize::Contain { height, width } => format!("resized to {height}x{width}"),
+    };
+    format!(
+        "no preprocessor_config.json: pictures are prepared as the published {model_type} checkpoints have it ({resize}, \
+         {}, crop {}x{}, mean {:?}, std {:?}); if this network was trained otherwise, its answers are wrong: put the file \
+         beside config.json",
+        p.interpolation.name(),
+        p.height,
+        p.width,
+        p.mean,
+        p.std
+    )
+}
+
 /// `--image-size`, else what the processor makes, else config.json's.
 fn input_size(
-    processor: &Processor<'_>,
+    processor: &Processor,
     native: (usize, usize),
     options: &Options,
     announcements: &mut Vec<String>,
@@ -191,7 +200,7 @@ fn input_size(
     let size = processor.output()?;
     if size != native {
         announcements.push(format!(
-            "preprocessor_config.json makes {}x{} pictures, config.json says {}x{}: {}x{} is used",
+            "the image processor makes {}x{} pictures, config.json says {}x{}: {}x{} is used",
             size.0, size.1, native.0, native.1, size.0, size.1
         ));
     }
@@ -316,7 +325,7 @@ fn activation(json: &Object) -> Result<Activation, Error> {
 
 fn scores(json: &Object) -> Result<Scores, Error> {
     Ok(match json.text("problem_type")? {
-        Some("multi_label_classification") => Scores::Sigmoid,
+        Some("multi_label_classification" | "regression") => Scores::Sigmoid,
         _ => Scores::Softmax,
     })
 }

@@ -6,6 +6,9 @@ use crate::gguf::{File, Value};
 use crate::layout::{self, ALIGNMENT, Kept, keys};
 use crate::picture::{CropRounding, Interpolation, Preprocess, Resize};
 
+/// The longest edge of a resize: the longest that a picture may have.
+const LONGEST_EDGE: u32 = 1 << 24;
+
 /// Typed access to the metadata.
 pub(super) struct Metadata<'f, 'a>(pub(super) &'f File<'a>);
 
@@ -114,7 +117,11 @@ impl<'a> Metadata<'_, 'a> {
     }
 
     pub(super) fn preprocess(&self, config: &Config) -> Result<Preprocess, Error> {
-        let size = |key| self.len(key).map(|n| n as u32);
+        let size = |key| {
+            let edge = self.len(key)?;
+            let edge = u32::try_from(edge).ok().filter(|edge| (1..=LONGEST_EDGE).contains(edge));
+            edge.ok_or(Error::Metadata { key, why: "must be 1 to 16777216" })
+        };
         let resize = match self.text(keys::RESIZE)? {
             "shorter_edge" => Resize::ShorterEdge(size(keys::RESIZE_HEIGHT)?),
             "exact" => Resize::Exact { height: size(keys::RESIZE_HEIGHT)?, width: size(keys::RESIZE_WIDTH)? },
@@ -132,14 +139,26 @@ impl<'a> Metadata<'_, 'a> {
             "floor" => CropRounding::Floor,
             _ => return Err(Error::Metadata { key: keys::CROP_ROUNDING, why: "unknown" }),
         };
+        let (mean, std) = (self.rgb(keys::MEAN)?, self.rgb(keys::STD)?);
+        if !mean.iter().all(|x| x.is_finite()) {
+            return Err(Error::Metadata { key: keys::MEAN, why: "must be finite" });
+        }
+        // Black and white, normalized.
+        let ends = mean.iter().zip(&std).flat_map(|(mean, std)| [(0.0 - mean) / std, (1.0 - mean) / std]);
+        if !std.iter().all(|x| x.is_finite() && *x != 0.0) || !ends.into_iter().all(f32::is_finite) {
+            return Err(Error::Metadata {
+                key: keys::STD,
+                why: "must be finite, not zero, and not too small for the mean",
+            });
+        }
         Ok(Preprocess {
             height: config.image_height as u32,
             width: config.image_width as u32,
             resize,
             interpolation,
             crop_rounding,
-            mean: self.rgb(keys::MEAN)?,
-            std: self.rgb(keys::STD)?,
+            mean,
+            std,
         })
     }
 }

@@ -72,6 +72,35 @@ fn every_truncation_is_an_error() {
     assert!(Model::parse(&copy[..file.len()]).is_ok());
 }
 
+/// The metadata is under no checksum, so what would make every picture the same is refused when the file is read.
+#[test]
+fn preparations_that_no_picture_survives_are_errors() {
+    let file = small_model();
+    // What a key's value begins with: its kind, for arrays also the elements' kind and their number.
+    let value = |key: &str, before: usize| {
+        let found = file.windows(key.len()).position(|w| w == key.as_bytes());
+        found.expect("there") + key.len() + before
+    };
+    let refused = |key: &'static str, before: usize, bytes: [u8; 4]| {
+        let mut memory = Guarded::new(file.len());
+        let copy = memory.last(file.len());
+        copy[..file.len()].copy_from_slice(&file);
+        copy[value(key, before)..][..4].copy_from_slice(&bytes);
+        let error = Model::parse(&copy[..file.len()]).err();
+        assert!(matches!(error, Some(Error::Metadata { key: k, .. }) if k == key), "{key} {bytes:?}: {error:?}");
+    };
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        refused("vitlet.preprocess.mean", 16, bad.to_le_bytes());
+        refused("vitlet.preprocess.std", 16, bad.to_le_bytes());
+    }
+    for bad in [0.0, -0.0, 1e-45f32] {
+        refused("vitlet.preprocess.std", 16, bad.to_le_bytes());
+    }
+    for bad in [0, (1 << 24) + 1, u32::MAX] {
+        refused("vitlet.preprocess.resize_height", 4, bad.to_le_bytes());
+    }
+}
+
 #[test]
 fn a_misaligned_base_is_an_error() {
     let file = small_model();

@@ -139,6 +139,9 @@ fn print(out: &mut Out, r: &Report, pruned_effect: Option<&Effect>) -> Result<()
         r.name, r.tokens, r.classes
     )?;
     writeln!(out, "{}, LayerScale {}, weight scales {}", r.precision, r.layerscale, r.weight_scale)?;
+    if let Some(license) = &r.license {
+        writeln!(out, "licence: {license}")?;
+    }
     for announcement in &r.announcements {
         writeln!(out, "{QUIET}note: {announcement}{QUIET:#}")?;
     }

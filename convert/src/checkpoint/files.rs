@@ -86,5 +86,12 @@ fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
             return Err(Error::file(index, format!("shard {name} is outside the directory")));
         }
     }
-    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !dir.join(name).is_file()).collect();
+    match missing[..] {
+        [] => Ok(names.into_iter().map(|name| dir.join(name)).collect()),
+        _ => {
+            let why = format!("{} of its {} files are missing: {}", missing.len(), names.len(), missing.join(", "));
+            Err(Error::file(index, format!("{why}; download them, too")))
+        }
+    }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{Checkpoint, Entry, matches_pattern};
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::network::Linear;
 
 /// Segments that PyTorch puts inside names: torch.compile, FSDP and activation checkpointing, around any module.
@@ -17,6 +17,11 @@ const LISTED: usize = 5;
 /// `name` without [`INFIXES`].
 pub(super) fn without_infixes(name: &str) -> String {
     name.split('.').filter(|segment| !INFIXES.contains(segment)).collect::<Vec<_>>().join(".")
+}
+
+/// The first [`LISTED`] of `names`.
+pub(super) fn listed(names: &[impl AsRef<str>]) -> String {
+    names.iter().take(LISTED).map(|name| shown(name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 impl Checkpoint {
@@ -46,7 +51,7 @@ impl Checkpoint {
                 None => self.outside.insert(name, entry),
             };
         }
-        announcements.push(format!("names begin with {prefix} : the network is what stands under it"));
+        announcements.push(format!("names begin with {} : the network is what stands under it", shown(&prefix)));
         self.prefix = prefix;
         Ok(())
     }
@@ -75,8 +80,8 @@ impl Checkpoint {
                     let why = format!(
                         "it stands there {} times, under {}; leave out all but one, as in --ignore '{}*'",
                         whole.len(),
-                        whole.join(", "),
-                        whole[0]
+                        listed(&whole),
+                        shown(whole[0])
                     );
                     return Err(Error::new("the network", why));
                 }
@@ -115,7 +120,7 @@ impl Checkpoint {
         if !self.has(&format!("{name}.weight"))
             && let Some(own) = self.layer_left(n, k)
         {
-            announcements.push(format!("the head is {own}, the one layer of {n} x {k} that is left"));
+            announcements.push(format!("the head is {}, the one layer of {n} x {k} that is left", shown(&own)));
             for leaf in ["weight", "bias"] {
                 let entry = self.outside.remove(&format!("{own}.{leaf}")).or_else(|| {
                     let short = own.strip_prefix(&self.prefix)?.to_owned();
@@ -152,7 +157,7 @@ impl Checkpoint {
         let nothing_fits = self.tensors.values().all(|entry| !entry.taken);
         let others: Vec<String> =
             if nothing_fits { self.left().collect() } else { self.outside.keys().cloned().collect() };
-        let listed = others[..others.len().min(LISTED)].join(", ");
+        let listed = listed(&others);
         match others.len() {
             0 => String::new(),
             n if n <= LISTED => format!("; the checkpoint has {listed} instead"),

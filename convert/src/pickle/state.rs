@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 
+use super::MAX_NAME;
 use super::tensor::is_tensor;
 use super::value::{Graph, Id};
-use super::{MAX_NAME, shown};
+use crate::error::shown;
 
 /// How deep dicts may be in dicts.
 const MAX_DEPTH: usize = 4;

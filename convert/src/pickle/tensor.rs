@@ -47,7 +47,7 @@ impl Storages {
             Self::Zip(zip, directory) => zip.get(&format!("{directory}data/{key}"))?,
             Self::Legacy(ranges) => ranges.get(key).cloned(),
         };
-        range.ok_or_else(|| format!("its storage {} is not in the file; download it again", super::shown(key)))
+        range.ok_or_else(|| format!("its storage {} is not in the file; download it again", crate::error::shown(key)))
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn tensor(graph: &Graph<'_>, storages: &Storages, id: Id) -> Result<T
                     .tensor(storages, *storage);
             }
             (other, _) => {
-                let kind = super::shown(other.trim_start_matches("_rebuild_")).replace('_', " ");
+                let kind = crate::error::shown(other.trim_start_matches("_rebuild_")).replace('_', " ");
                 return Err(format!(
                     "a tensor of another kind ({kind}); save it as an ordinary one (.dequantize(), .to_dense())"
                 ));
@@ -123,8 +123,9 @@ impl View<'_, '_> {
         }
         let typed = self.dtype.unwrap_or(*class);
         let (_, name) = graph.global(typed).ok_or_else(damaged)?;
-        let dtype = dtype(name)
-            .ok_or_else(|| format!("{} values, which are not read; f32, f16, bf16 and f64 are", super::shown(name)))?;
+        let dtype = dtype(name).ok_or_else(|| {
+            format!("{} values, which are not read; f32, f16, bf16 and f64 are", crate::error::shown(name))
+        })?;
         let storage = storages.get(graph.text(*key).ok_or_else(damaged)?)?;
         self.within(dtype, storage)
     }

@@ -56,7 +56,10 @@ impl Zip {
             let (name, entry) = entry(file, directory.bytes.start, &mut input)
                 .map_err(|why| format!("a damaged zip archive ({why}); download it again"))?;
             if entries.contains_key(&name) {
-                return Err(format!("the archive has two entries named {}; download it again", super::shown(&name)));
+                return Err(format!(
+                    "the archive has two entries named {}; download it again",
+                    crate::error::shown(&name)
+                ));
             }
             entries.insert(name, entry);
         }
@@ -75,7 +78,7 @@ impl Zip {
     pub(super) fn get(&self, name: &str) -> Result<Option<Range<usize>>, String> {
         match self.entries.get(name) {
             Some(entry) if entry.packed => {
-                let name = super::shown(name);
+                let name = crate::error::shown(name);
                 Err(format!(
                     "entry {name} is compressed or encrypted, which torch.save never does; {}",
                     super::SAVE_AGAIN
@@ -148,7 +151,7 @@ fn entry(file: &[u8], directory: usize, input: &mut Input<'_>) -> Result<(String
     let extra = input.take(extra_len).ok_or_else(short)?;
     input.take(comment_len).ok_or_else(short)?;
     let text = String::from_utf8_lossy(name).into_owned();
-    let outside = || format!("entry {} is outside the file", super::shown(&text));
+    let outside = || format!("entry {} is outside the file", crate::error::shown(&text));
 
     let large = large_fields(extra, [len, packed_len, at]).ok_or_else(outside)?;
     let [len, packed_len, at] = large.map(usize::try_from);
@@ -158,7 +161,7 @@ fn entry(file: &[u8], directory: usize, input: &mut Input<'_>) -> Result<(String
     let end = start.checked_add(packed_len).filter(|end| *end <= directory).ok_or_else(outside)?;
     let packed = method != 0 || flags & ENCRYPTED != 0;
     if !packed && len != packed_len {
-        return Err(format!("entry {} has two lengths", super::shown(&text)));
+        return Err(format!("entry {} has two lengths", crate::error::shown(&text)));
     }
     Ok((text, Entry { bytes: start..end, packed }))
 }

@@ -92,7 +92,7 @@ fn progress_counts_every_layer() {
 fn the_processor_size_is_announced_and_labels_come_from_the_config() {
     let converted = convert_ok(&fixture("hf_dinov2"), &Options::default());
     let told = converted.report.announcements.join("\n");
-    assert!(told.contains("preprocessor_config.json makes 42x42") && told.contains("resampled from 4x4"), "{told}");
+    assert!(told.contains("the image processor makes 42x42") && told.contains("resampled from 4x4"), "{told}");
     let model = Model::parse(&converted.bytes).expect("a model");
     assert_eq!(model.labels().collect::<Vec<_>>(), ["ant", "bee", "crane", "dove", "emu", "finch", "gull"]);
 }

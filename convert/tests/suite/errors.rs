@@ -92,6 +92,23 @@ fn missing_files() {
     fs::remove_file(c.file("config.json")).expect("removed");
     c.refused(&["no config.json", "save_for_hf"]);
     refused(Path::new("/nonexistent/model"), &Options::default(), &["/nonexistent/model: no such file"]);
+    for name in ["google/vit-base-patch16-224", "hf-hub:google/vit-base-patch16-224"] {
+        let hint = "no such file or directory; did you mean hf:google/vit-base-patch16-224 ,";
+        refused(Path::new(name), &Options::default(), &[hint]);
+    }
+    for name in ["vit-base", "/google/vit", "a/b/c", "src/missing", "../b"] {
+        assert!(!convert_err(Path::new(name), &Options::default()).to_string().contains("hf:"), "{name}");
+    }
+    let c = copy("timm_vit");
+    fs::remove_file(c.file("model.safetensors")).expect("removed");
+    c.write(
+        "model.safetensors.index.json",
+        r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#,
+    );
+    c.write("model-1.safetensors", "");
+    c.refused(&["model.safetensors.index.json: 1 of its 2 files are missing: model-2.safetensors; download"]);
+    fs::remove_file(c.file("model-1.safetensors")).expect("removed");
+    c.refused(&["2 of its 2 files are missing"]);
 }
 
 #[test]

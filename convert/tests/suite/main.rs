@@ -6,6 +6,7 @@ mod errors;
 mod layerscale;
 mod onnx;
 mod outputs;
+mod settings;
 mod sources;
 mod torch;
 mod vectors;

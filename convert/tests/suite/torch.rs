@@ -89,7 +89,7 @@ fn shards_with_an_index() {
     fs::write(scratch.path().join("training_args.bin"), b"PK\x03\x04").expect("written");
     assert!(convert_ok(scratch.path(), &Options::default()).bytes[..] == whole.bytes[..]);
     fs::remove_file(scratch.path().join(files[1])).expect("removed");
-    refused_with(scratch.path(), &Options::default(), &["pytorch_model-00002-of-00002.bin: "]);
+    refused_with(scratch.path(), &Options::default(), &["are missing: pytorch_model-00002-of-00002.bin"]);
 }
 
 #[test]
