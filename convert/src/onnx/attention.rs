@@ -238,7 +238,7 @@ fn exact_scale(scale: f64, head_dim: usize) -> f32 {
 fn part(walk: &Walk<'_>, (value, order): (ValueId, Order), size: (usize, usize)) -> Found<(Part, f64)> {
     let (heads, head_dim) = size;
     let (graph, tokens) = (walk.graph, walk.tokens);
-    let expected = "queries, keys and values of a linear layer are expected";
+    let expected = "queries, keys and values of a linear layer are expected, without a rotary embedding";
     let Some(Moved { mut root, mut index, mut scale }) = graph.moved(value) else {
         return graph.stop(graph.strip(value), expected);
     };

@@ -284,7 +284,9 @@ impl Walk<'_> {
             Some(normed) => {
                 self.graph.stop(self.graph.strip(normed.input), "a LayerNorm on something else than the tokens")
             }
-            None => self.graph.stop(self.graph.strip(value), "a LayerNorm on the tokens is expected"),
+            None => self
+                .graph
+                .stop(self.graph.strip(value), "a LayerNorm on the tokens is expected (RMSNorm is not supported)"),
         }
     }
 
