@@ -60,7 +60,7 @@ pub use kernels::isa::F32x16;
 #[doc(hidden)]
 pub use kernels::{bench, peak};
 pub use model::Model;
-pub use parallel::{Executor, Sequential};
+pub use parallel::{Executor, MAX_THREADS, Sequential};
 pub use picture::{Format, Picture, PictureError, Plane, Preprocess, Region, Rotation, Yuv};
 pub use profile::{Profile, Stage};
 pub use result::{Scorer, checksum, digest, next_best, scores, top_k};

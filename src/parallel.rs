@@ -11,6 +11,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::Error;
 use crate::kernels::fpenv::FpEnv;
 
+/// The most threads that work at once.
+pub const MAX_THREADS: usize = 256;
+
 /// Runs a job on several threads at once.
 pub trait Executor: Sync {
     /// Calls `job` once on each thread that shall help (including the calling one), and returns when all calls have returned.

@@ -8,7 +8,7 @@ use crate::family::{self, transformer::Input};
 use crate::kernels::Kernels;
 use crate::kernels::isa::F32x16;
 use crate::model::Model;
-use crate::parallel::Executor;
+use crate::parallel::{Executor, MAX_THREADS};
 use crate::picture::Picture;
 use crate::profile::{Profile, Watch};
 use crate::tap::Tap;
@@ -53,7 +53,7 @@ impl Model<'_> {
     /// # Errors
     /// `RunConfig`, if threads or the largest picture are out of range.
     pub fn scratch_bytes(&self, run: &RunConfig) -> Result<usize, Error> {
-        if !(1..=256).contains(&run.threads) {
+        if !(1..=MAX_THREADS).contains(&run.threads) {
             return Err(Error::RunConfig("threads must be 1 to 256"));
         }
         let picture = self.preprocess().scratch_bytes(run.max_picture);

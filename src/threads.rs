@@ -15,13 +15,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::vec::Vec;
 
-use crate::parallel::Executor;
+use crate::parallel::{Executor, MAX_THREADS};
 
 /// Rounds of `spin_loop` before a waiting helper sleeps: some tens of microseconds.
 const SPINS: u32 = 10_000;
 
-/// `state`: helpers in the job, in the low bits.
+/// `state`: helpers in the job, in the low bits, which hold more than [`MAX_THREADS`].
 const INSIDE: u64 = 0xffff;
+const _: () = assert!(MAX_THREADS as u64 <= INSIDE);
 /// `state`: helpers may still join.
 const OPEN: u64 = 1 << 16;
 /// `state`: one job further.
@@ -53,8 +54,12 @@ impl ThreadPool {
     /// A pool of `threads` threads, the calling one included: `threads - 1` are started.
     ///
     /// # Errors
-    /// The operating system's, if a thread could not be started.
+    /// `InvalidInput`, unless there are 1 to [`MAX_THREADS`]; the operating system's, if a thread could not be started.
     pub fn new(threads: usize) -> std::io::Result<Self> {
+        if !(1..=MAX_THREADS).contains(&threads) {
+            let why = std::format!("a pool has 1 to {MAX_THREADS} threads");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        }
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             job: AtomicPtr::new(ptr::null_mut()),
@@ -91,7 +96,9 @@ impl Shared {
             // SAFETY: the job was open when this thread joined, so its `run` has stored the pointer and does not return, nor
             // unwind, before this thread has left: the reference on its stack is alive.
             let job = unsafe { *self.job.load(Ordering::Relaxed) };
-            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+                // Dropping it may panic as well, and this thread would never leave the job.
+                core::mem::forget(payload);
                 self.panicked.store(true, Ordering::Relaxed);
             }
             self.state.fetch_sub(1, Ordering::Release);
@@ -238,5 +245,40 @@ mod tests {
         };
         assert!(catch_unwind(AssertUnwindSafe(|| pool.run(&job))).is_err());
         meet(&pool, 2);
+    }
+
+    /// What a job panics with: dropping it panics again.
+    struct Spiteful;
+    impl Drop for Spiteful {
+        fn drop(&mut self) {
+            panic!("on purpose, again");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_does_not_keep_the_caller_waiting() {
+        let pool = ThreadPool::new(2).unwrap();
+        let caller = std::thread::current().id();
+        let helper_is_in = AtomicBool::new(false);
+        let job = || {
+            if std::thread::current().id() != caller {
+                helper_is_in.store(true, Ordering::Relaxed);
+                std::panic::panic_any(Spiteful);
+            }
+            while !helper_is_in.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        };
+        assert!(catch_unwind(AssertUnwindSafe(|| pool.run(&job))).is_err());
+        meet(&pool, 2);
+    }
+
+    #[test]
+    fn the_number_of_threads_is_bounded() {
+        for threads in [0, MAX_THREADS + 1, 65_537, usize::MAX] {
+            let error = ThreadPool::new(threads).err().map(|e| e.kind());
+            assert_eq!(error, Some(std::io::ErrorKind::InvalidInput), "{threads}");
+        }
+        meet(&ThreadPool::new(MAX_THREADS).unwrap(), MAX_THREADS);
     }
 }

@@ -70,7 +70,7 @@ pub struct vitlet_pool {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_pool_start(threads: u32, pool: *mut *mut vitlet_pool) -> vitlet_status {
     crate::status::status(|| {
-        if !(1..=256).contains(&threads) {
+        if !(1..=engine::MAX_THREADS).contains(&(threads as usize)) {
             return Err(vitlet_status::Value);
         }
         crate::pointers::check(pool)?;
