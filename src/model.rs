@@ -10,6 +10,7 @@ mod parts;
 use crate::config::{Config, Family, Precision, pad16};
 use crate::error::Error;
 use crate::gguf::{File, TensorInfo, Value};
+use crate::kernels::fpenv::exact;
 use crate::layout::{self, ALIGNMENT, Kept, TensorSpec, keys};
 use crate::picture::Preprocess;
 
@@ -39,6 +40,11 @@ impl<'a> Model<'a> {
     /// # Errors
     /// Whatever is wrong with the file; see [`Error`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        // Hyperparameters and scales are compared with zero: a host that flushes denormals would let negative ones pass.
+        exact(|| Self::read(bytes))
+    }
+
+    fn read(bytes: &'a [u8]) -> Result<Self, Error> {
         let file = File::parse(bytes)?;
         if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
             return Err(Error::Misaligned);

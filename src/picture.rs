@@ -22,6 +22,7 @@ use core::fmt;
 
 use crate::config::Named;
 use crate::kernels::Kernels;
+use crate::kernels::fpenv::exact;
 use geometry::Span;
 use pixels::Reader;
 use resample::{Filter, Layout};
@@ -146,6 +147,10 @@ impl Preprocess {
             return None;
         }
         let (long, short) = (max_picture.0.max(max_picture.1), max_picture.0.min(max_picture.1));
+        exact(|| self.scratch_for(long, short))
+    }
+
+    fn scratch_for(&self, long: u32, short: u32) -> Option<usize> {
         let (across, down) = geometry::largest_scales(self.resize, long, short)?;
         let taps = [across, down].map(|scale| resample::tap_capacity(self.interpolation, scale));
         Layout::new(self.width as usize, taps.into(), (long, long))?.bytes()
@@ -154,7 +159,20 @@ impl Preprocess {
     /// Resizes and crops or pads `picture` into `out`, RGB8 `[height, width, 3]`; the same bytes with any kernels.
     ///
     /// `scratch` needs [`Preprocess::scratch_bytes`] for a `max_picture` that holds this picture; no alignment.
+    ///
+    /// # Errors
+    /// What is wrong with the picture, or with the length of `out`.
     pub fn prepare(
+        &self,
+        kernels: Kernels,
+        picture: &Picture<'_>,
+        scratch: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<(), PictureError> {
+        exact(|| self.resample(kernels, picture, scratch, out))
+    }
+
+    fn resample(
         &self,
         kernels: Kernels,
         picture: &Picture<'_>,
@@ -190,7 +208,8 @@ impl Preprocess {
     /// The f32 that the network sees for each byte, per channel R, G, B: `(byte / 255 - mean) / std`, each step rounded to f32,
     /// as torchvision's ToTensor and Normalize compute it.
     pub fn normalized(&self) -> [[f32; 256]; 3] {
-        core::array::from_fn(|c| core::array::from_fn(|byte| (byte as f32 / 255.0 - self.mean[c]) / self.std[c]))
+        let value = |c: usize, byte: usize| (byte as f32 / 255.0 - self.mean[c]) / self.std[c];
+        exact(|| core::array::from_fn(|c| core::array::from_fn(|byte| value(c, byte))))
     }
 
     /// The colour around a picture that does not fill the input.

@@ -1,6 +1,7 @@
 //! What to do with logits: the best classes, scores, and a hash to compare machines by.
 
 use crate::config::Scores;
+use crate::kernels::fpenv::exact;
 
 /// The `N` largest logits with their classes, largest first; the lower class first where they are equal, NaN last.
 /// Fewer than `N` classes leave `(usize::MAX, -inf)` at the end.
@@ -36,12 +37,18 @@ pub struct Scorer {
 impl Scorer {
     /// Reads all logits.
     pub fn new(logits: &[f32], kind: Scores) -> Self {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        Self { kind, max, sum: logits.iter().map(|x| libm::expf(x - max)).sum() }
+        exact(|| {
+            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            Self { kind, max, sum: logits.iter().map(|x| libm::expf(x - max)).sum() }
+        })
     }
 
     /// The score of one of them.
     pub fn score(&self, logit: f32) -> f32 {
+        exact(|| self.compute(logit))
+    }
+
+    fn compute(&self, logit: f32) -> f32 {
         match self.kind {
             Scores::Softmax => libm::expf(logit - self.max) / self.sum,
             Scores::Sigmoid => 1.0 / (1.0 + libm::expf(-logit)),
@@ -52,7 +59,7 @@ impl Scorer {
 /// Turns logits into scores in place.
 pub fn scores(logits: &mut [f32], kind: Scores) {
     let scorer = Scorer::new(logits, kind);
-    logits.iter_mut().for_each(|x| *x = scorer.score(*x));
+    exact(|| logits.iter_mut().for_each(|x| *x = scorer.compute(*x)));
 }
 
 /// FNV-1a, 64 bits, over the floats' bits in order: equal on two machines exactly if every bit is.

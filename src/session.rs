@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::family::{self, transformer::Input};
 use crate::kernels::Kernels;
+use crate::kernels::fpenv::exact;
 use crate::kernels::isa::F32x16;
 use crate::model::Model;
 use crate::parallel::{Executor, MAX_THREADS};
@@ -111,7 +112,7 @@ impl<'s, 'm> Session<'s, 'm> {
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
         self.model.preprocess().prepare(self.run.kernels, picture, shared, front.pixels)?;
         let input = Input::Rgb8 { pixels: front.pixels, normalized: &self.normalized };
-        family::forward(self.model, &self.run, input, shared, front.out, executor, Watch::default())?;
+        exact(|| family::forward(self.model, &self.run, input, shared, front.out, executor, Watch::default()))?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 
@@ -147,7 +148,8 @@ impl<'s, 'm> Session<'s, 'm> {
     fn tensor(&mut self, tensor: &[f32], executor: &dyn Executor, watch: Watch<'_>) -> Result<&[f32], Error> {
         self.check_input(tensor.len())?;
         let (front, shared) = carve(self.model.config(), &self.run, self.memory);
-        family::forward(self.model, &self.run, Input::Tensor(tensor), shared, front.out, executor, watch)?;
+        let input = Input::Tensor(tensor);
+        exact(|| family::forward(self.model, &self.run, input, shared, front.out, executor, watch))?;
         Ok(&bytes::floats(front.out)[..output_len(self.model.config(), self.run.output)])
     }
 
