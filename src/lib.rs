@@ -35,6 +35,7 @@ extern crate std;
 mod arena;
 mod bytes;
 pub mod config;
+mod digest;
 mod error;
 mod family;
 mod gguf;
@@ -45,7 +46,8 @@ mod ops;
 mod parallel;
 pub mod picture;
 mod profile;
-mod result;
+mod ranking;
+mod scores;
 mod session;
 mod tap;
 #[cfg(feature = "std")]
@@ -53,6 +55,7 @@ mod threads;
 
 pub use bytes::scratch_from;
 pub use config::{Activation, Config, Family, LayerScale, Named, Pooling, Precision, Scores};
+pub use digest::{checksum, digest};
 pub use error::Error;
 pub use kernels::Kernels;
 pub use kernels::isa::F32x16;
@@ -63,7 +66,10 @@ pub use model::Model;
 pub use parallel::{Executor, MAX_THREADS, Sequential};
 pub use picture::{Format, Picture, PictureError, Plane, Preprocess, Region, Rotation, Yuv};
 pub use profile::{Profile, Stage};
-pub use result::{Scorer, checksum, digest, next_best, scores, top_k};
+#[cfg(feature = "std")]
+pub use ranking::best;
+pub use ranking::{next_best, top_k};
+pub use scores::{Scorer, scores};
 pub use session::{Output, RunConfig, Session};
 pub use tap::{Place, Rows, Tap};
 #[cfg(feature = "std")]

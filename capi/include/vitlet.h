@@ -318,7 +318,8 @@ size_t vitlet_model_label(const vitlet_model *model,
 // As vitlet_model_label().
 size_t vitlet_model_name(const vitlet_model *model, char *buffer, size_t buffer_bytes);
 
-// Writes the `k` largest of `len` logits, largest first, and stores how many there are: `k`, or fewer where there are fewer classes. `count` may be NULL.
+// Writes the `k` largest of `len` logits, largest first, NaN last, and stores how many there are: `k`, or fewer where there are fewer classes.
+// Of equals the lower index comes first. Where a logit is NaN, so is each probability of a softmax. `count` may be NULL.
 // `model` is a model, `logits` has `len` elements, `guesses` has `k`.
 vitlet_status vitlet_top_k(const vitlet_model *model,
                            const float *logits,

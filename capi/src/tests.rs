@@ -167,6 +167,22 @@ fn the_best_classes_have_the_engines_scores_and_labels() {
 }
 
 #[test]
+fn nan_is_the_last_of_the_best_classes() {
+    let opened = open(&NO_OPTIONS).unwrap();
+    let best = |logits: &[f32]| {
+        let mut guesses = [vitlet_guess { index: 77, logit: 0.0, probability: 0.0 }; 4];
+        let mut count = 0;
+        // SAFETY: the model is one; the arrays have their lengths.
+        let status =
+            unsafe { vitlet_top_k(opened.model, logits.as_ptr(), logits.len(), guesses.as_mut_ptr(), 4, &mut count) };
+        assert_eq!(status, Status::Ok);
+        (guesses.map(|guess| guess.index), guesses[0].probability.is_nan(), count)
+    };
+    assert_eq!(best(&[f32::NAN, 1.0, 2.0, f32::NEG_INFINITY]), ([2, 1, 3, 0], true, 4));
+    assert_eq!(best(&[f32::NAN; 3]), ([0, 1, 2, 77], true, 3), "as many as there are classes");
+}
+
+#[test]
 fn null_pointers_are_statuses() {
     let opened = open(&NO_OPTIONS).unwrap();
     let (model, session) = (opened.model, opened.session);

@@ -15,7 +15,6 @@ mod output;
 mod pictures;
 mod plot;
 mod preparation;
-mod ranks;
 mod results;
 mod side_by_side;
 mod signals;

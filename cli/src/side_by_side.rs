@@ -8,9 +8,9 @@ use serde::Serialize;
 use crate::dataset::Entry;
 use crate::error::{Context, Inputs, Result};
 use crate::inference::{Inference, synthetic_input};
+use crate::output;
 use crate::pictures::{self, Source};
 use crate::stats::{self, Squares};
-use crate::{output, ranks};
 
 /// A model's turn in a round lasts about that long.
 const TURN: Duration = Duration::from_millis(10);
@@ -115,7 +115,7 @@ fn look(source: &Source, inferences: &mut [Inference], reference: &mut Inference
 
 impl Tallies {
     fn add(&mut self, label: Option<usize>, expected: &[f32], logits: &[Vec<f32>]) {
-        let first = |logits: &[f32]| ranks::top(logits, 1).first().copied();
+        let first = |logits: &[f32]| vitlet::best(logits, 1).first().copied();
         self.pictures += 1;
         self.labels += usize::from(label.is_some());
         self.reference_right += usize::from(label.is_some() && first(expected) == label);

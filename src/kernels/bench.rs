@@ -14,7 +14,7 @@ use super::linear::{Add, AddScaled, Epilogue, FloatWeights, LinearFloat, LinearI
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize, Scale};
 use super::{Kernels, Op};
 use crate::config::Activation;
-use crate::result::{checksum, digest};
+use crate::digest::{checksum, digest};
 
 /// One kernel and its operands.
 pub struct Case {

@@ -128,7 +128,8 @@ fn sessions_give_the_same() {
 }
 
 #[test]
-fn scores_are_the_same() {
+fn scores_and_the_best_classes_are_the_same() {
+    // The second is the larger where denormals are not zero.
     let logits = [1e-40, 2e-40, -3.7, 0.1, -1e-40, 5.3];
     for kind in [Scores::Softmax, Scores::Sigmoid] {
         is_the_same_everywhere("scores", || {
@@ -138,6 +139,8 @@ fn scores_are_the_same() {
             (bits(&scores), bits(&logits.map(|x| scorer.score(x))))
         });
     }
+    is_the_same_everywhere("top_k", || vitlet::top_k::<6>(&logits).map(|(class, _)| class));
+    assert_eq!(vitlet::top_k::<6>(&logits).map(|(class, _)| class), [5, 3, 1, 0, 4, 2]);
 }
 
 #[test]

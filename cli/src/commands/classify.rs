@@ -14,7 +14,6 @@ use crate::inference::{Compute, ComputeArgs};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
 use crate::output::{self, NAME, Out, PLAIN, QUIET, STRONG};
 use crate::pictures::{self, Source};
-use crate::ranks;
 use crate::results::{Done, PictureResult};
 
 #[derive(Args)]
@@ -147,7 +146,7 @@ fn guesses(logits: &[f32], facts: &Facts, k: usize) -> Vec<Guess> {
         probability: probabilities[index],
         logit: logits[index],
     };
-    ranks::top(logits, k).into_iter().map(guess).collect()
+    vitlet::best(logits, k).into_iter().map(guess).collect()
 }
 
 fn digest(logits: &[f32]) -> String {

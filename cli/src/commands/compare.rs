@@ -20,7 +20,6 @@ use crate::inference::{Compute, ComputeArgs, Inference, Times};
 use crate::model::ModelFile;
 use crate::output::{self, NAME, QUIET, STRONG};
 use crate::pictures::{self, Rgb8};
-use crate::ranks;
 use crate::results::{Done, PictureResult};
 use activations::{Activations, Spot};
 use distance::{Distance, Sums};
@@ -207,7 +206,7 @@ fn look(picture: &Sample, inference: &mut Inference, truth: &mut Truth, c: &Conf
     let seen = truth::look(inference, &input, c).about(picture)?;
     let times = Times::between(start, began, Instant::now());
     let expected = truth.look(&input, c).about(picture)?;
-    let first = |logits: &[f32]| ranks::top(logits, 1);
+    let first = |logits: &[f32]| vitlet::best(logits, 1);
     let same_label = (c.classes > 0).then(|| first(&seen.output) == first(&expected.output));
     let told = Done::new(picture.to_string(), &decoded, times, Compare { same_label });
     Ok(Pair { seen, expected, told })
@@ -225,7 +224,7 @@ struct Compared {
 impl Compared {
     fn add(&mut self, seen: &Activations, expected: &Activations) {
         self.pictures += 1;
-        let first = |logits: &[f32]| ranks::top(logits, 1);
+        let first = |logits: &[f32]| vitlet::best(logits, 1);
         self.same_label += usize::from(first(&seen.output) == first(&expected.output));
         self.output.add(&seen.output, &expected.output, seen.output.len());
         for (spot, table) in &expected.tables {

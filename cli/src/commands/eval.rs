@@ -25,7 +25,7 @@ use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::{self, Rgb8};
 use crate::results::{Done, LeftOut};
-use crate::{ranks, stats};
+use crate::stats;
 use records::{Against, Picture, Record, Results, Setting, Shard, Unreadable};
 use reference::Reference;
 use summary::Summary;
@@ -284,10 +284,10 @@ fn look(
         Some(reference) => {
             let expected = reference.row(index, picture).map_err(failed)?;
             let stats::Squares { difference, norm } = stats::squares(&logits, &expected);
-            Some(Against { first: ranks::top(&expected, 1)[0], difference, norm })
+            Some(Against { first: vitlet::best(&expected, 1)[0], difference, norm })
         }
     };
-    let record = Record { index, label: entry.label, top: ranks::top(&logits, 5), reference };
+    let record = Record { index, label: entry.label, top: vitlet::best(&logits, 5), reference };
     Ok(Done::new(entry.source.to_string(), picture, times, record))
 }
 
