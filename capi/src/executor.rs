@@ -22,7 +22,6 @@ pub struct vitlet_executor {
     pub context: *mut c_void,
 }
 
-#[cfg(feature = "std")]
 type Run = unsafe extern "C" fn(*mut c_void, vitlet_job, *mut c_void);
 
 /// An executor of C for the engine.
@@ -36,15 +35,25 @@ impl Executor for Host {
         let Some(run) = self.0.run else {
             return job();
         };
-        // SAFETY: the same convention, but one in which an exception that comes out is stopped here: it ends the process.
-        #[cfg(feature = "std")]
-        let run = unsafe {
-            core::mem::transmute::<Run, unsafe extern "C-unwind" fn(*mut c_void, vitlet_job, *mut c_void)>(run)
-        };
         let mut data = job;
         // SAFETY: the job's data is what `call` takes, and outlives `run`, which returns after the last call has returned (the host's promise).
-        unsafe { run(self.0.context, Some(call), (&raw mut data).cast()) };
+        unsafe { call_host(run, self.0.context, (&raw mut data).cast()) };
     }
+}
+
+/// An exception or a panic that comes out of `run` ends the process here, as in every `extern "C"` function: other threads may still
+/// work on the job, whose frames must not be unwound.
+///
+/// # Safety
+/// `run` may be called with `context` and with the data of a job.
+unsafe extern "C" fn call_host(run: Run, context: *mut c_void, data: *mut c_void) {
+    // SAFETY: the same convention, but for what unwinding means: unknown in one, stopped by this function in the other. (Without std
+    // there is nothing that unwinds.)
+    #[cfg(feature = "std")]
+    let run =
+        unsafe { core::mem::transmute::<Run, unsafe extern "C-unwind" fn(*mut c_void, vitlet_job, *mut c_void)>(run) };
+    // SAFETY: the caller's promise.
+    unsafe { run(context, Some(call), data) };
 }
 
 /// # Safety
