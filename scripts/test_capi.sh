@@ -103,12 +103,32 @@ refused "session: this CPU has no kernels of that name" "$work/gcc/classify" -k 
 refused "rgb.ppm: picture: the region is empty or not inside the picture" "$work/gcc/classify" -c 90,0,20,20 "$OLDPWD/$model" rgb.ppm
 cd "$OLDPWD"
 
+flags=$(PKG_CONFIG_LIBDIR=$work/host/lib/pkgconfig pkg-config --cflags --libs vitlet)
+say "Sessions that are moved, from C++"
+# shellcheck disable=SC2086
+g++ -std=c++17 -Wall -Wextra -Wno-unused-parameter -Werror -o "$work/sessions" capi/tests/sessions.cpp $flags
+"$work/sessions" "$model" || die "sessions.cpp: exit status $?"
+echo "each runs in its own memory"
+
 say "An exception out of a callback ends the process"
-g++ -std=c++17 -o "$work/throws" capi/tests/throws.cpp $(PKG_CONFIG_LIBDIR=$work/host/lib/pkgconfig pkg-config --cflags --libs vitlet)
-code=0
-(ulimit -c 0; "$work/throws" "$model") >/dev/null 2>&1 || code=$?
-[ "$code" = 134 ] || die "throws.cpp: exit status $code, not SIGABRT's 134"
-echo "SIGABRT"
+# In the library as it is handed out, and in a build that unwinds.
+cargo build --quiet -p vitlet-capi
+unwinding=(-Icapi/include target/debug/libvitlet.a -lpthread -ldl -lm)
+for library in "$flags" "${unwinding[*]}"; do
+    # shellcheck disable=SC2086
+    g++ -std=c++17 -o "$work/throws" capi/tests/throws.cpp $library
+    code=0
+    (ulimit -c 0; "$work/throws" "$model") >/dev/null 2>&1 || code=$?
+    [ "$code" = 134 ] || die "throws.cpp: exit status $code, not SIGABRT's 134: $library"
+done
+echo "SIGABRT, in builds that abort and that unwind"
+
+say "The host's floating-point environment"
+cover=$work/cover.gguf
+target/release/vitlet convert tests/fixtures/checkpoints/timm_deit3 -o "$cover" >/dev/null
+# shellcheck disable=SC2086
+gcc -std=c11 -O2 -Wall -Wextra -Werror -o "$work/environment" capi/tests/environment.c $flags
+"$work/environment" "$cover"
 
 if has valgrind; then
     say "No error and no leak (valgrind)"
@@ -132,6 +152,10 @@ if has qemu-aarch64-static && has aarch64-linux-gnu-gcc; then
     qemu=(qemu-aarch64-static -cpu cortex-a76)
     classify_all "${qemu[@]}" -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH="$work/aarch64/lib" "$work/aarch64-gcc/classify"
     classify_all "${qemu[@]}" "$work/aarch64-static/classify"
+    # shellcheck disable=SC2046
+    aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Werror -static -o "$work/environment-aarch64" capi/tests/environment.c \
+        $(PKG_CONFIG_LIBDIR=$work/aarch64/lib/pkgconfig pkg-config --cflags --static --libs vitlet)
+    "${qemu[@]}" "$work/environment-aarch64" "$cover"
 
     say "Without an operating system: no allocator, no libc"
     cargo build --profile library --quiet -p vitlet-capi --no-default-features --target aarch64-unknown-none

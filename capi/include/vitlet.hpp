@@ -153,6 +153,15 @@ class Session {
         check(vitlet_session_open(model.get(), &options, memory_.get(), bytes, &session_), "session");
     }
 
+    /// The memory stays where it is, and with it the output of the last run. What is moved from must not run: it throws.
+    Session(Session &&other) noexcept
+        : memory_(std::move(other.memory_)), session_(std::exchange(other.session_, nullptr)) {}
+    Session &operator=(Session &&other) noexcept {
+        std::swap(memory_, other.memory_);
+        std::swap(session_, other.session_);
+        return *this;
+    }
+
     Output run(const vitlet_picture &picture) {
         Output output = {};
         check(vitlet_run_picture(session_, &picture, &output.data, &output.size), "picture");

@@ -1,0 +1,49 @@
+// vitlet.hpp: a session that is moved takes its memory along, and what is left behind refuses to run. scripts/test_capi.sh runs it.
+//
+//     sessions model.gguf
+
+#include <type_traits>
+#include <utility>
+#include <vector>
+#include <vitlet.hpp>
+
+using vitlet::Model;
+using vitlet::Pool;
+using vitlet::Session;
+
+static_assert(!std::is_copy_constructible<Session>::value && !std::is_copy_assignable<Session>::value, "one owner");
+static_assert(std::is_nothrow_move_constructible<Session>::value && std::is_nothrow_move_assignable<Session>::value, "moves");
+static_assert(!std::is_copy_constructible<Model>::value && std::is_nothrow_move_constructible<Model>::value, "moves");
+// Sessions keep a pool's address.
+static_assert(!std::is_copy_constructible<Pool>::value && !std::is_move_constructible<Pool>::value, "stays");
+
+static Session made(const Model &model) { return Session(model); }
+
+int main(int, char **argv) {
+    const Model model = Model::open(argv[1]);
+    const vitlet_model_info info = model.info();
+    const size_t len = size_t{3} * info.input_width * info.input_height;
+    const std::vector<float> dark(len, -0.5f), light(len, 0.5f);
+    const uint64_t of_dark = Session(model).run(dark).digest(), of_light = Session(model).run(light).digest();
+
+    Session first = made(model), second(model);
+    const vitlet::Output before = first.run(dark);
+    std::vector<Session> kept;
+    kept.push_back(std::move(first));
+    // The memory is where it was, so that results stay.
+    if (before.digest() != of_dark || kept[0].run(dark).digest() != of_dark) {
+        return 1;
+    }
+    try {
+        first.run(dark);
+        return 2; // It ran in memory that is another's.
+    } catch (const vitlet::Error &e) {
+        if (e.status != VITLET_STATUS_NULL) {
+            return 3;
+        }
+    }
+    second = std::move(kept[0]);
+    const vitlet::Output result = second.run(dark);
+    kept.clear();
+    return result.digest() == of_dark && second.run(light).digest() == of_light ? 0 : 4;
+}
