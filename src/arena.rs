@@ -1,4 +1,7 @@
 //! The caller's scratch memory, handed out front to back in 64-byte steps.
+//!
+//! `Config::check` bounds lengths so that the elements of every buffer can be counted in 32 bits. Their bytes may be more than a
+//! 32-bit machine can address: sizes saturate, and `Model::scratch_bytes` refuses the run.
 
 use crate::bytes::{Plain, cast_mut};
 use crate::layout::ALIGNMENT;
@@ -22,17 +25,22 @@ impl<'a> Arena<'a> {
 
     /// The next `len` elements, of unspecified value; empty once the memory is used up (`Session::new` has checked that it is not).
     pub(crate) fn take<T: Plain>(&mut self, len: usize) -> &'a mut [T] {
-        let bytes = len * size_of::<T>();
-        let padded = bytes.next_multiple_of(ALIGNMENT);
-        self.used += padded;
+        cast_mut(self.take_bytes(len.saturating_mul(size_of::<T>()))).unwrap_or(&mut [])
+    }
+
+    /// Out of line: it is called for every buffer.
+    #[inline(never)]
+    fn take_bytes(&mut self, bytes: usize) -> &'a mut [u8] {
+        let padded = bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX);
+        self.used = self.used.saturating_add(padded);
         let Some((taken, rest)) = self.rest.take().and_then(|memory| memory.split_at_mut_checked(padded)) else {
             return &mut [];
         };
         self.rest = Some(rest);
-        cast_mut(&mut taken[..bytes]).unwrap_or(&mut [])
+        &mut taken[..bytes]
     }
 
-    /// Bytes taken so far.
+    /// Bytes taken so far; `usize::MAX` where this machine cannot address as many.
     pub(crate) fn used(&self) -> usize {
         self.used
     }
@@ -40,5 +48,23 @@ impl<'a> Arena<'a> {
     /// What is left.
     pub(crate) fn into_rest(self) -> &'a mut [u8] {
         self.rest.unwrap_or(&mut [])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::isa::F32x16;
+
+    #[test]
+    fn sizes_that_cannot_be_addressed_saturate() {
+        let mut arena = Arena::counting();
+        let _ = arena.take::<u8>(1);
+        assert_eq!(arena.used(), ALIGNMENT);
+        // 2^32 or 2^64 bytes: a product that wraps is 0.
+        let _ = arena.take::<F32x16>(1 << (usize::BITS - 6));
+        assert_eq!(arena.used(), usize::MAX);
+        let _ = arena.take::<u8>(usize::MAX);
+        assert_eq!(arena.used(), usize::MAX);
     }
 }

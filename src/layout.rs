@@ -125,14 +125,14 @@ impl TensorSpec {
         &self.dims[..usize::from(self.rank)]
     }
 
-    /// Bytes without padding.
+    /// Bytes without padding; `usize::MAX`, which no file has, where this machine cannot address as many.
     pub fn bytes(&self) -> usize {
-        self.dims().iter().product::<usize>() * self.dtype.bytes()
+        self.dims().iter().fold(self.dtype.bytes(), |bytes, dim| bytes.saturating_mul(*dim))
     }
 
-    /// Bytes up to the next tensor.
+    /// Bytes up to the next tensor, as [`bytes`](Self::bytes).
     pub fn padded_bytes(&self) -> usize {
-        self.bytes().next_multiple_of(ALIGNMENT)
+        self.bytes().checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX)
     }
 }
 
@@ -357,5 +357,26 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, V> {
             self.vector(at, stem, ".sum", DType::I32, n)?;
         }
         self.vector(at, stem, ".bias", DType::F32, n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_cannot_be_addressed_saturate() {
+        let spec = |dims: [usize; 4]| TensorSpec {
+            name: TensorName::new(Prefix::None, "x", ""),
+            dtype: DType::F32,
+            dims,
+            rank: 4,
+        };
+        let half = 1 << (usize::BITS / 2);
+        assert_eq!((spec([4, 16, 3, 5]).bytes(), spec([4, 16, 3, 5]).padded_bytes()), (3840, 3840));
+        assert_eq!((spec([3, 1, 1, 1]).bytes(), spec([3, 1, 1, 1]).padded_bytes()), (12, 64));
+        // 2^32 or 2^64: a product that wraps is 0.
+        assert_eq!(spec([half, half, 1, 1]).bytes(), usize::MAX);
+        assert_eq!(spec([half, half / 4, 1, 1]).padded_bytes(), usize::MAX);
     }
 }

@@ -262,7 +262,8 @@ fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<(),
         let wrong = |why| Error::Tensor { name: spec.name, why };
         let info = table.next().ok_or(wrong("missing"))?;
         check_tensor(&info, &spec, at).map_err(wrong)?;
-        let bytes = file.data.get(at..at + spec.bytes()).ok_or(Error::Truncated)?;
+        let end = at.checked_add(spec.bytes()).ok_or(Error::Truncated)?;
+        let bytes = file.data.get(at..end).ok_or(Error::Truncated)?;
         if spec.name.as_str().ends_with(".scale") {
             check_scales(bytes, config.precision).map_err(wrong)?;
         }

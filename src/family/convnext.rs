@@ -52,7 +52,7 @@ impl<'a> Buffers<'a> {
             x: arena.take(stream),
             next: arena.take(stream),
             features: arena.take(pad16(c.dim) / 16),
-            workers: arena.take(run.threads * worker_bytes),
+            workers: arena.take(run.threads.saturating_mul(worker_bytes)),
             worker_bytes,
         }
     }

@@ -87,7 +87,7 @@ impl<'a> Buffers<'a> {
             x: arena.take(c.tokens() * dim),
             cache: Cache::carve(c, arena),
             features: arena.take(c.parts() * dim),
-            workers: arena.take(run.threads * worker_bytes),
+            workers: arena.take(run.threads.saturating_mul(worker_bytes)),
             worker_bytes,
         }
     }

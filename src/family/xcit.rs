@@ -62,7 +62,7 @@ impl<'a> Buffers<'a> {
         Self {
             x: arena.take(c.tokens() * dim),
             features: arena.take(dim),
-            workers: arena.take(run.threads * worker_bytes),
+            workers: arena.take(run.threads.saturating_mul(worker_bytes)),
             worker_bytes,
             phases: arena.take(phases.into_iter().fold(0, usize::max)),
         }
@@ -103,7 +103,7 @@ impl<'a> Maps<'a> {
 /// Chunks of the map that convolution `i` of the stem makes, `[height * width, pad16(channels)]`.
 fn map_len(c: &Config, i: usize) -> usize {
     let (height, width) = c.stem_size(i);
-    height * width * pad16(c.stem_channels(i)) / 16
+    height * width * (pad16(c.stem_channels(i)) / 16)
 }
 
 /// What a block's phases leave for each other.
@@ -119,7 +119,7 @@ impl<'a> Patches<'a> {
     fn carve(c: &Config, arena: &mut Arena<'a>) -> Self {
         let map = c.patches() * pad16(c.dim) / 16;
         Self {
-            qkv: arena.take((c.patches() * 3 * c.attention_width() / 16).max(map)),
+            qkv: arena.take((c.patches() * (3 * c.attention_width() / 16)).max(map)),
             matrices: Matrices::carve(c, arena),
             normed: arena.take(map),
         }

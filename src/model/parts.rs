@@ -230,11 +230,12 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// The next `count` elements. Nothing overflows: `parse` has checked that as many bytes lie within the data.
     pub(super) fn chunks<T: Plain>(&mut self, count: usize) -> &'a [T] {
         let bytes = count * size_of::<T>();
         let start = self.at;
         self.at += bytes.next_multiple_of(ALIGNMENT);
-        // `parse` has checked that every tensor lies within the data; an empty slice can only follow from a bug here.
+        // An empty slice can only follow from a bug here.
         self.data.get(start..start + bytes).and_then(bytes::cast).unwrap_or(&[])
     }
 
