@@ -42,16 +42,16 @@ fn bench(criterion: &mut Criterion, name: &str, bytes: &[u8]) {
     let mut expected: Option<Vec<f32>> = None;
     for kernels in Kernels::available() {
         for threads in THREADS {
-            let run = RunConfig { kernels, threads, max_picture: (1, 1), output: Output::Logits };
+            let pool = ThreadPool::new(threads).expect("threads can be started");
+            let run = RunConfig { kernels, executor: &pool, max_picture: (1, 1), output: Output::Logits };
             let bytes = model.scratch_bytes(&run).expect("the run is valid");
             let mut scratch = vec![F32x16([0.0; 16]); bytes.div_ceil(64)];
             let mut session = Session::new(&model, &run, scratch_from(&mut scratch)).expect("the scratch is enough");
-            let pool = ThreadPool::new(threads).expect("threads can be started");
-            let logits = session.run_tensor(&input, &pool).expect("the network runs");
+            let logits = session.run_tensor(&input).expect("the network runs");
             let expected = expected.get_or_insert_with(|| logits.to_vec());
             assert_alike(logits, expected, model.config().precision);
             let id = format!("{}, {threads} thread{}", kernels.name(), if threads == 1 { "" } else { "s" });
-            group.bench_function(id, |b| b.iter(|| session.run_tensor(&input, &pool).map(<[f32]>::len)));
+            group.bench_function(id, |b| b.iter(|| session.run_tensor(&input).map(<[f32]>::len)));
         }
     }
 }

@@ -25,6 +25,10 @@ const ROUNDS: usize = 300;
 struct Rayon;
 
 impl Executor for Rayon {
+    fn threads(&self) -> usize {
+        THREADS
+    }
+
     fn run(&self, job: &(dyn Fn() + Sync)) {
         rayon::scope(|scope| {
             for _ in 1..THREADS {
@@ -80,12 +84,12 @@ fn joins(executor: &dyn Executor) {
 /// One inference a call; returns the logits' digest.
 fn inference(executor: &dyn Executor) -> impl FnMut() -> u64 + '_ {
     let model: &'static Model<'static> = Box::leak(Box::new(Model::parse(BUILT_IN).expect("the model is valid")));
-    let run = RunConfig { kernels: Kernels::detect(), threads: THREADS, max_picture: (1, 1), output: Output::Logits };
+    let run = RunConfig { kernels: Kernels::detect(), executor, max_picture: (1, 1), output: Output::Logits };
     let scratch_bytes = model.scratch_bytes(&run).expect("the run is valid");
     let scratch = Vec::leak(vec![F32x16([0.0; 16]); scratch_bytes.div_ceil(64)]);
     let mut session = Session::new(model, &run, scratch_from(scratch)).expect("the scratch is enough");
     let input: Vec<f32> = (0..model.config().input_len()).map(|i| (i * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
-    move || vitlet::digest(session.run_tensor(&input, executor).expect("the network runs"))
+    move || vitlet::digest(session.run_tensor(&input).expect("the network runs"))
 }
 
 /// Runs both in turn and prints their medians.

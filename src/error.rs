@@ -46,7 +46,7 @@ pub enum Error {
         /// Bytes given.
         have: usize,
     },
-    /// The run configuration asks for 0 threads, more than 256, or too large a picture.
+    /// The executor has 0 threads or more than 256, the largest picture is out of range, or the run needs too much memory.
     RunConfig(&'static str),
     /// An input tensor of the wrong length.
     InputLen {

@@ -12,63 +12,61 @@ use crate::config::{Config, Family};
 use crate::error::Error;
 use crate::kernels::isa::F32x16;
 use crate::model::Model;
-use crate::parallel::Executor;
 use crate::profile::Watch;
-use crate::session::{Output, RunConfig};
+use crate::session::{Output, Plan};
 use transformer::{Buffers, Input, Pass};
 
 /// Bytes that [`forward`] needs.
-pub(crate) fn bytes(model: &Model<'_>, run: &RunConfig) -> usize {
+pub(crate) fn bytes(model: &Model<'_>, plan: &Plan<'_>) -> usize {
     let (c, mut arena) = (model.config(), Arena::counting());
     match c.family {
         Family::Vit | Family::ParallelVit | Family::Beit | Family::Dinov3 | Family::Cait => {
-            let _ = Buffers::carve(c, run, &mut arena);
+            let _ = Buffers::carve(c, plan, &mut arena);
         }
         Family::ResMlp => {
-            let _ = resmlp::Buffers::carve(c, run, &mut arena);
+            let _ = resmlp::Buffers::carve(c, plan, &mut arena);
         }
         Family::ConvNeXt => {
-            let _ = convnext::Buffers::carve(c, run, &mut arena);
+            let _ = convnext::Buffers::carve(c, plan, &mut arena);
         }
         Family::Xcit => {
-            let _ = xcit::Buffers::carve(c, run, &mut arena);
+            let _ = xcit::Buffers::carve(c, plan, &mut arena);
         }
     }
     arena.used()
 }
 
-/// One inference. `out` receives what `run.output` says, compact; `memory` holds [`bytes`] bytes.
+/// One inference. `out` receives what `plan.output` says, compact; `memory` holds [`bytes`] bytes.
 pub(crate) fn forward(
     model: &Model<'_>,
-    run: &RunConfig,
+    plan: &Plan<'_>,
     input: Input<'_>,
     memory: &mut [u8],
     out: &mut [F32x16],
-    executor: &dyn Executor,
     watch: Watch<'_>,
 ) -> Result<(), Error> {
     let (c, mut arena) = (model.config(), Arena::over(memory));
     let mut transformer = |forward: Forward| {
-        let pass = Pass::new(model, run.kernels, executor, watch);
-        forward(c, &pass, input, run.output, &mut Buffers::carve(c, run, &mut arena), out)
+        let pass = Pass::new(model, plan.kernels, plan.executor, watch);
+        forward(c, &pass, input, plan.output, &mut Buffers::carve(c, plan, &mut arena), out)
     };
     match c.family {
         Family::Vit | Family::ParallelVit | Family::Beit | Family::Dinov3 => transformer(vit::forward),
         Family::Cait => transformer(cait::forward),
         Family::ResMlp => {
-            let b = &mut resmlp::Buffers::carve(c, run, &mut arena);
-            let pass = Pass::new(model, run.kernels, executor, watch);
-            resmlp::forward(&pass, input, run.output, b, out)
+            let b = &mut resmlp::Buffers::carve(c, plan, &mut arena);
+            let pass = Pass::new(model, plan.kernels, plan.executor, watch);
+            resmlp::forward(&pass, input, plan.output, b, out)
         }
         Family::ConvNeXt => {
-            let b = &mut convnext::Buffers::carve(c, run, &mut arena);
-            let pass = convnext::Pass { model, k: run.kernels, threads: run.threads, executor, watch };
-            convnext::forward(c, &pass, input, run.output, b, out)
+            let b = &mut convnext::Buffers::carve(c, plan, &mut arena);
+            let pass = convnext::Pass { model, k: plan.kernels, threads: plan.threads, executor: plan.executor, watch };
+            convnext::forward(c, &pass, input, plan.output, b, out)
         }
         Family::Xcit => {
-            let b = &mut xcit::Buffers::carve(c, run, &mut arena);
-            let pass = Pass::new(model, run.kernels, executor, watch);
-            xcit::forward(c, &pass, input, run.output, b, out)
+            let b = &mut xcit::Buffers::carve(c, plan, &mut arena);
+            let pass = Pass::new(model, plan.kernels, plan.executor, watch);
+            xcit::forward(c, &pass, input, plan.output, b, out)
         }
     }
 }

@@ -9,7 +9,7 @@
 //! let model = vitlet::Model::parse(MODEL)?;
 //! let run = vitlet::RunConfig {
 //!     kernels: vitlet::Kernels::detect(),
-//!     threads: 1,
+//!     executor: &vitlet::Sequential,
 //!     max_picture: (640, 480),
 //!     output: vitlet::Output::Logits,
 //! };
@@ -17,7 +17,7 @@
 //! let mut session = vitlet::Session::new(&model, &run, vitlet::scratch_from(&mut scratch))?;
 //! let pixels = vec![128; 640 * 480 * 3];
 //! let picture = vitlet::Picture::rgb8(&pixels, 640, 480, 3 * 640);
-//! let logits = session.run_picture(&picture, &vitlet::Sequential)?;
+//! let logits = session.run_picture(&picture)?;
 //! let best = vitlet::top_k::<1>(logits)[0];
 //! println!("{:?} {}", model.label(best.0), best.1);
 //! # Ok(())

@@ -16,6 +16,10 @@ pub const MAX_THREADS: usize = 256;
 
 /// Runs a job on several threads at once.
 pub trait Executor: Sync {
+    /// Threads that [`run`](Self::run) calls a job on at most, the calling one included. As many work at once, each in scratch memory
+    /// of its own: a session asks when it is opened, and calls of more threads find nothing to do.
+    fn threads(&self) -> usize;
+
     /// Calls `job` once on each thread that shall help (including the calling one), and returns when all calls have returned.
     fn run(&self, job: &(dyn Fn() + Sync));
 }
@@ -25,6 +29,10 @@ pub trait Executor: Sync {
 pub struct Sequential;
 
 impl Executor for Sequential {
+    fn threads(&self) -> usize {
+        1
+    }
+
     fn run(&self, job: &(dyn Fn() + Sync)) {
         job();
     }
@@ -163,11 +171,19 @@ mod tests {
 
     struct Never;
     impl Executor for Never {
+        fn threads(&self) -> usize {
+            3
+        }
+
         fn run(&self, _: &(dyn Fn() + Sync)) {}
     }
 
     struct TooOften;
     impl Executor for TooOften {
+        fn threads(&self) -> usize {
+            3
+        }
+
         fn run(&self, job: &(dyn Fn() + Sync)) {
             std::thread::scope(|s| {
                 for _ in 0..7 {

@@ -77,11 +77,6 @@ impl ThreadPool {
         }
         Ok(pool)
     }
-
-    /// Threads that work, the calling one included.
-    pub fn threads(&self) -> usize {
-        self.helpers.len() + 1
-    }
 }
 
 impl Shared {
@@ -161,6 +156,10 @@ impl Shared {
 }
 
 impl Executor for ThreadPool {
+    fn threads(&self) -> usize {
+        self.helpers.len() + 1
+    }
+
     fn run(&self, job: &(dyn Fn() + Sync)) {
         if self.helpers.is_empty() {
             return job();

@@ -35,7 +35,8 @@ fn parsing_and_running_allocate_nothing() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints/timm_deit3");
         let options = Options { precision, ..Options::default() };
         let bytes = vitlet_convert::convert(&source, &options, &mut |_| {}).unwrap().bytes;
-        let run = RunConfig { kernels: Kernels::detect(), threads: 2, max_picture: (90, 70), output: Output::Logits };
+        let run =
+            RunConfig { kernels: Kernels::detect(), executor: &pool, max_picture: (90, 70), output: Output::Logits };
         let need = Model::parse(&bytes).unwrap().scratch_bytes(&run).unwrap();
         let mut scratch = vec![F32x16([0.0; 16]); need.div_ceil(64)];
         let picture = Picture::rgb8(&pixels, 90, 70, 270);
@@ -44,7 +45,7 @@ fn parsing_and_running_allocate_nothing() {
         let model = Model::parse(&bytes).unwrap();
         let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
         for _ in 0..3 {
-            let logits = session.run_picture(&picture, &pool).unwrap();
+            let logits = session.run_picture(&picture).unwrap();
             assert!(logits.iter().all(|x| x.is_finite()));
         }
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{precision:?}");

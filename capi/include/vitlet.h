@@ -89,7 +89,8 @@ typedef enum {
     VITLET_STATUS_UNSUPPORTED,
     // The model's metadata, hyperparameters or tensors are not what they should be; `vitlet inspect FILE` says which.
     VITLET_STATUS_MODEL,
-    // The options ask for more than 256 threads, or a picture that is too large.
+    // The options ask for more than 256 threads, for another number than the executor has, for a largest picture that is too large, or for more memory
+    // than there can be.
     VITLET_STATUS_OPTIONS,
     // This CPU has no kernels of that name.
     VITLET_STATUS_KERNELS,
@@ -97,7 +98,7 @@ typedef enum {
     VITLET_STATUS_LENGTH,
     // An edge of the picture is 0 or more than 2^24 pixels.
     VITLET_STATUS_PICTURE_SIZE,
-    // A stride is shorter than a row.
+    // A stride is shorter than a row, or longer than memory can be.
     VITLET_STATUS_PICTURE_STRIDE,
     // The region is not inside the picture.
     VITLET_STATUS_PICTURE_REGION,
@@ -173,7 +174,7 @@ typedef struct vitlet_session vitlet_session;
 // Work to be done by threads.
 typedef void (*vitlet_job)(void *data);
 
-// The host's threads.
+// The host's threads; vitlet_options.threads says how many.
 typedef struct {
     // Calls `job(data)` once on each thread that shall help, the calling one included if it likes, and returns when all those calls have
     // returned. A call that finds nothing left to do returns at once. NULL: the calling thread works alone. It must not throw: an exception
@@ -211,11 +212,12 @@ typedef struct {
 
 // How a model is run. Zeros are good defaults: `vitlet_options options = {0};`.
 typedef struct {
-    // Threads that may work at once, at most 256; 0 is 1. The executor brings them.
+    // Threads of the executor, the calling one included, at most 256. 0: those of the pool if the executor is a pool's, 1 if there is no executor; for
+    // another executor it must be said. A number that is not the executor's gives VITLET_STATUS_OPTIONS.
     uint32_t threads;
-    // Pixels per row of the largest picture (of its region); 0 is 4096.
+    // Pixels per row of the largest picture (of its region), at most 2^24; 0 is 4096.
     uint32_t max_picture_width;
-    // Rows of the largest picture (of its region); 0 is 4096.
+    // Rows of the largest picture (of its region), at most 2^24; 0 is 4096.
     uint32_t max_picture_height;
     // A vitlet_output.
     uint32_t output;

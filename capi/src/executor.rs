@@ -6,11 +6,12 @@ use engine::Executor;
 
 #[cfg(feature = "std")]
 use crate::status::vitlet_status;
+use crate::status::vitlet_status as Status;
 
 /// Work to be done by threads.
 pub type vitlet_job = Option<unsafe extern "C" fn(data: *mut c_void)>;
 
-/// The host's threads.
+/// The host's threads; vitlet_options.threads says how many.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vitlet_executor {
@@ -25,19 +26,63 @@ pub struct vitlet_executor {
 type Run = unsafe extern "C" fn(*mut c_void, vitlet_job, *mut c_void);
 
 /// An executor of C for the engine.
-pub(crate) struct Host(pub(crate) vitlet_executor);
+pub(crate) struct Host {
+    executor: vitlet_executor,
+    threads: usize,
+}
+
+impl Host {
+    /// `threads` as the options have it: 0 stands for as many as the executor is known to have.
+    ///
+    /// # Safety
+    /// A pool's executor has its pool.
+    pub(crate) unsafe fn new(executor: vitlet_executor, threads: u32) -> Result<Self, Status> {
+        // SAFETY: the caller's promise.
+        let known = executor.run.map_or(Some(1), |run| unsafe { pool_threads(run, executor.context) });
+        let asked = (threads > 0).then_some(threads as usize);
+        match (asked, known) {
+            (Some(asked), Some(known)) if asked != known => Err(Status::Options),
+            _ => Ok(Self { executor, threads: asked.or(known).ok_or(Status::Options)? }),
+        }
+    }
+}
+
+/// The threads of a pool's executor; `None` of another one, which has to say itself.
+///
+/// # Safety
+/// A pool's executor has its pool.
+#[cfg(feature = "std")]
+unsafe fn pool_threads(run: Run, context: *mut c_void) -> Option<usize> {
+    // There is one `run_on_pool`, and no other function is like it, so that its address is its own.
+    let is_pool = core::ptr::fn_addr_eq(run, run_on_pool as Run);
+    // SAFETY: the caller's promise.
+    is_pool.then(|| unsafe { &*context.cast::<vitlet_pool>() }.threads.threads())
+}
+
+/// There are no pools without std.
+///
+/// # Safety
+/// None is asked for.
+#[cfg(not(feature = "std"))]
+unsafe fn pool_threads(_: Run, _: *mut c_void) -> Option<usize> {
+    None
+}
 
 // SAFETY: the engine calls `run` on the thread that runs the session only.
 unsafe impl Sync for Host {}
 
 impl Executor for Host {
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
     fn run(&self, job: &(dyn Fn() + Sync)) {
-        let Some(run) = self.0.run else {
+        let Some(run) = self.executor.run else {
             return job();
         };
         let mut data = job;
         // SAFETY: the job's data is what `call` takes, and outlives `run`, which returns after the last call has returned (the host's promise).
-        unsafe { call_host(run, self.0.context, (&raw mut data).cast()) };
+        unsafe { call_host(run, self.executor.context, (&raw mut data).cast()) };
     }
 }
 

@@ -122,6 +122,10 @@ impl vitlet_picture {
         let (Some((_, format)), Some((_, rotation)), Some((_, yuv))) = (find_format, find_rotation, find_yuv) else {
             return Err(Status::Value);
         };
+        let edge = 1..=Picture::MAX_EDGE;
+        if !edge.contains(&self.width) || !edge.contains(&self.height) {
+            return Err(Status::PictureSize);
+        }
         let sizes = format.plane_sizes(self.width, self.height).ok_or(Status::PictureSize)?;
         let mut planes = [Plane::default(); 3];
         for (i, (row_bytes, rows)) in sizes.into_iter().enumerate() {
@@ -129,13 +133,16 @@ impl vitlet_picture {
             if stride < row_bytes {
                 return Err(Status::PictureStride);
             }
-            // Rows, the last one without what follows its pixels. No rows: not a plane of this format, or an empty picture.
+            // Rows, the last one without what follows its pixels. No rows: not a plane of this format.
             let Some(rows_before) = rows.checked_sub(1) else {
                 continue;
             };
             let bytes = stride.checked_mul(rows_before).and_then(|skip| skip.checked_add(row_bytes));
+            // No memory is as long. Without gaps the picture is too large, and otherwise the gaps are.
+            let too_long = if stride == row_bytes { Status::PictureSize } else { Status::PictureStride };
+            let bytes = bytes.filter(|&bytes| bytes <= isize::MAX as usize).ok_or(too_long)?;
             // SAFETY: the caller's promise.
-            planes[i] = Plane { data: unsafe { elements(self.planes[i], bytes.ok_or(Status::PictureSize)?)? }, stride };
+            planes[i] = Plane { data: unsafe { elements(self.planes[i], bytes)? }, stride };
         }
         let vitlet_region { x, y, width, height } = self.region;
         let region = (self.region_is_given()).then_some(Region { x, y, width, height });

@@ -15,7 +15,6 @@ use crate::status::{status, vitlet_status, vitlet_status as Status};
 /// A session: the memory in which a model runs, for one thread at a time. It holds nothing that would have to be closed.
 pub struct vitlet_session {
     session: Session<'static, 'static>,
-    executor: Host,
     kernels: Kernels,
 }
 
@@ -34,11 +33,12 @@ pub enum vitlet_output {
 /// How a model is run. Zeros are good defaults: `vitlet_options options = {0};`.
 #[repr(C)]
 pub struct vitlet_options {
-    /// Threads that may work at once, at most 256; 0 is 1. The executor brings them.
+    /// Threads of the executor, the calling one included, at most 256. 0: those of the pool if the executor is a pool's, 1 if there is no executor; for
+    /// another executor it must be said. A number that is not the executor's gives VITLET_STATUS_OPTIONS.
     pub threads: u32,
-    /// Pixels per row of the largest picture (of its region); 0 is 4096.
+    /// Pixels per row of the largest picture (of its region), at most 2^24; 0 is 4096.
     pub max_picture_width: u32,
-    /// Rows of the largest picture (of its region); 0 is 4096.
+    /// Rows of the largest picture (of its region), at most 2^24; 0 is 4096.
     pub max_picture_height: u32,
     /// A vitlet_output.
     pub output: u32,
@@ -52,7 +52,7 @@ pub struct vitlet_options {
 impl vitlet_options {
     /// # Safety
     /// `kernels` is null or ends with a NUL.
-    unsafe fn config(&self) -> Result<RunConfig, Status> {
+    unsafe fn config<'e>(&self, executor: &'e Host) -> Result<RunConfig<'e>, Status> {
         const OUTPUTS: [(vitlet_output, Output); 3] = [
             (vitlet_output::Logits, Output::Logits),
             (vitlet_output::Features, Output::Features),
@@ -67,7 +67,7 @@ impl vitlet_options {
         let edge = |pixels: u32| if pixels == 0 { 4096 } else { pixels };
         Ok(RunConfig {
             kernels,
-            threads: self.threads.max(1) as usize,
+            executor,
             max_picture: (edge(self.max_picture_width), edge(self.max_picture_height)),
             output,
         })
@@ -104,8 +104,10 @@ fn by_name(name: &str) -> Option<Kernels> {
     Kernels::baseline().slower(name).or_else(|| fastest().slower(name))
 }
 
-/// Bytes of the session itself, before its scratch memory.
-const HEADER_BYTES: usize = size_of::<vitlet_session>().next_multiple_of(VITLET_ALIGNMENT);
+/// Where the executor, which the session borrows, stands in a session's memory: behind the session itself.
+const HOST_AT: usize = size_of::<vitlet_session>().next_multiple_of(VITLET_ALIGNMENT);
+/// Bytes before the scratch memory.
+const HEADER_BYTES: usize = HOST_AT + size_of::<Host>().next_multiple_of(VITLET_ALIGNMENT);
 
 /// Stores the bytes of memory, at a multiple of VITLET_ALIGNMENT, that a session with these options needs.
 ///
@@ -120,8 +122,9 @@ pub unsafe extern "C" fn vitlet_session_bytes(
     status(|| {
         // SAFETY: the caller's promises.
         unsafe {
-            let config = shared(options)?.config()?;
-            let scratch_bytes = shared(model)?.model.scratch_bytes(&config)?;
+            let options = shared(options)?;
+            let host = Host::new(options.executor, options.threads)?;
+            let scratch_bytes = shared(model)?.model.scratch_bytes(&options.config(&host)?)?;
             store(bytes, (HEADER_BYTES + scratch_bytes).next_multiple_of(VITLET_ALIGNMENT))
         }
     })
@@ -154,15 +157,16 @@ unsafe fn open(
     check(session)?;
     // SAFETY: the caller's promises: the memory is the session's alone, and aligned, so that its first bytes can hold one.
     unsafe {
-        let config = options.config()?;
-        let scratch_bytes = model.model.scratch_bytes(&config)?;
+        let host = Host::new(options.executor, options.threads)?;
+        let scratch_bytes = model.model.scratch_bytes(&options.config(&host)?)?;
         let (header, scratch) = memory(at, bytes, HEADER_BYTES + scratch_bytes)?.split_at_mut(HEADER_BYTES);
+        let (header, host_at) = header.split_at_mut(HOST_AT);
+        let host_at = host_at.as_mut_ptr().cast::<Host>();
+        host_at.write(host);
+        let config = options.config(&*host_at)?;
         let header = header.as_mut_ptr().cast::<vitlet_session>();
-        header.write(vitlet_session {
-            session: Session::new(&model.model, &config, scratch)?,
-            executor: Host(options.executor),
-            kernels: config.kernels,
-        });
+        header
+            .write(vitlet_session { session: Session::new(&model.model, &config, scratch)?, kernels: config.kernels });
         store(session, header)
     }
 }
@@ -183,9 +187,9 @@ pub unsafe extern "C" fn vitlet_run_picture(
         check(output)?;
         // SAFETY: the caller's promises.
         unsafe {
-            let vitlet_session { session, executor, .. } = exclusive(session)?;
+            let session = &mut exclusive(session)?.session;
             let picture = shared(picture)?.borrow()?;
-            give(session.run_picture(&picture, executor).map_err(run_status)?, output, len)
+            give(session.run_picture(&picture)?, output, len)
         }
     })
 }
@@ -206,8 +210,8 @@ pub unsafe extern "C" fn vitlet_run_tensor(
         check(output)?;
         // SAFETY: the caller's promises.
         unsafe {
-            let vitlet_session { session, executor, .. } = exclusive(session)?;
-            give(session.run_tensor(elements(tensor, tensor_len)?, executor).map_err(run_status)?, output, len)
+            let session = &mut exclusive(session)?.session;
+            give(session.run_tensor(elements(tensor, tensor_len)?)?, output, len)
         }
     })
 }
@@ -228,7 +232,7 @@ pub unsafe extern "C" fn vitlet_prepare_picture(
         unsafe {
             let session = exclusive(session)?;
             let picture = shared(picture)?.borrow()?;
-            session.session.prepare(&picture, elements_mut(tensor, tensor_len)?).map_err(run_status)
+            Ok(session.session.prepare(&picture, elements_mut(tensor, tensor_len)?)?)
         }
     })
 }
@@ -254,13 +258,5 @@ unsafe fn give(result: &[f32], output: *mut *const f32, len: *mut usize) -> Resu
     unsafe {
         store(output, result.as_ptr())?;
         if len.is_null() { Ok(()) } else { store(len, result.len()) }
-    }
-}
-
-/// In a run, the only thing wrong with the configuration can be that the picture does not fit it.
-fn run_status(e: engine::Error) -> Status {
-    match e {
-        engine::Error::RunConfig(_) => Status::PictureTooLarge,
-        other => other.into(),
     }
 }

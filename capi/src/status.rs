@@ -30,7 +30,8 @@ pub enum vitlet_status {
     Unsupported,
     /// The model's metadata, hyperparameters or tensors are not what they should be; `vitlet inspect FILE` says which.
     Model,
-    /// The options ask for more than 256 threads, or a picture that is too large.
+    /// The options ask for more than 256 threads, for another number than the executor has, for a largest picture that is too large, or for more memory
+    /// than there can be.
     Options,
     /// This CPU has no kernels of that name.
     Kernels,
@@ -38,7 +39,7 @@ pub enum vitlet_status {
     Length,
     /// An edge of the picture is 0 or more than 2^24 pixels.
     PictureSize,
-    /// A stride is shorter than a row.
+    /// A stride is shorter than a row, or longer than memory can be.
     PictureStride,
     /// The region is not inside the picture.
     PictureRegion,
@@ -64,11 +65,14 @@ const TEXTS: [(Status, &CStr); 20] = [
     (Status::Malformed, c"malformed GGUF"),
     (Status::Unsupported, c"not a model that this version of vitlet runs (`vitlet convert` makes one)"),
     (Status::Model, c"broken model: its metadata or tensors contradict each other (`vitlet inspect` says where)"),
-    (Status::Options, c"options: at most 256 threads, and a picture that is not too large"),
+    (
+        Status::Options,
+        c"options: at most 256 threads, as many as the executor has, and a picture of at most 2^24 pixels an edge",
+    ),
     (Status::Kernels, c"this CPU has no kernels of that name"),
     (Status::Length, c"an array has the wrong number of elements"),
-    (Status::PictureSize, c"picture: an edge is 0 or too long"),
-    (Status::PictureStride, c"picture: a stride is shorter than a row"),
+    (Status::PictureSize, c"picture: an edge is 0 or more than 2^24 pixels"),
+    (Status::PictureStride, c"picture: a stride is shorter than a row, or too long"),
     (Status::PictureRegion, c"picture: the region is empty or not inside the picture"),
     (Status::PictureTooLarge, c"picture: larger than the session's largest"),
     (Status::Executor, c"executor: it returned before the work was done"),
@@ -98,7 +102,8 @@ impl From<Error> for Status {
                 PictureError::ZeroSize | PictureError::SizeOutOfRange => Self::PictureSize,
                 PictureError::StrideTooShort | PictureError::DataTooShort => Self::PictureStride,
                 PictureError::Region => Self::PictureRegion,
-                PictureError::TooLarge | PictureError::OutputLength => Self::PictureTooLarge,
+                PictureError::TooLarge => Self::PictureTooLarge,
+                PictureError::OutputLength => Self::Length,
             },
             Error::Executor => Self::Executor,
             _ => Self::Unsupported,

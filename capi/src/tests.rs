@@ -102,10 +102,10 @@ fn results_are_the_engines() {
     let pixels: Vec<u8> = (0..70 * 50 * 3).map(|i| (i * 7) as u8).collect();
     let model = Model::parse(FILE).unwrap();
     for (number, output) in [Output::Logits, Output::Features, Output::Tokens].into_iter().enumerate() {
-        let config = RunConfig { kernels: Kernels::detect(), threads: 1, max_picture: (70, 50), output };
+        let config = RunConfig { kernels: Kernels::detect(), executor: &Sequential, max_picture: (70, 50), output };
         let mut scratch = Memory::new(model.scratch_bytes(&config).unwrap());
         let mut session = Session::new(&model, &config, engine::scratch_from(&mut scratch.0)).unwrap();
-        let expected = session.run_picture(&Picture::rgb8(&pixels, 70, 50, 210), &Sequential).unwrap().to_vec();
+        let expected = session.run_picture(&Picture::rgb8(&pixels, 70, 50, 210)).unwrap().to_vec();
 
         let opened = open(&vitlet_options { output: number as u32, ..NO_OPTIONS }).unwrap();
         let picture = vitlet_picture { format: vitlet_format::Rgb8 as u32, ..gray(&pixels, 70, 50) };
@@ -300,10 +300,15 @@ fn broken_arguments_are_statuses() {
     assert_eq!(refused(gray(&pixels, 9, 8)), Some(Status::PictureTooLarge));
     assert_eq!(refused(gray(&pixels, 0, 8)), Some(Status::PictureSize));
     assert_eq!(refused(vitlet_picture { strides: [7, 0, 0], ..gray(&pixels, 8, 8) }), Some(Status::PictureStride));
-    assert_eq!(
-        refused(vitlet_picture { strides: [usize::MAX, 0, 0], ..gray(&pixels, 8, 8) }),
-        Some(Status::PictureSize)
-    );
+    for stride in [usize::MAX, 1 << (usize::BITS - 1)] {
+        let picture = vitlet_picture { strides: [stride, 0, 0], ..gray(&pixels, 8, 8) };
+        assert_eq!(refused(picture), Some(Status::PictureStride), "{stride}");
+    }
+    for (width, height) in [((1 << 24) + 1, 8), (8, (1 << 24) + 1), (u32::MAX, u32::MAX)] {
+        assert_eq!(refused(gray(&pixels, width, height)), Some(Status::PictureSize), "longer than any picture");
+        let options = vitlet_options { max_picture_width: width, max_picture_height: height, ..NO_OPTIONS };
+        assert_eq!(failed(options), Some(Status::Options), "no such picture can run");
+    }
     assert_eq!(refused(vitlet_picture { format: 7, ..gray(&pixels, 8, 8) }), Some(Status::Value));
     assert_eq!(refused(vitlet_picture { rotation: 1, ..gray(&pixels, 8, 8) }), Some(Status::Value));
     assert_eq!(refused(vitlet_picture { rotation: 270, ..gray(&pixels, 8, 8) }), None);
@@ -331,6 +336,59 @@ fn broken_arguments_are_statuses() {
         assert_eq!(vitlet_model_open(at, bytes, c"/nowhere".as_ptr(), &mut model), Status::File);
         assert_eq!(vitlet_model_open(at, bytes, c"/".as_ptr(), &mut model), Status::File, "a directory");
     }
+}
+
+#[test]
+fn a_misaligned_file_is_misaligned_whatever_it_holds() {
+    let (mut memory, mut text) = (Memory::new(vitlet_model_bytes()), Memory::new(128));
+    let mut model = null_mut();
+    let inside = text.start().wrapping_byte_add(4);
+    // SAFETY: the bytes lie within memory that is large enough.
+    let status = unsafe { vitlet_model_parse(memory.start(), vitlet_model_bytes(), inside, 64, &mut model) };
+    assert_eq!(status, Status::Misaligned);
+}
+
+/// An executor of the host's own.
+unsafe extern "C" fn alone(_: *mut c_void, job: vitlet_job, data: *mut c_void) {
+    // SAFETY: the library's promise.
+    unsafe { job.unwrap()(data) };
+}
+
+#[test]
+fn the_number_of_threads_is_the_executors() {
+    let mut pool = null_mut();
+    // SAFETY: the pool is stopped once, after its last session.
+    assert_eq!(unsafe { vitlet_pool_start(4, &mut pool) }, Status::Ok);
+    let of_pool = vitlet_pool_executor(pool);
+    let of_host = vitlet_executor { run: Some(alone), context: null_mut() };
+    let with = |executor, threads| vitlet_options { executor, threads, ..NO_OPTIONS };
+    let failed = |executor, threads| open(&with(executor, threads)).err();
+    assert_eq!(failed(of_pool, 0), None);
+    assert_eq!(failed(of_pool, 4), None);
+    for threads in [1, 3, 5] {
+        assert_eq!(failed(of_pool, threads), Some(Status::Options), "a pool of four, {threads} threads");
+    }
+    assert_eq!(failed(NO_OPTIONS.executor, 2), Some(Status::Options), "nobody would do the work of the second");
+    assert_eq!(failed(of_host, 0), Some(Status::Options), "the library cannot know");
+    assert_eq!(failed(of_host, 257), Some(Status::Options));
+    assert_eq!(failed(of_host, 3), None);
+
+    let model = open(&NO_OPTIONS).unwrap();
+    let bytes = |options: vitlet_options| {
+        let mut bytes = 0;
+        // SAFETY: the model is one.
+        assert_eq!(unsafe { vitlet_session_bytes(model.model, &options, &mut bytes) }, Status::Ok);
+        bytes
+    };
+    assert_eq!(bytes(with(of_pool, 0)), bytes(with(of_pool, 4)));
+    assert!(bytes(with(of_pool, 0)) > bytes(NO_OPTIONS), "each thread has memory of its own");
+    let picture = gray(&[90; 64 * 64], 64, 64);
+    let expected = run(&model, &picture);
+    for options in [with(of_pool, 0), with(of_host, 3)] {
+        assert_eq!(run(&open(&options).unwrap(), &picture), expected);
+    }
+    // SAFETY: no session uses it any more.
+    unsafe { vitlet_pool_stop(pool) };
 }
 
 #[test]
@@ -365,11 +423,11 @@ fn child_that_panics_within_the_library() {
     let executor = vitlet_executor { run: Some(run), context: null_mut() };
     let opened = open(&vitlet_options { threads: 2, executor, ..NO_OPTIONS }).unwrap();
     let picture = gray(&[0; 16], 4, 4);
-    let unwound = std::panic::catch_unwind(|| {
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let (mut out, mut n) = (null(), 0);
         // SAFETY: the session is one.
         unsafe { vitlet_run_picture(opened.session, &picture, &mut out, &mut n) }
-    });
+    }));
     std::process::exit(if unwound.is_err() { 42 } else { 43 });
 }
 

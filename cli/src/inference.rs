@@ -112,6 +112,10 @@ struct Noting<'e> {
 }
 
 impl Executor for Noting<'_> {
+    fn threads(&self) -> usize {
+        self.executor.threads()
+    }
+
     fn run(&self, job: &(dyn Fn() + Sync)) {
         self.began.get_or_init(Instant::now);
         self.executor.run(job);
@@ -153,9 +157,9 @@ impl<'m> Inference<'m> {
     pub fn frame(&mut self, picture: &Picture<'_>) -> Result<Answer, String> {
         self.size = (picture.width, picture.height);
         let noting = Noting { executor: &*self.compute.executor, began: OnceLock::new() };
-        let mut session = self.session().map_err(|e| e.to_string())?;
+        let mut session = self.session(&noting).map_err(|e| e.to_string())?;
         let start = Instant::now();
-        let values = session.run_picture(picture, &noting).map_err(|e| e.to_string())?;
+        let values = session.run_picture(picture).map_err(|e| e.to_string())?;
         let end = Instant::now();
         let began = noting.began.get().copied().unwrap_or(start);
         let values = finite(values.to_vec(), self.what())?;
@@ -164,9 +168,8 @@ impl<'m> Inference<'m> {
 
     /// Logits, features or tokens of one normalized input `[3, height, width]`. Errors say why only.
     pub fn tensor(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
-        let executor = &*self.compute.executor;
-        let mut session = self.session().map_err(|e| e.to_string())?;
-        let values = session.run_tensor(input, executor).map_err(|e| e.to_string())?.to_vec();
+        let mut session = self.session(&*self.compute.executor).map_err(|e| e.to_string())?;
+        let values = session.run_tensor(input).map_err(|e| e.to_string())?.to_vec();
         finite(values, self.what())
     }
 
@@ -181,9 +184,8 @@ impl<'m> Inference<'m> {
 
     /// [`Inference::tensor`], showing activations to `tap` on the way.
     pub fn tap(&mut self, input: &[f32], tap: &dyn vitlet::Tap) -> Result<Vec<f32>, String> {
-        let executor = &*self.compute.executor;
-        let mut session = self.session().map_err(|e| e.to_string())?;
-        let values = session.tap_tensor(input, executor, tap).map_err(|e| e.to_string())?.to_vec();
+        let mut session = self.session(&*self.compute.executor).map_err(|e| e.to_string())?;
+        let values = session.tap_tensor(input, tap).map_err(|e| e.to_string())?.to_vec();
         finite(values, self.what())
     }
 
@@ -192,7 +194,7 @@ impl<'m> Inference<'m> {
         let picture = picture.borrow();
         self.size = (picture.width, picture.height);
         let mut input = vec![0.0; self.model.config().input_len()];
-        self.session()?.prepare(&picture, &mut input)?;
+        self.session(&*self.compute.executor)?.prepare(&picture, &mut input)?;
         Ok(input)
     }
 
@@ -203,12 +205,11 @@ impl<'m> Inference<'m> {
         profile: Option<&vitlet::Profile<'_>>,
         each: impl FnOnce(&mut dyn FnMut() -> Result<(), vitlet::Error>) -> T,
     ) -> Result<T, vitlet::Error> {
-        let executor = &*self.compute.executor;
-        let mut session = self.session()?;
+        let mut session = self.session(&*self.compute.executor)?;
         Ok(each(&mut || {
             match profile {
-                None => session.run_tensor(input, executor),
-                Some(profile) => session.profile_tensor(input, executor, profile),
+                None => session.run_tensor(input),
+                Some(profile) => session.profile_tensor(input, profile),
             }
             .map(|_| ())
         }))
@@ -216,16 +217,15 @@ impl<'m> Inference<'m> {
 
     /// Bytes that a session needs.
     pub fn scratch_bytes(&self) -> Result<usize, vitlet::Error> {
-        self.model.scratch_bytes(&self.run_config())
+        self.model.scratch_bytes(&self.run_config(&*self.compute.executor))
     }
 
-    fn run_config(&self) -> RunConfig {
-        let Compute { kernels, threads, .. } = *self.compute;
-        RunConfig { kernels, threads, max_picture: self.size, output: self.output }
+    fn run_config<'e>(&self, executor: &'e dyn Executor) -> RunConfig<'e> {
+        RunConfig { kernels: self.compute.kernels, executor, max_picture: self.size, output: self.output }
     }
 
-    fn session(&mut self) -> Result<Session<'_, 'm>, vitlet::Error> {
-        let run = self.run_config();
+    fn session<'s>(&'s mut self, executor: &'s dyn Executor) -> Result<Session<'s, 'm>, vitlet::Error> {
+        let run = self.run_config(executor);
         let need = self.model.scratch_bytes(&run)?;
         if self.scratch.len() < need + 63 {
             self.scratch = Vec::new();

@@ -26,7 +26,7 @@ use crate::model::{ConvBlock, Downsampling, Model};
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
 use crate::profile::{Laps, Stage, Watch};
-use crate::session::{Output, RunConfig};
+use crate::session::{Output, Plan};
 use crate::tap::Place;
 
 /// Memory that all workers share, and each worker's own.
@@ -43,7 +43,7 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, plan: &Plan<'_>, arena: &mut Arena<'a>) -> Self {
         let mut worker = Arena::counting();
         let _ = Worker::carve(c, &mut worker);
         let worker_bytes = worker.used();
@@ -52,7 +52,7 @@ impl<'a> Buffers<'a> {
             x: arena.take(stream),
             next: arena.take(stream),
             features: arena.take(pad16(c.dim) / 16),
-            workers: arena.take(run.threads.saturating_mul(worker_bytes)),
+            workers: arena.take(plan.threads.saturating_mul(worker_bytes)),
             worker_bytes,
         }
     }

@@ -22,7 +22,7 @@ use crate::ops::Residual;
 use crate::ops::mixing::BLOCK;
 use crate::parallel::{Chunks, for_each};
 use crate::profile::{Laps, Stage};
-use crate::session::{Output, RunConfig};
+use crate::session::{Output, Plan};
 use crate::tap::Place;
 
 /// Memory that all workers share.
@@ -33,9 +33,9 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, plan: &Plan<'_>, arena: &mut Arena<'a>) -> Self {
         let mixed = arena.take(c.tokens() * pad16(c.dim) / 16);
-        Self { transformer: transformer::Buffers::carve(c, run, arena), mixed }
+        Self { transformer: transformer::Buffers::carve(c, plan, arena), mixed }
     }
 }
 

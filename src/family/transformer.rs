@@ -21,7 +21,7 @@ use crate::ops::mixing::MixingScratch;
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
 use crate::profile::{Laps, Stage, Watch};
-use crate::session::{Output, RunConfig};
+use crate::session::{Output, Plan};
 use crate::tap::Place;
 
 /// Tokens that a worker takes at a time: a multiple of 16, few enough that a block's activations stay in L2.
@@ -80,14 +80,14 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, plan: &Plan<'_>, arena: &mut Arena<'a>) -> Self {
         let dim = pad16(c.dim) / 16;
         let worker_bytes = Worker::bytes(c);
         Self {
             x: arena.take(c.tokens() * dim),
             cache: Cache::carve(c, arena),
             features: arena.take(c.parts() * dim),
-            workers: arena.take(run.threads.saturating_mul(worker_bytes)),
+            workers: arena.take(plan.threads.saturating_mul(worker_bytes)),
             worker_bytes,
         }
     }

@@ -34,7 +34,7 @@ use crate::ops::cross::{self, Channels, Matrices};
 use crate::ops::{Operand, Residual, multiply};
 use crate::parallel::{Chunks, for_each};
 use crate::profile::{Laps, Stage};
-use crate::session::{Output, RunConfig};
+use crate::session::{Output, Plan};
 use crate::tap::Place;
 
 /// Memory that all workers share, and each worker's own.
@@ -51,7 +51,7 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, run: &RunConfig, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, plan: &Plan<'_>, arena: &mut Arena<'a>) -> Self {
         let dim = pad16(c.dim) / 16;
         let worker_bytes = Worker::bytes(c).max(cross::worker_bytes(c));
         let phases = [
@@ -62,7 +62,7 @@ impl<'a> Buffers<'a> {
         Self {
             x: arena.take(c.tokens() * dim),
             features: arena.take(dim),
-            workers: arena.take(run.threads.saturating_mul(worker_bytes)),
+            workers: arena.take(plan.threads.saturating_mul(worker_bytes)),
             worker_bytes,
             phases: arena.take(phases.into_iter().fold(0, usize::max)),
         }

@@ -144,6 +144,9 @@ pub struct Picture<'a> {
 }
 
 impl<'a> Picture<'a> {
+    /// The longest edge, in pixels.
+    pub const MAX_EDGE: u32 = geometry::MAX_EDGE;
+
     /// `height` rows of `stride` bytes, of which the first `3 * width` are R, G, B, R, G, B, ... The last row may end after
     /// `3 * width` bytes.
     pub const fn rgb8(data: &'a [u8], width: u32, height: u32, stride: usize) -> Self {
@@ -185,11 +188,11 @@ impl<'a> Picture<'a> {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), PictureError> {
+    pub(crate) fn check(&self) -> Result<(), PictureError> {
         if self.width == 0 || self.height == 0 {
             return Err(PictureError::ZeroSize);
         }
-        if self.width > geometry::MAX_EDGE || self.height > geometry::MAX_EDGE {
+        if self.width > Self::MAX_EDGE || self.height > Self::MAX_EDGE {
             return Err(PictureError::SizeOutOfRange);
         }
         let sizes = self.format.plane_sizes(self.width, self.height).ok_or(PictureError::SizeOutOfRange)?;

@@ -37,20 +37,13 @@ pub fn npy(path: &Path) -> (Vec<usize>, Vec<f32>) {
 }
 
 /// The outputs for a batch of input tensors, one after another.
-pub fn run(
-    bytes: &[u8],
-    inputs: &[f32],
-    kernels: Kernels,
-    executor: &dyn Executor,
-    threads: usize,
-    output: Output,
-) -> Vec<f32> {
+pub fn run(bytes: &[u8], inputs: &[f32], kernels: Kernels, executor: &dyn Executor, output: Output) -> Vec<f32> {
     let model = Model::parse(bytes).unwrap();
-    let run = RunConfig { kernels, threads, max_picture: (1, 1), output };
+    let run = RunConfig { kernels, executor, max_picture: (1, 1), output };
     let mut scratch = vec![F32x16([f32::NAN; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
     let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
     let inputs = inputs.chunks_exact(model.config().input_len());
-    inputs.flat_map(|x| session.run_tensor(x, executor).unwrap().to_vec()).collect()
+    inputs.flat_map(|x| session.run_tensor(x).unwrap().to_vec()).collect()
 }
 
 /// `||a - b|| / ||b||` over everything.

@@ -110,18 +110,17 @@ fn sessions_give_the_same() {
     for name in ["timm_deit3", "timm_convnext"] {
         let file = crate::common::convert(&crate::common::checkpoint(name), &Options::default());
         let model = Model::parse(&file.bytes).unwrap();
-        for threads in [1, 2] {
-            let run = RunConfig { kernels: Kernels::detect(), threads, max_picture: (90, 70), output: Output::Logits };
+        for executor in [&Sequential as &dyn vitlet::Executor, &pool] {
+            let run = RunConfig { kernels: Kernels::detect(), executor, max_picture: (90, 70), output: Output::Logits };
             let mut scratch = vec![F32x16([0.0; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
             let input = vec![0.3; model.config().input_len()];
-            let executor: &dyn vitlet::Executor = if threads == 1 { &Sequential } else { &pool };
             // Made in the host's environment as well: the session holds the normalized values of bytes.
             is_the_same_everywhere(name, || {
                 let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
                 let mut prepared = vec![0.0; input.len()];
                 session.prepare(&picture, &mut prepared).unwrap();
-                let picture = bits(session.run_picture(&picture, executor).unwrap());
-                (bits(&prepared), picture, bits(session.run_tensor(&input, executor).unwrap()))
+                let picture = bits(session.run_picture(&picture).unwrap());
+                (bits(&prepared), picture, bits(session.run_tensor(&input).unwrap()))
             });
         }
     }

@@ -40,14 +40,15 @@ impl Guarded {
 fn try_to_run(bytes: &[u8], scratch: &mut Guarded) -> Result<(), Error> {
     let model = Model::parse(bytes)?;
     let _ = (model.name(), model.labels().count(), model.label(3), model.original_gamma(0).map(Iterator::count));
-    let run = RunConfig { kernels: Kernels::detect(), threads: 1, max_picture: (40, 30), output: Output::Logits };
+    let run =
+        RunConfig { kernels: Kernels::detect(), executor: &Sequential, max_picture: (40, 30), output: Output::Logits };
     let need = model.scratch_bytes(&run)?;
     if need > scratch.len {
         return Err(Error::Scratch { need, have: scratch.len });
     }
     let mut session = Session::new(&model, &run, scratch.last(need))?;
     let pixels: Vec<u8> = (0..3 * 40 * 30).map(|i| (i * 7) as u8).collect();
-    session.run_picture(&Picture::rgb8(&pixels, 40, 30, 120), &Sequential)?;
+    session.run_picture(&Picture::rgb8(&pixels, 40, 30, 120))?;
     Ok(())
 }
 

@@ -65,7 +65,7 @@ fn logits(source: &Path, precision: Precision, weight_scale: WeightScale, layers
     let len = Model::parse(&model.bytes).unwrap().config().input_len();
     let mut random = Uniform(3);
     let input: Vec<f32> = (0..4 * len).map(|_| 4.0 * random.next() - 2.0).collect();
-    run(&model.bytes, &input, Kernels::detect(), &Sequential, 1, Output::Logits)
+    run(&model.bytes, &input, Kernels::detect(), &Sequential, Output::Logits)
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn check_each(base: &Options, kernels: Kernels, limit: impl Fn(&str) -> f64) {
             let (_, expected) = npy(&path);
             for layerscale in MODES {
                 let model = convert(&source, &Options { layerscale, ..base.clone() });
-                let got = run(&model.bytes, &inputs, kernels, &Sequential, 1, output);
+                let got = run(&model.bytes, &inputs, kernels, &Sequential, output);
                 let error = relative_error(&got, &expected);
                 let name = source.file_name().unwrap().to_str().unwrap();
                 println!("{name} {file} {layerscale:?}: {error:.2e}");
@@ -73,7 +73,7 @@ fn f32_agrees_at_another_size() {
         let model = convert(&source, &options);
         let (_, inputs) = npy(&source.join(format!("input{suffix}")));
         let (_, expected) = npy(&source.join(format!("logits{suffix}")));
-        let got = run(&model.bytes, &inputs, Kernels::detect(), &Sequential, 1, Output::Logits);
+        let got = run(&model.bytes, &inputs, Kernels::detect(), &Sequential, Output::Logits);
         let error = relative_error(&got, &expected);
         assert!(error <= 2e-5, "{name}: {error:.2e}");
     }

@@ -22,7 +22,7 @@ fn every_tensor_moves_the_logits() {
     let options = Options { precision: Precision::F32, ..Options::default() };
     let outputs = |source: &Path, inputs: &[f32]| {
         let model = convert(source, &options);
-        run(&model.bytes, inputs, Kernels::detect(), &Sequential, 1, Output::Logits)
+        run(&model.bytes, inputs, Kernels::detect(), &Sequential, Output::Logits)
     };
     let mut checked = 0;
     for source in checkpoints() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use vitlet::{F32x16, Kernels, Model, Output, Place, Precision, RunConfig, Sequential, Session, Tap, ThreadPool};
+use vitlet::{F32x16, Kernels, Model, Output, Place, Precision, RunConfig, Session, Tap, ThreadPool};
 use vitlet_convert::Options;
 
 use crate::common::{checkpoint, convert, npy};
@@ -25,12 +25,12 @@ impl Tap for Seen {
 
 /// Every token that a run on so many threads shows, and what the run returns: the same as without looking.
 fn look(model: &Model<'_>, input: &[f32], threads: usize, output: Output) -> (Tokens, Vec<f32>) {
-    let run = RunConfig { kernels: Kernels::detect(), threads, max_picture: (1, 1), output };
+    let (seen, pool) = (Seen::default(), ThreadPool::new(threads).unwrap());
+    let run = RunConfig { kernels: Kernels::detect(), executor: &pool, max_picture: (1, 1), output };
     let mut scratch = vec![F32x16([f32::NAN; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
     let mut session = Session::new(model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
-    let plain = session.run_tensor(input, &Sequential).unwrap().to_vec();
-    let (seen, pool) = (Seen::default(), ThreadPool::new(threads).unwrap());
-    assert_eq!(session.tap_tensor(input, &pool, &seen).unwrap(), plain, "looking changes nothing");
+    let plain = session.run_tensor(input).unwrap().to_vec();
+    assert_eq!(session.tap_tensor(input, &seen).unwrap(), plain, "looking changes nothing");
     (seen.0.into_inner().unwrap(), plain)
 }
 

@@ -26,15 +26,6 @@ impl Clock {
     }
 }
 
-/// Cores that work together.
-#[derive(Clone, Copy)]
-pub struct Cores<'a> {
-    /// How many, the calling one included.
-    pub count: usize,
-    /// What makes them work.
-    pub executor: &'a dyn Executor,
-}
-
 /// One line about a model.
 ///
 /// # Errors
@@ -55,23 +46,23 @@ pub fn classify(
     model: &Model<'_>,
     picture: &Rgb8,
     kernels: Kernels,
-    teams: &[Cores<'_>],
+    teams: &[&dyn Executor],
     clock: Clock,
 ) -> Result<(), Error> {
     if model.config().classes == 0 {
         return Err(Error::NoHead);
     }
     let view = Picture::frame(Format::Rgb8, &picture.data, picture.width, picture.height);
-    for (i, team) in teams.iter().enumerate() {
+    for (i, &team) in teams.iter().enumerate() {
         let max_picture = (picture.width, picture.height);
-        let run = RunConfig { kernels, threads: team.count, max_picture, output: Output::Logits };
+        let run = RunConfig { kernels, executor: team, max_picture, output: Output::Logits };
         let mut scratch = scratch(model.scratch_bytes(&run)?)?;
         let mut session = Session::new(model, &run, vitlet::scratch_from(&mut scratch))?;
         let mut ticks = [0; RUNS];
         let mut digests = [0; RUNS];
         for run in 0..RUNS {
             let start = (clock.now)();
-            let logits = session.run_picture(&view, team.executor)?;
+            let logits = session.run_picture(&view)?;
             ticks[run] = (clock.now)().wrapping_sub(start);
             digests[run] = vitlet::digest(logits);
             if (i, run) == (0, 0) {
@@ -79,7 +70,7 @@ pub fn classify(
             }
         }
         ticks.sort_unstable();
-        let (cores, ms) = (team.count, clock.milliseconds(ticks[RUNS / 2]));
+        let (cores, ms) = (team.threads(), clock.milliseconds(ticks[RUNS / 2]));
         let plural = if cores == 1 { "core " } else { "cores" };
         write!(out, "  {cores} {plural} {ms:9.3} ms  digest {:016x}", digests[0])?;
         let same = digests.iter().all(|&digest| digest == digests[0]);
@@ -132,10 +123,9 @@ mod tests {
         let jpeg = std::fs::read(std::format!("{root}/models/cifar10-vit-layerscale/pictures/chelsea.jpg")).unwrap();
         let picture = crate::decode(&jpeg).unwrap();
         let model = Model::parse(MODEL).unwrap();
-        let one = Cores { count: 1, executor: &Sequential };
         let clock = Clock { now: || 0, hz: 1 };
         let mut text = String::new();
-        classify(&mut text, &model, &picture, Kernels::baseline(), &[one, one], clock).unwrap();
+        classify(&mut text, &model, &picture, Kernels::baseline(), &[&Sequential, &Sequential], clock).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 7, "{text}");
         assert!(lines[0].ends_with("cat"), "{text}");

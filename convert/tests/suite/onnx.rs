@@ -171,11 +171,16 @@ mod tract {
     fn vitlet_f32(file: &Path, input: &[f32]) -> Vec<f32> {
         let converted = convert_ok(file, &Options { precision: Precision::F32, ..Options::default() });
         let model = Model::parse(&converted.bytes).expect("a model");
-        let run = RunConfig { kernels: Kernels::detect(), threads: 1, max_picture: (1, 1), output: Output::Logits };
+        let run = RunConfig {
+            kernels: Kernels::detect(),
+            executor: &Sequential,
+            max_picture: (1, 1),
+            output: Output::Logits,
+        };
         let mut scratch = vec![0; model.scratch_bytes(&run).expect("bytes") + 63];
         let start = scratch.as_ptr().align_offset(64);
         let mut session = Session::new(&model, &run, &mut scratch[start..]).expect("a session");
-        session.run_tensor(input, &Sequential).expect("logits").to_vec()
+        session.run_tensor(input).expect("logits").to_vec()
     }
 
     fn relative_error(got: &[f32], want: &[f32]) -> f64 {

@@ -31,7 +31,7 @@ use uefi::boot::{self, EventType, TimerTrigger, Tpl};
 use uefi::runtime::{self, ResetType};
 use uefi::{Status, entry, println, system};
 use vitlet::{Kernels, Model, Sequential};
-use vitlet_firmware::{Clock, Cores};
+use vitlet_firmware::Clock;
 
 use crate::volume::Failure;
 
@@ -65,8 +65,7 @@ fn classify() -> Result<(), Failure> {
         vitlet_firmware::describe(out, "model.gguf", &model)?;
         writeln!(out, "picture  {}: {} x {}", files.picture_name, picture.width, picture.height)?;
         writeln!(out, "kernels  {}", kernels.name())?;
-        let alone = Cores { count: 1, executor: &Sequential };
-        vitlet_firmware::classify(out, &model, &picture, kernels, &[alone], clock())
+        vitlet_firmware::classify(out, &model, &picture, kernels, &[&Sequential], clock())
     })?;
     Ok(())
 }

@@ -90,11 +90,6 @@ impl SecondaryCores {
         }
         Self { count: SHARED.online.load(Ordering::Acquire) }
     }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count
-    }
 }
 
 /// The firmware's boot code holds core n in a loop until a word is not zero, at 0xd8 + 8 n, and goes there
@@ -154,6 +149,10 @@ fn wake() {
 }
 
 impl Executor for SecondaryCores {
+    fn threads(&self) -> usize {
+        self.count + 1
+    }
+
     fn run(&self, job: &(dyn Fn() + Sync)) {
         // A job inside a job, or from another core: alone, since the cores are taken.
         if self.count == 0 || SHARED.busy.swap(true, Ordering::Acquire) {

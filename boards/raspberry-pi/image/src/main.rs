@@ -42,7 +42,7 @@ mod timer;
 use core::fmt::Write;
 
 use vitlet::{Kernels, Model, Sequential};
-use vitlet_firmware::{Cores, Error};
+use vitlet_firmware::Error;
 
 use crate::board::Board;
 use crate::console::{console, println};
@@ -81,9 +81,7 @@ fn classify(files: &Files, secondary: &SecondaryCores) -> Result<(), Error> {
     vitlet_firmware::describe(out, files.model.origin, &model)?;
     writeln!(out, "picture  {}: {} x {}", files.picture.origin, picture.width, picture.height)?;
     writeln!(out, "kernels  {}", kernels.name())?;
-    let alone = Cores { count: 1, executor: &Sequential };
-    let together = Cores { count: secondary.count() + 1, executor: secondary };
-    vitlet_firmware::classify(out, &model, &picture, kernels, &[alone, together], timer::clock())
+    vitlet_firmware::classify(out, &model, &picture, kernels, &[&Sequential, secondary], timer::clock())
 }
 
 /// The firmware leaves the ARM cores at a low clock: asks for the highest.
