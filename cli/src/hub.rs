@@ -1,18 +1,34 @@
-//! Checkpoints by their name on the Hugging Face Hub, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`: the files that `convert` reads are downloaded into the
-//! Hub's usual cache (HF_HOME), from HF_ENDPOINT where that is set, with HF_TOKEN or the token of `hf auth login`. What is cached already needs no network.
+//! Checkpoints by their name on the Hugging Face Hub, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`: the files that `convert`
+//! reads come from the Hub's usual cache (`cache`), which every build reads.
 //!
-//! TLS brings C code (ring), so the feature `hub` is there where the compiler that links also compiles it: Linux with glibc. Elsewhere the name of a
-//! checkpoint gives the list of files to fetch.
+//! With the feature `hub`, what the cache lacks is downloaded into it (`download`), from HF_ENDPOINT where that is set, with
+//! HF_TOKEN or the token of `hf auth login`. What is cached already needs no network, but for a processor of which nobody
+//! knows whether the repository has one. TLS brings C code (ring), so the feature is there where the compiler that links
+//! also compiles it: Linux with glibc. Without it, an error lists the files to fetch.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::output;
+use cache::{Cache, Snapshot};
 
-/// What `convert` reads of a checkpoint beside its weights.
-const CONFIGS: [&str; 2] = ["config.json", "preprocessor_config.json"];
-const WEIGHTS: &str = "model.safetensors";
+mod cache;
 #[cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
-const INDEX: &str = "model.safetensors.index.json";
+mod download;
+
+/// How pictures are prepared, in a file of its own or within transformers 5's.
+const PROCESSOR: &str = "preprocessor_config.json";
+const NESTED: &str = "processor_config.json";
+
+/// What `convert` reads of a checkpoint beside its weights; README.md has the licence.
+const CONFIGS: [&str; 4] = ["config.json", PROCESSOR, NESTED, "README.md"];
+
+const OFFLINE: &str = "HF_HUB_OFFLINE is set";
+
+#[cfg(not(all(feature = "hub", target_os = "linux", target_env = "gnu")))]
+const WITHOUT: &str = "this vitlet was built without downloads; on Linux with glibc, cargo build --release -p vitlet-cli \
+                       --features hub builds it with them";
 
 /// A checkpoint on the Hub.
 #[derive(Debug, PartialEq)]
@@ -38,15 +54,37 @@ impl Name {
         })
     }
 
+    /// Where a file is on the Hub.
+    fn url(&self, file: &str) -> String {
+        format!("{}/{}/resolve/{}/{file}", endpoint(), self.repository, self.revision)
+    }
+
     /// Why nothing was downloaded, which files to fetch by other means, and what to do with them.
-    fn by_hand(&self, endpoint: &str, why: &str) -> Error {
-        let url = |file: &str| format!("{endpoint}/{}/resolve/{}/{file}", self.repository, self.revision);
+    fn by_hand(&self, why: &str) -> Error {
         let folder = self.repository.replace('/', "--");
-        let (config, preprocessor, weights) = (url(CONFIGS[0]), url(CONFIGS[1]), url(WEIGHTS));
+        let [config, others @ ..] = CONFIGS.map(|file| self.url(file));
+        let (weights, others) = (self.url(cache::WEIGHTS[0][0]), others.join(" , "));
         let cure = format!(
-            "put these files into a folder {folder}: {config} , {weights} and, where the repository has it, {preprocessor} ; then run vitlet convert {folder}"
+            "put these files into a folder {folder}: {config} , {weights} and, where the repository has them, {others} ; then \
+             run vitlet convert {folder} -o model.gguf"
         );
-        Error::new(format!("hf:{}", self.repository), format!("{why}; {cure}"))
+        Error::new(self, format!("{why}; {cure}"))
+    }
+
+    /// What may follow where nobody knows whether there is an image processor.
+    fn unknown_processor(&self, snapshot: &Snapshot, why: &str) -> String {
+        format!(
+            "{self}: the cache has no {PROCESSOR}, and the Hub did not say whether the repository has one ({why}). The \
+             preparation of pictures is a guess; if the guess is wrong, all answers are. To be sure, put {} into {}",
+            self.url(PROCESSOR),
+            snapshot.folder().display()
+        )
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hf:{}", self.repository)
     }
 }
 
@@ -56,88 +94,51 @@ fn endpoint() -> String {
     given.map_or("https://huggingface.co".to_string(), |e| e.trim_end_matches('/').to_string())
 }
 
+/// Whether the user forbids the network.
+fn offline() -> bool {
+    let set = |name: &str| std::env::var(name).is_ok_and(|v| ["1", "ON", "YES", "TRUE"].contains(&&*v.to_uppercase()));
+    set("HF_HUB_OFFLINE") || set("TRANSFORMERS_OFFLINE")
+}
+
 /// The folder in the cache that holds the checkpoint's files, downloaded where they are missing.
+pub fn fetch(name: &Name) -> Result<PathBuf> {
+    let cache = Cache::from_env();
+    if let Some(snapshot) = cache.snapshot(name).filter(|snapshot| snapshot.lacks().is_none()) {
+        if snapshot.wants_processor() {
+            let asked = if offline() { Err(OFFLINE.to_string()) } else { download::configs(&cache, name, &snapshot) };
+            match asked {
+                Err(why) => output::warn(&name.unknown_processor(&snapshot, &why)),
+                Ok(()) if snapshot.wants_processor() => {
+                    output::warn(&name.unknown_processor(&snapshot, "it answered with another commit"));
+                }
+                Ok(()) => {}
+            }
+        }
+        return Ok(snapshot.folder());
+    }
+    let done = if offline() { Err(OFFLINE.to_string()) } else { download::all(&cache, name) };
+    let snapshot = cache.snapshot(name);
+    match (done, snapshot.as_ref().map(Snapshot::lacks)) {
+        (Ok(()), Some(None)) => Ok(snapshot.map(|snapshot| snapshot.folder()).unwrap_or_default()),
+        (Ok(()), Some(Some(file))) => Err(Error::new(name, format!("the repository has no {file}"))),
+        (Ok(()), None) => Err(Error::new(name, "the cache does not have what was downloaded")),
+        (Err(why), Some(Some(file))) => Err(name.by_hand(&format!("the cache lacks {file}, and {why}"))),
+        (Err(why), _) => Err(name.by_hand(&why)),
+    }
+}
+
+/// Without the feature `hub`, and where there is no such feature.
 #[cfg(not(all(feature = "hub", target_os = "linux", target_env = "gnu")))]
-pub fn fetch(name: &Name) -> Result<PathBuf> {
-    Err(name.by_hand(&endpoint(), "this vitlet was built without downloads; on Linux with glibc, cargo build --release -p vitlet-cli --features hub builds it with them"))
-}
+mod download {
+    use super::cache::{Cache, Snapshot};
+    use super::{Name, WITHOUT};
 
-/// The folder in the cache that holds the checkpoint's files, downloaded where they are missing.
-#[cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
-pub fn fetch(name: &Name) -> Result<PathBuf> {
-    use hf_hub::api::sync::ApiBuilder;
-    use hf_hub::{Cache, Repo, RepoType};
-
-    let repo = Repo::with_revision(name.repository.clone(), RepoType::Model, name.revision.clone());
-    let cache = Cache::from_env().repo(repo.clone());
-    if let (Some(config), Some(_)) = (cache.get(CONFIGS[0]), cache.get(WEIGHTS)) {
-        return folder(name, &config);
-    }
-    let failed = |e: &dyn std::fmt::Display| name.by_hand(&endpoint(), &format!("not downloaded ({e})"));
-    let token = std::env::var("HF_TOKEN").ok().filter(|t| !t.is_empty()).or_else(|| Cache::from_env().token());
-    let builder = ApiBuilder::from_env().with_endpoint(endpoint()).with_token(token).with_progress(false);
-    let api = builder.build().map_err(|e| failed(&e))?.repo(repo);
-    let there: Vec<String> = api.info().map_err(|e| failed(&e))?.siblings.into_iter().map(|s| s.rfilename).collect();
-    let files = wanted(&there);
-    if !files.iter().any(|f| f.ends_with(".safetensors")) {
-        return Err(Error::new(format!("hf:{}", name.repository), "no model.safetensors in this repository"));
-    }
-    let mut config = None;
-    for file in files {
-        let path = match cache.get(&file) {
-            Some(path) => path,
-            None => api.download_with_progress(&file, Bar::new(&file)).map_err(|e| failed(&e))?,
-        };
-        config.get_or_insert(path);
-    }
-    config.map_or_else(|| Err(Error::new(format!("hf:{}", name.repository), "no files")), |c| folder(name, &c))
-}
-
-#[cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
-fn folder(name: &Name, file: &Path) -> Result<PathBuf> {
-    file.parent().map(Path::to_path_buf).ok_or_else(|| Error::new(format!("hf:{}", name.repository), "no cache folder"))
-}
-
-/// The files of a repository that `convert` reads: configurations, then the weights, whole or in parts.
-#[cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
-fn wanted(there: &[String]) -> Vec<String> {
-    let has = |file: &str| there.iter().any(|f| f == file);
-    let mut files: Vec<String> = CONFIGS.iter().filter(|f| has(f)).map(|f| (*f).to_string()).collect();
-    if has(WEIGHTS) {
-        files.push(WEIGHTS.to_string());
-    } else if has(INDEX) {
-        files.push(INDEX.to_string());
-        files.extend(there.iter().filter(|f| f.starts_with("model-") && f.ends_with(".safetensors")).cloned());
-    }
-    files
-}
-
-/// One file's download.
-#[cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
-struct Bar(indicatif::ProgressBar);
-
-#[cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
-impl Bar {
-    fn new(file: &str) -> Self {
-        let bar = crate::output::progress(0, "{bar:40.cyan} {bytes}/{total_bytes}  {msg}  {eta} left");
-        bar.set_message(file.to_string());
-        Self(bar)
-    }
-}
-
-#[cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
-impl hf_hub::api::Progress for Bar {
-    fn init(&mut self, size: usize, _file: &str) {
-        self.0.set_length(size as u64);
-        self.0.set_position(0);
+    pub fn all(_: &Cache, _: &Name) -> Result<(), String> {
+        Err(WITHOUT.to_string())
     }
 
-    fn update(&mut self, size: usize) {
-        self.0.inc(size as u64);
-    }
-
-    fn finish(&mut self) {
-        self.0.finish_and_clear();
+    pub fn configs(_: &Cache, _: &Name, _: &Snapshot) -> Result<(), String> {
+        Err(WITHOUT.to_string())
     }
 }
 

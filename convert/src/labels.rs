@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::json::Object;
 use crate::options::Options;
 
@@ -101,8 +101,8 @@ impl Names {
                 None => odd.push(key.as_str()),
             }
         }
-        if let Some(first) = odd.first() {
-            self.remarks.push(format!("{} keys are not numbers, as {first:?}", odd.len()));
+        if !odd.is_empty() {
+            self.remarks.push(format!("keys that are not numbers: {}", some_of(odd.into_iter().map(shown))));
         }
         if self.names.first_key_value().is_some_and(|(first, _)| *first == 1) {
             self.remarks.push("its keys start at 1, classes at 0".into());
@@ -142,27 +142,31 @@ impl Names {
             return None;
         }
         let beyond = names.split_off(&classes);
-        if let Some(first) = beyond.keys().next() {
-            remarks.push(format!("{} keys are beyond the last class, as {first}", beyond.len()));
+        if !beyond.is_empty() {
+            remarks.push(format!("keys beyond the last class: {}", some_of(beyond.into_keys())));
+        }
+        if names.is_empty() && !remarks.is_empty() {
+            announcements.push(format!("{origin} is left out: {}", remarks.join("; ")));
         }
         if names.is_empty() {
-            announcements.push(format!("{origin} is left out: {}", remarks.join(", ")));
             return None;
         }
-        let open: Vec<String> = (0..classes).filter(|i| !names.contains_key(i)).map(|i| i.to_string()).collect();
-        match open.len() {
-            0 => {}
-            n @ 1..=5 => {
-                remarks.push(format!("{n} classes have no name and are called by number: {}", open.join(", ")))
-            }
-            n => remarks
-                .push(format!("{n} classes have no name and are called by number: {}, ...", open[..5].join(", "))),
+        let open: Vec<usize> = (0..classes).filter(|i| !names.contains_key(i)).collect();
+        if !open.is_empty() {
+            remarks.push(format!("classes without a name, called by their number: {}", some_of(open.into_iter())));
         }
         if !remarks.is_empty() {
             announcements.push(format!("{origin}: {}", remarks.join("; ")));
         }
         Some((0..classes).map(|i| names.remove(&i).unwrap_or_else(|| format!("class {i}"))).collect())
     }
+}
+
+/// The first few of a list, for announcements.
+fn some_of(mut all: impl Iterator<Item = impl ToString>) -> String {
+    let mut few: Vec<String> = all.by_ref().take(5).map(|one| one.to_string()).collect();
+    few.extend(all.next().map(|_| "...".to_owned()));
+    few.join(", ")
 }
 
 fn index(key: &str) -> Option<usize> {
@@ -289,7 +293,8 @@ mod tests {
         let gap = id2label(json!({"0": "a", "2": "c", "3": "d"}), 3);
         assert_eq!(gap.0, words(&["a", "class 1", "c"]));
         assert!(
-            gap.1.contains("id2label: 1 keys are beyond the last class, as 3") && gap.1.contains("number: 1"),
+            gap.1
+                .contains("id2label: keys beyond the last class: 3; classes without a name, called by their number: 1"),
             "{}",
             gap.1
         );
@@ -304,9 +309,9 @@ mod tests {
         assert!(turned.1.contains("other way round"), "{}", turned.1);
         let few = id2label(json!({"0": "a"}), 9);
         assert_eq!(few.0.expect("labels")[8], "class 8");
-        assert!(few.1.contains("8 classes have no name") && few.1.contains("1, 2, 3, 4, 5, ..."), "{}", few.1);
+        assert!(few.1.contains("number: 1, 2, 3, 4, 5, ..."), "{}", few.1);
         for (value, why) in [
-            (json!({"a": "x", "b": "y"}), "id2label is left out: 2 keys are not numbers, as \"a\""),
+            (json!({"a": "x", "b": "y"}), "id2label is left out: keys that are not numbers: a, b"),
             (json!("cat, dog"), "id2label is left out: it is neither a list nor an object"),
             (json!({"0": "a", "1": "b", "2": "c"}), "id2label has 3 labels for 2 classes: left out"),
         ] {

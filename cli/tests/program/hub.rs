@@ -1,5 +1,5 @@
 //! `convert hf:OWNER/NAME` against a server on this machine that answers as the Hub does.
-#![cfg(all(target_os = "linux", target_env = "gnu"))]
+#![cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -32,6 +32,9 @@ impl Hub {
 
     fn convert(&self, name: &str, home: &str, output: &str) -> Output {
         let mut command = vitlet();
+        for variable in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+            command.env_remove(variable);
+        }
         command.env("HF_ENDPOINT", &self.endpoint).env("HF_HOME", home).env("HF_TOKEN", "secret");
         for proxy in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(proxy);
@@ -54,7 +57,8 @@ fn answer(mut stream: TcpStream, folder: &std::path::Path, seen: &Mutex<Vec<Stri
         let text = format!("{{\"sha\":\"abc123\",\"siblings\":[{}]}}", files.join(","));
         ("200 OK", "Content-Type: application/json\r\n".to_string(), text.into_bytes())
     } else {
-        let file = path.strip_prefix("/owner/tiny/resolve/main/").map(|f| folder.join(f));
+        let file = path.strip_prefix("/owner/tiny/resolve/");
+        let file = file.and_then(|f| f.split_once('/')).map(|(_, f)| folder.join(f));
         match file.and_then(|f| std::fs::read(f).ok()) {
             None => ("404 Not Found", String::new(), Vec::new()),
             Some(bytes) => {
@@ -96,6 +100,38 @@ fn a_checkpoint_is_downloaded_cached_and_converted() {
     assert_eq!(hub.requests.lock().unwrap().len(), requests.len());
 }
 
+/// As transformers' AutoModel leaves it: the weights without the processor.
+#[test]
+fn a_processor_that_the_cache_lacks_is_asked_for_at_the_cached_commit() {
+    for (commit, revision) in [("abc123", "main"), ("older1", "older1")] {
+        let scene = Scene::new();
+        let (home, model, direct) = (scene.path("home"), scene.path("hub.gguf"), scene.path("direct.gguf"));
+        let repository = scene.dir.path().join("home/hub/models--owner--tiny");
+        let snapshot = repository.join("snapshots").join(commit);
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::fs::create_dir_all(repository.join("refs")).unwrap();
+        std::fs::write(repository.join("refs/main"), commit).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(checkpoint("hf_vit").join(file), snapshot.join(file)).unwrap();
+        }
+        let hub = Hub::serve(checkpoint("hf_vit"));
+        let output = hub.convert("hf:owner/tiny", &home, &model);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let requests = hub.requests.lock().unwrap().clone();
+        let processor = format!("/owner/tiny/resolve/{revision}/preprocessor_config.json");
+        assert!(requests.iter().any(|r| r.contains(&processor)), "{requests:?}");
+        assert!(!requests.iter().any(|r| r.contains("model.safetensors")), "{requests:?}");
+        if commit == "abc123" {
+            stdout(&format!("convert {} -o {direct}", checkpoint("hf_vit").display()));
+            assert_eq!(std::fs::read(&model).unwrap(), std::fs::read(&direct).unwrap());
+            // Now the cache knows what there is and what there is not.
+            assert!(hub.convert("hf:owner/tiny", &home, &model).status.success());
+            assert_eq!(hub.requests.lock().unwrap().len(), requests.len());
+            assert!(repository.join(".no_exist/abc123/processor_config.json").is_file());
+        }
+    }
+}
+
 #[test]
 fn without_the_hub_the_files_to_fetch_are_named() {
     let scene = Scene::new();
@@ -112,7 +148,7 @@ fn without_the_hub_the_files_to_fetch_are_named() {
     for file in ["config.json", "model.safetensors", "preprocessor_config.json"] {
         assert!(text.contains(&format!("{}/owner/tiny/resolve/main/{file}", nowhere.endpoint)), "{text}");
     }
-    assert!(text.contains("vitlet convert owner--tiny"), "{text}");
+    assert!(text.contains("vitlet convert owner--tiny -o model.gguf"), "{text}");
     let hub = Hub::serve(checkpoint("hf_vit"));
     assert!(one_line(hub.convert("hf:owner/missing", &home, &model), 1).contains("404"));
     assert!(one_line(hub.convert("hf:a/b/c", &home, &model), 2).contains("hf:OWNER/NAME"));

@@ -5,6 +5,7 @@ mod common;
 mod compare;
 mod eval;
 mod hub;
+mod hub_cache;
 mod inspect;
 mod layerscale;
 mod mutate;
