@@ -64,6 +64,38 @@ fn cameras_formats_are_read() {
 }
 
 #[test]
+fn padded_rows_are_read_with_a_stride_and_suspected_without() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "int8");
+    // 10 x 6 in I420, tight, and with rows of 64 and 32 bytes that end in what is no picture.
+    let rows = |count: usize, width: usize, seed: usize| -> Vec<Vec<u8>> {
+        (0..count).map(|y| (0..width).map(|x| (x * 17 + y * 29 + seed) as u8).collect()).collect()
+    };
+    let planes = [(rows(6, 10, 20), 64), (rows(3, 5, 90), 32), (rows(3, 5, 160), 32)];
+    let tight: Vec<u8> = planes.iter().flat_map(|(rows, _)| rows.concat()).collect();
+    let padded = |(rows, stride): &(Vec<Vec<u8>>, usize)| -> Vec<u8> {
+        rows.iter().flat_map(|row| [&row[..], &vec![255; stride - row.len()]].concat()).collect()
+    };
+    let padded: Vec<u8> = planes.iter().flat_map(padded).collect();
+    let digests = |raw: &str, bytes: &[u8]| -> Vec<String> {
+        let output = run_with_input(&format!("classify -m {model} --raw {raw} --digest --json -"), bytes);
+        lines(&output).iter().map(|line| line["digest"].as_str().unwrap().to_string()).collect()
+    };
+    let expected = digests("i420:10x6", &tight);
+    assert_eq!(digests("i420:10x6:64", &padded.repeat(2)), [&expected[..], &expected].concat());
+
+    let output = run_with_input(&format!("classify -m {model} --raw i420:10x6 -"), &padded.repeat(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said: Vec<_> = said.lines().collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("warning: cameras pad rows of 10 pixels") && said[0].contains("--raw i420:10x6:64"));
+    assert!(said[1].ends_with("; with padded rows, --raw i420:10x6:64, it is 2 whole frames"), "{said:?}");
+    assert!(
+        error("classify --raw i420:10x6:9 -", 2).contains("a stride is the bytes of a row of the first plane, 10 to")
+    );
+}
+
+#[test]
 fn a_stream_that_ends_early_is_named_and_nothing_is_lost() {
     let scene = Scene::new();
     let model = scene.model("timm_vit", "int8");
