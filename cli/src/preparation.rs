@@ -1,10 +1,11 @@
-//! Options that say how pictures become the input, for sources that do not say it themselves.
+//! How pictures become the input: options for sources that do not say it themselves, and the words for it.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use vitlet::picture::Interpolation;
+use vitlet::Named;
+use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 use vitlet_convert::Options;
 
 use crate::error::Result;
@@ -69,6 +70,24 @@ impl PreparationArgs {
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
     }
+}
+
+/// How pictures become the input, in words; equal words are equal preparations.
+pub fn words(p: &Preprocess) -> String {
+    let (resize, to) = match p.resize {
+        Resize::ShorterEdge(edge) => ("shorter edge", edge.to_string()),
+        Resize::Exact { height, width } => ("exact", format!("{height} x {width}")),
+        Resize::Cover { height, width } => ("cover", format!("{height} x {width}")),
+        Resize::Contain { height, width } => ("contain", format!("{height} x {width}")),
+    };
+    let filter = p.interpolation.name();
+    // Where a crop starts that is half a pixel off.
+    let rounding = match p.crop_rounding {
+        CropRounding::Even => "",
+        CropRounding::Floor => " rounded down",
+    };
+    let Preprocess { height, width, mean, std, .. } = p;
+    format!("{filter} {resize} to {to}, crop {height} x {width}{rounding}, mean {mean:?}, std {std:?}")
 }
 
 fn image_size(text: &str) -> Result<(usize, usize), &'static str> {

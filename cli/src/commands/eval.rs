@@ -25,7 +25,7 @@ use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::{self, Rgb8};
 use crate::results::{Done, LeftOut};
-use crate::stats;
+use crate::{preparation, stats};
 use records::{Against, Picture, Record, Results, Setting, Shard, Unreadable};
 use reference::Reference;
 use summary::Summary;
@@ -151,6 +151,9 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
         (None, Some(path)) => Some(Reference::logits(path, dataset.entries.len(), classes.count)?),
         (None, None) => None,
     };
+    if let Some(reference) = &reference {
+        compare_preparations(&runner, reference)?;
+    }
     dataset.entries.truncate(args.limit.unwrap_or(usize::MAX));
     if let Some(flips) = &args.flips {
         files::refuse_inputs(flips, files::of_pictures(dataset.entries.iter().map(|e| &e.source)))?;
@@ -186,6 +189,19 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
         return Err(Error::new(path.display(), "none of its pictures could be read"));
     }
     Ok(results)
+}
+
+/// Says where model and reference do not see the same input, since the comparison is then of more than the weights.
+fn compare_preparations(model: &Runner, reference: &Reference) -> Result<()> {
+    let own = preparation::words(&model.preprocess()?);
+    let its = reference.preprocess().map(|p| preparation::words(&p)).filter(|its| *its != own);
+    if let Some(its) = its {
+        output::warn(&format!(
+            "model and reference prepare pictures differently: the model {own}; {} {its}",
+            reference.name
+        ));
+    }
+    Ok(())
 }
 
 /// What the dataset and the options ask of each other, before anything runs.

@@ -15,9 +15,9 @@ use vitlet::{Config, Family, Model, Named, Preprocess};
 use vitlet_convert::verify::{Outcome, verify};
 
 use crate::error::{Error, Result};
-use crate::files;
 use crate::model::ModelFile;
 use crate::output::{self, ERROR, NAME, Out, QUIET, STRONG};
+use crate::{files, preparation};
 
 #[derive(Args)]
 pub struct InspectArgs {
@@ -52,6 +52,9 @@ struct Document {
     parameters: usize,
     config: Hyperparameters,
     preprocess: Preparation,
+    /// The same in words.
+    #[serde(skip)]
+    prepared: String,
     labels: usize,
     layerscale: LayerScale,
     /// Where the last matrices of branches lack rows.
@@ -177,6 +180,7 @@ fn describe(file: &ModelFile, model: &Model, verified: bool) -> Document {
         parameters: parameters(model),
         config: hyperparameters(model),
         preprocess: preparation(model.preprocess()),
+        prepared: preparation::words(model.preprocess()),
         labels: model.labels().count(),
         layerscale: LayerScale {
             mode: model.config().layerscale.name(),
@@ -324,7 +328,7 @@ fn preparation(p: &Preprocess) -> Preparation {
 
 fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
     let mut out = output::stdout();
-    let (c, p) = (&d.config, &d.preprocess);
+    let c = &d.config;
     writeln!(out, "{NAME}{}{NAME:#}  {}", d.model, output::bytes(d.bytes as u64))?;
     for (what, text) in [("name", &d.name), ("licence", &d.license), ("source", &d.source)] {
         if let Some(text) = text {
@@ -354,15 +358,7 @@ fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
     };
     field(&mut out, "blocks", &blocks)?;
     field(&mut out, "output", &outcome(d))?;
-    let to = p.resize_to.iter().map(u32::to_string).collect::<Vec<_>>().join(" x ");
-    let resize = format!(
-        "{} {} to {to}, crop {} x {}",
-        p.interpolation,
-        p.resize.replace('_', " "),
-        c.image_height,
-        c.image_width
-    );
-    field(&mut out, "pictures", &format!("{resize}, mean {:?}, std {:?}", p.mean, p.std))?;
+    field(&mut out, "pictures", &d.prepared)?;
     let scales = d.layerscale.weight_scale.as_deref().map_or(String::new(), |s| format!(", weight scales {s}"));
     field(&mut out, "LayerScale", &format!("{}{scales}", d.layerscale.mode))?;
     if let Some(Pruned { channels, removed }) = d.pruned {

@@ -112,6 +112,7 @@ fn decode_as(format: Format, bytes: &[u8], content: Content) -> Result<Rgb8, Str
         }
         ImageError::Limits(_) => format!("this {name} is {TOO_LARGE}: a row or its notes take more than 64 MiB"),
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => format!("truncated {name}"),
+        other if other.to_string().contains("too large") => format!("this {name} is {TOO_LARGE}: {other}"),
         other => format!("broken {name}: {other}"),
     };
     let mut limits = Limits::default();
@@ -279,11 +280,13 @@ fn catching(format: Format, decoder: impl FnOnce() -> Result<Rgb8, String>) -> R
     DECODING.set(true);
     let decoded = panic::catch_unwind(AssertUnwindSafe(decoder));
     DECODING.set(false);
-    decoded.unwrap_or_else(|panic| {
+    let decoded = decoded.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
         Err(format!("broken {}: the decoder gave up ({text})", format.name()))
-    })
+    });
+    // Decoders write what they like.
+    decoded.map_err(|why| why.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

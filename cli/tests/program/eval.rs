@@ -90,6 +90,30 @@ fn references_by_checkpoint_model_file_and_logits_agree() {
 }
 
 #[test]
+fn a_reference_that_prepares_pictures_otherwise_is_told() {
+    let scene = Scene::new();
+    let (source, model) = (checkpoint("hf_vit").display().to_string(), scene.path("other.gguf"));
+    stdout(&format!("convert {source} -o {model} --mean 0.1,0.2,0.3"));
+    let (same, csv) = (scene.model("hf_vit", "int8"), scene.path("labels.csv"));
+    scene.picture("a.png", 1);
+    std::fs::write(&csv, "a.png,0\n").unwrap();
+    let said = |model: &str| {
+        let output = run(&format!("eval -m {model} {csv} --reference {source}"));
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(said(&same), "");
+    let warning = said(&model);
+    assert_eq!(warning.lines().count(), 1, "{warning}");
+    let words = "warning: model and reference prepare pictures differently: the model ";
+    assert!(
+        warning.starts_with(words) && warning.contains("mean [0.1, 0.2, 0.3]") && warning.contains(&source),
+        "{warning}"
+    );
+    assert_eq!(warning.matches("mean [").count(), 2, "{warning}");
+}
+
+#[test]
 fn unreadable_pictures_are_counted_and_named() {
     let scene = Scene::new();
     let model = scene.model("timm_vit", "int8");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use vitlet::picture::Preprocess;
 use vitlet::{Named, Output, Precision};
 
 use crate::backend::{Network, Runner};
@@ -42,6 +43,11 @@ impl<'m> Reference<'m> {
             return Err(Error::new(path.display(), why));
         }
         Ok(Self { name: path.display().to_string(), source: Source::Logits(logits) })
+    }
+
+    /// How it prepares pictures, if it sees any.
+    pub fn preprocess(&self) -> Option<Preprocess> {
+        if let Source::Network(runner) = &self.source { runner.preprocess().ok() } else { None }
     }
 
     /// The logits of picture `index` of the data set.
