@@ -40,7 +40,7 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
             let content = Content { largest_frame: chunks.largest_frame, buffer: 4, ..Content::default() };
             decode_as(format, &bytes[..chunks.end], content)
         }
-        Format::Png => decode_as(format, bytes, Content { most_pixels: png_pixels(bytes), ..Content::default() }),
+        Format::Png => decode_as(format, bytes, png_content(bytes)),
         Format::Bmp => decode_as(format, bytes, Content::default()),
     })
 }
@@ -83,24 +83,27 @@ struct Content {
     buffer: u64,
     /// Pixels that the file has bytes for, at the most that its format can compress.
     most_pixels: u64,
+    /// Whether pixels have alpha of their own. A PNG without may name one value transparent, which decodes to alpha, too.
+    alpha: bool,
 }
 
 impl Default for Content {
     fn default() -> Self {
-        Self { largest_frame: 0, buffer: 0, most_pixels: u64::MAX }
+        Self { largest_frame: 0, buffer: 0, most_pixels: u64::MAX, alpha: true }
     }
 }
 
-/// Pixels that a PNG of this length can hold: deflate makes 1032 bytes of one at most.
-fn png_pixels(bytes: &[u8]) -> u64 {
-    let Some(&[depth, color]) = bytes.get(24..26) else { return 0 };
+/// What a PNG's header says. Deflate makes 1032 bytes of one at most.
+fn png_content(bytes: &[u8]) -> Content {
+    let Some(&[depth, color]) = bytes.get(24..26) else { return Content { most_pixels: 0, ..Content::default() } };
     let channels = match color {
         2 => 3,
         4 => 2,
         6 => 4,
         _ => 1,
     };
-    8 * 1032 * bytes.len() as u64 / (u64::from(depth) * channels).max(1)
+    let most_pixels = 8 * 1032 * bytes.len() as u64 / (u64::from(depth) * channels).max(1);
+    Content { most_pixels, alpha: matches!(color, 4 | 6), ..Content::default() }
 }
 
 /// Decodes `bytes`, which are of this format.
@@ -128,8 +131,8 @@ fn decode_as(format: Format, bytes: &[u8], content: Content) -> Result<Rgb8, Str
 
     let mut data = zeroed(promise.decoded)?;
     decoder.read_image(&mut data).map_err(explain)?;
-    let data = to_rgb8(data, color, width as usize * height as usize)?;
-    let clipped = color == ColorType::L16;
+    let clipped = color == ColorType::L16 || (color == ColorType::La16 && !content.alpha);
+    let data = to_rgb8(data, color, clipped, width as usize * height as usize)?;
     let picture = RgbImage::from_raw(width, height, data).ok_or("broken sizes")?;
     let mut picture = DynamicImage::ImageRgb8(picture);
     picture.apply_orientation(orientation);
@@ -225,16 +228,18 @@ fn grow(data: &mut Vec<u8>, len: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// `pixels` of `color` become RGB8 in place, samples of 16 bits in the machine's order.
-fn to_rgb8(mut data: Vec<u8>, color: ColorType, pixels: usize) -> Result<Vec<u8>, String> {
+/// `pixels` of `color` become RGB8 in place, samples of 16 bits in the machine's order; gray of 16 bits is clipped or loses its low byte.
+fn to_rgb8(mut data: Vec<u8>, color: ColorType, clipped: bool, pixels: usize) -> Result<Vec<u8>, String> {
     let sample = |bytes: &[u8], i: usize| u16::from_ne_bytes([bytes[2 * i], bytes[2 * i + 1]]);
     let high = |bytes: &[u8], i: usize| (sample(bytes, i) >> 8) as u8;
+    let clip = |bytes: &[u8]| sample(bytes, 0).min(255) as u8;
     match color {
         ColorType::Rgb8 => {}
         ColorType::L8 => repack::<1>(&mut data, pixels, |p| [p[0]; 3])?,
         ColorType::La8 => repack::<2>(&mut data, pixels, |p| [p[0]; 3])?,
         ColorType::Rgba8 => repack::<4>(&mut data, pixels, |p| [p[0], p[1], p[2]])?,
-        ColorType::L16 => repack::<2>(&mut data, pixels, |p| [sample(p, 0).min(255) as u8; 3])?,
+        ColorType::L16 => repack::<2>(&mut data, pixels, |p| [clip(p); 3])?,
+        ColorType::La16 if clipped => repack::<4>(&mut data, pixels, |p| [clip(p); 3])?,
         ColorType::La16 => repack::<4>(&mut data, pixels, |p| [high(p, 0); 3])?,
         ColorType::Rgb16 => repack::<6>(&mut data, pixels, |p| [high(p, 0), high(p, 1), high(p, 2)])?,
         ColorType::Rgba16 => repack::<8>(&mut data, pixels, |p| [high(p, 0), high(p, 1), high(p, 2)])?,
@@ -343,6 +348,13 @@ mod tests {
         let gray = decode(&png(&deep(&[0, 200, 255, 256, 65_535]), 5, ExtendedColorType::L16)).unwrap();
         assert_eq!(gray.data, [0, 200, 255, 255, 255].map(|v| [v; 3]).concat());
         assert!(gray.clipped);
+        // One value is transparent: still gray alone.
+        let mut transparent = png(&deep(&[100, 300]), 2, ExtendedColorType::L16);
+        transparent.splice(33..33, *b"\0\0\0\x02tRNS\x01\x2c\0\0\0\0");
+        let checksum = crc(&transparent[37..43]);
+        transparent[43..47].copy_from_slice(&checksum);
+        let transparent = decode(&transparent).unwrap();
+        assert_eq!((transparent.data, transparent.clipped), (vec![100, 100, 100, 255, 255, 255], true));
         let alpha = decode(&png(&deep(&[0x12ff, 0, 0xfe00, 0xffff]), 2, ExtendedColorType::La16)).unwrap();
         assert_eq!((alpha.data, alpha.clipped), (vec![0x12, 0x12, 0x12, 0xfe, 0xfe, 0xfe], false));
         let color = decode(&png(&deep(&[0x12ff, 0x80ff, 0xff00, 0]), 1, ExtendedColorType::Rgba16)).unwrap();
@@ -377,18 +389,18 @@ mod tests {
         }
     }
 
+    /// PNG's checksum.
+    fn crc(bytes: &[u8]) -> [u8; 4] {
+        let bit = |crc: u32, _| (crc >> 1) ^ ((crc & 1) * 0xEDB8_8320);
+        let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), bit);
+        (!bytes.iter().fold(!0, byte)).to_be_bytes()
+    }
+
     /// A PNG of this size whose data is missing.
     fn promised_png(width: u32, height: u32, bits: u8, color: u8) -> Vec<u8> {
         let header = [&b"IHDR"[..], &width.to_be_bytes(), &height.to_be_bytes(), &[bits, color, 0, 0, 0]].concat();
-        let mut checksum = !0u32;
-        for byte in &header {
-            checksum ^= u32::from(*byte);
-            for _ in 0..8 {
-                checksum = (checksum >> 1) ^ ((checksum & 1) * 0xEDB8_8320);
-            }
-        }
         let idat = b"\0\0\0\0IDAT\x35\xaf\x06\x1e";
-        [b"\x89PNG\r\n\x1a\n\0\0\0\x0d", &header[..], &(!checksum).to_be_bytes(), idat].concat()
+        [b"\x89PNG\r\n\x1a\n\0\0\0\x0d", &header[..], &crc(&header), idat].concat()
     }
 
     /// Nothing of the size is taken: the test would need hundreds of gigabytes.
