@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use vitlet::{Executor, Kernels, Model, Output, Picture, RunConfig, Sequential, Session, ThreadPool};
+use vitlet::{Executor, Kernels, Model, Output, Picture, Precision, RunConfig, Sequential, Session, ThreadPool};
 
 use crate::error::{Context, Error, Result};
+use crate::finite::{self, Watch, finite};
 use crate::pictures::Rgb8;
 use crate::threads;
 
@@ -94,17 +95,6 @@ impl Times {
     }
 }
 
-/// Refuses numbers that no network in order gives, before they are shown as probabilities.
-pub fn finite(values: Vec<f32>, what: &str) -> Result<Vec<f32>, String> {
-    match values.iter().position(|x| !x.is_finite()) {
-        None => Ok(values),
-        Some(at) => {
-            let cause = "the input or the weights are broken, or too large for this precision";
-            Err(format!("{what} are not finite: number {at} is {}; {cause}", values[at]))
-        }
-    }
-}
-
 /// An executor that notes when the network begins: preparation is done by then, on the calling thread.
 struct Noting<'e> {
     executor: &'e dyn Executor,
@@ -130,12 +120,15 @@ pub struct Inference<'m> {
     /// Width and height of the picture at hand, at least a pixel.
     size: (u32, u32),
     scratch: Vec<u8>,
+    /// Whether a picture has shown that the rounding of activations hides nothing.
+    sound: bool,
 }
 
 impl<'m> Inference<'m> {
     /// Allocates nothing yet.
     pub fn new(model: Model<'m>, compute: &'m Compute, output: Output) -> Self {
-        Self { model, compute, output, size: (1, 1), scratch: Vec::new() }
+        let sound = model.config().precision == Precision::F32;
+        Self { model, compute, output, size: (1, 1), scratch: Vec::new(), sound }
     }
 
     /// What runs.
@@ -163,14 +156,25 @@ impl<'m> Inference<'m> {
         let end = Instant::now();
         let began = noting.began.get().copied().unwrap_or(start);
         let values = finite(values.to_vec(), self.what())?;
+        if !self.sound {
+            let input = self.prepare_frame(picture).map_err(|e| e.to_string())?;
+            self.tensor(&input)?;
+            self.sound = true;
+        }
         Ok(Answer { values, times: Times::between(start, began, end) })
     }
 
     /// Logits, features or tokens of one normalized input `[3, height, width]`. Errors say why only.
     pub fn tensor(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
-        let mut session = self.session(&*self.compute.executor).map_err(|e| e.to_string())?;
-        let values = session.run_tensor(input).map_err(|e| e.to_string())?.to_vec();
-        finite(values, self.what())
+        let what = self.what();
+        let config = *self.model.config();
+        if config.precision != Precision::F32 {
+            finite::parameters(&self.model, what)?;
+        }
+        let watch = Watch::new(&config);
+        let values = self.tap(input, &watch)?;
+        watch.end(what)?;
+        Ok(values)
     }
 
     /// What runs give.
@@ -191,10 +195,13 @@ impl<'m> Inference<'m> {
 
     /// The normalized input `[3, height, width]` that a picture becomes.
     pub fn prepare(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
-        let picture = picture.borrow();
+        self.prepare_frame(&picture.borrow())
+    }
+
+    fn prepare_frame(&mut self, picture: &Picture<'_>) -> Result<Vec<f32>, vitlet::Error> {
         self.size = (picture.width, picture.height);
         let mut input = vec![0.0; self.model.config().input_len()];
-        self.session(&*self.compute.executor)?.prepare(&picture, &mut input)?;
+        self.session(&*self.compute.executor)?.prepare(picture, &mut input)?;
         Ok(input)
     }
 

@@ -7,6 +7,7 @@ mod commands;
 mod dataset;
 mod error;
 mod files;
+mod finite;
 mod hub;
 mod inference;
 mod model;

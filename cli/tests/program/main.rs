@@ -4,6 +4,7 @@ mod classify;
 mod common;
 mod compare;
 mod eval;
+mod finite;
 mod hub;
 mod hub_cache;
 mod inspect;

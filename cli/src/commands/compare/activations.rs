@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use vitlet::config::pad16;
 use vitlet::{Config, Place, Rows, Tap};
+
+use crate::finite::channels;
 
 /// A place of the network in the order in which it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,16 +143,8 @@ impl Seen {
 
 impl Tap for Seen {
     fn rows(&self, rows: Rows<'_>) {
-        let (spot, c) = (Spot::of(rows.place), &self.config);
-        let dim = c.block_dim(spot.block().unwrap_or(0));
-        let compact = |row: &[f32]| -> Vec<f32> {
-            match spot.place {
-                Kind::Heads => {
-                    row.chunks(pad16(c.head_dim)).flat_map(|h| &h[..c.head_dim.min(h.len())]).copied().collect()
-                }
-                _ => row[..dim.min(row.len())].to_vec(),
-            }
-        };
+        let spot = Spot::of(rows.place);
+        let compact = |row| channels(&self.config, rows.place, row).collect::<Vec<_>>().concat();
         let mut all = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let seen = all.entry(spot).or_default();
         for (i, row) in rows.values.chunks_exact(rows.width).enumerate() {

@@ -7,7 +7,8 @@ use vitlet::{Named, Output, Precision};
 
 use crate::backend::{Network, Runner};
 use crate::error::{Error, Result};
-use crate::inference::{Compute, finite};
+use crate::finite::finite;
+use crate::inference::Compute;
 use crate::npy;
 use crate::pictures::Rgb8;
 
