@@ -30,6 +30,9 @@ mod wrapper;
 /// BEiT's table of indices into its tables.
 const UNUSED: [&str; 4] = ["*mask_token", "*pooler.dense.*", "pre_logits.*", "*relative_position_index"];
 
+/// What says which tensors there must be, if nothing else does.
+const CONFIG: &str = "config.json";
+
 /// The tensors of one checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoint {
@@ -39,6 +42,10 @@ pub(crate) struct Checkpoint {
     tensors: BTreeMap<String, Entry>,
     /// Tensors whose names do not begin with the prefix, by their whole names.
     outside: BTreeMap<String, Entry>,
+    /// What a training checkpoint says about the network: `arch` and `args`.
+    settings: serde_json::Map<String, serde_json::Value>,
+    /// What says which tensors there must be instead of [`CONFIG`], for errors.
+    description: Option<String>,
 }
 
 #[derive(Debug)]
@@ -118,6 +125,7 @@ impl Checkpoint {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             Error::file(path, why.replace("FILE", &name))
         })?;
+        self.settings.extend(state.settings);
         for (name, tensor) in state.tensors {
             match tensor {
                 Ok(tensor) => self.insert(&name, tensor, None)?,
@@ -136,6 +144,16 @@ impl Checkpoint {
             return Err(Error::tensor(name, format!("there are two tensors named {short}")));
         }
         Ok(())
+    }
+
+    /// Says what the network is described by, if not by config.json.
+    pub(crate) fn describe(&mut self, by: &str) {
+        self.description = Some(by.to_owned());
+    }
+
+    /// What a training checkpoint says about the network: `arch` and `args`, where they are there.
+    pub(crate) fn settings(&self) -> &serde_json::Map<String, serde_json::Value> {
+        &self.settings
     }
 
     /// Whether a tensor of that name is there.
@@ -171,15 +189,16 @@ impl Checkpoint {
     /// Missing, of another shape or of an integer type, NaN or infinite values.
     pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let refused = |why: String| Error::tensor(&format!("{}{name}", self.prefix), why);
+        let asker = self.description.as_deref().unwrap_or(CONFIG);
         let Some(entry) = self.tensors.get_mut(name) else {
             let others = self.others();
-            return Err(refused(format!("missing; config.json asks for one of shape {shape:?}{others}")));
+            return Err(refused(format!("missing; {asker} asks for one of shape {shape:?}{others}")));
         };
         if let Some(fault) = &entry.fault {
             return Err(refused(fault.clone()));
         }
         if entry.shape != shape {
-            return Err(refused(format!("shape {:?}, but config.json asks for {shape:?}", entry.shape)));
+            return Err(refused(format!("shape {:?}, but {asker} asks for {shape:?}", entry.shape)));
         }
         entry.taken = true;
         let bytes = entry.elements(&self.files);
@@ -262,8 +281,9 @@ impl Checkpoint {
             0 => String::new(),
             n => format!(" (nor are {n} more: {})", wrapper::listed(&unknown[1..])),
         };
+        let by = self.description.as_deref().unwrap_or(CONFIG);
         let why = format!(
-            "not a part of this architecture as config.json describes it{more}; correct config.json, or name it with --ignore"
+            "not a part of this architecture as {by} describes it{more}; correct {by}, or name it with --ignore"
         );
         Err(Error::tensor(first, why))
     }

@@ -22,6 +22,7 @@ use std::path::Path;
 use aligned_vec::{AVec, ConstAlign};
 use vitlet::{Config, Family, LayerScale, Named, Scores};
 
+mod arch;
 mod checkpoint;
 mod convnext;
 pub mod diagonal;
@@ -183,6 +184,12 @@ fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
         let dir = src.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return read_checkpoint(dir, Some(src), options);
     }
+    if options.arch.is_some() || options.num_classes.is_some() {
+        return Err(Error::file(
+            src,
+            "--arch and --num-classes are for checkpoints; this file says what network it holds",
+        ));
+    }
     match src.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "gguf" => model_file::read(src, options),
         "onnx" => onnx::read(src, options),
@@ -252,31 +259,40 @@ fn read_dir(dir: &Path, options: &Options) -> Result<network::Source, Error> {
     read_checkpoint(dir, None, options)
 }
 
-/// Reads the weights in `file`, or else in `dir`, as config.json in `dir` describes them.
+/// Reads the weights in `file`, or else in `dir`, as `--arch` describes them, or config.json in `dir`, or else the weights themselves.
 fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result<network::Source, Error> {
     let config = dir.join("config.json");
-    if !config.is_file() {
-        let why = "no config.json in this directory; download it together with the weights, or write it with timm's save_for_hf or transformers' save_pretrained";
-        return Err(Error::file(dir, why));
+    let described = options.arch.is_none() && config.is_file();
+    if described && options.num_classes.is_some() {
+        return Err(Error::new("--num-classes", "goes with --arch; here config.json says how many classes there are"));
     }
-    let json = json::Object::read(&config)?;
     let files = file.map_or_else(|| checkpoint::weight_files(dir), |file| Ok(vec![file.to_owned()]))?;
     let mut announcements = Vec::new();
-    let checkpoint = Checkpoint::open(&files, options.ema, &mut announcements)?;
-    let mut source = if json.value("architecture").is_some() {
-        timm::read(checkpoint, &json, options)?
-    } else if json.value("model_type").is_some() {
-        transformers::read(checkpoint, dir, &json, options)?
+    let mut checkpoint = Checkpoint::open(&files, options.ema, &mut announcements)?;
+    let mut source = if described {
+        let mut source = read_described(checkpoint, &config, options)?;
+        source.license = source.license.or_else(|| license::of_readme(dir));
+        source
     } else {
-        let why = format!(
-            "neither timm's (architecture) nor transformers' (model_type); vitlet runs {}",
-            timm::what_we_run()
-        );
-        return Err(Error::file(&config, why));
+        let json = arch::config(&mut checkpoint, options, &mut announcements)?;
+        timm::read(checkpoint, &json, options)?
     };
     source.announcements.splice(0..0, announcements);
-    source.license = source.license.or_else(|| license::of_readme(dir));
     Ok(source)
+}
+
+/// Reads a checkpoint as the file `config` beside it describes it.
+fn read_described(checkpoint: Checkpoint, config: &Path, options: &Options) -> Result<network::Source, Error> {
+    let json = json::Object::read(config)?;
+    if json.value("architecture").is_some() {
+        timm::read(checkpoint, &json, options)
+    } else if json.value("model_type").is_some() {
+        transformers::read(checkpoint, config.parent().unwrap_or(Path::new(".")), &json, options)
+    } else {
+        let runs = timm::what_we_run();
+        let why = format!("neither timm's (architecture) nor transformers' (model_type); vitlet runs {runs}");
+        Err(Error::file(config, why))
+    }
 }
 
 fn check(config: &Config) -> Result<(), Error> {

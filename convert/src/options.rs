@@ -54,6 +54,10 @@ pub struct Options {
     pub fold_norm: bool,
     /// Takes out the rows of channels to which a branch adds less than this part of the stream's root mean square (see [`crate::prune`]).
     pub prune_dead: Option<f64>,
+    /// timm's name of the architecture, `NAME` or `NAME.TAG`, for weights without a config.json.
+    pub arch: Option<String>,
+    /// Classes of the head, instead of those of `arch`.
+    pub num_classes: Option<usize>,
     /// The averaged weights (EMA) of PyTorch's own files, instead of the plain ones.
     pub ema: bool,
     /// A text file with one label a line, instead of the source's labels.
@@ -84,6 +88,8 @@ impl Default for Options {
             weight_scale: WeightScale::default(),
             fold_norm: false,
             prune_dead: None,
+            arch: None,
+            num_classes: None,
             ema: false,
             labels: None,
             image_size: None,

@@ -10,9 +10,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value as Json};
+
 mod input;
 mod legacy;
 mod machine;
+mod settings;
 mod state;
 mod tensor;
 mod value;
@@ -38,6 +41,8 @@ const MAX_NAME: usize = 256;
 pub(crate) struct StateDict {
     /// By name; or why a tensor can not be read.
     pub(crate) tensors: BTreeMap<String, Result<Tensor, String>>,
+    /// What the checkpoint says about the network: `arch`, and the trainer's arguments below `args`.
+    pub(crate) settings: Map<String, Json>,
 }
 
 /// How many bytes [`is_torch`] looks at.
@@ -59,7 +64,7 @@ pub(crate) fn read(file: &[u8], ema: bool, announcements: &mut Vec<String>) -> R
     let chosen = state::choose(&graph, root, ema, announcements)?;
     let tensors = state::tensors(&graph, chosen.id);
     let tensors = tensors.map(|(name, id)| (name.to_owned(), tensor::tensor(&graph, &storages, id))).collect();
-    Ok(StateDict { tensors })
+    Ok(StateDict { tensors, settings: settings::settings(&graph, root) })
 }
 
 /// The object in a file, and where its storages are.

@@ -28,7 +28,8 @@ use relatives::Relative;
 
 const ARCHITECTURES: &str = include_str!("../data/timm_architectures.json");
 
-fn architectures() -> &'static Map<String, Value> {
+/// Constructor arguments by architecture.
+pub(crate) fn architectures() -> &'static Map<String, Value> {
     static TABLE: OnceLock<Map<String, Value>> = OnceLock::new();
     TABLE.get_or_init(|| serde_json::from_str(ARCHITECTURES).unwrap_or_default())
 }

@@ -34,6 +34,14 @@ pub struct ConvertArgs {
     #[arg(long, default_value = "int8", value_parser = named::<Precision>(&["int8", "f16", "f32"]))]
     precision: Precision,
 
+    /// timm's name of the network, for weights without a config.json: NAME, or NAME.TAG for the preparation of these weights of timm's
+    #[arg(long, value_name = "NAME[.TAG]")]
+    arch: Option<String>,
+
+    /// Classes of the head, with --arch
+    #[arg(long, value_name = "N")]
+    num_classes: Option<usize>,
+
     /// Take the averaged weights (EMA) of a training checkpoint
     #[arg(long)]
     ema: bool,
@@ -97,6 +105,8 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         weight_scale: args.weight_scale,
         fold_norm: args.fold_norm,
         prune_dead: args.prune_dead,
+        arch: args.arch,
+        num_classes: args.num_classes,
         ema: args.ema,
         head: args.head,
         ignore: args.ignore,

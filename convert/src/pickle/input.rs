@@ -58,4 +58,9 @@ impl<'a> Input<'a> {
     pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
+
+    /// A double, its highest byte first, as pickles have them.
+    pub(super) fn f64_be(&mut self) -> Option<f64> {
+        self.array().map(f64::from_be_bytes)
+    }
 }

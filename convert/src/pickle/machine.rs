@@ -271,7 +271,7 @@ impl<'a> Machine<'a> {
                 let len = usize::try_from(input.u32()?.cast_signed()).ok()?;
                 integer(input.take(len)?)
             }
-            b'G' => input.take(8).map(|_| Value::Float)?,
+            b'G' => Value::Float(input.f64_be()?),
             0x8c => {
                 let len = input.u8()?;
                 Value::Str(String::from_utf8_lossy(input.take(len.into())?))
@@ -336,7 +336,7 @@ fn written(opcode: u8, line: &[u8]) -> Option<Value<'_>> {
             let digits = text?.strip_suffix('L').or(text)?;
             digits.parse().map_or(Value::Bytes(line), Value::Int)
         }
-        b'F' => text?.parse::<f64>().ok().map(|_| Value::Float)?,
+        b'F' => Value::Float(text?.parse().ok()?),
         // A quoted string; torch.save's own strings have no escapes.
         b'S' => python2(line.get(1..line.len().checked_sub(1)?)?),
         // Text in Latin-1 with escapes, which names of tensors do not have.

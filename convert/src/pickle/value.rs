@@ -12,7 +12,7 @@ pub(super) enum Value<'a> {
     None,
     Bool(bool),
     Int(i64),
-    Float,
+    Float(f64),
     Str(Cow<'a, str>),
     /// Bytes, and integers of more than 64 bits in two's complement.
     Bytes(&'a [u8]),

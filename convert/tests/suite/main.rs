@@ -1,5 +1,6 @@
 //! Conversions from end to end, over the fixture checkpoints in tests/fixtures.
 
+mod arch;
 mod checkpoints;
 mod common;
 mod errors;

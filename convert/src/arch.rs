@@ -1,0 +1,182 @@
+//! `--arch`: weights that come without a config.json, described by the name of timm's architecture.
+//!
+//! data/timm_preparations.json has how timm prepares pictures for each of an architecture's tags. With it, the
+//! architecture's arguments (`timm`) and what the checkpoint itself says (`arch` and `args` of timm's train.py), a
+//! config.json is made as timm would write it. `looks` reads from the tensors' shapes which architectures the weights
+//! can be for.
+
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::Error;
+use crate::json::Object;
+use crate::options::Options;
+use crate::timm;
+
+mod looks;
+
+use looks::Looks;
+
+const PREPARATIONS: &str = include_str!("../data/timm_preparations.json");
+
+/// How many names an error lists.
+const LISTED: usize = 6;
+
+fn table() -> &'static Value {
+    static TABLE: OnceLock<Value> = OnceLock::new();
+    TABLE.get_or_init(|| serde_json::from_str(PREPARATIONS).unwrap_or_default())
+}
+
+/// The tags of an architecture with their preparations, the default one first; none of an unknown one.
+fn tags(name: &str) -> Vec<(&'static str, &'static Map<String, Value>)> {
+    let tags = table()["tags"].get(name).and_then(Value::as_array);
+    let pair = |pair: &'static Value| -> Option<(&'static str, &'static Map<String, Value>)> {
+        let at = usize::try_from(pair[1].as_u64()?).ok()?;
+        Some((pair[0].as_str()?, table()["preparations"][at].as_object()?))
+    };
+    tags.into_iter().flatten().filter_map(pair).collect()
+}
+
+/// An architecture of timm's with one of its preparations.
+struct Named {
+    /// Without the tag.
+    name: String,
+    tag: String,
+    /// Whether the tag was given; the default one says nothing about the weights.
+    tag_given: bool,
+}
+
+impl Named {
+    /// `NAME` or `NAME.TAG`.
+    fn new(text: &str, looks: Option<&Looks>) -> Result<Self, Error> {
+        let (name, tag) = text.split_once('.').map_or((text, None), |(name, tag)| (name, Some(tag)));
+        let fail = |why: String| Err(Error::new(format!("--arch {text}"), why));
+        let tags = tags(name);
+        let Some((default, _)) = tags.first() else {
+            let suggested = looks.map_or(String::new(), |looks| format!("; the weights {}", looks.suggestion()));
+            return fail(format!("not one that vitlet runs{suggested}; known are {}", timm::what_we_run()));
+        };
+        match tag {
+            Some(tag) if tags.iter().all(|(known, _)| *known != tag) => fail(format!(
+                "no such tag; timm has {}",
+                tags.iter().map(|(tag, _)| *tag).collect::<Vec<_>>().join(", ")
+            )),
+            tag => {
+                Ok(Self { name: name.to_owned(), tag: tag.unwrap_or(*default).to_owned(), tag_given: tag.is_some() })
+            }
+        }
+    }
+
+    /// timm's `pretrained_cfg`: what it says of the weights only where the tag was given.
+    fn pretrained(&self) -> Map<String, Value> {
+        let found = tags(&self.name).into_iter().find(|(tag, _)| *tag == self.tag);
+        let mut cfg = found.map(|(_, preparation)| preparation.clone()).unwrap_or_default();
+        if self.tag_given {
+            cfg.insert("tag".to_owned(), self.tag.as_str().into());
+        } else {
+            cfg.remove("license");
+        }
+        cfg
+    }
+}
+
+/// The config.json of a checkpoint that has none: for the architecture that `--arch` names, or else the checkpoint
+/// itself.
+///
+/// # Errors
+/// No name or one that vitlet does not run, or weights of another shape; both with the architectures that fit.
+pub(crate) fn config(
+    checkpoint: &mut Checkpoint,
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<Object, Error> {
+    let settings = Object::new("the checkpoint", "", checkpoint.settings().clone());
+    let looks = Looks::of(checkpoint);
+    let text = match (&options.arch, own_name(&settings)) {
+        (Some(given), _) => given.clone(),
+        (None, Some(own)) => {
+            announcements.push(format!("the architecture is {own}, as the file itself says"));
+            own
+        }
+        (None, None) => return Err(no_name(looks.as_ref())),
+    };
+    let named = Named::new(&text, looks.as_ref())?;
+    if !named.tag_given {
+        let Named { name, tag, .. } = &named;
+        announcements.push(format!("pictures are prepared as for {name}.{tag}, timm's default for this architecture"));
+    }
+    let mut pretrained = named.pretrained();
+    let mut model_args = Map::new();
+    let trained = trainer_arguments(&settings.object("args"), &mut pretrained, &mut model_args);
+    if !trained.is_empty() {
+        announcements.push(format!("from the training's arguments in the file: {}", trained.join(", ")));
+    }
+    if let Some(classes) = options.num_classes {
+        model_args.insert("num_classes".to_owned(), classes.into());
+    }
+    let classes = model_args.get("num_classes").or(pretrained.get("num_classes")).and_then(Value::as_u64);
+    let classes = classes.and_then(|n| usize::try_from(n).ok()).unwrap_or(1000);
+    if let Some(looks) = &looks {
+        looks.check(&text, &named.name, &model_args)?;
+        looks.check_classes(&text, classes, options)?;
+        if let Some((height, width)) = looks.picture_size(&text, &named.name, &pretrained, &model_args, options)? {
+            model_args.insert("img_size".to_owned(), json!([height, width]));
+        }
+    }
+    let architecture = if named.tag_given { &text } else { &named.name };
+    let config = json!({"architecture": architecture, "model_args": model_args, "pretrained_cfg": pretrained});
+    checkpoint.describe(&format!("--arch {text}"));
+    Ok(Object::new(&format!("--arch {text}"), "", config.as_object().cloned().unwrap_or_default()))
+}
+
+/// The architecture that a training checkpoint names, if it is one of timm's that vitlet runs.
+fn own_name(settings: &Object) -> Option<String> {
+    let args = settings.object("args");
+    let names = [settings.text("arch"), args.text("model"), args.text("arch")];
+    let mut names = names.into_iter().filter_map(|name| name.ok().flatten());
+    names.find(|name| Named::new(name, None).is_ok()).map(str::to_owned)
+}
+
+fn no_name(looks: Option<&Looks>) -> Error {
+    let suggestion = looks.map_or(String::new(), |looks| format!("; they {}", looks.suggestion()));
+    let cure =
+        "name timm's architecture with --arch, or put the config.json of timm or transformers beside the weights";
+    Error::new("the weights", format!("no config.json beside them says what network they are for; {cure}{suggestion}"))
+}
+
+/// Takes from the arguments of timm's train.py (and DeiT's main.py) what it makes the network and the preparation
+/// from. Returns what was taken, in words.
+fn trainer_arguments(
+    args: &Object,
+    pretrained: &mut Map<String, Value>,
+    model: &mut Map<String, Value>,
+) -> Vec<String> {
+    let mut told = Vec::new();
+    let given = |key: &str| args.value(key).filter(|v| !matches!(v, Value::String(s) if s.is_empty())).cloned();
+    let mut take = |key: &str, to: &str, value: Option<Value>, map: &mut Map<String, Value>| {
+        if let Some(value) = value {
+            told.push(format!("{key} {value}"));
+            map.insert(to.to_owned(), value);
+        }
+    };
+    for (key, to) in [("nb_classes", "num_classes"), ("num_classes", "num_classes"), ("gp", "global_pool")] {
+        take(key, to, given(key), model);
+    }
+    let sides = |v: &Value| v.as_array().filter(|v| v.len() == 3).map(|v| json!([v[1], v[2]]));
+    let size = given("input_size").and_then(|v| if v.is_u64() { Some(v) } else { sides(&v) });
+    take("input_size", "img_size", size, model);
+    take("img_size", "img_size", given("img_size").filter(Value::is_u64), model);
+    for (key, value) in given("model_kwargs").as_ref().and_then(Value::as_object).into_iter().flatten() {
+        take(key, key, Some(value.clone()), model);
+    }
+    let rgb = |key: &str| args.rgb(key).ok().flatten().map(|rgb| json!(rgb));
+    take("mean", "mean", rgb("mean"), pretrained);
+    take("std", "std", rgb("std"), pretrained);
+    take("crop_pct", "crop_pct", given("crop_pct").filter(Value::is_number), pretrained);
+    take("crop_mode", "crop_mode", given("crop_mode"), pretrained);
+    let filter = given("interpolation").filter(|v| v == "bicubic" || v == "bilinear");
+    take("interpolation", "interpolation", filter, pretrained);
+    told
+}
