@@ -7,6 +7,7 @@ use std::path::Path;
 
 use memmap2::Mmap;
 use vitlet::Model;
+use vitlet_convert::output::TemporaryFolder;
 
 use crate::error::{Context, Error, Result, why};
 
@@ -27,8 +28,8 @@ static BUILT_IN_CHECKPOINT: [(&str, &[u8]); 8] = [
 ];
 
 /// The built-in model's checkpoint in a directory that is removed with the value.
-pub fn built_in_checkpoint() -> Result<tempfile::TempDir> {
-    let folder = tempfile::tempdir().map_err(|e| Error::new("temporary directory", why(&e)))?;
+pub fn built_in_checkpoint() -> Result<TemporaryFolder> {
+    let folder = TemporaryFolder::create()?;
     std::fs::create_dir(folder.path().join("pictures")).map_err(|e| Error::new(folder.path().display(), why(&e)))?;
     for (name, bytes) in BUILT_IN_CHECKPOINT {
         let path = folder.path().join(name);

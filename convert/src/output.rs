@@ -234,7 +234,7 @@ fn follow(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Temporary files of this process.
+/// Temporary files and folders of this process.
 static LIVE: Mutex<Live> = Mutex::new(Live { ended: false, paths: Vec::new() });
 
 struct Live {
@@ -265,9 +265,47 @@ impl Live {
 pub fn discard_all() {
     let mut live = Live::lock();
     live.ended = true;
-    for path in live.paths.drain(..) {
-        // Nobody is left to tell.
-        let _ = fs::remove_file(path);
+    live.paths.drain(..).for_each(|path| remove(&path));
+}
+
+/// Removes a temporary file or folder. An error before is the one to report; and where a signal ends the process, nobody is left to tell.
+fn remove(path: &Path) {
+    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+}
+
+/// A folder in the system's place for temporary files, removed with the value or by [`discard_all`].
+#[derive(Debug)]
+pub struct TemporaryFolder {
+    path: PathBuf,
+}
+
+impl TemporaryFolder {
+    /// Makes an empty one.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn create() -> Result<Self, Error> {
+        let make = || {
+            let mut live = Live::lock_unless_ended()?;
+            let path = Builder::new().prefix("vitlet-").rand_bytes(12).tempdir()?.keep();
+            live.paths.push(path.clone());
+            Ok(Self { path })
+        };
+        make().map_err(|e: io::Error| Error::new("temporary folder", why(&e)))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let mut live = Live::lock();
+        if live.forget(&self.path) {
+            remove(&self.path);
+        }
     }
 }
 
@@ -315,8 +353,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         let mut live = Live::lock();
         if live.forget(&self.path) {
-            // The first error is the one to report.
-            let _ = fs::remove_file(&self.path);
+            remove(&self.path);
         }
     }
 }

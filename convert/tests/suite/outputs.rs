@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use vitlet_convert::output::{Writer, discard_all, refuse_inputs};
+use vitlet_convert::output::{TemporaryFolder, Writer, discard_all, refuse_inputs};
 use vitlet_convert::{Options, refuse_source, write_file};
 
 use crate::common::{convert_err, convert_ok, fixture};
@@ -101,8 +101,10 @@ fn discards_all() {
     let mut writer = Writer::create(&path).expect("created");
     writer.write_all(b"half").expect("written");
     assert_eq!(names(scratch.path()).len(), 1);
+    let folder = TemporaryFolder::create().expect("created");
+    fs::write(folder.path().join("file"), "x").expect("written");
     discard_all();
-    assert!(names(scratch.path()).is_empty());
+    assert!(names(scratch.path()).is_empty() && !folder.path().exists());
     assert!(writer.commit().expect_err("ended").why.contains("interrupted"));
     assert!(Writer::create(&path).is_err());
     assert!(names(scratch.path()).is_empty());
