@@ -1,10 +1,10 @@
-//! Checkpoints by their name on the Hugging Face Hub, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`: the files that `convert`
-//! reads come from the Hub's usual cache (`cache`), which every build reads.
+//! Checkpoints by their name on the Hugging Face Hub, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`: the files that
+//! `convert` reads come from the Hub's usual cache (`cache`), which every build reads.
 //!
-//! With the feature `hub`, what the cache lacks is downloaded into it (`download`), from HF_ENDPOINT where that is set, with
-//! HF_TOKEN or the token of `hf auth login`. What is cached already needs no network, but for a processor of which nobody
-//! knows whether the repository has one. TLS brings C code (ring), so the feature is there where the compiler that links
-//! also compiles it: Linux with glibc. Without it, an error lists the files to fetch.
+//! With the feature `hub`, what the cache lacks is downloaded into it (`download`), from HF_ENDPOINT where that is set,
+//! with HF_TOKEN or the token of `hf auth login`. What is cached already needs no network, but for a processor of which
+//! nobody knows whether the repository has one. TLS brings C code (ring), so the feature is there where the compiler
+//! that links also compiles it: Linux with glibc. Without it, an error lists the files to fetch.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ const CONFIGS: [&str; 4] = ["config.json", PROCESSOR, NESTED, "README.md"];
 const OFFLINE: &str = "HF_HUB_OFFLINE is set";
 
 #[cfg(not(all(feature = "hub", target_os = "linux", target_env = "gnu")))]
-const WITHOUT: &str = "this vitlet was built without downloads; on Linux with glibc, cargo build --release -p vitlet-cli \
-                       --features hub builds it with them";
+const WITHOUT: &str = "this vitlet was built without downloads; on Linux with glibc, cargo build --release -p \
+                       vitlet-cli --features hub builds it with them";
 
 /// A checkpoint on the Hub.
 #[derive(Debug, PartialEq)]
@@ -65,8 +65,8 @@ impl Name {
         let [config, others @ ..] = CONFIGS.map(|file| self.url(file));
         let (weights, others) = (self.url(cache::WEIGHTS[0][0]), others.join(" , "));
         let cure = format!(
-            "put these files into a folder {folder}: {config} , {weights} and, where the repository has them, {others} ; then \
-             run vitlet convert {folder} -o model.gguf"
+            "put these files into a folder {folder}: {config} , {weights} and, where the repository has them, \
+             {others} ; then run vitlet convert {folder} -o model.gguf"
         );
         Error::new(self, format!("{why}; {cure}"))
     }

@@ -191,7 +191,7 @@ impl Checkpoint {
         let refused = |why: String| Error::tensor(&format!("{}{name}", self.prefix), why);
         let asker = self.description.as_deref().unwrap_or(CONFIG);
         let Some(entry) = self.tensors.get_mut(name) else {
-            let others = self.others();
+            let others = self.others(name);
             return Err(refused(format!("missing; {asker} asks for one of shape {shape:?}{others}")));
         };
         if let Some(fault) = &entry.fault {

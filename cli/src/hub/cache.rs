@@ -1,5 +1,6 @@
 //! The Hub's cache on this machine, as huggingface_hub lays it out: `models--OWNER--NAME/refs/REVISION` names a commit,
-//! `snapshots/COMMIT/` has its files, and an empty file in `.no_exist/COMMIT/` says that the repository has none of that name.
+//! `snapshots/COMMIT/` has its files, and an empty file in `.no_exist/COMMIT/` says that the repository has no such
+//! file.
 
 use std::path::PathBuf;
 
@@ -105,7 +106,7 @@ impl Snapshot {
         files.into_iter().flat_map(|map| map.values()).filter_map(Value::as_str).map(str::to_string).collect()
     }
 
-    /// Whether nobody knows how pictures are prepared: config.json does not say it, as timm's does, the image processor's
+    /// Whether nobody knows how pictures are prepared: config.json does not say it (timm's does), the image processor's
     /// file is not there, and nobody has found out that the repository has none.
     pub fn wants_processor(&self) -> bool {
         let config = self.json("config.json").unwrap_or_default();

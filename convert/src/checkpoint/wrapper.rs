@@ -152,11 +152,13 @@ impl Checkpoint {
         self.entries().filter(|(_, entry)| !entry.taken).map(|(name, _)| name)
     }
 
-    /// For the error about a missing tensor: names that are there instead, where that may explain it.
-    pub(super) fn others(&self) -> String {
+    /// For the error about the missing tensor `name`: names that are there instead, where that may explain it.
+    pub(super) fn others(&self, name: &str) -> String {
         let nothing_fits = self.tensors.values().all(|entry| !entry.taken);
-        let others: Vec<String> =
-            if nothing_fits { self.left().collect() } else { self.outside.keys().cloned().collect() };
+        let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
+        let beside = format!("{}{layer}.", self.prefix);
+        let explains = |other: &String| nothing_fits || self.outside.contains_key(other) || other.starts_with(&beside);
+        let others: Vec<String> = self.left().filter(explains).collect();
         let listed = listed(&others);
         match others.len() {
             0 => String::new(),

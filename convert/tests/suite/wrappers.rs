@@ -25,6 +25,12 @@ fn rewritten(name: &str, edit: impl FnOnce(Tensors) -> Tensors) -> Rewritten {
     Rewritten { _scratch: scratch, dir }
 }
 
+fn rewritten_from(other: &Rewritten, edit: impl FnOnce(&mut Tensors)) -> Rewritten {
+    let mut all = tensors(&other.dir);
+    edit(&mut all);
+    rewritten("timm_vit", |_| all)
+}
+
 fn renamed(name: &str, rename: impl Fn(String) -> String) -> Rewritten {
     rewritten(name, |all| all.into_iter().map(|(name, tensor)| (rename(name), tensor)).collect())
 }
@@ -116,6 +122,15 @@ fn what_is_missing_is_named_with_its_prefix_or_with_what_is_there() {
         text.contains("; the checkpoint has layerblocks_0_attn_proj_bias") && text.contains("others instead"),
         "{text}"
     );
+    // As PEFT saves a head that was trained beside an adapter.
+    let saved =
+        renamed("timm_vit", |n| format!("base_model.model.{}", n.replace("head.", "head.modules_to_save.default.")));
+    let saved = rewritten_from(&saved, |all| {
+        let original = all["base_model.model.head.modules_to_save.default.weight"].clone();
+        all.insert("base_model.model.head.original_module.weight".into(), original);
+    });
+    let text = convert_err(&saved.dir, &Options::default()).to_string();
+    assert!(text.contains("head.weight: missing") && text.contains("head.modules_to_save.default.weight"), "{text}");
     let adapter = renamed("timm_vit", |n| n.replace("attn.qkv.weight", "attn.qkv.lora_A.default.weight"));
     let text = convert_err(&adapter.dir, &Options::default()).to_string();
     assert!(text.contains("LoRA adapter") && text.contains("merge_and_unload"), "{text}");
