@@ -16,11 +16,12 @@ pub(crate) struct Object {
     map: Map<String, Value>,
 }
 
-/// Reads a JSON file.
+/// Reads a JSON file, with or without a byte order mark.
 pub(crate) fn read(path: &Path) -> Result<Value, Error> {
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
     crate::checkpoint::refuse_lfs_pointer(path, &bytes)?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not JSON ({e})")))
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    serde_json::from_slice(text).map_err(|e| Error::file(path, format!("not JSON ({e})")))
 }
 
 /// The engine reads no longer edges.

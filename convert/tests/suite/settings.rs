@@ -87,6 +87,16 @@ fn timms_older_configuration() {
 }
 
 #[test]
+fn a_byte_order_mark_before_json_is_no_part_of_it() {
+    let c = copy("hf_vit");
+    for file in ["config.json", "preprocessor_config.json"] {
+        let marked = [b"\xef\xbb\xbf".to_vec(), fs::read(c.dir.join(file)).expect("read")].concat();
+        c.write(file, marked);
+    }
+    assert!(c.converted().bytes[..] == convert_ok(&fixture("hf_vit"), &Options::default()).bytes[..]);
+}
+
+#[test]
 fn defaults_of_timm_are_announced() {
     let c = copy("timm_vit");
     c.edit("config.json", |j| {
