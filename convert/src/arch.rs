@@ -5,6 +5,7 @@
 //! config.json is made as timm would write it. `looks` reads from the tensors' shapes which architectures the weights
 //! can be for.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
@@ -82,12 +83,13 @@ impl Named {
     }
 }
 
-/// The config.json of a checkpoint that has none: for the architecture that `--arch` names, or else the checkpoint
-/// itself.
+/// The config.json of the checkpoint `src`, which has none: for the architecture that `--arch` names, or else the
+/// checkpoint itself.
 ///
 /// # Errors
 /// No name or one that vitlet does not run, or weights of another shape; both with the architectures that fit.
 pub(crate) fn config(
+    src: &Path,
     checkpoint: &mut Checkpoint,
     options: &Options,
     announcements: &mut Vec<String>,
@@ -100,7 +102,7 @@ pub(crate) fn config(
             announcements.push(format!("the architecture is {own}, as the file itself says"));
             own
         }
-        (None, None) => return Err(no_name(looks.as_ref())),
+        (None, None) => return Err(no_name(src, looks.as_ref())),
     };
     let named = Named::new(&text, looks.as_ref())?;
     if !named.tag_given {
@@ -139,11 +141,11 @@ fn own_name(settings: &Object) -> Option<String> {
     names.find(|name| Named::new(name, None).is_ok()).map(str::to_owned)
 }
 
-fn no_name(looks: Option<&Looks>) -> Error {
-    let suggestion = looks.map_or(String::new(), |looks| format!("; they {}", looks.suggestion()));
+fn no_name(src: &Path, looks: Option<&Looks>) -> Error {
+    let suggestion = looks.map_or(String::new(), |looks| format!("; the weights {}", looks.suggestion()));
     let cure =
         "name timm's architecture with --arch, or put the config.json of timm or transformers beside the weights";
-    Error::new("the weights", format!("no config.json beside them says what network they are for; {cure}{suggestion}"))
+    Error::file(src, format!("no config.json says what network the weights are for; {cure}{suggestion}"))
 }
 
 /// Takes from the arguments of timm's train.py (and DeiT's main.py) what it makes the network and the preparation
@@ -179,4 +181,42 @@ fn trainer_arguments(
     let filter = given("interpolation").filter(|v| v == "bicubic" || v == "bilinear");
     take("interpolation", "interpolation", filter, pretrained);
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use vitlet::picture::Preprocess;
+
+    use super::*;
+    use crate::preprocess;
+
+    /// The preparation of an architecture's default weights.
+    fn prepared(name: &str) -> Result<Preprocess, Error> {
+        let pretrained = Object::new("the table", "", Named::new(name, None)?.pretrained());
+        preprocess::timm(&pretrained, (224, 224), &Options::default(), &mut Vec::new())
+    }
+
+    #[test]
+    fn every_architecture_has_a_preparation_and_a_shape() {
+        for name in timm::architectures().keys() {
+            assert!(!tags(name).is_empty() && looks::is_known(name), "{name}");
+            for (tag, _) in tags(name) {
+                prepared(&format!("{name}.{tag}")).unwrap_or_else(|e| panic!("{name}.{tag}: {e}"));
+            }
+        }
+    }
+
+    /// Facts of timm 1.0.31.
+    #[test]
+    fn the_first_tag_is_timms_default() {
+        for (name, default) in
+            [("vit_base_patch16_224", "augreg2_in21k_ft_in1k"), ("deit3_small_patch16_224", "fb_in1k")]
+        {
+            assert_eq!(Named::new(name, None).expect("known").tag, default);
+        }
+        let mae = Named::new("vit_base_patch16_224.mae", None).expect("known").pretrained();
+        assert_eq!((&mae["license"], &mae["num_classes"]), (&"cc-by-nc-4.0".into(), &0.into()));
+        let default = Named::new("vit_base_patch16_224", None).expect("known").pretrained();
+        assert!(!default.contains_key("license") && !default.contains_key("tag"));
+    }
 }

@@ -274,7 +274,7 @@ fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result
         source.license = source.license.or_else(|| license::of_readme(dir));
         source
     } else {
-        let json = arch::config(&mut checkpoint, options, &mut announcements)?;
+        let json = arch::config(file.unwrap_or(dir), &mut checkpoint, options, &mut announcements)?;
         timm::read(checkpoint, &json, options)?
     };
     source.announcements.splice(0..0, announcements);

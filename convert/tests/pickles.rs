@@ -238,6 +238,49 @@ fn bombs_take_no_memory() {
     refused(&[&b"\x80\x02"[..], &b"N0".repeat(1 << 20), b"."].concat(), "more than 2097152 operations");
 }
 
+/// The same archive as one of more than 4 GB is written: sizes and places in fields of 64 bits.
+fn large(archive: &[u8]) -> Vec<u8> {
+    let start = find(archive, b"PK\x01\x02");
+    let end = find(archive, b"PK\x05\x06");
+    let (mut file, mut at) = (archive[..start].to_vec(), start);
+    let mut count = 0_u64;
+    while at < end {
+        let (header, name_len) = (&archive[at..at + 46], usize::from(archive[at + 28]));
+        let wide = |from: usize| u64::from(u32::from_le_bytes(header[from..from + 4].try_into().expect("four bytes")));
+        let fields = [wide(24), wide(20), wide(42)].map(u64::to_le_bytes).concat();
+        let mut header = header.to_vec();
+        [20..28, 42..46].into_iter().for_each(|range| header[range].fill(0xff));
+        header[30] = 28;
+        file.extend([&header, &archive[at + 46..at + 46 + name_len], &[1, 0, 24, 0], &fields].concat());
+        at += 46 + name_len;
+        count += 1;
+    }
+    let record = file.len() as u64;
+    let lens = [count, count, record - start as u64, start as u64].map(u64::to_le_bytes).concat();
+    file.extend([b"PK\x06\x06", &44_u64.to_le_bytes()[..], &[0; 12], &lens].concat());
+    file.extend([b"PK\x06\x07", &[0; 4][..], &record.to_le_bytes(), &[1, 0, 0, 0]].concat());
+    file.extend([b"PK\x05\x06", &[0; 4][..], &[0xff; 12], &[0; 2]].concat());
+    file
+}
+
+#[test]
+fn large_archives_have_places_of_64_bits() {
+    let scratch = Scratch::new();
+    let small = with_tensor(b"K\x00", b"K\x01K\x01K\x10\x87", b"K\x10K\x10K\x01\x87");
+    let why = scratch.read(&small, 1000).expect("another shape");
+    assert!(why.contains("shape [1, 1, 16], but config.json asks for"), "{why}");
+    let mut large = large(&small);
+    assert_eq!(scratch.read(&large, 1000), Some(why));
+    // The place of the directory beyond the file, and of an entry.
+    let locator = find(&large, b"PK\x06\x06") + 48;
+    let start = std::mem::replace(&mut large[locator + 7], 0x7f);
+    assert!(scratch.read(&large, 1000).expect("refused").contains("the directory of the zip archive is damaged"));
+    large[locator + 7] = start;
+    let field = find(&large, b"\x01\x00\x18\x00") + 4;
+    large[field + 16 + 7] = 0x7f;
+    assert!(scratch.read(&large, 1000).expect("refused").contains("entry a/data.pkl is outside the file"));
+}
+
 /// A state dict with `tensor` of this offset, shape and strides, in a storage of 64 bytes.
 fn with_tensor(offset: &[u8], shape: &[u8], strides: &[u8]) -> Vec<u8> {
     let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();

@@ -16,4 +16,5 @@ mod pictures;
 mod run;
 mod stream;
 mod terminal;
+mod torch;
 mod usage;

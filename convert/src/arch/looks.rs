@@ -248,6 +248,12 @@ impl Looks {
     }
 }
 
+/// Whether the shape of an architecture of the table is known.
+#[cfg(test)]
+pub(super) fn is_known(name: &str) -> bool {
+    Shape::known(name, &Map::new()).is_some()
+}
+
 /// The size of pictures of an architecture's default preparation.
 fn native(name: &str) -> (usize, usize) {
     let input = super::tags(name).first().and_then(|(_, preparation)| preparation.get("input_size")).and_then(size);
