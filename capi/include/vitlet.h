@@ -293,7 +293,7 @@ vitlet_status vitlet_model_parse(void *memory,
                                  vitlet_model **model);
 
 // Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`; vitlet_model_close()
-// unmaps it. The file must not be changed meanwhile. Not in libraries built without std.
+// unmaps it. The file must not be changed meanwhile (rename another over it; one that is cut short gives SIGBUS). Not in libraries built without std.
 // `memory` has `memory_bytes` bytes, `path` ends with a NUL.
 vitlet_status vitlet_model_open(void *memory,
                                 size_t memory_bytes,

@@ -85,6 +85,14 @@ impl Network {
         }
     }
 
+    /// Whether its file is still the one that was opened: a model is read while it runs.
+    pub fn unchanged(&self) -> Result<()> {
+        match self {
+            Self::Model(file) => file.unchanged(),
+            Self::Onnx(_) => Ok(()),
+        }
+    }
+
     /// Makes it ready to run; `output` is the engine's to give, tract gives what the file does.
     pub fn start<'n>(&'n self, compute: &'n Compute, output: Output) -> Result<Runner<'n>> {
         Ok(match self {

@@ -10,6 +10,7 @@ mod files;
 mod finite;
 mod hub;
 mod inference;
+mod mapped;
 mod model;
 mod npy;
 mod output;

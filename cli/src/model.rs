@@ -1,15 +1,12 @@
 //! Model files: mapped into memory, or the built-in one.
-//!
-//! The only unsafe code of the program is the memory map.
 
-use std::fs::File;
 use std::path::Path;
 
-use memmap2::Mmap;
 use vitlet::Model;
 use vitlet_convert::output::TemporaryFolder;
 
 use crate::error::{Context, Error, Result, why};
+use crate::mapped::{Mapped, Watch};
 
 /// The built-in model, on a 64-byte boundary.
 static BUILT_IN: &[u8] =
@@ -50,7 +47,7 @@ pub struct ModelFile {
 
 enum Bytes {
     BuiltIn,
-    Mapped(Mmap),
+    Mapped(Mapped),
     Converted(Box<vitlet_convert::Converted>),
 }
 
@@ -73,12 +70,7 @@ impl ModelFile {
             );
             return Err(Error::new(name, cure));
         }
-        let file = File::open(path).map_err(|e| Error::new(&name, why(&e)))?;
-        if file.metadata().is_ok_and(|m| m.len() == 0) {
-            return Err(Error::new(name, "empty file"));
-        }
-        // SAFETY: the map is read only; whoever cuts the file short while it is in use ends the process by a signal, as with any mapped program or library.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::new(&name, why(&e)))?;
+        let map = Mapped::open(path)?;
         if map.starts_with(b"version https://git-lfs") {
             return Err(Error::new(name, "a git-LFS pointer, not the model itself: fetch it with `git lfs pull`"));
         }
@@ -91,6 +83,7 @@ impl ModelFile {
             return Self::open(path);
         }
         let options = vitlet_convert::Options { precision: vitlet::Precision::F32, ..Default::default() };
+        let _watch = Watch::everywhere(&path.display().to_string());
         let converted = vitlet_convert::convert(path, &options, &mut |_| {})?;
         Ok(Self::converted(converted, path.display().to_string()))
     }
@@ -106,6 +99,14 @@ impl ModelFile {
             Bytes::BuiltIn => BUILT_IN,
             Bytes::Mapped(map) => map,
             Bytes::Converted(converted) => &converted.bytes,
+        }
+    }
+
+    /// Whether the file is still the one that was opened.
+    pub fn unchanged(&self) -> Result<()> {
+        match &self.bytes {
+            Bytes::Mapped(map) => map.unchanged(),
+            Bytes::BuiltIn | Bytes::Converted(_) => Ok(()),
         }
     }
 

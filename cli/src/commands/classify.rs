@@ -94,7 +94,7 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
     }
     if let Some(frames) = &args.raw {
         return match &mut runner {
-            Runner::Model(inference) => stream::run(&args, *frames, &facts, inference),
+            Runner::Model(inference) => stream::run(&args, *frames, &network, &facts, inference),
             Runner::Onnx(_) => Err(Error::Usage("--raw streams are for model files".to_string())),
         };
     }

@@ -16,6 +16,7 @@ use prune::Effect;
 use crate::error::Result;
 use crate::files;
 use crate::hub::{self, Name};
+use crate::mapped::Watch;
 use crate::output::{self, NAME, Out, QUIET, STRONG};
 use crate::preparation::PreparationArgs;
 
@@ -117,6 +118,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     }
     vitlet_convert::refuse_source(&args.output, &source, &options)?;
     let bar = output::progress(0, "{bar:40.cyan} {pos}/{len} {msg}");
+    let _watch = Watch::everywhere(&source.display().to_string());
     let converted = vitlet_convert::convert(&source, &options, &mut |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);

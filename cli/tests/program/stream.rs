@@ -132,3 +132,61 @@ fn formats_and_sizes_are_checked() {
     assert!(wrong("i420").contains("such as i420:640x480"));
     assert!(run("classify --help").status.success());
 }
+
+/// What a stream says when `replace` is done to its model between two frames: its exit status, lines of standard output, and errors.
+#[cfg(unix)]
+fn replaced(replace: impl FnOnce(&str)) -> (Option<i32>, usize, String) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::Stdio;
+
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let (frames, _) = frames(&scene);
+    let mut command = crate::common::vitlet();
+    command.args(["classify", "-m", &model, "--raw", "rgb24:53x41", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut lines = BufReader::new(output).lines();
+    let (first, others) = frames.split_at(frames.len() / 3);
+    input.write_all(first).unwrap();
+    lines.next().unwrap().unwrap();
+    // The program waits for the second frame now.
+    replace(&model);
+    // It may have ended before it has read all.
+    let _ = input.write_all(others);
+    drop(input);
+    let told = 1 + lines.count();
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    (child.wait().unwrap().code(), told, errors.replace(&model, "model.gguf"))
+}
+
+#[test]
+#[cfg(unix)]
+fn a_model_that_is_cut_short_ends_the_stream_with_a_line() {
+    let (status, told, errors) =
+        replaced(|model| std::fs::File::options().write(true).open(model).unwrap().set_len(100).unwrap());
+    let line =
+        "error: model.gguf: it was cut short while it was in use; replace a file that is in use with mv, not with cp\n";
+    assert_eq!((status, told, errors.as_str()), (Some(1), 1, line));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_model_that_is_written_over_ends_the_stream_with_a_line() {
+    // As `cp` does it, with a file of the same size.
+    let (status, told, errors) = replaced(|model| std::fs::write(model, std::fs::read(model).unwrap()).unwrap());
+    let line =
+        "error: model.gguf: it was changed while it was in use; replace a file that is in use with mv, not with cp\n";
+    assert_eq!((status, told, errors.as_str()), (Some(1), 1, line));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_model_that_is_replaced_by_another_file_runs_on() {
+    let (status, told, errors) = replaced(|model| {
+        std::fs::write(format!("{model}.new"), "another").unwrap();
+        std::fs::rename(format!("{model}.new"), model).unwrap();
+    });
+    assert_eq!((status, told, errors.as_str()), (Some(0), 3, ""));
+}

@@ -10,6 +10,7 @@ use vitlet_convert::{Mode, Options, WeightScale};
 use crate::commands::eval;
 use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::mapped::Watch;
 use crate::model::{ModelFile, built_in_checkpoint};
 use crate::output::{self, NAME, QUIET, STRONG};
 use crate::side_by_side::{Accuracy, Ratio, classify, time};
@@ -183,6 +184,7 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
 }
 
 fn convert(source: &Path, options: &Options) -> Result<ModelFile> {
+    let _watch = Watch::everywhere(&source.display().to_string());
     let converted = vitlet_convert::convert(source, options, &mut |_| {})?;
     Ok(ModelFile::converted(converted, source.display().to_string()))
 }

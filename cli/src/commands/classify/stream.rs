@@ -12,7 +12,7 @@ use serde::Serialize;
 use vitlet::{Format, Named, Picture, Plane};
 
 use super::{ClassifyArgs, Guess, digest, guesses};
-use crate::backend::Facts;
+use crate::backend::{Facts, Network};
 use crate::error::{Error, Inputs, Result, why};
 use crate::inference::{Answer, Inference, Times};
 use crate::output::{self, QUIET, STRONG};
@@ -165,12 +165,20 @@ struct LeftOut {
 }
 
 /// Classifies every frame of every stream that the arguments name.
-pub fn run(args: &ClassifyArgs, frames: Frames, facts: &Facts, inference: &mut Inference) -> Result<()> {
+pub fn run(
+    args: &ClassifyArgs,
+    frames: Frames,
+    model: &Network,
+    facts: &Facts,
+    inference: &mut Inference,
+) -> Result<()> {
     let mut inputs = Inputs::default();
     frames.doubt().iter().for_each(|doubt| output::warn(doubt));
     for path in &args.images {
-        match classify(path, args, frames, facts, inference, &mut inputs) {
+        match classify(path, args, frames, (model, facts), inference, &mut inputs) {
             Err(Error::BrokenPipe) => return Err(Error::BrokenPipe),
+            // Every other stream would fail as well.
+            Err(e) if model.unchanged().is_err() => return Err(e),
             Err(e) => inputs.failed(&e),
             Ok(()) => {}
         }
@@ -183,7 +191,7 @@ fn classify(
     path: &Path,
     args: &ClassifyArgs,
     frames: Frames,
-    facts: &Facts,
+    (model, facts): (&Network, &Facts),
     inference: &mut Inference,
     inputs: &mut Inputs,
 ) -> Result<()> {
@@ -196,6 +204,7 @@ fn classify(
             return end(&name, frames, frame, len);
         }
         let answer = inference.frame(&frames.picture(&bytes));
+        model.unchanged()?;
         ends.push_back(Instant::now());
         let fps = per_second(&mut ends);
         match answer {

@@ -11,6 +11,7 @@ use vitlet_convert::{Converted, Options};
 use crate::dataset::Entry;
 use crate::error::{Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::mapped::Watch;
 use crate::model::{ModelFile, built_in_checkpoint};
 use crate::output::{self, Out};
 use crate::pictures;
@@ -37,6 +38,7 @@ impl Effect {
     /// Converts `source` again, whole, and runs both.
     pub fn measure(source: &Path, options: &Options, pruned: Converted) -> Result<Self> {
         let options = Options { prune_dead: None, ..options.clone() };
+        let _watch = Watch::everywhere(&source.display().to_string());
         let whole = vitlet_convert::convert(source, &options, &mut |_| {})?;
         let name = source.display().to_string();
         let [whole, pruned] = [whole, pruned].map(|model| ModelFile::converted(model, name.clone()));
