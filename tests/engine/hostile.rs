@@ -3,7 +3,8 @@
 //! File and scratch memory end at an inaccessible page, so a read or write past either is a crash of this test.
 #![cfg(unix)]
 
-use vitlet::{Error, Kernels, Model, Output, Picture, RunConfig, Sequential, Session};
+use vitlet::layout::{self, Kept, keys};
+use vitlet::{Config, Error, Kernels, Model, Output, Picture, Precision, RunConfig, Sequential, Session};
 use vitlet_convert::Options;
 
 /// Memory whose last byte is followed by a page that may not be touched.
@@ -194,4 +195,99 @@ fn mutate(file: &[u8], count: usize) {
         ran > count / 20 && refused > 3 * count / 10,
         "{ran} ran, {refused} were refused: the mutations miss their target"
     );
+}
+
+/// A ViT in f32 with other hyperparameters and zeros for weights. Offsets are those that a
+/// machine with 32 bits would compute.
+fn resized(change: impl FnOnce(&mut Config)) -> Vec<u8> {
+    let options = Options { precision: Precision::F32, ..Options::default() };
+    let file = crate::common::convert(&crate::common::checkpoint("timm_vit"), &options).bytes;
+    let mut config = *Model::parse(&file).unwrap().config();
+    change(&mut config);
+    let find = |text: &str| file.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    let mut out = file[..find("patch_embd.weight") - 8].to_vec();
+    for (key, value) in [
+        (keys::IMAGE_HEIGHT, config.image_height),
+        (keys::IMAGE_WIDTH, config.image_width),
+        (keys::PATCH_HEIGHT, config.patch_height),
+        (keys::PATCH_WIDTH, config.patch_width),
+        (keys::DIM, config.dim),
+        (keys::DEPTH, config.depth),
+        (keys::HEADS, config.heads),
+        (keys::HEAD_DIM, config.head_dim),
+        (keys::HIDDEN, config.hidden),
+        (keys::CLASSES, config.classes),
+    ] {
+        // The key, its type, its value.
+        let at = find(key) + key.len() + 4;
+        out[at..at + 4].copy_from_slice(&(value as u32).to_le_bytes());
+    }
+    // As many as before, which is not one a class: under another key they are nobody's.
+    if let Some(at) = out.windows(keys::LABELS.len()).position(|window| window == keys::LABELS.as_bytes()) {
+        out[at] = b'V';
+    }
+    let (mut count, mut at) = (0_u64, 0_u32);
+    layout::for_each_tensor(&config, Kept::default(), |spec| {
+        let (name, dims) = (spec.name.as_str().as_bytes(), spec.dims());
+        out.extend((name.len() as u64).to_le_bytes());
+        out.extend(name);
+        out.extend((dims.len() as u32).to_le_bytes());
+        dims.iter().for_each(|&dim| out.extend((dim as u64).to_le_bytes()));
+        out.extend(spec.dtype.ggml().to_le_bytes());
+        out.extend(u64::from(at).to_le_bytes());
+        let bytes = dims.iter().fold(spec.dtype.bytes() as u32, |bytes, &dim| bytes.wrapping_mul(dim as u32));
+        at = at.wrapping_add(bytes.next_multiple_of(64));
+        count += 1;
+        Ok::<(), std::convert::Infallible>(())
+    })
+    .unwrap();
+    out[8..16].copy_from_slice(&count.to_le_bytes());
+    out.resize(out.len().next_multiple_of(64) + at as usize, 0);
+    out
+}
+
+/// A copy on a 64-byte boundary.
+fn parsed<T>(bytes: &[u8], look: impl FnOnce(Result<Model<'_>, Error>) -> T) -> T {
+    let mut memory = Guarded::new(bytes.len());
+    let copy = memory.last(bytes.len());
+    copy[..bytes.len()].copy_from_slice(bytes);
+    look(Model::parse(&copy[..bytes.len()]))
+}
+
+fn tiny(config: &mut Config) {
+    (config.image_height, config.image_width, config.patch_height, config.patch_width) = (4, 4, 4, 4);
+    (config.dim, config.depth, config.heads, config.head_dim, config.hidden) = (16, 1, 1, 16, 16);
+}
+
+#[test]
+fn resized_files_are_models() {
+    let file = resized(tiny);
+    assert!(parsed(&file, |model| model.err()).is_none());
+}
+
+#[test]
+fn a_tensor_of_four_gigabytes_is_not_an_empty_one() {
+    // The head's matrix: 2^20 classes x 1024 inputs x 4 bytes.
+    let file = resized(|c| {
+        tiny(c);
+        (c.dim, c.classes) = (1024, 1 << 20);
+    });
+    assert_eq!(parsed(&file, |model| model.err()), Some(Error::Truncated));
+}
+
+#[test]
+fn scratch_memory_is_counted_or_refused() {
+    let many = |c: &mut Config| {
+        tiny(c);
+        (c.image_height, c.image_width, c.patch_height, c.patch_width) = (255, 256, 1, 1);
+        (c.heads, c.head_dim) = (1024, 64);
+    };
+    let run =
+        RunConfig { kernels: Kernels::detect(), executor: &Sequential, max_picture: (40, 30), output: Output::Logits };
+    let need = parsed(&resized(many), |model| model.unwrap().scratch_bytes(&run));
+    // q, k and v: 65,280 tokens x 65,536 channels x 4 bytes each.
+    match usize::BITS {
+        32 => assert!(matches!(need, Err(Error::RunConfig(_))), "{need:?}"),
+        _ => assert!(need.as_ref().is_ok_and(|&need| need as u64 > 3 * 65_280 * 65_536 * 4), "{need:?}"),
+    }
 }

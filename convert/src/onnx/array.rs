@@ -9,7 +9,10 @@ pub(crate) struct Array<T> {
 }
 
 /// More elements than any ViT's tensor has: shapes beyond it are hostile.
-const MOST: usize = 1 << 32;
+const MOST: usize = match 1_usize.checked_shl(32) {
+    Some(most) => most,
+    None => usize::MAX,
+};
 /// More elements than any ViT's tensor has whose elements are moved here, and not only its shape.
 const MOST_MOVED: usize = 1 << 28;
 
