@@ -1,22 +1,20 @@
-//! The tensors of a checkpoint: safetensors or PyTorch's own files, one or sharded, made f32 as they are taken.
+//! The tensors of a checkpoint: safetensors or PyTorch's own files, one or sharded.
 //!
+//! Vectors are read when they are taken; matrices stay in their files until their [`Layer`] is read. Shapes and types are checked at once.
 //! Every tensor is accounted for: `take` marks it, and `finish` refuses what nobody took, so a network that is not
 //! what its config says can not be converted by accident. `wrapper` finds the network where its names have a prefix.
 //! Not here: which tensors a network has (`timm`, `transformers`).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
-use memmap2::Mmap;
+use bytes::Bytes;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::Error;
-use crate::network::{Linear, Norm};
+use crate::network::{Layer, Norm};
 use crate::pickle;
+use crate::tensor::{self, Tensor};
 
 mod files;
 
@@ -36,7 +34,6 @@ const CONFIG: &str = "config.json";
 /// The tensors of one checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoint {
-    files: Vec<Mmap>,
     /// What the file has before each of the names in `tensors`.
     prefix: String,
     tensors: BTreeMap<String, Entry>,
@@ -50,12 +47,7 @@ pub(crate) struct Checkpoint {
 
 #[derive(Debug)]
 struct Entry {
-    file: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Range<usize>,
-    /// Of PyTorch's files: steps between elements, where rows do not follow each other without gaps.
-    strides: Option<Vec<usize>>,
+    tensor: Tensor,
     /// Why the tensor can not be read.
     fault: Option<String>,
     taken: bool,
@@ -65,16 +57,7 @@ impl Entry {
     /// Whether the elements are no weights: steps that were counted (`num_batches_tracked`), positions, masks.
     fn counts(&self) -> bool {
         use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
-        matches!(self.dtype, BOOL | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
-    }
-
-    /// The elements, row by row.
-    fn elements<'f>(&self, files: &'f [Mmap]) -> Cow<'f, [u8]> {
-        let bytes = &files[self.file][self.bytes.clone()];
-        match &self.strides {
-            Some(strides) => Cow::Owned(pickle::gather(bytes, &self.shape, strides, self.dtype.bitsize() / 8)),
-            None => Cow::Borrowed(bytes),
-        }
+        matches!(self.tensor.dtype, BOOL | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
     }
 }
 
@@ -87,8 +70,7 @@ impl Checkpoint {
     pub(crate) fn open(paths: &[PathBuf], ema: bool, announcements: &mut Vec<String>) -> Result<Self, Error> {
         let mut all = Self::default();
         for path in paths {
-            let bytes = map(path)?;
-            refuse_lfs_pointer(path, &bytes)?;
+            let bytes = tensor::map(path)?;
             if pickle::is_torch(&bytes) || is_named_as_torch(path) {
                 all.add_torch(path, &bytes, ema, announcements)?;
             } else if ema {
@@ -96,20 +78,19 @@ impl Checkpoint {
             } else {
                 all.add_safetensors(path, &bytes)?;
             }
-            all.files.push(bytes);
         }
         Ok(all)
     }
 
-    fn add_safetensors(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    fn add_safetensors(&mut self, path: &Path, bytes: &Bytes) -> Result<(), Error> {
         let damaged = |e| Error::file(path, format!("not a whole safetensors file ({e}); download it again"));
         let (header_len, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
         SafeTensors::deserialize(bytes).map_err(damaged)?;
         let data_at = 8 + header_len;
         for (name, info) in metadata.tensors() {
-            let bytes = data_at + info.data_offsets.0..data_at + info.data_offsets.1;
+            let range = data_at + info.data_offsets.0..data_at + info.data_offsets.1;
             let shape = info.shape.clone();
-            self.insert(&name, pickle::Tensor { dtype: info.dtype, shape, strides: None, bytes }, None)?;
+            self.insert(&name, pickle::Tensor { dtype: info.dtype, shape, strides: None, bytes: range }, bytes, None)?;
         }
         Ok(())
     }
@@ -117,7 +98,7 @@ impl Checkpoint {
     fn add_torch(
         &mut self,
         path: &Path,
-        bytes: &[u8],
+        bytes: &Bytes,
         ema: bool,
         announcements: &mut Vec<String>,
     ) -> Result<(), Error> {
@@ -128,19 +109,19 @@ impl Checkpoint {
         self.settings.extend(state.settings);
         for (name, tensor) in state.tensors {
             match tensor {
-                Ok(tensor) => self.insert(&name, tensor, None)?,
-                Err(fault) => self.insert(&name, pickle::Tensor::default(), Some(fault))?,
+                Ok(tensor) => self.insert(&name, tensor, bytes, None)?,
+                Err(fault) => self.insert(&name, pickle::Tensor::default(), bytes, Some(fault))?,
             }
         }
         Ok(())
     }
 
-    /// Adds a tensor of the file that is added next to `files`.
-    fn insert(&mut self, name: &str, tensor: pickle::Tensor, fault: Option<String>) -> Result<(), Error> {
+    /// Adds a tensor of `file`.
+    fn insert(&mut self, name: &str, tensor: pickle::Tensor, file: &Bytes, fault: Option<String>) -> Result<(), Error> {
         let pickle::Tensor { dtype, shape, strides, bytes } = tensor;
-        let entry = Entry { file: self.files.len(), dtype, shape, bytes, strides, fault, taken: false };
+        let tensor = Tensor { name: name.to_owned(), dtype, shape, strides, data: file.slice(bytes) };
         let short = wrapper::without_infixes(name);
-        if self.tensors.insert(short.clone(), entry).is_some() {
+        if self.tensors.insert(short.clone(), Entry { tensor, fault, taken: false }).is_some() {
             return Err(Error::tensor(name, format!("there are two tensors named {short}")));
         }
         Ok(())
@@ -163,7 +144,7 @@ impl Checkpoint {
 
     /// The shape of a tensor, if it is there.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|t| t.shape.as_slice())
+        self.tensors.get(name).map(|entry| entry.tensor.shape.as_slice())
     }
 
     /// The names of the network's tensors, without a wrapper's prefix.
@@ -183,62 +164,61 @@ impl Checkpoint {
         }
     }
 
-    /// Takes a tensor of this shape as f32, row by row.
+    /// Takes a tensor of this shape, without reading it.
     ///
     /// # Errors
-    /// Missing, of another shape or of an integer type, NaN or infinite values.
-    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+    /// Missing, of another shape or of an integer type.
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
         let refused = |why: String| Error::tensor(&format!("{}{name}", self.prefix), why);
         let asker = self.description.as_deref().unwrap_or(CONFIG);
-        let Some(entry) = self.tensors.get_mut(name) else {
+        let Some(Entry { tensor, fault, taken }) = self.tensors.get_mut(name) else {
             let others = self.others(name);
             return Err(refused(format!("missing; {asker} asks for one of shape {shape:?}{others}")));
         };
-        if let Some(fault) = &entry.fault {
+        if let Some(fault) = fault {
             return Err(refused(fault.clone()));
         }
-        if entry.shape != shape {
-            return Err(refused(format!("shape {:?}, but {asker} asks for {shape:?}", entry.shape)));
+        if tensor.shape != shape {
+            return Err(refused(format!("shape {:?}, but {asker} asks for {shape:?}", tensor.shape)));
         }
-        entry.taken = true;
-        let bytes = entry.elements(&self.files);
-        let values = match entry.dtype {
-            Dtype::F64 => to_f32(&bytes, |b| f64::from_le_bytes(b) as f32),
-            Dtype::F32 => to_f32(&bytes, f32::from_le_bytes),
-            Dtype::F16 => to_f32(&bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => to_f32(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            other => return Err(refused(format!("{other:?} values; f64, f32, f16 and bf16 are read"))),
-        };
-        match values.iter().position(|x| !x.is_finite()) {
-            Some(at) => Err(refused(not_finite(entry.dtype, &bytes, at, values[at]))),
-            None => Ok(values),
-        }
+        tensor.check_type()?;
+        *taken = true;
+        Ok(tensor.clone())
+    }
+
+    /// Takes a tensor of this shape as f32, row by row.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`], and values that are NaN or infinite.
+    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        self.tensor(name, shape)?.read()
     }
 
     /// Takes `{name}.weight` `[n, k]` and, where `bias`, `{name}.bias` `[n]`.
     ///
     /// # Errors
     /// As [`Checkpoint::take`].
-    pub(crate) fn linear(&mut self, name: &str, n: usize, k: usize, bias: bool) -> Result<Linear, Error> {
-        Ok(Linear {
-            n,
-            k,
-            weight: self.take(&format!("{name}.weight"), &[n, k])?,
-            bias: if bias { self.take(&format!("{name}.bias"), &[n])? } else { vec![0.0; n] },
-        })
+    pub(crate) fn linear(&mut self, name: &str, n: usize, k: usize, bias: bool) -> Result<Layer, Error> {
+        self.layer(name, &[n, k], bias)
     }
 
     /// Takes a patch convolution `{name}.weight` `[n, 3, height, width]` as a matrix, and its bias where `bias`.
     ///
     /// # Errors
     /// As [`Checkpoint::take`].
-    pub(crate) fn patch(&mut self, name: &str, n: usize, patch: (usize, usize), bias: bool) -> Result<Linear, Error> {
-        Ok(Linear {
-            n,
-            k: 3 * patch.0 * patch.1,
-            weight: self.take(&format!("{name}.weight"), &[n, 3, patch.0, patch.1])?,
-            bias: if bias { self.take(&format!("{name}.bias"), &[n])? } else { vec![0.0; n] },
-        })
+    pub(crate) fn patch(&mut self, name: &str, n: usize, patch: (usize, usize), bias: bool) -> Result<Layer, Error> {
+        self.layer(name, &[n, 3, patch.0, patch.1], bias)
+    }
+
+    /// Takes `{name}.weight` of a shape `[n, ...]` as a matrix of n rows and, where `bias`, `{name}.bias` `[n]`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::take`].
+    pub(crate) fn layer(&mut self, name: &str, shape: &[usize], bias: bool) -> Result<Layer, Error> {
+        let weight = self.tensor(&format!("{name}.weight"), shape)?;
+        let n = shape[0];
+        let bias = if bias { self.take(&format!("{name}.bias"), &[n])? } else { vec![0.0; n] };
+        Ok(Layer::stored(weight, bias))
     }
 
     /// Takes `{name}.weight` and `{name}.bias`, `[n]` each.
@@ -286,38 +266,6 @@ impl Checkpoint {
             "not a part of this architecture as {by} describes it{more}; correct {by}, or name it with --ignore"
         );
         Err(Error::tensor(first, why))
-    }
-}
-
-fn map(path: &Path) -> Result<Mmap, Error> {
-    let file = File::open(path).map_err(|e| Error::file(path, e))?;
-    // SAFETY: the map is only read; as with every memory-mapped file, whoever truncates it meanwhile ends this process
-    // with a bus error, and whoever writes to it meanwhile gets other weights: no reference outlives the conversion.
-    #[allow(unsafe_code)]
-    unsafe { Mmap::map(&file) }.map_err(|e| Error::file(path, e))
-}
-
-/// A clone without `git lfs` leaves a small text file in the place of each large one.
-pub(crate) fn refuse_lfs_pointer(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    if bytes.starts_with(b"version https://git-lfs") {
-        return Err(Error::file(
-            path,
-            "a git-LFS pointer instead of the file itself; run `git lfs pull` in its repository",
-        ));
-    }
-    Ok(())
-}
-
-fn to_f32<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks::<N>().0.iter().map(|b| convert(*b)).collect()
-}
-
-/// What is wrong with element `at` of a tensor, which is `value` in f32.
-fn not_finite(dtype: Dtype, bytes: &[u8], at: usize, value: f32) -> String {
-    let double = bytes.as_chunks::<8>().0.get(at).map(|b| f64::from_le_bytes(*b));
-    match double.filter(|x| dtype == Dtype::F64 && x.is_finite()) {
-        Some(x) => format!("value {x:e} at element {at} is beyond what f32 holds (3.4e38)"),
-        None => format!("value {value} at element {at}; the weights are broken"),
     }
 }
 

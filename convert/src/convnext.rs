@@ -7,7 +7,7 @@ use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores}
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{ConvBlock, Depthwise, Linear, Network, Stage};
+use crate::network::{ConvBlock, Depthwise, Network, Stage};
 use crate::options::Options;
 
 /// What a checkpoint holds beyond what [`Config`] says.
@@ -220,12 +220,9 @@ impl Plan {
                 let [norm, conv] = tensors.names.downsampling.map(|name| tensors.name(name, i, 0));
                 let before = self.config.stages[before].dim;
                 let norm = tensors.checkpoint.norm(&norm, before)?;
-                let weight = tensors.checkpoint.take(&format!("{conv}.weight"), &[dim, before, 2, 2])?;
-                // From [channel][dy][dx] to [dy][dx][channel].
-                let rows = weight.chunks_exact(4 * before);
-                let weight = rows.flat_map(|row| (0..4).flat_map(|tap| row.iter().skip(tap).step_by(4))).copied();
-                let (weight, bias) = (weight.collect(), self.bias(tensors, &conv, dim)?);
-                Some((norm, Linear { n: dim, k: 4 * before, weight, bias }))
+                let mut linear = tensors.checkpoint.layer(&conv, &[dim, before, 2, 2], self.conv_bias)?;
+                linear.change(|conv| conv.taps_outside(4));
+                Some((norm, linear))
             }
             None => None,
         };
@@ -237,8 +234,7 @@ impl Plan {
         let (kernel, hidden, names) = (CONVNEXT_KERNEL, 4 * dim, tensors.names);
         let mut linear = |name: &str, n: usize, k: usize| {
             let shape = if self.conv_mlp { vec![n, k, 1, 1] } else { vec![n, k] };
-            let weight = tensors.checkpoint.take(&format!("{at}.{name}.weight"), &shape)?;
-            Ok(Linear { n, k, weight, bias: tensors.checkpoint.take(&format!("{at}.{name}.bias"), &[n])? })
+            tensors.checkpoint.layer(&format!("{at}.{name}"), &shape, true)
         };
         let (up, down) = (linear(names.mlp[0], hidden, dim)?, linear(names.mlp[1], dim, hidden)?);
         let conv = format!("{at}.{}", names.conv);

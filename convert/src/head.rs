@@ -7,13 +7,12 @@ use vitlet::{Config, Named, Pooling};
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;
 use crate::error::Error;
-use crate::network::Linear;
+use crate::network::Layer;
 
 /// The mean of two heads, each on its own token, as one layer over both tokens side by side.
-pub(crate) fn mean(cls: Linear, dist: Linear) -> Linear {
-    let mut both = cls.beside(&dist);
-    let half = vec![0.5; both.n];
-    diagonal::scale_rows(&mut both, &half);
+pub(crate) fn mean(cls: Layer, dist: Layer) -> Layer {
+    let mut both = cls.beside(dist);
+    both.change(|both| diagonal::scale_rows(both, &vec![0.5; both.n]));
     both
 }
 
@@ -23,7 +22,7 @@ pub(crate) fn mean(cls: Linear, dist: Linear) -> Linear {
 ///
 /// # Errors
 /// A file with anything else in it, or a width that does not fit.
-pub(crate) fn replace(path: &Path, config: &mut Config, announcements: &mut Vec<String>) -> Result<Linear, Error> {
+pub(crate) fn replace(path: &Path, config: &mut Config, announcements: &mut Vec<String>) -> Result<Layer, Error> {
     let mut file = Checkpoint::open(&[path.to_owned()], false, announcements)?;
     let with_rank = |rank: usize| -> Vec<(String, Vec<usize>)> {
         let shape = |name: &str| file.shape(name).map(<[usize]>::to_vec).filter(|s| s.len() == rank);
@@ -55,11 +54,11 @@ pub(crate) fn replace(path: &Path, config: &mut Config, announcements: &mut Vec<
             return Err(Error::file(path, why));
         }
     };
-    let weight = file.take(weight, &[classes, features])?;
+    let weight = file.tensor(weight, &[classes, features])?;
     file.finish(&[])?;
     if config.classes > 0 {
         announcements.push(format!("the head of {} classes is replaced by one of {classes}", config.classes));
     }
     config.classes = classes;
-    Ok(Linear { n: classes, k: features, weight, bias })
+    Ok(Layer::stored(weight, bias))
 }

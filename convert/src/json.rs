@@ -19,7 +19,7 @@ pub(crate) struct Object {
 /// Reads a JSON file, with or without a byte order mark.
 pub(crate) fn read(path: &Path) -> Result<Value, Error> {
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-    crate::checkpoint::refuse_lfs_pointer(path, &bytes)?;
+    crate::tensor::refuse_lfs_pointer(path, &bytes)?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     serde_json::from_slice(text).map_err(|e| Error::file(path, format!("not JSON ({e})")))
 }

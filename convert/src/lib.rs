@@ -48,6 +48,7 @@ pub mod reference;
 mod relative;
 pub mod report;
 mod residual;
+mod tensor;
 mod timm;
 mod transformers;
 pub mod verify;
@@ -108,7 +109,11 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     }
     source.announcements.extend(license::announcement(source.license.as_deref()));
 
-    let plan = plan::plan(&source.network, &config);
+    // Without gammas nobody asks what becomes of them.
+    let plan = match gammas.is_some() || options.prune_dead.is_some() {
+        true => plan::plan(&source.network, &config)?,
+        false => Vec::new(),
+    };
     let pruning = options.prune_dead.map(|threshold| Pruning::new(threshold, &source.network, &config, &plan));
     let pruning = pruning.transpose()?;
     let whole_len = pack::places(&config, &[]).1;

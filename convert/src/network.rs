@@ -1,7 +1,8 @@
-//! A plain Vision Transformer in f32 as plain data: what every importer produces and the packer consumes.
+//! A plain Vision Transformer in f32: what every importer produces and the packer consumes.
 //!
 //! Nothing here is padded or reordered; matrices are `[outputs, inputs]` row by row, as the frameworks have them.
-//! Quantization, gamma folding and the file's layout come later (`quantize`, `diagonal`, `pack`).
+//! Vectors are in memory; each matrix is read when it is needed ([`Layer`]). Quantization, gamma folding and the file's layout come later
+//! (`quantize`, `diagonal`, `pack`).
 
 use vitlet::picture::Preprocess;
 use vitlet::{Config, Family};
@@ -9,7 +10,11 @@ use vitlet::{Config, Family};
 use crate::diagonal::Affine;
 use crate::labels::Given;
 
-/// `y = weight x + bias`.
+mod layer;
+
+pub use layer::Layer;
+
+/// `y = weight x + bias`, in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
     /// Outputs.
@@ -28,42 +33,14 @@ impl Linear {
         self.weight.chunks_exact(self.k)
     }
 
-    /// Layers with the same input, one after another: outputs of the first, then of the second, ...
-    ///
-    /// # Panics
-    /// If `parts` is empty or their inputs differ.
-    pub fn stack(parts: &[Self]) -> Self {
-        let k = parts[0].k;
-        assert!(parts.iter().all(|p| p.k == k), "stacked layers share their input");
-        Self {
-            n: parts.iter().map(|p| p.n).sum(),
-            k,
-            weight: parts.iter().flat_map(|p| &p.weight).copied().collect(),
-            bias: parts.iter().flat_map(|p| &p.bias).copied().collect(),
-        }
-    }
-
-    /// The reverse of [`Self::stack`]: the first `n` outputs, and the others.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    pub fn split(mut self, n: usize) -> [Self; 2] {
-        let (weight, bias) = (self.weight.split_off(n * self.k), self.bias.split_off(n));
-        let rest = Self { n: self.n - n, k: self.k, weight, bias };
-        [Self { n, ..self }, rest]
-    }
-
-    /// The sum of two layers over the concatenation of their inputs: `[self | other]`, biases added.
-    ///
-    /// # Panics
-    /// If their outputs differ.
-    pub fn beside(&self, other: &Self) -> Self {
-        assert_eq!(self.n, other.n, "layers beside each other share their output");
-        Self {
-            n: self.n,
-            k: self.k + other.k,
-            weight: self.rows().zip(other.rows()).flat_map(|(a, b)| a.iter().chain(b)).copied().collect(),
-            bias: self.bias.iter().zip(&other.bias).map(|(a, b)| a + b).collect(),
+    /// Reorders the inputs of a convolution with `taps` places, from `[channel][tap]` to `[tap][channel]`.
+    pub(crate) fn taps_outside(&mut self, taps: usize) {
+        let mut row_before = Vec::with_capacity(self.k);
+        for row in self.weight.chunks_exact_mut(self.k) {
+            row_before.clear();
+            row_before.extend_from_slice(row);
+            let by_tap = (0..taps).flat_map(|tap| row_before.iter().skip(tap).step_by(taps));
+            row.iter_mut().zip(by_tap).for_each(|(to, from)| *to = *from);
         }
     }
 }
@@ -104,22 +81,22 @@ pub struct Local {
 }
 
 /// One transformer block.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Block {
     /// Before the attention, `[dim]`; none where the network has no norms or they are folded away.
     pub norm1: Option<Norm>,
     /// Rows `[3][heads][head_dim]` (q, k, v), inputs `[dim]`.
-    pub qkv: Linear,
+    pub qkv: Layer,
     /// BEiT's relative position tables, `[heads, relative_len]` as the model file has them.
     pub bias: Option<Vec<f32>>,
     /// CaiT's talking heads: the layers over heads before and after the softmax.
-    pub talking: Option<[Linear; 2]>,
+    pub talking: Option<[Layer; 2]>,
     /// XCiT's factors on the scores between channels, `[heads]`.
     pub temperature: Option<Vec<f32>>,
     /// LayerNorms of q and of k over one head, `[head_dim]`.
     pub qk_norm: Option<(Norm, Norm)>,
     /// Outputs `[dim]`, inputs `[heads][head_dim]`.
-    pub proj: Linear,
+    pub proj: Layer,
     /// LayerScale of the attention branch, `[dim]`.
     pub gamma1: Option<Vec<f32>>,
     /// XCiT's class attention: the norm that is the patches' branch, with the same LayerScale, `[dim]`.
@@ -129,58 +106,58 @@ pub struct Block {
     /// Before the MLP, `[dim]`; in XCiT's class attention, over the stream itself.
     pub norm2: Option<Norm>,
     /// Outputs `[hidden]`, or `[gate: hidden][up: hidden]` for SwiGLU; inputs `[dim]`.
-    pub up: Linear,
+    pub up: Layer,
     /// Outputs `[dim]`, inputs `[hidden]`.
-    pub down: Linear,
+    pub down: Layer,
     /// LayerScale of the MLP branch, `[dim]`.
     pub gamma2: Option<Vec<f32>>,
 }
 
 /// One of ConvNeXt's blocks.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ConvBlock {
     /// Over the stage's channels.
     pub conv: Depthwise,
     /// After the convolution, `[dim]`.
     pub norm: Norm,
     /// Outputs `[4 dim]`, inputs `[dim]`.
-    pub up: Linear,
+    pub up: Layer,
     /// Outputs `[dim]`, inputs `[4 dim]`.
-    pub down: Linear,
+    pub down: Layer,
     /// LayerScale, `[dim]`.
     pub gamma: Option<Vec<f32>>,
 }
 
 /// One of ConvNeXt's stages.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Stage {
     /// Before all but the first: the norm of the stage before, and what makes one token of 2 x 2; inputs `[dy][dx][dim]`.
-    pub downsampling: Option<(Norm, Linear)>,
+    pub downsampling: Option<(Norm, Layer)>,
     /// In order.
     pub blocks: Vec<ConvBlock>,
 }
 
 /// One block of ResMLP. What is affine before the MLP is in `up` already.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct MixerBlock {
     /// The first branch.
     pub mixer: Mixer,
     /// LayerScale of the first branch, `[dim]`.
     pub gamma1: Option<Vec<f32>>,
     /// Outputs `[hidden]`, inputs `[dim]`.
-    pub up: Linear,
+    pub up: Layer,
     /// Outputs `[dim]`, inputs `[hidden]`.
-    pub down: Linear,
+    pub down: Layer,
     /// LayerScale of the MLP branch, `[dim]`.
     pub gamma2: Option<Vec<f32>>,
 }
 
 /// A layer over tokens, the same for every channel c, with the diagonals around it, whose vectors are `[dim]`:
 /// `y[t][c] = factor_c (W x)[t][c] + offset_c r_t + bias_factor_c b_t`, r the sums of W's rows and b the layer's bias.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Mixer {
     /// W and b, outputs and inputs `[tokens]`.
-    pub linear: Linear,
+    pub linear: Layer,
     /// On each channel.
     pub factor: Vec<f32>,
     /// Times the sums of W's rows.
@@ -190,14 +167,14 @@ pub struct Mixer {
 }
 
 /// The whole network.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Network {
     /// Hyperparameters. `precision` and `layerscale` are the packer's to set.
     pub config: Config,
     /// XCiT's convolutions before that which is `patch`: inputs `[channel][dy][dx]` of the first, `[dy][dx][channel]` of the others and of `patch`.
-    pub stem: Vec<Linear>,
+    pub stem: Vec<Layer>,
     /// The patch convolution as a matrix: outputs `[dim]`, inputs `[channel][dy][dx]`.
-    pub patch: Linear,
+    pub patch: Layer,
     /// Position embedding of the patches, `[patches, dim]`; empty in the families without.
     pub positions: Vec<f32>,
     /// Cosines and sines of DINOv3's rotations, `[patches, head_dim / 2]` each.
@@ -217,14 +194,14 @@ pub struct Network {
     /// On the pooled features, `[dim]`.
     pub fc_norm: Option<Norm>,
     /// Outputs `[classes]`, inputs `[parts][dim]`.
-    pub head: Option<Linear>,
+    pub head: Option<Layer>,
 }
 
 /// The original gammas of the branches of all blocks, one block after another: attention, MLP, and XCiT's local branch (empty elsewhere).
 pub type Gammas = [Vec<f32>; 3];
 
 /// A network with what a model file says beside it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// The weights.
     pub network: Network,
@@ -255,7 +232,7 @@ impl Local {
 impl Network {
     /// Weights, biases, norms, embeddings and gammas, all told.
     pub fn parameters(&self) -> usize {
-        let linear = |l: &Linear| l.weight.len() + l.bias.len();
+        let linear = |l: &Layer| l.n * l.k + l.n;
         let norm = |n: &Norm| n.weight.len() + n.bias.len();
         let norms = [&self.norm_pre, &self.norm, &self.fc_norm];
         let blocks: usize = self

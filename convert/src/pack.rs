@@ -11,10 +11,12 @@ use vitlet::{Config, LayerScale, Precision};
 
 use crate::diagonal;
 use crate::error::Error;
-use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm, Source, Stage};
+use crate::network::{
+    Block, ConvBlock, Depthwise, Layer, Linear, Local, Mixer, MixerBlock, Network, Norm, Source, Stage,
+};
 use crate::options::{Mode, Options};
 use crate::prune::{BRANCH_ENDS, Pruning};
-use crate::quantize::{self, Packed, Values, damage};
+use crate::quantize::{self, Damage, Packed, Values, damage};
 use crate::report::LinearReport;
 
 /// The tensors of a network with their offsets into the tensor data, in file order, and the data's length. `masks` are a pruned network's.
@@ -52,7 +54,7 @@ impl Spread {
 /// Writes the tensor data, zeros before, to the `places` of the tensors; `done` hears of every linear layer. Returns a report for each.
 ///
 /// # Errors
-/// Weights that overflow f16 under `fold-weights`.
+/// Weights that are not finite, or overflow f16 under `fold-weights`.
 pub(crate) fn pack(
     source: &Source,
     config: &Config,
@@ -137,8 +139,9 @@ impl File<'_> {
             self.vector(&at("attn_temperature"), temperature, Spread::DENSE);
         }
         for (name, layer) in ["heads_logits", "heads_weights"].iter().zip(block.talking.iter().flatten()) {
-            self.matrix(&at(&format!("{name}.weight")), &layer.weight, layer.k);
-            self.vector(&at(&format!("{name}.bias")), &layer.bias, Spread::DENSE);
+            let Linear { k, weight, bias, .. } = layer.load()?;
+            self.matrix(&at(&format!("{name}.weight")), &weight, k);
+            self.vector(&at(&format!("{name}.bias")), &bias, Spread::DENSE);
         }
         self.branch_linear((i, 0), &block.proj, heads, block.gamma1.as_deref())?;
         if let Some(norm) = &block.patches_norm {
@@ -185,7 +188,7 @@ impl File<'_> {
         Ok(())
     }
 
-    fn mlp(&mut self, i: usize, up: &Linear, down: &Linear, gamma: Option<&[f32]>) -> Result<(), Error> {
+    fn mlp(&mut self, i: usize, up: &Layer, down: &Layer, gamma: Option<&[f32]>) -> Result<(), Error> {
         self.plain_linear(&format!("blk.{i}.ffn_up"), up, Spread::padded(self.config.hidden), Spread::DENSE)?;
         self.branch_linear((i, 1), down, Spread::DENSE, gamma)
     }
@@ -235,12 +238,14 @@ impl File<'_> {
 
     /// A layer over tokens and what is around it.
     fn mixer(&mut self, name: &str, mixer: &Mixer) -> Result<(), Error> {
-        let packed = self.quantize(&mixer.linear)?;
-        self.reports.push(LinearReport::new(name, &mixer.linear, damage(&packed, &mixer.linear, None)));
+        let linear = mixer.linear.load()?;
+        let (row_sums, report) = (diagonal::row_sums(&linear), LinearReport::new(name, &linear));
+        let (packed, loss) = self.quantize(linear, None);
+        self.reports.push(report.lost(loss));
         let pitch = pad16(packed.k);
         self.weight(name, &packed, |_, n, k| n * pitch + k);
         self.beside(name, &packed, Spread::DENSE);
-        self.vector(&format!("{name}.row_sum"), &diagonal::row_sums(&mixer.linear), Spread::DENSE);
+        self.vector(&format!("{name}.row_sum"), &row_sums, Spread::DENSE);
         for (suffix, values) in
             [("factor", &mixer.factor), ("offset", &mixer.offset), ("bias_factor", &mixer.bias_factor)]
         {
@@ -253,33 +258,25 @@ impl File<'_> {
     fn branch_linear(
         &mut self,
         (block, branch): (usize, usize),
-        linear: &Linear,
+        layer: &Layer,
         inputs: Spread,
         gamma: Option<&[f32]>,
     ) -> Result<(), Error> {
         let name = &format!("blk.{block}.{}", BRANCH_ENDS[branch]);
-        let mode = self.config.layerscale;
+        let mut linear = layer.load()?;
+        let report = LinearReport::new(name, &linear);
         let (mut packed, loss) = match gamma {
-            Some(gamma) if mode == LayerScale::Fold && self.config.precision != Precision::F32 => {
-                let mut packed = self.quantize(linear)?;
-                diagonal::fold_into_scale(&mut packed, gamma);
-                let loss = damage(&packed, linear, Some(gamma));
-                (packed, loss)
+            Some(gamma) if self.config.layerscale == LayerScale::Fold && self.config.precision != Precision::F32 => {
+                self.quantize(linear, Some(gamma))
             }
             Some(gamma) if !self.config.keeps_gamma() => {
-                let mut scaled = linear.clone();
-                diagonal::scale_rows(&mut scaled, gamma);
-                let packed = self.quantize_folded(&scaled)?;
-                let loss = damage(&packed, &scaled, None);
-                (packed, loss)
+                diagonal::scale_rows(&mut linear, gamma);
+                self.quantize_folded(linear)?
             }
-            _ => {
-                let packed = if self.already_folded { self.quantize_folded(linear)? } else { self.quantize(linear)? };
-                let loss = damage(&packed, linear, None);
-                (packed, loss)
-            }
+            _ if self.already_folded => self.quantize_folded(linear)?,
+            _ => self.quantize(linear, None),
         };
-        self.reports.push(LinearReport::new(name, linear, loss));
+        self.reports.push(report.lost(loss));
         if let Some(pruning) = self.pruning {
             pruning.apply(&mut packed, block, branch);
         }
@@ -287,26 +284,41 @@ impl File<'_> {
         Ok(())
     }
 
-    fn plain_linear(&mut self, name: &str, linear: &Linear, outputs: Spread, inputs: Spread) -> Result<(), Error> {
-        let packed = self.quantize(linear)?;
-        self.reports.push(LinearReport::new(name, linear, damage(&packed, linear, None)));
+    fn plain_linear(&mut self, name: &str, layer: &Layer, outputs: Spread, inputs: Spread) -> Result<(), Error> {
+        let linear = layer.load()?;
+        let report = LinearReport::new(name, &linear);
+        let (packed, loss) = self.quantize(linear, None);
+        self.reports.push(report.lost(loss));
         self.linear(name, &packed, outputs, inputs);
         Ok(())
     }
 
-    fn quantize(&self, linear: &Linear) -> Result<Packed, Error> {
-        Ok(match self.config.precision {
-            Precision::Int8 => quantize::quantize_int8(linear, self.options.weight_scale),
-            Precision::F16 => quantize::quantize_f16(linear),
-            Precision::F32 => quantize::keep_f32(linear),
-        })
+    /// The layer as it is stored, `gamma` in its scales, and what it lost.
+    fn quantize(&self, linear: Linear, gamma: Option<&[f32]>) -> (Packed, Damage) {
+        let mut packed = match self.config.precision {
+            Precision::Int8 => quantize::quantize_int8(&linear, self.options.weight_scale),
+            Precision::F16 => quantize::quantize_f16(&linear),
+            Precision::F32 => {
+                assert!(gamma.is_none(), "f32 values have no scales");
+                return (quantize::keep_f32(linear), Damage::NONE);
+            }
+        };
+        if let Some(gamma) = gamma {
+            diagonal::fold_into_scale(&mut packed, gamma);
+        }
+        let loss = damage(&packed, &linear, gamma);
+        (packed, loss)
     }
 
     /// Weights that contain gamma: under `fold-weights`, f16 has no scale beside it.
-    fn quantize_folded(&self, linear: &Linear) -> Result<Packed, Error> {
+    fn quantize_folded(&self, linear: Linear) -> Result<(Packed, Damage), Error> {
         match (self.config.precision, self.options.layerscale) {
-            (Precision::F16, Mode::FoldWeights) => quantize::quantize_f16_unscaled(linear),
-            _ => self.quantize(linear),
+            (Precision::F16, Mode::FoldWeights) => {
+                let packed = quantize::quantize_f16_unscaled(&linear)?;
+                let loss = damage(&packed, &linear, None);
+                Ok((packed, loss))
+            }
+            _ => Ok(self.quantize(linear, None)),
         }
     }
 

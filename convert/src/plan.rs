@@ -9,6 +9,7 @@ use serde::Serialize;
 use vitlet::{Config, LayerScale, Precision};
 
 use crate::diagonal::row_sums;
+use crate::error::Error;
 use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm};
 
 /// Error of one 8-bit code, as a part of the stream's root mean square.
@@ -63,33 +64,44 @@ impl BranchPlan {
     }
 }
 
-/// The plan for every block of a network that has gammas.
-pub(crate) fn plan(network: &Network, config: &Config) -> Vec<BlockPlan> {
-    let mut stream = embedded(network);
-    let mut plan: Vec<_> = network.blocks.iter().map(|block| block_plan(block, config, &mut stream)).collect();
+/// The plan for every block of a network that has gammas. Reads all its matrices, one after another.
+///
+/// # Errors
+/// As [`Layer::load`](crate::network::Layer::load).
+pub(crate) fn plan(network: &Network, config: &Config) -> Result<Vec<BlockPlan>, Error> {
+    let mut stream = embedded(network)?;
+    let mut plan = Vec::new();
+    for block in &network.blocks {
+        plan.push(block_plan(block, config, &mut stream)?);
+    }
     for stage in &network.stages {
         if let Some((norm, linear)) = &stage.downsampling {
-            stream = outputs(linear, &read(Some(norm), &stream).repeat(4));
+            stream = outputs(&linear.load()?, &read(Some(norm), &stream).repeat(4));
         }
-        plan.extend(stage.blocks.iter().map(|block| conv_block_plan(block, config, &mut stream)));
+        for block in &stage.blocks {
+            plan.push(conv_block_plan(block, config, &mut stream)?);
+        }
     }
-    plan.extend(network.mixer_blocks.iter().map(|block| mixer_block_plan(block, config, &mut stream)));
-    plan
+    for block in &network.mixer_blocks {
+        plan.push(mixer_block_plan(block, config, &mut stream)?);
+    }
+    Ok(plan)
 }
 
-fn mixer_block_plan(block: &MixerBlock, config: &Config, stream: &mut [f64]) -> BlockPlan {
-    let first = Some(mixing(&block.mixer, block.gamma1.as_deref(), config, stream));
-    let hidden = activated(&outputs(&block.up, stream));
-    let second = branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream);
-    BlockPlan { first, second, third: None }
+fn mixer_block_plan(block: &MixerBlock, config: &Config, stream: &mut [f64]) -> Result<BlockPlan, Error> {
+    let first = Some(mixing(&block.mixer, block.gamma1.as_deref(), config, stream)?);
+    let hidden = activated(&outputs(&block.up.load()?, stream));
+    let second = branch(&block.down.load()?, &hidden, block.gamma2.as_deref(), config, stream);
+    Ok(BlockPlan { first, second, third: None })
 }
 
 /// The report of a branch that mixes tokens; `stream` gains what it adds. Gamma never meets a weight.
-fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> BranchPlan {
+fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f64]) -> Result<BranchPlan, Error> {
+    let linear = mixer.linear.load()?;
     let size = |values: &[f32]| root_mean_square(&values.iter().map(|x| f64::from(*x)).collect::<Vec<_>>());
     // Of a row of W for inputs of size 1, of its sum, and of its bias.
-    let (row, sum) = (size(&mixer.linear.weight) * (mixer.linear.k as f64).sqrt(), size(&row_sums(&mixer.linear)));
-    let (bias, factor) = (size(&mixer.linear.bias), |j: usize| gamma.map_or(1.0, |g| f64::from(g[j].abs())));
+    let (row, sum) = (size(&linear.weight) * (linear.k as f64).sqrt(), size(&row_sums(&linear)));
+    let (bias, factor) = (size(&linear.bias), |j: usize| gamma.map_or(1.0, |g| f64::from(g[j].abs())));
     let of_channel = |j: usize| [&mixer.factor, &mixer.offset, &mixer.bias_factor].map(|values| f64::from(values[j]));
     let added: Vec<f64> = (0..stream.len())
         .map(|j| {
@@ -97,26 +109,26 @@ fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f
             factor(j) * (scale * row * stream[j]).hypot(offset * sum).hypot(bias_factor * bias)
         })
         .collect();
-    BranchPlan::new(if config.keeps_gamma() { "vector" } else { "scale" }, true, 0, &added, stream)
+    Ok(BranchPlan::new(if config.keeps_gamma() { "vector" } else { "scale" }, true, 0, &added, stream))
 }
 
-fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> BlockPlan {
+fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> Result<BlockPlan, Error> {
     let convolved = convolved(&block.conv, stream);
-    let hidden = activated(&outputs(&block.up, &read(Some(&block.norm), &convolved)));
-    let second = branch(&block.down, &hidden, block.gamma.as_deref(), config, stream);
-    BlockPlan { first: None, second, third: None }
+    let hidden = activated(&outputs(&block.up.load()?, &read(Some(&block.norm), &convolved)));
+    let second = branch(&block.down.load()?, &hidden, block.gamma.as_deref(), config, stream);
+    Ok(BlockPlan { first: None, second, third: None })
 }
 
-fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> BlockPlan {
-    let qkv = outputs(&block.qkv, &read(block.norm1.as_ref(), stream));
+fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> Result<BlockPlan, Error> {
+    let qkv = outputs(&block.qkv.load()?, &read(block.norm1.as_ref(), stream));
     let values = &qkv[2 * block.proj.k..];
-    let first = Some(branch(&block.proj, values, block.gamma1.as_deref(), config, stream));
+    let first = Some(branch(&block.proj.load()?, values, block.gamma1.as_deref(), config, stream));
     let third = block.local.as_ref().map(|local| local_branch(local, config, stream));
-    let hidden = outputs(&block.up, &read(block.norm2.as_ref(), stream));
+    let hidden = outputs(&block.up.load()?, &read(block.norm2.as_ref(), stream));
     // SwiGLU's product is taken as its second factor.
     let hidden = activated(&hidden[hidden.len() - block.down.k..]);
-    let second = branch(&block.down, &hidden, block.gamma2.as_deref(), config, stream);
-    BlockPlan { first, second, third }
+    let second = branch(&block.down.load()?, &hidden, block.gamma2.as_deref(), config, stream);
+    Ok(BlockPlan { first, second, third })
 }
 
 /// About half of the inputs of GELU and its relatives pass.
@@ -166,21 +178,21 @@ fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config,
 }
 
 /// Magnitude of each channel of the stream before the first block, for pixels of unit variance.
-fn embedded(network: &Network) -> Vec<f64> {
+fn embedded(network: &Network) -> Result<Vec<f64>, Error> {
     let dim = network.patch.n;
     let mut inputs = vec![1.0; network.stem.first().unwrap_or(&network.patch).k];
     for layer in &network.stem {
-        inputs = activated(&outputs(layer, &inputs)).repeat(9);
+        inputs = activated(&outputs(&layer.load()?, &inputs)).repeat(9);
     }
-    let mut stream = outputs(&network.patch, &inputs);
+    let mut stream = outputs(&network.patch.load()?, &inputs);
     for (j, x) in stream.iter_mut().enumerate() {
         let positions: Vec<f64> = network.positions.iter().skip(j).step_by(dim).map(|p| f64::from(*p)).collect();
         *x = x.hypot(root_mean_square(&positions));
     }
-    match &network.norm_pre {
+    Ok(match &network.norm_pre {
         Some(norm) => read(Some(norm), &stream),
         None => stream,
-    }
+    })
 }
 
 /// Magnitude of each channel that a branch reads.

@@ -81,7 +81,10 @@ fn code(quotient: f32) -> i8 {
 /// `h = f16(W / s)` with the power of two `s` that puts each row's largest value into [1, 2).
 pub fn quantize_f16(linear: &Linear) -> Packed {
     let scale: Vec<f32> = linear.rows().map(|row| power_of_two(max_abs(row))).collect();
-    let values = linear.rows().zip(&scale).flat_map(|(row, s)| row.iter().map(move |w| f16::from_f32(w / s))).collect();
+    let mut values = Vec::with_capacity(linear.weight.len());
+    for (row, s) in linear.rows().zip(&scale) {
+        values.extend(row.iter().map(|w| f16::from_f32(w / s)));
+    }
     Packed { n: linear.n, k: linear.k, values: Values::F16(values), scale, bias: linear.bias.clone() }
 }
 
@@ -107,9 +110,8 @@ pub fn quantize_f16_unscaled(linear: &Linear) -> Result<Packed, Error> {
 }
 
 /// The weights as they are.
-pub fn keep_f32(linear: &Linear) -> Packed {
-    let values = Values::F32(linear.weight.clone());
-    Packed { n: linear.n, k: linear.k, values, scale: Vec::new(), bias: linear.bias.clone() }
+pub fn keep_f32(linear: Linear) -> Packed {
+    Packed { n: linear.n, k: linear.k, values: Values::F32(linear.weight), scale: Vec::new(), bias: linear.bias }
 }
 
 /// The largest power of two that is not above `x` (1 for zero; 2^-126 for the denormal).
@@ -132,6 +134,11 @@ pub struct Damage {
     pub sqnr_db: f64,
     /// Weights that are not zero and became zero in f16.
     pub f16_underflows: usize,
+}
+
+impl Damage {
+    /// Every weight is stored as it is.
+    pub const NONE: Self = Self { sqnr_db: f64::INFINITY, f16_underflows: 0 };
 }
 
 /// Compares a layer as stored with `diag(gamma) W` (`W` where there is no gamma).
@@ -225,7 +232,7 @@ mod tests {
     fn damage_counts_noise_and_underflows() {
         let l = linear(2, &[1.0, 0.5, 1e-3, 2e-3]);
         let gamma = [1.0, 1e-6];
-        assert_eq!(damage(&keep_f32(&l), &l, None).sqnr_db, f64::INFINITY);
+        assert_eq!(damage(&keep_f32(l.clone()), &l, None).sqnr_db, f64::INFINITY);
 
         let mut scaled = l.clone();
         crate::diagonal::scale_rows(&mut scaled, &gamma);

@@ -116,15 +116,22 @@ pub struct LinearReport {
 }
 
 impl LinearReport {
-    pub(crate) fn new(name: &str, linear: &Linear, loss: Damage) -> Self {
+    /// Of a matrix of which nothing is lost yet.
+    pub(crate) fn new(name: &str, linear: &Linear) -> Self {
         Self {
             name: name.to_owned(),
             outputs: linear.n,
             inputs: linear.k,
-            sqnr_db: loss.sqnr_db.is_finite().then_some(loss.sqnr_db),
-            f16_underflows: loss.f16_underflows,
+            sqnr_db: None,
+            f16_underflows: 0,
             zero_rows: linear.rows().filter(|row| row.iter().all(|w| *w == 0.0)).count(),
         }
+    }
+
+    /// What its stored values lost.
+    pub(crate) fn lost(self, loss: Damage) -> Self {
+        let sqnr_db = loss.sqnr_db.is_finite().then_some(loss.sqnr_db);
+        Self { sqnr_db, f16_underflows: loss.f16_underflows, ..self }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::diagonal::{self, Affine};
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{Linear, Norm};
+use crate::network::{Layer, Norm};
 
 /// PyTorch's default, with which the fixtures and any network of ours are made.
 const BATCH_NORM_EPS: f64 = 1e-5;
@@ -95,14 +95,14 @@ impl Residual {
         checkpoint: &mut Checkpoint,
         at: &dyn Fn(&str) -> String,
         branch: usize,
-        first: &mut Linear,
+        first: &mut Layer,
     ) -> Result<Option<Norm>, Error> {
         let name = at(&format!("norm{branch}"));
         match self.before {
             Before::Nothing => {}
             Before::LayerNorm => return checkpoint.norm(&name, first.k).map(Some),
-            Before::BatchNorm => diagonal::absorb_input(first, &batch_norm(checkpoint, &name, first.k)?),
-            Before::ActNorm => diagonal::absorb_input(first, &act_norm(checkpoint, &name, first.k)?),
+            Before::BatchNorm => absorb_input(first, batch_norm(checkpoint, &name, first.k)?),
+            Before::ActNorm => absorb_input(first, act_norm(checkpoint, &name, first.k)?),
         }
         Ok(None)
     }
@@ -116,8 +116,8 @@ impl Residual {
         checkpoint: &mut Checkpoint,
         at: &dyn Fn(&str) -> String,
         branch: usize,
-        first: &mut Linear,
-        second: &mut Linear,
+        first: &mut Layer,
+        second: &mut Layer,
     ) -> Result<Option<Vec<f32>>, Error> {
         let dim = second.n;
         let name = at(&format!("ls{branch}"));
@@ -135,23 +135,37 @@ impl Residual {
                     let values = checkpoint.take(&at(&format!("fixup{branch}.{leaf}")), &[1])?;
                     Ok(values[0])
                 };
-                diagonal::absorb_input(first, &Affine::scalar(1.0, scalar("bias1a")?, first.k));
+                absorb_input(first, Affine::scalar(1.0, scalar("bias1a")?, first.k));
                 let bias1b = scalar("bias1b")?;
-                first.bias.iter_mut().for_each(|b| *b += bias1b);
-                diagonal::absorb_input(second, &Affine::scalar(1.0, scalar("bias2a")?, second.k));
+                first.change(move |first| first.bias.iter_mut().for_each(|b| *b += bias1b));
+                absorb_input(second, Affine::scalar(1.0, scalar("bias2a")?, second.k));
                 let after = Affine::scalar(scalar("scale")?, scalar("bias2b")?, dim);
-                Ok(Some(diagonal::absorb_offset_after(second, after)))
+                absorb_offset_after(second, after).map(Some)
             }
             After::BatchNorm => {
                 let after = batch_norm(checkpoint, &name, dim)?;
-                Ok(Some(diagonal::absorb_offset_after(second, after)))
+                absorb_offset_after(second, after).map(Some)
             }
             After::ActNorm => {
                 let after = act_norm(checkpoint, &name, dim)?;
-                Ok(Some(diagonal::absorb_offset_after(second, after)))
+                absorb_offset_after(second, after).map(Some)
             }
         }
     }
+}
+
+/// [`diagonal::absorb_input`] of a layer in its file.
+fn absorb_input(layer: &mut Layer, before: Affine) {
+    layer.change(move |linear| diagonal::absorb_input(linear, &before));
+}
+
+/// [`diagonal::absorb_offset_after`] of a layer in its file; gamma depends on its biases, so it is read for that.
+fn absorb_offset_after(layer: &mut Layer, after: Affine) -> Result<Vec<f32>, Error> {
+    let gamma = diagonal::absorb_offset_after(&mut layer.load()?, after.clone());
+    layer.change(move |linear| {
+        diagonal::absorb_offset_after(linear, after.clone());
+    });
+    Ok(gamma)
 }
 
 /// BatchNorm's tensors `{name}.*` of `n` channels.

@@ -13,7 +13,7 @@ use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores}
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{Block, Linear, Network, Source};
+use crate::network::{Block, Layer, Network, Source};
 use crate::options::Options;
 use crate::position::Resampling;
 use crate::residual::Residual;
@@ -438,11 +438,7 @@ fn below_last_block(config: &Config) -> String {
 }
 
 /// A distilled network's logits are the mean of two heads: one layer over both tokens.
-fn head(
-    checkpoint: &mut Checkpoint,
-    config: &Config,
-    announcements: &mut Vec<String>,
-) -> Result<Option<Linear>, Error> {
+fn head(checkpoint: &mut Checkpoint, config: &Config, announcements: &mut Vec<String>) -> Result<Option<Layer>, Error> {
     let (n, k) = (config.classes, config.dim);
     if n == 0 {
         return Ok(None);
@@ -465,7 +461,7 @@ impl Plan {
     }
 
     /// CaiT's layers over heads.
-    fn talking(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Option<[Linear; 2]>, Error> {
+    fn talking(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Option<[Layer; 2]>, Error> {
         if self.relative.family != Family::Cait || i >= self.config.depth {
             return Ok(None);
         }
@@ -482,33 +478,34 @@ impl Plan {
     }
 
     /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero. Class attention has three layers (but for XCiT's authors).
-    fn qkv(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Linear, Error> {
+    fn qkv(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Layer, Error> {
         let c = &self.config;
         if i >= c.depth && !checkpoint.has(&self.at(i, "attn.qkv.weight")) {
-            let parts: Result<Vec<Linear>, Error> = ["q", "k", "v"]
+            let parts: Result<Vec<Layer>, Error> = ["q", "k", "v"]
                 .iter()
                 .map(|part| checkpoint.linear(&self.at(i, &format!("attn.{part}")), c.dim, c.dim, self.qkv_bias))
                 .collect();
-            return Ok(Linear::stack(&parts?));
+            return Ok(Layer::stack(parts?));
         }
         let attention = self.at(i, "attn");
         let name = format!("{attention}.qkv");
         let separate = matches!(self.relative.family, Family::Beit | Family::Dinov3) && self.qkv_bias;
         let mut qkv = checkpoint.linear(&name, 3 * c.dim, c.dim, self.qkv_bias && !separate)?;
         if separate {
-            qkv.bias[..c.dim].copy_from_slice(&checkpoint.take(&format!("{attention}.q_bias"), &[c.dim])?);
-            qkv.bias[2 * c.dim..].copy_from_slice(&checkpoint.take(&format!("{attention}.v_bias"), &[c.dim])?);
+            let mut take = |part: &str| checkpoint.take(&format!("{attention}.{part}_bias"), &[c.dim]);
+            let bias = [take("q")?, vec![0.0; c.dim], take("v")?].concat();
+            qkv.change(move |qkv| qkv.bias.clone_from(&bias));
         }
         Ok(qkv)
     }
 
     /// SwiGLU comes as one matrix, the gate first (`gate_last` is false), or as two.
-    fn up(&self, checkpoint: &mut Checkpoint, mlp: &str) -> Result<Linear, Error> {
+    fn up(&self, checkpoint: &mut Checkpoint, mlp: &str) -> Result<Layer, Error> {
         let c = &self.config;
         let mut take = |name: &str, n: usize| checkpoint.linear(&format!("{mlp}.{name}"), n, c.dim, self.proj_bias);
         match c.activation {
             Activation::SwiGlu if self.relative.family != Family::Vit => {
-                Ok(Linear::stack(&[take("fc1_g", c.hidden)?, take("fc1_x", c.hidden)?]))
+                Ok(Layer::stack(vec![take("fc1_g", c.hidden)?, take("fc1_x", c.hidden)?]))
             }
             Activation::SwiGlu => take("fc1", 2 * c.hidden),
             _ => take("fc1", c.hidden),
@@ -572,7 +569,8 @@ fn parallel_block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<
     let norm = checkpoint.norm(&at("in_norm"), c.dim)?;
     let [mut up, qkv] = checkpoint.linear(&at("in_proj"), c.hidden + 3 * c.dim, c.dim, plan.qkv_bias)?.split(c.hidden);
     if !plan.qkv_bias {
-        up.bias = checkpoint.take(&at("mlp_bias"), &[c.hidden])?;
+        let bias = checkpoint.take(&at("mlp_bias"), &[c.hidden])?;
+        up.change(move |up| up.bias.clone_from(&bias));
     }
     let mut head_norm = |name: &str| checkpoint.norm(&at(name), c.head_dim);
     let qk_norm = if c.qk_norm { Some((head_norm("q_norm")?, head_norm("k_norm")?)) } else { None };

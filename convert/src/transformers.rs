@@ -12,7 +12,7 @@ use vitlet::{Activation, Config, LayerScale, Named, Pooling, Precision, Scores};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{Block, Linear, Network, Source};
+use crate::network::{Block, Layer, Network, Source};
 use crate::options::Options;
 use crate::position::Resampling;
 use crate::preprocess::Processor;
@@ -390,7 +390,7 @@ fn head(
     config: &mut Config,
     options: &Options,
     announcements: &mut Vec<String>,
-) -> Result<Option<Linear>, Error> {
+) -> Result<Option<Layer>, Error> {
     let names = ["classifier", "cls_classifier", "distillation_classifier"];
     let classes = |name: &str| checkpoint.shape(&format!("{name}.weight")).and_then(|s| s.first().copied());
     let (one, two) = (classes(names[0]), classes(names[1]));
@@ -475,14 +475,14 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     };
     let (norms, up, down) = plan.names(checkpoint);
     let mut linear = |name: &str, n: usize, k: usize, bias: bool| checkpoint.linear(&plan.at(i, name), n, k, bias);
-    let qkv: Vec<Linear> = attention
+    let qkv: Vec<Layer> = attention
         .iter()
         .zip(plan.qkv_bias)
         .map(|(name, bias)| linear(name, c.dim, c.dim, bias))
         .collect::<Result<_, _>>()?;
     let proj = linear(attention[3], c.dim, c.dim, plan.proj_bias)?;
     let up_width = if c.activation == Activation::SwiGlu { 2 * c.hidden } else { c.hidden };
-    let up: Vec<Linear> =
+    let up: Vec<Layer> =
         up.iter().map(|name| linear(name, up_width / up.len(), c.dim, plan.mlp_bias)).collect::<Result<_, _>>()?;
     let down = linear(down, c.dim, c.hidden, plan.mlp_bias)?;
     let own = match plan.tables.0 {
@@ -491,7 +491,7 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     };
     Ok(Block {
         norm1: Some(checkpoint.norm(&plan.at(i, norms[0]), c.dim)?),
-        qkv: Linear::stack(&qkv),
+        qkv: Layer::stack(qkv),
         bias: relative::sum(own, shared),
         talking: None,
         temperature: None,
@@ -501,7 +501,7 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         patches_norm: None,
         local: None,
         norm2: Some(checkpoint.norm(&plan.at(i, norms[1]), c.dim)?),
-        up: Linear::stack(&up),
+        up: Layer::stack(up),
         down,
         gamma2: plan.gamma(checkpoint, i, 2)?,
     })

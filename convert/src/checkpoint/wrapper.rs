@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{Checkpoint, Entry, matches_pattern};
 use crate::error::{Error, shown};
-use crate::network::Linear;
+use crate::network::Layer;
 
 /// Segments that PyTorch puts inside names: torch.compile, FSDP and activation checkpointing, around any module.
 const INFIXES: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
@@ -116,7 +116,7 @@ impl Checkpoint {
         n: usize,
         k: usize,
         announcements: &mut Vec<String>,
-    ) -> Result<Linear, Error> {
+    ) -> Result<Layer, Error> {
         if !self.has(&format!("{name}.weight"))
             && let Some(own) = self.layer_left(n, k)
         {
@@ -136,7 +136,7 @@ impl Checkpoint {
 
     /// The whole name of the layer of this shape that nobody took, if there is exactly one.
     fn layer_left(&self, n: usize, k: usize) -> Option<String> {
-        let mut layers = self.entries().filter(|(_, entry)| !entry.taken && entry.shape == [n, k]);
+        let mut layers = self.entries().filter(|(_, entry)| !entry.taken && entry.tensor.shape == [n, k]);
         let found = layers.next().filter(|_| layers.next().is_none())?.0;
         found.strip_suffix(".weight").map(str::to_owned)
     }

@@ -1,7 +1,7 @@
 //! Multi-head attention: `softmax(scale * Q K^T) V`, whichever way queries, keys, values and heads are split, permuted
 //! and scaled. What a chain of reshapes and transposes does is found by moving indices through it.
 
-use crate::network::Linear;
+use crate::network::Layer;
 use crate::onnx::graph::{Node, ValueId};
 use crate::onnx::patterns::{Moved, Normed, picked, rows_of};
 use crate::onnx::vit::{Found, Walk};
@@ -12,7 +12,7 @@ pub(crate) struct Attention {
     /// What queries, keys and values are computed from.
     pub input: ValueId,
     /// Rows `[3][heads][head_dim]`.
-    pub qkv: Linear,
+    pub qkv: Layer,
     pub qk_norm: Option<(Normed, Normed)>,
     pub heads: usize,
     pub head_dim: usize,
@@ -46,7 +46,7 @@ struct Core {
 /// Queries, keys or values: rows of a linear layer, and a norm over each head's.
 struct Part {
     input: ValueId,
-    rows: Linear,
+    rows: Layer,
     norm: Option<Normed>,
 }
 
@@ -85,7 +85,7 @@ impl Attention {
         let Some(columns) = columns(&out, size, tokens, core.order) else {
             return graph.stop(value, "the heads' outputs are not put side by side, token by token");
         };
-        let qkv = Linear::stack(&[q.rows, k.rows, v.rows]);
+        let qkv = Layer::stack(vec![q.rows, k.rows, v.rows]);
         let (heads, head_dim) = size;
         Ok(Self { input: q.input, qkv, qk_norm, heads, head_dim, scale: exact_scale(scale, head_dim), columns })
     }

@@ -4,7 +4,7 @@
 //! What is not known stays unknown, and is nobody's error until a recognized part of the network reads it.
 
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use half::f16;
 
@@ -44,7 +44,7 @@ impl Graph {
             for (at, (shape, constant)) in results.into_iter().enumerate() {
                 let Some(&value) = self.nodes[id].outputs.get(at) else { break };
                 self.values[value].shape = shape;
-                self.values[value].constant = constant.map(Rc::new);
+                self.values[value].constant = constant.map(Arc::new);
             }
         }
         Ok(())

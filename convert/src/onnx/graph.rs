@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use prost::Message;
@@ -62,7 +62,7 @@ pub(crate) struct Value {
     /// None where it is not known.
     pub shape: Option<Vec<usize>>,
     /// Its elements, where no picture is needed to know them.
-    pub constant: Option<Rc<Constant>>,
+    pub constant: Option<Arc<Constant>>,
 }
 
 /// Known elements. f16, bf16 and f64 have become f32, integers and booleans i64.
@@ -152,7 +152,7 @@ impl Graph {
     /// A file that is not whole or not ONNX, weights that are missing, more inputs than a picture.
     pub(crate) fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-        crate::checkpoint::refuse_lfs_pointer(path, &bytes)?;
+        crate::tensor::refuse_lfs_pointer(path, &bytes)?;
         let model = proto::Model::decode(&bytes[..]).map_err(|e| damaged(path, &e.to_string()))?;
         drop(bytes);
         Self::new(path, model, size)
@@ -172,7 +172,7 @@ impl Graph {
             let id = names.id(&tensor.name);
             let constant = constant(path, tensor)?;
             names.values[id].shape = Some(constant.shape().to_vec());
-            names.values[id].constant = Some(Rc::new(constant));
+            names.values[id].constant = Some(Arc::new(constant));
         }
         let is_weight = |names: &Names, name: &str| names.by_name.contains_key(name);
         let inputs: Vec<_> = graph.input.iter().filter(|i| !is_weight(&names, &i.name)).collect();

@@ -3,9 +3,9 @@
 
 use vitlet::Activation;
 
-use crate::network::{Linear, Norm};
+use crate::network::{Layer, Linear, Norm};
 use crate::onnx::array::{Array, axis_of};
-use crate::onnx::graph::{Graph, Node, NodeId, ValueId};
+use crate::onnx::graph::{Constant, Graph, Node, NodeId, ValueId};
 
 /// Operators of one activation, at most: a larger tree is something else.
 const ACTIVATION_NODES: usize = 64;
@@ -216,20 +216,25 @@ impl Graph {
     }
 
     /// The layer with its weights, `[outputs, inputs]`.
-    pub(crate) fn linear(&self, dense: &Dense) -> Linear {
-        let k = dense.k;
-        let stored = self.floats(dense.weight).map_or(&[][..], |a| &a.data);
-        let all = stored.len() / k.max(1);
-        let weight = match dense.rows_are_outputs {
-            true => stored.to_vec(),
-            false => (0..all).flat_map(|row| stored.iter().skip(row).step_by(all)).copied().collect(),
+    pub(crate) fn linear(&self, dense: &Dense) -> Layer {
+        let (k, rows_are_outputs) = (dense.k, dense.rows_are_outputs);
+        let bias = match dense.bias.and_then(|b| self.vector(b, dense.n)) {
+            Some(bias) => bias.to_vec(),
+            None => vec![0.0; dense.n],
         };
-        let linear = Linear { n: all, k, weight, bias: vec![0.0; all] };
-        let linear = dense.rows.as_ref().map_or_else(|| linear.clone(), |rows| rows_of(&linear, rows));
-        match dense.bias.and_then(|b| self.vector(b, dense.n)) {
-            Some(bias) => Linear { bias: bias.to_vec(), ..linear },
-            None => linear,
-        }
+        let stored = self.values[dense.weight].constant.clone();
+        let n = self.floats(dense.weight).map_or(0, |a| a.data.len()) / k.max(1);
+        let all = Layer::new(n, k, move || {
+            let stored = match stored.as_deref() {
+                Some(Constant::Float(a)) => &a.data[..],
+                _ => &[],
+            };
+            let weight = if rows_are_outputs { stored.to_vec() } else { transposed(stored, n) };
+            Ok(Linear { n, k, weight, bias: vec![0.0; n] })
+        });
+        let mut layer = dense.rows.as_ref().map_or(all.clone(), |rows| rows_of(&all, rows));
+        layer.change(move |linear| linear.bias.clone_from(&bias));
+        layer
     }
 
     /// A LayerNorm that ends in this value: one operator, or its arithmetic.
@@ -446,13 +451,21 @@ pub(crate) fn picked(
 }
 
 /// The layer with these of its outputs, in this order.
-pub(crate) fn rows_of(linear: &Linear, rows: &[usize]) -> Linear {
-    Linear {
-        n: rows.len(),
-        k: linear.k,
-        weight: rows.iter().flat_map(|r| &linear.weight[r * linear.k..(r + 1) * linear.k]).copied().collect(),
-        bias: rows.iter().map(|r| linear.bias[*r]).collect(),
-    }
+pub(crate) fn rows_of(layer: &Layer, rows: &[usize]) -> Layer {
+    let (layer, rows, n, k) = (layer.clone(), rows.to_vec(), rows.len(), layer.k);
+    Layer::new(n, k, move || {
+        let all = layer.load()?;
+        let mut weight = Vec::with_capacity(n * k);
+        rows.iter().for_each(|r| weight.extend_from_slice(&all.weight[r * k..(r + 1) * k]));
+        Ok(Linear { n, k, weight, bias: rows.iter().map(|r| all.bias[*r]).collect() })
+    })
+}
+
+/// The columns of a matrix of `n` columns, one after another.
+fn transposed(matrix: &[f32], n: usize) -> Vec<f32> {
+    let mut columns = Vec::with_capacity(matrix.len());
+    (0..n).for_each(|column| columns.extend(matrix.iter().skip(column).step_by(n)));
+    columns
 }
 
 fn is_elementwise(op: &str) -> bool {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::network::Linear;
+use crate::network::{Layer, Linear};
 use crate::onnx::array::{Array, broadcast_shapes};
 use crate::onnx::graph::{Graph, Node, NodeId, ValueId};
 use crate::onnx::pixels::Pixels;
@@ -18,7 +18,7 @@ const MOST: usize = 1 << 27;
 #[derive(Debug)]
 pub(crate) struct Stem {
     /// Outputs `[dim]`, inputs `[channel][dy][dx]`.
-    pub patch: Linear,
+    pub patch: Layer,
     /// Height and width of a patch in pixels.
     pub patch_size: (usize, usize),
     /// Patches down and across.
@@ -81,8 +81,8 @@ impl Graph {
             },
         };
         let patch_size = (weight.shape[2], weight.shape[3]);
-        let patch =
-            Linear { n: dim, k: 3 * patch_size.0 * patch_size.1, weight: by_picture_channel(weight, channels), bias };
+        let (k, weight) = (3 * patch_size.0 * patch_size.1, by_picture_channel(weight, channels));
+        let patch = Linear { n: dim, k, weight, bias }.into();
 
         let (elements, tokens) = self.embedded(output)?;
         let picture = node.input(0).and_then(|v| self.shape(v)).unwrap_or_default();

@@ -10,7 +10,7 @@
 
 use vitlet::{Activation, Config, LayerScale, Pooling, Precision, Scores};
 
-use crate::network::{Block, Linear, Network};
+use crate::network::{Block, Layer, Network};
 use crate::onnx::attention::Attention;
 use crate::onnx::graph::{Graph, NodeId, ValueId};
 use crate::onnx::patterns::{Dense, Normed, picked, rows_of};
@@ -150,7 +150,7 @@ struct Hyper {
 
 /// What is added to the stream: `gamma * linear(input)`.
 struct Branch {
-    linear: Linear,
+    linear: Layer,
     input: ValueId,
     gamma: Option<Vec<f32>>,
     names: BranchTaps,
@@ -313,12 +313,12 @@ impl Walk<'_> {
         if let Some((other, _)) = parts.iter().find(|(i, _)| graph.strip(*i) != graph.strip(input)) {
             return graph.stop(*other, "gate and twin read different tokens");
         }
-        let linears: Vec<Linear> = parts.into_iter().map(|(_, linear)| linear).collect();
-        Ok(Mlp { activation, input, up: Linear::stack(&linears) })
+        let layers: Vec<Layer> = parts.into_iter().map(|(_, linear)| linear).collect();
+        Ok(Mlp { activation, input, up: Layer::stack(layers) })
     }
 
     /// A value `[tokens, n]` that is a linear layer's output, or some of its channels: the layer's input, and those rows.
-    fn rows_of_layer(&self, value: ValueId) -> Found<(ValueId, Linear)> {
+    fn rows_of_layer(&self, value: ValueId) -> Found<(ValueId, Layer)> {
         let graph = self.graph;
         let Some((moved, dense)) = graph.moved(value).and_then(|m| graph.dense(m.root).map(|d| (m, d))) else {
             return graph.stop(value, "a linear layer is expected before the activation");
@@ -335,19 +335,24 @@ impl Walk<'_> {
 struct Mlp {
     activation: Activation,
     input: ValueId,
-    up: Linear,
+    up: Layer,
 }
 
 /// The layer for an input whose element `columns[i]` is its own input `i`.
-fn permuted(linear: Linear, columns: &[usize]) -> Linear {
-    if columns.iter().copied().eq(0..linear.k) {
-        return linear;
+fn permuted(mut layer: Layer, columns: &[usize]) -> Layer {
+    if columns.iter().copied().eq(0..layer.k) {
+        return layer;
     }
-    let mut weight = vec![0.0; linear.weight.len()];
-    for (to, from) in weight.chunks_exact_mut(linear.k).zip(linear.rows()) {
-        columns.iter().zip(from).for_each(|(column, x)| to[*column] = *x);
-    }
-    Linear { weight, ..linear }
+    let columns = columns.to_vec();
+    layer.change(move |linear| {
+        let mut before = Vec::with_capacity(linear.k);
+        for row in linear.weight.chunks_exact_mut(linear.k) {
+            before.clear();
+            before.extend_from_slice(row);
+            columns.iter().zip(&before).for_each(|(column, x)| row[*column] = *x);
+        }
+    });
+    layer
 }
 
 /// What follows the blocks.
@@ -355,7 +360,7 @@ struct Tail {
     norm: Option<Normed>,
     fc_norm: Option<Normed>,
     pooling: Pooling,
-    head: Option<Linear>,
+    head: Option<Layer>,
     scores: Scores,
 }
 
@@ -412,7 +417,7 @@ impl Walk<'_> {
             [Pick::Token(0), Pick::Token(1)] => Pooling::ClsDist,
             _ => return graph.stop(feature, format!("pooling over {kinds:?} is not supported")),
         };
-        let mut layers: Vec<Linear> = heads.iter().map(|h| graph.linear(h)).collect();
+        let mut layers: Vec<Layer> = heads.iter().map(|h| graph.linear(h)).collect();
         let head = match (layers.pop(), layers.pop()) {
             (Some(second), Some(first)) => Some(crate::head::mean(first, second)),
             (one, _) => one,

@@ -110,9 +110,8 @@ pub(super) fn network(
     let (dim, patch_size) = (config.dim, (config.patch_height, config.patch_width));
     let mut patch = checkpoint.patch(&format!("{}.proj", names.stem), dim, patch_size, true)?;
     if stem_norm {
-        let Affine { scale, offset } = names.affine(checkpoint, &format!("{}.norm", names.stem), dim)?;
-        diagonal::scale_rows(&mut patch, &scale);
-        patch.bias.iter_mut().zip(offset).for_each(|(b, offset)| *b += offset);
+        let after = names.affine(checkpoint, &format!("{}.norm", names.stem), dim)?;
+        patch.change(move |patch| diagonal::absorb_output(patch, &after));
     }
     let mixer_blocks = (0..config.depth).map(|i| names.block(checkpoint, &config, i)).collect::<Result<_, _>>()?;
     let Affine { scale, offset } = names.affine(checkpoint, "norm", dim)?;
@@ -170,7 +169,8 @@ impl Names {
         let mixer = checkpoint.linear(&at(self.mixer), tokens, tokens, true)?;
         let mixer = diagonal::through_tokens(mixer, self.affine(checkpoint, &at("norm1"), c.dim)?);
         let mut up = checkpoint.linear(&at(&format!("{}.fc1", self.mlp)), c.hidden, c.dim, true)?;
-        diagonal::absorb_input(&mut up, &self.affine(checkpoint, &at("norm2"), c.dim)?);
+        let before = self.affine(checkpoint, &at("norm2"), c.dim)?;
+        up.change(move |up| diagonal::absorb_input(up, &before));
         let down = checkpoint.linear(&at(&format!("{}.fc2", self.mlp)), c.dim, c.hidden, true)?;
         let mut gamma = |branch: usize| checkpoint.gamma(&at(&format!("{}{branch}", self.gamma)), c.dim);
         Ok(MixerBlock { mixer, gamma1: Some(gamma(1)?), up, down, gamma2: Some(gamma(2)?) })

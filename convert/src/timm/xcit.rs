@@ -6,7 +6,7 @@ use super::Plan;
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;
 use crate::error::Error;
-use crate::network::{Depthwise, Linear, Local};
+use crate::network::{Depthwise, Layer, Local};
 use crate::residual::batch_norm;
 
 /// Functions of each coordinate of a position, and the longest of their periods over 2 pi: the defaults of `PositionalEncodingFourier`.
@@ -17,21 +17,17 @@ const TEMPERATURE: f64 = 10_000.0;
 ///
 /// # Errors
 /// Tensors that are missing or of another shape.
-pub(super) fn stem(checkpoint: &mut Checkpoint, c: &Config) -> Result<(Vec<Linear>, Linear), Error> {
+pub(super) fn stem(checkpoint: &mut Checkpoint, c: &Config) -> Result<(Vec<Layer>, Layer), Error> {
     let mut convolution = |i: usize| {
         let inputs = i.checked_sub(1).map_or(3, |before| c.stem_channels(before));
-        let (name, n, k) = (format!("patch_embed.proj.{}", 2 * i), c.stem_channels(i), 9 * inputs);
-        let mut weight = checkpoint.take(&format!("{name}.0.weight"), &[n, inputs, 3, 3])?;
+        let (name, n) = (format!("patch_embed.proj.{}", 2 * i), c.stem_channels(i));
+        let mut layer = checkpoint.layer(&format!("{name}.0"), &[n, inputs, 3, 3], false)?;
         if i > 0 {
-            weight = weight
-                .chunks_exact(k)
-                .flat_map(|row| (0..9).flat_map(|tap| row[tap..].iter().step_by(9)))
-                .copied()
-                .collect();
+            layer.change(|conv| conv.taps_outside(9));
         }
-        let mut linear = Linear { n, k, weight, bias: vec![0.0; n] };
-        diagonal::absorb_output(&mut linear, &batch_norm(checkpoint, &format!("{name}.1"), n)?);
-        Ok(linear)
+        let norm = batch_norm(checkpoint, &format!("{name}.1"), n)?;
+        layer.change(move |conv| diagonal::absorb_output(conv, &norm));
+        Ok(layer)
     };
     let stem = (0..c.stem_layers()).map(&mut convolution).collect::<Result<_, _>>()?;
     Ok((stem, convolution(c.stem_layers())?))
