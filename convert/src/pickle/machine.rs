@@ -36,7 +36,8 @@ pub(super) fn load<'a>(bytes: &'a [u8]) -> Result<(Graph<'a>, Id, usize), String
             return Ok((machine.graph, id, machine.input.at()));
         }
     }
-    Err(format!("the pickle has more than {MAX_OPCODES} operations; {}", super::SAVE_AGAIN))
+    let cure = "save the state dict alone: torch.save(model.state_dict(), ...)";
+    Err(format!("the pickle has more than {MAX_OPCODES} operations; {cure}"))
 }
 
 /// Why a pickle can not be read.

@@ -21,6 +21,10 @@ const LOCATOR_64_LEN: usize = 20;
 
 /// The extra field that holds what does not fit 32 bits.
 const EXTRA_64: u16 = 1;
+/// Compressed entries as they are in torch.save's archives. `FILE` stands for the file's name.
+const STORE: &str = "store it again: python -c \"import zipfile; a = zipfile.ZipFile('FILE'); b = \
+                     zipfile.ZipFile('again.pth', 'w'); [b.writestr(n, a.read(n)) for n in a.namelist()]; b.close()\"";
+
 /// An entry with a password.
 const ENCRYPTED: u16 = 1;
 
@@ -79,10 +83,7 @@ impl Zip {
         match self.entries.get(name) {
             Some(entry) if entry.packed => {
                 let name = crate::error::shown(name);
-                Err(format!(
-                    "entry {name} is compressed or encrypted, which torch.save never does; {}",
-                    super::SAVE_AGAIN
-                ))
+                Err(format!("entry {name} is compressed or encrypted, which torch.save never does; {STORE}"))
             }
             entry => Ok(entry.map(|entry| entry.bytes.clone())),
         }

@@ -163,6 +163,16 @@ fn damaged_archives_are_refused() {
     refuse("state.pth", b"state/data/10", b"state/date/10", &["tensor ", "its storage 10 is not in the file"]);
     refuse("state.pth", b"HalfStorage", b"HalfStoragf", &["HalfStoragf values"]);
     let whole = fs::read(torch_fixture("state.pth")).expect("read");
+    // Every entry with a method of compression, in the directory.
+    let mut packed = whole.clone();
+    for at in 0..whole.len() - 4 {
+        if whole[at..].starts_with(b"PK\x01\x02") {
+            packed[at + 10] = 8;
+        }
+    }
+    let scratch = beside_config("vit", &[]);
+    fs::write(scratch.path().join("model.pth"), packed).expect("written");
+    refused_with(scratch.path(), &Options::default(), &["is compressed or encrypted", "zipfile.ZipFile('model.pth')"]);
     for len in [4, 100, whole.len() / 2, whole.len() - 1] {
         let scratch = beside_config("vit", &[]);
         fs::write(scratch.path().join("model.pth"), &whole[..len]).expect("written");
