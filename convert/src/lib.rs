@@ -20,9 +20,10 @@ use std::io::Read;
 use std::path::Path;
 
 use aligned_vec::{AVec, ConstAlign};
-use vitlet::{Config, Family, LayerScale, Named, Scores};
+use vitlet::{Config, Family, LayerScale, Named, Precision, Scores};
 
 mod arch;
+mod balance;
 mod checkpoint;
 mod convnext;
 pub mod diagonal;
@@ -56,7 +57,7 @@ mod writer;
 
 pub use error::{Error, why};
 pub use labels::{Given, Names, imagenet_names, imagenet_synsets};
-pub use options::{Mode, Options};
+pub use options::{Balance, Mode, Options};
 pub use output::write_file;
 pub use quantize::WeightScale;
 pub use report::Report;
@@ -93,6 +94,13 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     if options.fold_norm {
         fold_norms(&mut source.network);
     }
+    let balanced = match (options.precision, options.balance) {
+        (Precision::Int8, Balance::Auto) => {
+            source.announcements.extend(balance::before_head(&source.network)?);
+            balance::balance(&mut source.network)?
+        }
+        _ => Vec::new(),
+    };
     let gammas = report::gammas(&source);
     let mut config = Config {
         precision: options.precision,
@@ -154,6 +162,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         file_bytes: bytes.len(),
         announcements: source.announcements,
         blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, &plan, &config)),
+        balanced,
         pruned: pruning.map(|pruning| pruning.report(&linears, whole_len - data_len)),
         linears,
     };

@@ -41,6 +41,20 @@ impl vitlet::Named for Mode {
     ];
 }
 
+/// Whether the channels of int8 networks are balanced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Where an estimate from the weights says that the error falls.
+    #[default]
+    Auto,
+    /// Nowhere (a study of what that costs).
+    Off,
+}
+
+impl vitlet::Named for Balance {
+    const NAMES: &'static [(Self, &'static str)] = &[(Self::Auto, "auto"), (Self::Off, "off")];
+}
+
 /// The options of [`crate::convert`]. The default is int8, `fold`, one scale per channel, everything else from the source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -50,6 +64,8 @@ pub struct Options {
     pub layerscale: Mode,
     /// Scales of int8 weights.
     pub weight_scale: WeightScale,
+    /// Whether channels are balanced between matrices, in int8.
+    pub balance: Balance,
     /// LayerNorm's affine part goes into the next matrix (a study: exact in f32, but the columns of that matrix lose their balance).
     pub fold_norm: bool,
     /// Takes out the rows of channels to which a branch adds less than this part of the stream's root mean square (see [`crate::prune`]).
@@ -86,6 +102,7 @@ impl Default for Options {
             precision: Precision::Int8,
             layerscale: Mode::default(),
             weight_scale: WeightScale::default(),
+            balance: Balance::default(),
             fold_norm: false,
             prune_dead: None,
             arch: None,

@@ -204,7 +204,7 @@ fn read(norm: Option<&Norm>, stream: &[f64]) -> Vec<f64> {
 }
 
 /// Magnitude of each output for independent inputs of these magnitudes.
-fn outputs(linear: &Linear, inputs: &[f64]) -> Vec<f64> {
+pub(crate) fn outputs(linear: &Linear, inputs: &[f64]) -> Vec<f64> {
     let sum = |row: &[f32]| row.iter().zip(inputs).map(|(&w, x)| (f64::from(w) * x).powi(2)).sum::<f64>();
     linear.rows().zip(&linear.bias).map(|(row, &b)| sum(row).sqrt().hypot(f64::from(b))).collect()
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use vitlet::Config;
 
+pub use crate::balance::BalanceReport;
 use crate::network::{Gammas, Linear, Network, Source};
 use crate::plan::{BlockPlan, FoldReport};
 use crate::prune::PruneReport;
@@ -37,6 +38,8 @@ pub struct Report {
     pub announcements: Vec<String>,
     /// LayerScale of each block; empty where the network has none.
     pub blocks: Vec<BlockReport>,
+    /// Where channels were balanced, in the order of the blocks.
+    pub balanced: Vec<BalanceReport>,
     /// Every matrix, in file order, as it was before rows were taken out.
     pub linears: Vec<LinearReport>,
     /// What was taken out, where that was asked for.

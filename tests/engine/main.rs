@@ -1,5 +1,6 @@
 //! The engine from outside: converted checkpoints, run and compared.
 
+mod balance;
 mod bit_exact;
 mod common;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -8,8 +8,8 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use vitlet::{Named, Precision};
-use vitlet_convert::report::{BlockReport, GammaReport, LinearReport};
-use vitlet_convert::{Mode, Options, Report, WeightScale};
+use vitlet_convert::report::{BalanceReport, BlockReport, GammaReport, LinearReport};
+use vitlet_convert::{Balance, Mode, Options, Report, WeightScale};
 
 use prune::Effect;
 
@@ -66,6 +66,10 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "SCALE", default_value = "per-channel", value_parser = named::<WeightScale>(&["per-channel", "per-tensor"]))]
     weight_scale: WeightScale,
 
+    /// Balance channels between matrices in int8, where an estimate from the weights says that the error falls (off is for study)
+    #[arg(long, value_name = "WHERE", default_value = "auto", value_parser = named::<Balance>(&["auto", "off"]))]
+    balance: Balance,
+
     /// Fold LayerNorm's affine part into the next matrix, too (for study)
     #[arg(long)]
     fold_norm: bool,
@@ -104,6 +108,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         precision: args.precision,
         layerscale: args.layerscale,
         weight_scale: args.weight_scale,
+        balance: args.balance,
         fold_norm: args.fold_norm,
         prune_dead: args.prune_dead,
         arch: args.arch,
@@ -159,6 +164,7 @@ fn print(out: &mut Out, r: &Report, pruned_effect: Option<&Effect>) -> Result<()
     }
     print_layers(out, r)?;
     print_fold(out, r)?;
+    print_balanced(out, r)?;
     if let Some(pruned) = &r.pruned {
         prune::print(out, pruned, pruned_effect)?;
     }
@@ -193,6 +199,35 @@ fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
     }
     writeln!(out, "; {below} of {channels} channels add less than the stream's quantization noise (estimated)")?;
     Ok(())
+}
+
+/// A row for each block, or ConvNeXt's stage, that has balanced channels, and a column for each place that has any.
+fn print_balanced(out: &mut Out, r: &Report) -> Result<()> {
+    if r.balanced.is_empty() {
+        return Ok(());
+    }
+    let there = |&&(name, _): &&(&str, _)| r.balanced.iter().any(|b| b.channels == name);
+    let places = [("norm", "norm"), ("norm1", "norm1"), ("qk", "q, k"), ("v", "v"), ("norm2", "norm2"), ("up", "up")];
+    let places: Vec<_> = places.iter().filter(there).collect();
+    let mut header = vec!["balanced"];
+    header.extend(places.iter().map(|(_, title)| *title));
+    let rows: Vec<Vec<String>> = r
+        .balanced
+        .chunk_by(|a, b| a.at == b.at)
+        .map(|block| {
+            let cell = |name: &str| block.iter().find(|b| b.channels == name).map_or(String::new(), balanced);
+            let name = block[0].at.replace("blk.", "block ").replace("stage.", "stage ");
+            std::iter::once(name).chain(places.iter().map(|(name, _)| cell(name))).collect()
+        })
+        .collect();
+    output::table(out, &header, &rows)?;
+    writeln!(out, "{QUIET}channels, largest factor, estimated error before and after; f32 stays the same{QUIET:#}")?;
+    Ok(())
+}
+
+fn balanced(b: &BalanceReport) -> String {
+    let (before, after) = (100.0 * b.error_before, 100.0 * b.error_after);
+    format!("{} x{} {before:.1} > {after:.1} %", b.changed, b.largest_factor)
 }
 
 /// A row for each block, and one for each matrix beside them: patch embedding, ConvNeXt's downsampling, head.
