@@ -20,14 +20,14 @@ fn apart<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// While it lives, this thread computes in the default IEEE environment.
-struct FpEnv {
+pub(crate) struct FpEnv {
     found: register::Word,
     /// The register is the thread's own: the guard must be dropped where it was made.
     not_send: PhantomData<*const ()>,
 }
 
 impl FpEnv {
-    fn set() -> Self {
+    pub(crate) fn set() -> Self {
         let found = register::read();
         if found != register::DEFAULT {
             register::write(register::DEFAULT);
