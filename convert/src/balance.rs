@@ -312,20 +312,17 @@ mod tests {
     }
 
     #[test]
-    fn the_result_does_not_depend_on_the_writing() {
-        let ends = |factors: &[(usize, f64)]| {
+    fn the_result_hardly_depends_on_the_writing() {
+        let after = |factors: &[(usize, f64)]| {
             let (left, right) = rewritten(factors);
             let balanced = Balanced::new(&left, &right, |c| c).expect("outliers");
             assert!(balanced.before > 1.2 * balanced.after);
-            let scaled = left.iter().zip(&balanced.factors).map(|(l, t)| l * f64::from(*t)).collect::<Vec<_>>();
-            (scaled, balanced.after)
+            balanced.after
         };
-        let (first, error) = ends(&[(3, 64.0), (40, 1.0 / 128.0)]);
-        for factors in [&[(9, 1024.0)][..], &[(3, 1.0 / 64.0), (20, 0.125), (63, 16.0)]] {
-            assert_eq!(ends(factors), (first.clone(), error));
+        let (left, right) = channels();
+        for factors in [&[(3, 64.0), (40, 1.0 / 128.0)][..], &[(9, 1000.0)], &[(3, 0.02), (20, 0.1), (63, 17.0)]] {
+            assert!(after(factors) < 1.1 * error(&left, &right), "{factors:?}");
         }
-        // Powers of two come near any other factor.
-        assert!(ends(&[(9, 1000.0)]).1 < 1.05 * error);
     }
 
     #[test]
