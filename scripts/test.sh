@@ -30,6 +30,7 @@ full() {
     ./scripts/test_capi.sh
     ./scripts/test_boards.sh
     ./scripts/test_bare.sh
+    ./scripts/test_32bit.sh
 
     say "With tract and the Hub"
     cargo clippy -p vitlet-convert -p vitlet-cli --all-targets --features "$features" --quiet -- -D warnings
