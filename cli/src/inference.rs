@@ -1,6 +1,5 @@
 //! Runs a model: which kernels, how many threads, and memory that grows with the pictures.
 
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use clap::Args;
@@ -95,23 +94,6 @@ impl Times {
     }
 }
 
-/// An executor that notes when the network begins: preparation is done by then, on the calling thread.
-struct Noting<'e> {
-    executor: &'e dyn Executor,
-    began: OnceLock<Instant>,
-}
-
-impl Executor for Noting<'_> {
-    fn threads(&self) -> usize {
-        self.executor.threads()
-    }
-
-    fn run(&self, job: &(dyn Fn() + Sync)) {
-        self.began.get_or_init(Instant::now);
-        self.executor.run(job);
-    }
-}
-
 /// A model, ready to run one picture after another.
 pub struct Inference<'m> {
     model: Model<'m>,
@@ -148,19 +130,12 @@ impl<'m> Inference<'m> {
 
     /// Logits, features or tokens of one picture in any format. Errors say why only.
     pub fn frame(&mut self, picture: &Picture<'_>) -> Result<Answer, String> {
-        self.size = (picture.width, picture.height);
-        let noting = Noting { executor: &*self.compute.executor, began: OnceLock::new() };
-        let mut session = self.session(&noting).map_err(|e| e.to_string())?;
         let start = Instant::now();
-        let values = session.run_picture(picture).map_err(|e| e.to_string())?;
+        let input = self.prepare_frame(picture).map_err(|e| e.to_string())?;
+        let began = Instant::now();
+        let values = if self.sound { self.run(&input)? } else { self.tensor(&input)? };
+        self.sound = true;
         let end = Instant::now();
-        let began = noting.began.get().copied().unwrap_or(start);
-        let values = finite(values.to_vec(), self.what())?;
-        if !self.sound {
-            let input = self.prepare_frame(picture).map_err(|e| e.to_string())?;
-            self.tensor(&input)?;
-            self.sound = true;
-        }
         Ok(Answer { values, times: Times::between(start, began, end) })
     }
 
@@ -177,6 +152,13 @@ impl<'m> Inference<'m> {
         Ok(values)
     }
 
+    /// As [`Inference::tensor`], after one that was looked at more closely.
+    fn run(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
+        let mut session = self.session().map_err(|e| e.to_string())?;
+        let values = session.run_tensor(input).map_err(|e| e.to_string())?.to_vec();
+        finite(values, self.what())
+    }
+
     /// What runs give.
     fn what(&self) -> &'static str {
         match self.output {
@@ -188,7 +170,7 @@ impl<'m> Inference<'m> {
 
     /// [`Inference::tensor`], showing activations to `tap` on the way.
     pub fn tap(&mut self, input: &[f32], tap: &dyn vitlet::Tap) -> Result<Vec<f32>, String> {
-        let mut session = self.session(&*self.compute.executor).map_err(|e| e.to_string())?;
+        let mut session = self.session().map_err(|e| e.to_string())?;
         let values = session.tap_tensor(input, tap).map_err(|e| e.to_string())?.to_vec();
         finite(values, self.what())
     }
@@ -201,7 +183,7 @@ impl<'m> Inference<'m> {
     fn prepare_frame(&mut self, picture: &Picture<'_>) -> Result<Vec<f32>, vitlet::Error> {
         self.size = (picture.width, picture.height);
         let mut input = vec![0.0; self.model.config().input_len()];
-        self.session(&*self.compute.executor)?.prepare(picture, &mut input)?;
+        self.session()?.prepare(picture, &mut input)?;
         Ok(input)
     }
 
@@ -212,7 +194,7 @@ impl<'m> Inference<'m> {
         profile: Option<&vitlet::Profile<'_>>,
         each: impl FnOnce(&mut dyn FnMut() -> Result<(), vitlet::Error>) -> T,
     ) -> Result<T, vitlet::Error> {
-        let mut session = self.session(&*self.compute.executor)?;
+        let mut session = self.session()?;
         Ok(each(&mut || {
             match profile {
                 None => session.run_tensor(input),
@@ -224,15 +206,16 @@ impl<'m> Inference<'m> {
 
     /// Bytes that a session needs.
     pub fn scratch_bytes(&self) -> Result<usize, vitlet::Error> {
-        self.model.scratch_bytes(&self.run_config(&*self.compute.executor))
+        self.model.scratch_bytes(&self.run_config())
     }
 
-    fn run_config<'e>(&self, executor: &'e dyn Executor) -> RunConfig<'e> {
+    fn run_config(&self) -> RunConfig<'m> {
+        let executor = &*self.compute.executor;
         RunConfig { kernels: self.compute.kernels, executor, max_picture: self.size, output: self.output }
     }
 
-    fn session<'s>(&'s mut self, executor: &'s dyn Executor) -> Result<Session<'s, 'm>, vitlet::Error> {
-        let run = self.run_config(executor);
+    fn session(&mut self) -> Result<Session<'_, 'm>, vitlet::Error> {
+        let run = self.run_config();
         let need = self.model.scratch_bytes(&run)?;
         if self.scratch.len() < need + 63 {
             self.scratch = Vec::new();
