@@ -80,27 +80,29 @@ fn a_file_too_large_is_one_line_and_leaves_the_old_one() {
 fn signals_end_the_program_as_signals_unless_they_are_ignored() {
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
-    // The program waits for its standard input; its thread of signals is there when its first line is.
-    let start = |ignored: &str| {
-        let command = format!("{ignored} exec $0 classify -");
+    // The program waits for its standard input, which stays open; its thread of signals is there when its first line is. The tests themselves
+    // may have been started with signals ignored.
+    let start = |ignored: &str, default: &str| {
+        let command = format!("{ignored} exec env --default-signal={default} $0 classify -");
         let mut shell = Command::new("sh");
         shell.args(["-c", &command, env!("CARGO_BIN_EXE_vitlet")]).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = shell.stdout(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line).unwrap();
         assert!(line.contains("built-in model"), "{line}");
-        child
+        let stdin = child.stdin.take().unwrap();
+        (child, stdin)
     };
     let send = |signal: &str, child: &std::process::Child| {
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
     };
     for (signal, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1)] {
-        let mut child = start("");
+        let (mut child, _stdin) = start("", "INT,TERM,HUP");
         send(signal, &child);
         assert_eq!(child.wait().unwrap().signal(), Some(number));
     }
     // As under nohup.
-    let mut child = start("trap '' HUP;");
+    let (mut child, _stdin) = start("trap '' HUP;", "TERM");
     send("-HUP", &child);
     send("-TERM", &child);
     assert_eq!(child.wait().unwrap().signal(), Some(15));
