@@ -68,4 +68,4 @@ esac
 
 say "Done"
 sort -u "$SKIPPED"
-echo "all passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
+echo "all passed in $(elapsed) minutes"

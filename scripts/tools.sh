@@ -1,6 +1,9 @@
 # What the test scripts share: messages, and tools that are installed where that is allowed. Sourced, not run.
 
-say() { printf '\n== %s  (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
+# When the first of the scripts that call each other began.
+export STARTED=${STARTED:-$EPOCHSECONDS}
+elapsed() { printf '%d:%02d' $(((EPOCHSECONDS - STARTED) / 60)) $(((EPOCHSECONDS - STARTED) % 60)); }
+say() { printf '\n== %s  (%s)\n' "$*" "$(elapsed)"; }
 die() {
     echo "error: $*" >&2
     exit 1
