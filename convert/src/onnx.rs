@@ -4,10 +4,9 @@
 //! activations in all their spellings, `stem`, `attention` and `vit` put them together. Recognition works on what flows where,
 //! never on names; what is not a plain ViT is refused with the node at which the structure ended.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
+use bytes::Bytes;
 use vitlet::picture::Preprocess;
 
 use crate::error::Error;
@@ -167,7 +166,7 @@ pub(crate) fn prepared(
 pub(crate) fn external_data<'e>(
     model: &Path,
     entries: impl Iterator<Item = (&'e str, &'e str)>,
-) -> Result<Vec<u8>, Error> {
+) -> Result<Bytes, Error> {
     let (mut location, mut offset, mut length) = (None, 0u64, None);
     for (key, value) in entries {
         let number =
@@ -189,13 +188,12 @@ pub(crate) fn external_data<'e>(
     if !std::fs::metadata(&path).map_err(failed)?.is_file() {
         return Err(Error::file(&path, format!("not a file; it holds the weights of {}", model.display())));
     }
-    let mut file = File::open(&path).map_err(failed)?;
-    let end = file.metadata().map_err(failed)?.len();
+    let bytes = crate::tensor::map(&path)?;
+    let end = bytes.len() as u64;
     let length = length.unwrap_or(end.saturating_sub(offset));
     if offset.checked_add(length).is_none_or(|needed| needed > end) {
         return Err(Error::file(&path, format!("{end} bytes, but {} needs {length} at {offset}", model.display())));
     }
-    let mut bytes = vec![0; usize::try_from(length).map_err(|_| Error::file(&path, "too large"))?];
-    file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes)).map_err(failed)?;
-    Ok(bytes)
+    // Both are within a length in memory.
+    Ok(bytes.slice(offset as usize..(offset + length) as usize))
 }

@@ -151,10 +151,8 @@ impl Graph {
     /// # Errors
     /// A file that is not whole or not ONNX, weights that are missing, more inputs than a picture.
     pub(crate) fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-        crate::tensor::refuse_lfs_pointer(path, &bytes)?;
-        let model = proto::Model::decode(&bytes[..]).map_err(|e| damaged(path, &e.to_string()))?;
-        drop(bytes);
+        let bytes = crate::tensor::map(path)?;
+        let model = proto::Model::decode(bytes).map_err(|e| damaged(path, &e.to_string()))?;
         Self::new(path, model, size)
     }
 

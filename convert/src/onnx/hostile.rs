@@ -196,7 +196,9 @@ fn damage(tensor: &mut proto::Tensor, random: &mut Random) {
         1 => tensor.data_type = random.below(24) as i32,
         _ if tensor.data_type == proto::data_type::INT64 && tensor.raw_data.len() >= 8 => {
             let at = random.below(tensor.raw_data.len() / 8) * 8;
-            tensor.raw_data[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            let mut bytes = tensor.raw_data.to_vec();
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            tensor.raw_data = bytes.into();
         }
         _ => tensor.dims.push(number),
     }

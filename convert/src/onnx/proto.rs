@@ -1,5 +1,6 @@
 //! The messages of an ONNX file that are read here (onnx.proto3 of ONNX 1.16, IR version 10); prost skips every other field.
 
+use bytes::Bytes;
 use prost::Message;
 
 /// Element types, by `TensorProto.DataType`.
@@ -93,8 +94,9 @@ pub(crate) struct Tensor {
     pub int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: String,
-    #[prost(bytes = "vec", tag = "9")]
-    pub raw_data: Vec<u8>,
+    /// A range of the mapped file.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub raw_data: Bytes,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
     #[prost(message, repeated, tag = "13")]

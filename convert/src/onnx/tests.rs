@@ -366,10 +366,12 @@ fn channels_swapped_inside_are_swapped_in_the_weights() {
     let weight = of_op(graph, "Conv").input[1].clone();
     let weight = graph.initializer.iter_mut().find(|t| t.name == weight).expect("weights");
     let plane = 4 * (weight.dims[2] * weight.dims[3]) as usize;
-    for filter in weight.raw_data.chunks_exact_mut(3 * plane) {
+    let mut bytes = weight.raw_data.to_vec();
+    for filter in bytes.chunks_exact_mut(3 * plane) {
         let (red, rest) = filter.split_at_mut(plane);
         red.swap_with_slice(&mut rest[plane..]);
     }
+    weight.raw_data = bytes.into();
     assert_whole(&swapped);
 }
 
