@@ -91,7 +91,7 @@ $cc -O2 -static "$source" $(pkg-config --static --cflags --libs vitlet) -o "$wor
 cmake -S "$work/cmake" -B "$work/cmake-build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$tree" >/dev/null
 cmake --build "$work/cmake-build" >/dev/null
 head -c $((64 * 48 * 3 / 2)) "$work/frames" >"$work/frame"
-digest=$("$host" classify -m "$work/int8.gguf" --digest --json --raw i420:64x48 "$work/frame" | grep -oE '[0-9a-f]{16}')
+digest=$("$host" classify -m "$work/int8.gguf" --digest --json --raw i420:64x48 "$work/frame" | sed -n 's/.*"digest":"\([0-9a-f]\{16\}\)".*/\1/p')
 [ -n "$digest" ] || die "no digest"
 for made in "$work"/pkg-config-{shared,static} "$work"/cmake-build/cmake-{vitlet,static}; do
     said=$(qemu-aarch64-static -cpu cortex-a76 -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH="$tree/lib" "$made" "$work/int8.gguf" "$work/frame" i420 64 48)
