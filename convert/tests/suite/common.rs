@@ -27,6 +27,54 @@ pub fn fixture_dirs() -> Vec<PathBuf> {
     dirs
 }
 
+/// A copy of a fixture that a test may change.
+pub struct Copy {
+    _scratch: tempfile::TempDir,
+    pub dir: PathBuf,
+}
+
+pub fn copy(name: &str) -> Copy {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let dir = scratch.path().join(name);
+    fs::create_dir(&dir).expect("created");
+    for file in ["config.json", "preprocessor_config.json", "model.safetensors"] {
+        if fixture(name).join(file).exists() {
+            fs::copy(fixture(name).join(file), dir.join(file)).expect("copied");
+        }
+    }
+    Copy { _scratch: scratch, dir }
+}
+
+impl Copy {
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.file(name), contents).expect("written");
+    }
+
+    /// The one-line error, which must contain all of `parts`.
+    pub fn refused(&self, parts: &[&str]) {
+        refused(&self.dir, &Options::default(), parts);
+    }
+
+    /// Changes a JSON file.
+    pub fn edit(&self, name: &str, edit: impl FnOnce(&mut serde_json::Value)) {
+        let mut json = serde_json::from_slice(&fs::read(self.file(name)).expect("read")).expect("JSON");
+        edit(&mut json);
+        self.write(name, json.to_string());
+    }
+}
+
+/// The one-line error of a conversion, which must contain all of `parts`.
+pub fn refused(src: &Path, options: &Options, parts: &[&str]) {
+    let text = convert_err(src, options).to_string();
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+}
+
 /// A directory of reference data outside the repository, if it is there.
 pub fn shared(name: &str) -> Option<PathBuf> {
     Some(root().join("../shared").join(name)).filter(|p| p.exists())

@@ -1,52 +1,15 @@
 //! What can not be converted is refused with one line that says what to do.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::common::{convert_err, convert_ok, fixture};
+use crate::common::{Copy, convert_err, convert_ok, copy, fixture, refused};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use vitlet_convert::{Options, write_file};
 
-/// A copy of a fixture that a test may damage.
-struct Copy {
-    _scratch: tempfile::TempDir,
-    dir: PathBuf,
-}
-
-fn copy(name: &str) -> Copy {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let dir = scratch.path().join(name);
-    fs::create_dir(&dir).expect("created");
-    for file in ["config.json", "preprocessor_config.json", "model.safetensors"] {
-        if fixture(name).join(file).exists() {
-            fs::copy(fixture(name).join(file), dir.join(file)).expect("copied");
-        }
-    }
-    Copy { _scratch: scratch, dir }
-}
-
 impl Copy {
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
-        fs::write(self.file(name), contents).expect("written");
-    }
-
-    /// The one-line error, which must contain all of `parts`.
-    fn refused(&self, parts: &[&str]) {
-        refused(&self.dir, &Options::default(), parts);
-    }
-
-    fn edit_json(&self, name: &str, edit: impl FnOnce(&mut Value)) {
-        let mut json: Value = serde_json::from_slice(&fs::read(self.file(name)).expect("read")).expect("JSON");
-        edit(&mut json);
-        self.write(name, json.to_string());
-    }
-
     /// Rewrites the weights: each tensor as (name, dtype, shape, bytes), changed by `edit`.
     fn edit_tensors(&self, edit: impl FnOnce(&mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>)) {
         let bytes = fs::read(self.file("model.safetensors")).expect("read");
@@ -60,13 +23,6 @@ impl Copy {
             (name.clone(), TensorView::new(*dtype, shape.clone(), data).expect("a tensor"))
         });
         self.write("model.safetensors", safetensors::serialize(views, None).expect("serialized"));
-    }
-}
-
-fn refused(src: &Path, options: &Options, parts: &[&str]) {
-    let text = convert_err(src, options).to_string();
-    for part in parts {
-        assert!(text.contains(part), "{part:?} is not in: {text}");
     }
 }
 
@@ -115,19 +71,19 @@ fn missing_files() {
 #[test]
 fn other_architectures() {
     let c = copy("timm_vit");
-    c.edit_json("config.json", |j| {
+    c.edit("config.json", |j| {
         j["architecture"] = "resnet50".into();
         j.as_object_mut().expect("an object").remove("model_args");
     });
     c.refused(&["architecture: resnet50 is not one that vitlet runs", "dinov2"]);
     let c = copy("timm_vit");
-    c.edit_json("config.json", |j| j["model_args"]["block_fn"] = "ParallelScalingBlock".into());
+    c.edit("config.json", |j| j["model_args"]["block_fn"] = "ParallelScalingBlock".into());
     c.refused(&["model_args.block_fn", "ParallelScalingBlock"]);
     let c = copy("timm_vit");
-    c.edit_json("config.json", |j| j["model_args"]["global_pool"] = "map".into());
+    c.edit("config.json", |j| j["model_args"]["global_pool"] = "map".into());
     c.refused(&["model_args.global_pool", "map"]);
     let c = copy("hf_vit");
-    c.edit_json("config.json", |j| j["model_type"] = "swin".into());
+    c.edit("config.json", |j| j["model_type"] = "swin".into());
     c.refused(&["model_type: swin is not one that vitlet runs"]);
     let c = copy("hf_vit");
     c.write("config.json", "{}");
@@ -157,7 +113,7 @@ fn variants_of_xcit_that_are_not_run() {
         ("use_pos_embed", false.into(), "pos_embed.token_projection"),
     ] {
         let c = copy("timm_xcit");
-        c.edit_json("config.json", |j| {
+        c.edit("config.json", |j| {
             j["model_args"][key] = value;
             j["model_args"]["img_size"] = 64.into();
         });
@@ -169,7 +125,7 @@ fn variants_of_xcit_that_are_not_run() {
 fn variants_of_convnext_that_are_not_run() {
     let edited = |key: &str, value: Value| {
         let c = copy("timm_convnext");
-        c.edit_json("config.json", |j| j["model_args"][key] = value);
+        c.edit("config.json", |j| j["model_args"][key] = value);
         c
     };
     for (key, value) in [
@@ -190,7 +146,7 @@ fn variants_of_convnext_that_are_not_run() {
     edited("ls_init_value", Value::Null).refused(&["tensor stages.0.blocks.0.gamma: not a part"]);
     for name in ["convnextv2_atto", "convnext_atto_ols", "convnext_large_mlp"] {
         let c = copy("timm_convnext");
-        c.edit_json("config.json", |j| j["architecture"] = name.into());
+        c.edit("config.json", |j| j["architecture"] = name.into());
         c.refused(&[name, "is not one that vitlet runs", "not _ols"]);
     }
     let options = Options { image_size: Some((48, 64)), ..Options::default() };
@@ -201,7 +157,7 @@ fn variants_of_convnext_that_are_not_run() {
 fn variants_of_transformers_convnext_that_are_not_run() {
     let edited = |key: &str, value: Value| {
         let c = copy("hf_convnext");
-        c.edit_json("config.json", |j| j[key] = value);
+        c.edit("config.json", |j| j[key] = value);
         c
     };
     edited("patch_size", 2.into()).refused(&["patch_size", "4 x 4"]);
@@ -216,7 +172,7 @@ fn variants_of_transformers_convnext_that_are_not_run() {
 #[test]
 fn convnext_without_layerscale() {
     let c = copy("timm_convnext");
-    c.edit_json("config.json", |j| j["model_args"]["ls_init_value"] = Value::Null);
+    c.edit("config.json", |j| j["model_args"]["ls_init_value"] = Value::Null);
     c.edit_tensors(|all| all.retain(|(name, ..)| !name.ends_with(".gamma")));
     let converted = convert_ok(&c.dir, &Options::default());
     assert_eq!((converted.report.layerscale, converted.report.blocks.len()), ("none", 0));
@@ -226,7 +182,7 @@ fn convnext_without_layerscale() {
 fn variants_of_resmlp_that_are_not_run() {
     let edited = |key: &str, value: Value| {
         let c = copy("timm_resmlp");
-        c.edit_json("config.json", |j| j["model_args"][key] = value);
+        c.edit("config.json", |j| j["model_args"][key] = value);
         c
     };
     edited("mlp_layer", "GluMlp".into()).refused(&["mlp_layer", "GluMlp", "is not run for ResMLP"]);
@@ -237,7 +193,7 @@ fn variants_of_resmlp_that_are_not_run() {
     edited("stem_norm", false.into()).refused(&["tensor stem.norm.alpha: not a part"]);
     for name in ["mixer_b16_224", "gmixer_24_224", "gmlp_s16_224", "resmlp_48_224"] {
         let c = copy("timm_resmlp");
-        c.edit_json("config.json", |j| j["architecture"] = name.into());
+        c.edit("config.json", |j| j["architecture"] = name.into());
         c.refused(&[name, "is not one that vitlet runs", "resmlp_*"]);
     }
     let options = Options { image_size: Some((48, 64)), ..Options::default() };
@@ -247,11 +203,11 @@ fn variants_of_resmlp_that_are_not_run() {
 #[test]
 fn parallel_blocks_have_one_kind_of_mlp() {
     let c = copy("timm_parallel");
-    c.edit_json("config.json", |j| j["model_args"]["swiglu_mlp"] = true.into());
+    c.edit("config.json", |j| j["model_args"]["swiglu_mlp"] = true.into());
     c.refused(&["swiglu_mlp", "side by side"]);
     let c = copy("timm_parallel");
-    c.edit_json("config.json", |j| j["architecture"] = "vit_dpwee_patch16_reg1_gap_256".into());
-    c.edit_json("config.json", |j| j["model_args"]["block_fn"] = "differential".into());
+    c.edit("config.json", |j| j["architecture"] = "vit_dpwee_patch16_reg1_gap_256".into());
+    c.edit("config.json", |j| j["model_args"]["block_fn"] = "differential".into());
     c.refused(&["block_fn", "differential", "is not run"]);
 }
 
@@ -262,11 +218,11 @@ fn tensors_that_do_not_fit_the_config() {
     c.refused(&["tensor blocks.1.mlp.fc1.bias: missing", "shape [108]"]);
 
     let c = copy("timm_vit");
-    c.edit_json("config.json", |j| j["model_args"]["num_classes"] = 8.into());
+    c.edit("config.json", |j| j["model_args"]["num_classes"] = 8.into());
     c.refused(&["tensor head.weight: shape [7, 36]", "asks for [8, 36]"]);
 
     let c = copy("timm_vit");
-    c.edit_json("config.json", |j| j["model_args"]["depth"] = 1.into());
+    c.edit("config.json", |j| j["model_args"]["depth"] = 1.into());
     c.refused(&["tensor blocks.1.", "not a part of this architecture", "11 more", "--ignore"]);
     let ignore = vec!["blocks.1.*".to_owned()];
     let converted = convert_ok(&c.dir, &Options { ignore, ..Options::default() });
@@ -275,7 +231,7 @@ fn tensors_that_do_not_fit_the_config() {
     );
 
     let c = copy("timm_deit3");
-    c.edit_json("config.json", |j| j["model_args"]["init_values"] = 0.into());
+    c.edit("config.json", |j| j["model_args"]["init_values"] = 0.into());
     c.refused(&["tensor blocks.0.ls1.gamma: not a part"]);
 }
 

@@ -1,50 +1,16 @@
 //! What a checkpoint's small files say of pictures, labels, scores and licences, and what is said where they do not.
 
 use std::fs;
-use std::path::PathBuf;
 
-use crate::common::{Tensors, convert_err, convert_ok, fixture, save, tensors};
+use crate::common::{Copy, Tensors, convert_err, convert_ok, copy, fixture, save, tensors};
 use serde_json::{Value, json};
 use vitlet::picture::{Interpolation, Resize};
 use vitlet::{Model, Scores};
 use vitlet_convert::{Converted, Options, convert, imagenet_names};
 
-/// A copy of a fixture that a test may change.
-struct Copy {
-    _scratch: tempfile::TempDir,
-    dir: PathBuf,
-}
-
-fn copy(name: &str) -> Copy {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let dir = scratch.path().join(name);
-    fs::create_dir(&dir).expect("created");
-    for file in ["config.json", "preprocessor_config.json", "model.safetensors"] {
-        if fixture(name).join(file).exists() {
-            fs::copy(fixture(name).join(file), dir.join(file)).expect("copied");
-        }
-    }
-    Copy { _scratch: scratch, dir }
-}
-
 impl Copy {
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
-        fs::write(self.dir.join(name), contents).expect("written");
-    }
-
-    fn edit(&self, name: &str, edit: impl FnOnce(&mut Value)) {
-        let mut json = serde_json::from_slice(&fs::read(self.dir.join(name)).expect("read")).expect("JSON");
-        edit(&mut json);
-        self.write(name, json.to_string());
-    }
-
     fn converted(&self) -> Converted {
         convert_ok(&self.dir, &Options::default())
-    }
-
-    fn refused(&self, parts: &[&str]) {
-        let text = convert_err(&self.dir, &Options::default()).to_string();
-        assert!(parts.iter().all(|part| text.contains(part)), "{parts:?} are not in: {text}");
     }
 
     /// A head of `classes` classes instead of the fixture's.
