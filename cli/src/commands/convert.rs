@@ -23,7 +23,7 @@ use crate::preparation::PreparationArgs;
 #[derive(Args)]
 pub struct ConvertArgs {
     /// A checkpoint of timm or transformers (its directory, or the file with the weights: safetensors or PyTorch's own),
-    /// hf:OWNER/NAME on the Hugging Face Hub, or an f32 .gguf of ours
+    /// an .onnx file, hf:OWNER/NAME on the Hugging Face Hub, or an f32 .gguf of vitlet's
     #[arg(value_name = "SRC")]
     source: PathBuf,
 
