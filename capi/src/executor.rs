@@ -92,11 +92,11 @@ impl Executor for Host {
 /// # Safety
 /// `run` may be called with `context` and with the data of a job.
 unsafe extern "C" fn call_host(run: Run, context: *mut c_void, data: *mut c_void) {
-    // SAFETY: the same convention, but for what unwinding means: unknown in one, stopped by this function in the other. (Without std
-    // there is nothing that unwinds.)
+    // Without std there is nothing that unwinds.
     #[cfg(feature = "std")]
-    let run =
-        unsafe { core::mem::transmute::<Run, unsafe extern "C-unwind" fn(*mut c_void, vitlet_job, *mut c_void)>(run) };
+    let run: unsafe extern "C-unwind" fn(*mut c_void, vitlet_job, *mut c_void) =
+        // SAFETY: the same convention, but for unwinding: unknown in one, stopped by this function in the other.
+        unsafe { core::mem::transmute(run) };
     // SAFETY: the caller's promise.
     unsafe { run(context, Some(call), data) };
 }

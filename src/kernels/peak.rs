@@ -2,10 +2,7 @@
 //! accumulators as hide its latency. Measured beside the kernel, so that neither clock nor vendor need be known.
 //!
 //! Hidden from the documentation: for `vitlet bench --profile` and `benches/kernels`, no part of the API.
-// There are loops for these architectures only.
-#![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused, unreachable_code))]
 
-use core::arch::asm;
 use std::time::Instant;
 
 use super::{Kernels, Level};
@@ -34,35 +31,10 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// That of kernels for a kind of multiply-add; none for `scalar`, which is not tuned, and for f16 where it is not computed in.
+    /// That of kernels for a kind of multiply-add; none for `scalar`, which is not tuned, for f16 where it is not computed
+    /// in, and on architectures without a loop.
     pub fn of(kernels: Kernels, mac: Mac) -> Option<Self> {
-        let (name, macs, body): (_, _, unsafe fn(u64)) = match (kernels.0, mac) {
-            (Level::Scalar, _) => return None,
-            #[cfg(target_arch = "x86_64")]
-            (_, Mac::F16) => return None,
-            #[cfg(target_arch = "x86_64")]
-            (Level::Avx2, Mac::Int8) => ("vpmaddwd + vpaddd", 8 * 16, x86::vpmaddwd),
-            #[cfg(target_arch = "x86_64")]
-            (Level::Avx2 | Level::AvxVnni, Mac::F32) => ("vfmadd231ps ymm", 14 * 8, x86::fma_ymm),
-            #[cfg(target_arch = "x86_64")]
-            (Level::AvxVnni, Mac::Int8) => ("vpdpbusd ymm", 14 * 32, x86::vpdpbusd_ymm),
-            #[cfg(target_arch = "x86_64")]
-            (Level::Avx512Vnni, Mac::Int8) => ("vpdpbusd zmm", 14 * 64, x86::vpdpbusd),
-            #[cfg(target_arch = "x86_64")]
-            (Level::Avx512Vnni, Mac::F32) => ("vfmadd231ps zmm", 14 * 16, x86::fma_zmm),
-            #[cfg(target_arch = "aarch64")]
-            (Level::Neon | Level::NeonFp16, Mac::Int8) => ("smull + smlal + sadalp", 8 * 16, arm::smull),
-            #[cfg(target_arch = "aarch64")]
-            (Level::NeonDot, Mac::Int8) => ("sdot", 16 * 16, arm::sdot),
-            #[cfg(target_arch = "aarch64")]
-            (Level::NeonI8mm, Mac::Int8) => ("smmla", 16 * 32, arm::smmla),
-            #[cfg(target_arch = "aarch64")]
-            (Level::Neon, Mac::F16) => return None,
-            #[cfg(target_arch = "aarch64")]
-            (_, Mac::F16) => ("fmla .8h", 16 * 8, arm::fmla_f16),
-            #[cfg(target_arch = "aarch64")]
-            (_, Mac::F32) => ("fmla .4s", 16 * 4, arm::fmla),
-        };
+        let (name, macs, body) = loop_of(kernels.0, mac)?;
         Some(Self { name, macs, body })
     }
 
@@ -84,7 +56,22 @@ impl Peak {
     }
 }
 
+/// The instructions, the multiply-adds of one time around, and the loop.
+type Loop = (&'static str, u64, unsafe fn(u64));
+
+#[cfg(target_arch = "aarch64")]
+use arm::loop_of;
+#[cfg(target_arch = "x86_64")]
+use x86::loop_of;
+
+/// No loop has been written for other architectures.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const fn loop_of(_: Level, _: Mac) -> Option<Loop> {
+    None
+}
+
 /// A function that puts zeros into registers and then repeats instructions on them, `rounds` times: `$counter` counts down.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! peak_loop {
     (
         $(#[$attribute:meta])* $name:ident, $needs:literal, clear [$($clear:literal),*], repeat [$($repeat:literal),*],
@@ -96,7 +83,7 @@ macro_rules! peak_loop {
         pub unsafe fn $name(rounds: u64) {
             // SAFETY: touches registers only, all of them declared; the caller promises the instructions.
             unsafe {
-                asm!(
+                core::arch::asm!(
                     $($clear,)*
                     "2:",
                     $($repeat,)*
@@ -112,7 +99,18 @@ macro_rules! peak_loop {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::asm;
+    use super::{Level, Loop, Mac};
+
+    pub(super) fn loop_of(level: Level, mac: Mac) -> Option<Loop> {
+        Some(match (level, mac) {
+            (Level::Scalar, _) | (_, Mac::F16) => return None,
+            (Level::Avx2, Mac::Int8) => ("vpmaddwd + vpaddd", 8 * 16, vpmaddwd),
+            (Level::Avx2 | Level::AvxVnni, Mac::F32) => ("vfmadd231ps ymm", 14 * 8, fma_ymm),
+            (Level::AvxVnni, Mac::Int8) => ("vpdpbusd ymm", 14 * 32, vpdpbusd_ymm),
+            (Level::Avx512Vnni, Mac::Int8) => ("vpdpbusd zmm", 14 * 64, vpdpbusd),
+            (Level::Avx512Vnni, Mac::F32) => ("vfmadd231ps zmm", 14 * 16, fma_zmm),
+        })
+    }
 
     macro_rules! x86_loop {
         ($name:ident, $needs:literal, $clear:literal, [$($repeat:literal),*]) => {
@@ -149,7 +147,18 @@ mod x86 {
 
 #[cfg(target_arch = "aarch64")]
 mod arm {
-    use super::asm;
+    use super::{Level, Loop, Mac};
+
+    pub(super) fn loop_of(level: Level, mac: Mac) -> Option<Loop> {
+        Some(match (level, mac) {
+            (Level::Scalar, _) | (Level::Neon, Mac::F16) => return None,
+            (Level::Neon | Level::NeonFp16, Mac::Int8) => ("smull + smlal + sadalp", 8 * 16, smull),
+            (Level::NeonDot, Mac::Int8) => ("sdot", 16 * 16, sdot),
+            (Level::NeonI8mm, Mac::Int8) => ("smmla", 16 * 32, smmla),
+            (_, Mac::F16) => ("fmla .8h", 16 * 8, fmla_f16),
+            (_, Mac::F32) => ("fmla .4s", 16 * 4, fmla),
+        })
+    }
 
     macro_rules! arm_loop {
         ($(#[$attribute:meta])* $name:ident, $needs:literal, [$($repeat:literal),*]) => {
