@@ -33,23 +33,36 @@ cargo build --release --quiet
 host=target/release/vitlet
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$host" convert tests/fixtures/checkpoints/timm_deit3 -o "$work/int8.gguf" >/dev/null
+for precision in int8 f32; do
+    "$host" convert tests/fixtures/checkpoints/timm_deit3 -o "$work/$precision.gguf" --precision "$precision" >/dev/null
+done
 pictures=(models/cifar10-vit-layerscale/pictures/*.jpg)
 # 3 frames of 64 x 48 in I420: noise that never changes.
 python3 -c 'import random, sys; sys.stdout.buffer.write(random.Random(1).randbytes(3 * 64 * 48 * 3 // 2))' >"$work/frames"
-# What must be equal: digests of pictures and of a stream's frames.
+# The digests that a program ("$@") must give at N threads: of the pictures by three models, and of a stream's frames.
 answers() {
-    "$@" classify --digest --json "${pictures[0]}" 2>/dev/null | grep digest
-    "$@" classify -m "$work/int8.gguf" --digest --json "${pictures[@]}" | grep digest
-    "$@" classify -m "$work/int8.gguf" --digest --json --raw i420:64x48 - <"$work/frames" | grep -o '"digest":"[0-9a-f]*"'
+    local threads=$1 model
+    shift
+    for model in "" "-m $work/int8.gguf" "-m $work/f32.gguf"; do
+        # shellcheck disable=SC2086
+        "$@" classify $model --threads "$threads" --digest "${pictures[@]}" 2>/dev/null | grep -oE '[0-9a-f]{16}'
+    done
+    "$@" classify -m "$work/int8.gguf" --threads "$threads" --digest --json --raw i420:64x48 - <"$work/frames" |
+        grep -o '"digest":"[0-9a-f]*"'
 }
-expected=$(answers "$host")
-[ "$(wc -l <<<"$expected")" = $((1 + ${#pictures[@]} + 3)) ] || die "digests are missing"
+expected=$(answers 1 "$host")
+# An empty list would equal any other.
+count=$((3 * ${#pictures[@]} + 3))
+[ "$(wc -l <<<"$expected")" = "$count" ] || die "digests are missing"
+[ "$(answers 2 "$host")" = "$expected" ] || die "digests differ at two threads"
 for line in "${cores[@]}"; do
     read -r core kernel <<<"$line"
-    [ "$(answers qemu-aarch64-static -cpu "$core" "$program")" = "$expected" ] || die "digests differ on $core"
+    for threads in 1 2; do
+        [ "$(answers "$threads" qemu-aarch64-static -cpu "$core" "$program")" = "$expected" ] ||
+            die "digests differ on $core at $threads threads"
+    done
     qemu-aarch64-static -cpu "$core" "$program" bench -m "$work/int8.gguf" --warmup 0 --iters 1 --json | grep -q "\"kernel\": \"$kernel\"" || die "$core: other kernels than $kernel"
-    echo "$core: $(wc -l <<<"$expected") digests equal, kernels $kernel"
+    echo "$core: $count digests equal at 1 and 2 threads, kernels $kernel"
 done
 
 say "Boards: what bench says on each"
