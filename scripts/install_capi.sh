@@ -3,8 +3,9 @@
 #
 #     ./scripts/install_capi.sh PREFIX [TARGET]
 #
-# `cargo cinstall --profile library -p vitlet-capi --prefix PREFIX` (cargo-c) does all but the last. TARGET is a triple of rustc; what a linker
-# for it is called, cargo must know (CARGO_TARGET_..._LINKER). The tree can be moved: vitlet.pc and CMake find it relative to themselves.
+# `cargo cinstall --profile library -p vitlet-capi --prefix PREFIX` (cargo-c) does all but the last. TARGET is a triple
+# of rustc; what a linker for it is called, cargo must know (CARGO_TARGET_..._LINKER). The tree can be moved: vitlet.pc
+# and CMake find it relative to themselves.
 set -euo pipefail
 [ "$#" -ge 1 ] && [ "$#" -le 2 ] || { echo "usage: install_capi.sh PREFIX [TARGET]" >&2; exit 2; }
 mkdir -p "$1"

@@ -3,11 +3,11 @@
 #
 #     ./scripts/test.sh          everything that must pass: fast, then full; under 30 minutes on two cores
 #     ./scripts/test.sh fast     formatting, lints, tests on this machine; under 6 minutes
-#     ./scripts/test.sh deep     what takes longer, by hand: long mutation runs, whole networks where the data lies beside the repository
+#     ./scripts/test.sh deep     by hand: long mutation runs, networks on real pictures
 #
-# Each part says what it needs, installs what is missing where it may (root on Debian; rustup targets; Python environments
-# under target/), and otherwise names it. With CI=true nothing is skipped: what cannot be installed is an error.
-# All parts share one target folder, and each runs alone, too.
+# Each part says what it needs, installs what is missing where it may (root on Debian; rustup targets; Python
+# environments under target/), and otherwise names it. With CI=true nothing is skipped: what cannot be installed is an
+# error. All parts share one target folder, and each runs alone, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh

@@ -4,7 +4,8 @@
 #     ./scripts/test_program.sh
 #
 # The committed model comes out of the converter again, and f16 arithmetic and NEON meet PyTorch's numbers. Installs and
-# skips as scripts/test.sh does, which calls it. That logits are the same bits everywhere is scripts/test_boards.sh's part.
+# skips as scripts/test.sh does, which calls it. That logits are the same bits everywhere is scripts/test_boards.sh's
+# part.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh

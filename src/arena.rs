@@ -1,7 +1,7 @@
 //! The caller's scratch memory, handed out front to back in 64-byte steps.
 //!
-//! `Config::check` bounds lengths so that the elements of every buffer can be counted in 32 bits. Their bytes may be more than a
-//! 32-bit machine can address: sizes saturate, and `Model::scratch_bytes` refuses the run.
+//! `Config::check` bounds lengths so that the elements of every buffer can be counted in 32 bits. Their bytes may be
+//! more than a 32-bit machine can address: sizes saturate, and `Model::scratch_bytes` refuses the run.
 
 use crate::bytes::{Plain, cast_mut};
 use crate::layout::ALIGNMENT;

@@ -46,7 +46,8 @@ pub enum Error {
         /// Bytes given.
         have: usize,
     },
-    /// The executor has 0 threads or more than 256, the largest picture is out of range, or the run needs too much memory.
+    /// The executor has 0 threads or more than 256, the largest picture is out of range, or the run needs too much
+    /// memory.
     RunConfig(&'static str),
     /// An input tensor of the wrong length.
     InputLen {

@@ -40,7 +40,8 @@ impl<'a> Model<'a> {
     /// # Errors
     /// Whatever is wrong with the file; see [`Error`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        // Hyperparameters and scales are compared with zero: a host that flushes denormals would let negative ones pass.
+        // Hyperparameters and scales are compared with zero: a host that flushes denormals would let negative ones
+        // pass.
         exact(|| Self::read(bytes))
     }
 

@@ -16,8 +16,8 @@ pub const MAX_THREADS: usize = 256;
 
 /// Runs a job on several threads at once.
 pub trait Executor: Sync {
-    /// Threads that [`run`](Self::run) calls a job on at most, the calling one included. As many work at once, each in scratch memory
-    /// of its own: a session asks when it is opened, and calls of more threads find nothing to do.
+    /// Threads that [`run`](Self::run) calls a job on at most, the calling one included. As many work at once, each in
+    /// scratch memory of its own: a session asks when it is opened, and calls of more threads find nothing to do.
     fn threads(&self) -> usize;
 
     /// Calls `job` once on each thread that shall help (including the calling one), and returns when all calls have returned.
@@ -144,7 +144,8 @@ pub(crate) fn for_each<W: Split, P: Split>(
         }
         // SAFETY: fetch_add gives each slot to one call, so each worker's scratch is taken once.
         let mut scratch = unsafe { workers.take(slot) };
-        // Every thread has an environment of its own. Here no call apart is worth its bytes: arithmetic waits for a piece.
+        // Every thread has an environment of its own. Here no call apart is worth its bytes: arithmetic waits for a
+        // piece.
         let _env = FpEnv::set();
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);

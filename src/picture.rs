@@ -140,8 +140,9 @@ impl fmt::Display for PictureError {
 impl core::error::Error for PictureError {}
 
 impl Preprocess {
-    /// Bytes of scratch that [`Preprocess::prepare`] needs at most for a picture whose region fits into `max_picture`, (width, height)
-    /// or turned by a quarter. None where an edge is zero or longer than [`Picture::MAX_EDGE`], or the number does not fit.
+    /// Bytes of scratch that [`Preprocess::prepare`] needs at most for a picture whose region fits into `max_picture`,
+    /// (width, height) or turned by a quarter. None where an edge is zero or longer than [`Picture::MAX_EDGE`], or the
+    /// number does not fit.
     pub fn scratch_bytes(&self, max_picture: (u32, u32)) -> Option<usize> {
         let (long, short) = (max_picture.0.max(max_picture.1), max_picture.0.min(max_picture.1));
         if self.height == 0 || self.width == 0 || short == 0 || long > Picture::MAX_EDGE {

@@ -88,7 +88,8 @@ impl Model<'_> {
     /// Bytes of scratch memory, at a 64-byte boundary, that a [`Session`] with this configuration needs.
     ///
     /// # Errors
-    /// `RunConfig`, if threads or the largest picture are out of range, or all of it is more than this machine can address.
+    /// `RunConfig`, if threads or the largest picture are out of range, or all of it is more than this machine can
+    /// address.
     pub fn scratch_bytes(&self, run: &RunConfig<'_>) -> Result<usize, Error> {
         Plan::new(run)?.scratch_bytes(self)
     }

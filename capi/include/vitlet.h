@@ -89,8 +89,8 @@ typedef enum {
     VITLET_STATUS_UNSUPPORTED,
     // The model's metadata, hyperparameters or tensors are not what they should be; `vitlet inspect FILE` says which.
     VITLET_STATUS_MODEL,
-    // The options ask for more than 256 threads, for another number than the executor has, for a largest picture that is too large, or for more memory
-    // than there can be.
+    // The options ask for more than 256 threads, for another number than the executor has, for a largest picture that
+    // is too large, or for more memory than there can be.
     VITLET_STATUS_OPTIONS,
     // This CPU has no kernels of that name.
     VITLET_STATUS_KERNELS,
@@ -212,8 +212,9 @@ typedef struct {
 
 // How a model is run. Zeros are good defaults: `vitlet_options options = {0};`.
 typedef struct {
-    // Threads of the executor, the calling one included, at most 256. 0: those of the pool if the executor is a pool's, 1 if there is no executor; for
-    // another executor it must be said. A number that is not the executor's gives VITLET_STATUS_OPTIONS.
+    // Threads of the executor, the calling one included, at most 256. 0: those of the pool if the executor is a
+    // pool's, 1 if there is no executor; for another executor it must be said. A number that is not the executor's
+    // gives VITLET_STATUS_OPTIONS.
     uint32_t threads;
     // Pixels per row of the largest picture (of its region), at most 2^24; 0 is 4096.
     uint32_t max_picture_width;
@@ -292,13 +293,11 @@ vitlet_status vitlet_model_parse(void *memory,
                                  size_t file_bytes,
                                  vitlet_model **model);
 
-// Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`; vitlet_model_close()
-// unmaps it. The file must not be changed meanwhile (rename another over it; one that is cut short gives SIGBUS). Not in libraries built without std.
+// Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`;
+// vitlet_model_close() unmaps it. The file must not be changed meanwhile (rename another over it; one that is cut
+// short gives SIGBUS). Not in libraries built without std.
 // `memory` has `memory_bytes` bytes, `path` ends with a NUL.
-vitlet_status vitlet_model_open(void *memory,
-                                size_t memory_bytes,
-                                const char *path,
-                                vitlet_model **model);
+vitlet_status vitlet_model_open(void *memory, size_t memory_bytes, const char *path, vitlet_model **model);
 
 // Unmaps the file of a model that vitlet_model_open() made; no session may use it any more. Its memory is the caller's again. NULL is allowed.
 // `model` is NULL or a model that is not closed yet.
@@ -320,8 +319,9 @@ size_t vitlet_model_label(const vitlet_model *model,
 // As vitlet_model_label().
 size_t vitlet_model_name(const vitlet_model *model, char *buffer, size_t buffer_bytes);
 
-// Writes the `k` largest of `len` logits, largest first, NaN last, and stores how many there are: `k`, or fewer where there are fewer classes.
-// Of equals the lower index comes first. Where a logit is NaN, so is each probability of a softmax. `count` may be NULL.
+// Writes the `k` largest of `len` logits, largest first, NaN last, and stores how many there are: `k`, or fewer where
+// there are fewer classes. Of equals the lower index comes first. Where a logit is NaN, so is each probability of a
+// softmax. `count` may be NULL.
 // `model` is a model, `logits` has `len` elements, `guesses` has `k`.
 vitlet_status vitlet_top_k(const vitlet_model *model,
                            const float *logits,

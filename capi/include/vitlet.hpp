@@ -153,7 +153,8 @@ class Session {
         check(vitlet_session_open(model.get(), &options, memory_.get(), bytes, &session_), "session");
     }
 
-    /// The memory stays where it is, and with it the output of the last run. What is moved from must not run: it throws.
+    /// The memory stays where it is, and with it the output of the last run. What is moved from must not run: it
+    /// throws.
     Session(Session &&other) noexcept
         : memory_(std::move(other.memory_)), session_(std::exchange(other.session_, nullptr)) {}
     Session &operator=(Session &&other) noexcept {

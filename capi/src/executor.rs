@@ -86,8 +86,8 @@ impl Executor for Host {
     }
 }
 
-/// An exception or a panic that comes out of `run` ends the process here, as in every `extern "C"` function: other threads may still
-/// work on the job, whose frames must not be unwound.
+/// An exception or a panic that comes out of `run` ends the process here, as in every `extern "C"` function: other
+/// threads may still work on the job, whose frames must not be unwound.
 ///
 /// # Safety
 /// `run` may be called with `context` and with the data of a job.

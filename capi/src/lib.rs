@@ -6,8 +6,9 @@
 //! - All memory is the caller's; handles are structs at the start of it. Only `vitlet_pool_start` takes some from the system.
 //! - A pointer that is null or misaligned gives a status before anything is read or written through it.
 //! - Numbers from C (formats, rotations, ...) are looked up, never transmuted.
-//! - No panic unwinds into the host. The engine does not panic after a model is parsed; if a bug did, functions that are `extern "C"` abort
-//!   when a panic reaches them (and the profile `library` compiles with `panic = "abort"`). Without std, the panic handler traps.
+//! - No panic unwinds into the host. The engine does not panic after a model is parsed; if a bug did, functions that
+//!   are `extern "C"` abort when a panic reaches them (and the profile `library` compiles with `panic = "abort"`).
+//!   Without std, the panic handler traps.
 //! - An exception that a host throws out of an executor's callback aborts as well.
 #![no_std]
 #![allow(non_camel_case_types)]

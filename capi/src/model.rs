@@ -65,8 +65,9 @@ pub unsafe extern "C" fn vitlet_model_parse(
     })
 }
 
-/// Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`; vitlet_model_close()
-/// unmaps it. The file must not be changed meanwhile (rename another over it; one that is cut short gives SIGBUS). Not in libraries built without std.
+/// Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`;
+/// vitlet_model_close() unmaps it. The file must not be changed meanwhile (rename another over it; one that is cut
+/// short gives SIGBUS). Not in libraries built without std.
 ///
 /// # Safety
 /// `memory` has `memory_bytes` bytes, `path` ends with a NUL.

@@ -18,8 +18,9 @@ pub struct vitlet_guess {
     pub probability: f32,
 }
 
-/// Writes the `k` largest of `len` logits, largest first, NaN last, and stores how many there are: `k`, or fewer where there are fewer classes.
-/// Of equals the lower index comes first. Where a logit is NaN, so is each probability of a softmax. `count` may be NULL.
+/// Writes the `k` largest of `len` logits, largest first, NaN last, and stores how many there are: `k`, or fewer where
+/// there are fewer classes. Of equals the lower index comes first. Where a logit is NaN, so is each probability of a
+/// softmax. `count` may be NULL.
 ///
 /// # Safety
 /// `model` is a model, `logits` has `len` elements, `guesses` has `k`.

@@ -33,8 +33,9 @@ pub enum vitlet_output {
 /// How a model is run. Zeros are good defaults: `vitlet_options options = {0};`.
 #[repr(C)]
 pub struct vitlet_options {
-    /// Threads of the executor, the calling one included, at most 256. 0: those of the pool if the executor is a pool's, 1 if there is no executor; for
-    /// another executor it must be said. A number that is not the executor's gives VITLET_STATUS_OPTIONS.
+    /// Threads of the executor, the calling one included, at most 256. 0: those of the pool if the executor is a
+    /// pool's, 1 if there is no executor; for another executor it must be said. A number that is not the executor's
+    /// gives VITLET_STATUS_OPTIONS.
     pub threads: u32,
     /// Pixels per row of the largest picture (of its region), at most 2^24; 0 is 4096.
     pub max_picture_width: u32,

@@ -30,8 +30,8 @@ pub enum vitlet_status {
     Unsupported,
     /// The model's metadata, hyperparameters or tensors are not what they should be; `vitlet inspect FILE` says which.
     Model,
-    /// The options ask for more than 256 threads, for another number than the executor has, for a largest picture that is too large, or for more memory
-    /// than there can be.
+    /// The options ask for more than 256 threads, for another number than the executor has, for a largest picture that
+    /// is too large, or for more memory than there can be.
     Options,
     /// This CPU has no kernels of that name.
     Kernels,

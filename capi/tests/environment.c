@@ -1,5 +1,6 @@
-// A host that rounds, flushes or traps: what the library computes is the same, and the host's environment comes back. scripts/test_capi.sh runs it
-// on a model whose pictures are resized in proportion, where a rounding mode would move the crop by a pixel.
+// A host that rounds, flushes or traps: what the library computes is the same, and the host's environment comes back.
+// scripts/test_capi.sh runs it on a model whose pictures are resized in proportion, where a rounding mode would move
+// the crop by a pixel.
 //
 //     environment model.gguf
 

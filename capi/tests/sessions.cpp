@@ -1,4 +1,5 @@
-// vitlet.hpp: a session that is moved takes its memory along, and what is left behind refuses to run. scripts/test_capi.sh runs it.
+// vitlet.hpp: a session that is moved takes its memory along, and what is left behind refuses to run.
+// scripts/test_capi.sh runs it.
 //
 //     sessions model.gguf
 

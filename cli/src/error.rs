@@ -1,5 +1,5 @@
-//! The program's errors. Every one is a single line, `what: why`, and decides the exit status. A closed pipe on standard output ends the
-//! program silently, as in `vitlet classify photos | head`.
+//! The program's errors. Every one is a single line, `what: why`, and decides the exit status. A closed pipe on
+//! standard output ends the program silently, as in `vitlet classify photos | head`.
 
 use std::fmt::Display;
 use std::io;

@@ -1,4 +1,5 @@
-//! Outputs of the program. The converter writes them (`vitlet_convert::output`); here are the checks before, in the program's own errors.
+//! Outputs of the program. The converter writes them (`vitlet_convert::output`); here are the checks before, in the
+//! program's own errors.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,9 @@
 //! Numbers that are not finite are an error of the picture, never a probability.
 //!
-//! Logits in f32 show by themselves that something overflowed. The rounding of activations to int8 or f16 hides it: NaN becomes code 0, an
-//! infinite row becomes zeros. So models of these precisions are looked at in two more places: their scales, biases and norms, which are small
-//! tensors of f32, and the residual stream and the heads' outputs of the first picture, in which NaN and infinity stay.
+//! Logits in f32 show by themselves that something overflowed. The rounding of activations to int8 or f16 hides it: NaN
+//! becomes code 0, an infinite row becomes zeros. So models of these precisions are looked at in two more places: their
+//! scales, biases and norms, which are small tensors of f32, and the residual stream and the heads' outputs of the
+//! first picture, in which NaN and infinity stay.
 
 use std::sync::OnceLock;
 
@@ -10,7 +11,8 @@ use vitlet::config::pad16;
 use vitlet::layout::DType;
 use vitlet::{Config, Model, Place, Rows, Tap};
 
-/// No parameter of a network in order is larger; products of larger ones leave f32's range, in scores of attention first.
+/// No parameter of a network in order is larger; products of larger ones leave f32's range, in scores of attention
+/// first.
 const LARGEST: f32 = 1.0e9;
 
 const CAUSE: &str = "the input or the weights are broken, or too large for this precision";

@@ -1,8 +1,9 @@
 //! Files that are mapped into memory, and what happens when somebody changes one meanwhile.
 //!
-//! `cp new.gguf model.gguf` cuts the old file short and fills it again. Whoever reads it in between gets the signal SIGBUS, which ends
-//! a program without a word; whoever reads it later computes with another model. Here the signal's handler says one line and ends the
-//! program with status 1, and [`Mapped::unchanged`] tells whether the file is still the one that was opened.
+//! `cp new.gguf model.gguf` cuts the old file short and fills it again. Whoever reads it in between gets the signal
+//! SIGBUS, which ends a program without a word; whoever reads it later computes with another model. Here the signal's
+//! handler says one line and ends the program with status 1, and [`Mapped::unchanged`] tells whether the file is still
+//! the one that was opened.
 //!
 //! The only unsafe code of the program.
 
@@ -57,8 +58,8 @@ impl Mapped {
         if opened.len == 0 {
             return Err(Error::new(name, "empty file"));
         }
-        // SAFETY: the map is read only. Its bytes are plain numbers to their readers, who check what they index with once, in
-        // `Model::parse`; whoever cuts the file short ends the program in an orderly way, by the watch.
+        // SAFETY: the map is read only. Its bytes are plain numbers to their readers, who check what they index with
+        // once, in `Model::parse`; whoever cuts the file short ends the program in an orderly way, by the watch.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         let range = map.as_ptr_range();
         let watch = Watch::new(&name, range.start.addr()..range.end.addr());
@@ -106,8 +107,9 @@ impl Watch {
                 signal_hook::low_level::exit(Status::Failed as libc::c_int);
             }
         };
-        // SAFETY: the handler compares numbers and calls write and _exit, both of which are async-signal-safe. It does not panic. A
-        // SIGBUS from elsewhere ends the program as ever: the standard library's handler, which comes first, sees to that.
+        // SAFETY: the handler compares numbers and calls write and _exit, both of which are async-signal-safe. It does
+        // not panic. A SIGBUS from elsewhere ends the program as ever: the standard library's handler, which comes
+        // first, sees to that.
         let id = unsafe { signal_hook_registry::register_sigaction(libc::SIGBUS, end) };
         Self { id: id.ok() }
     }

@@ -1,9 +1,9 @@
 //! What the program says: colours on a terminal, plain text in a pipe, one JSON document for `--json`.
 //!
-//! Names, labels, paths and error texts come from files that nobody has to trust. Every line passes [`Out`] or a function here, which shows
-//! control characters as escapes (`\u{1b}`), so none of them can move the cursor, hide text or begin a line of its own. The program's own
-//! styles are characters that [`render`] turns into colours; nothing else becomes a terminal's escape sequence. clippy.toml refuses other ways
-//! to print.
+//! Names, labels, paths and error texts come from files that nobody has to trust. Every line passes [`Out`] or a
+//! function here, which shows control characters as escapes (`\u{1b}`), so none of them can move the cursor, hide text
+//! or begin a line of its own. The program's own styles are characters that [`render`] turns into colours; nothing else
+//! becomes a terminal's escape sequence. clippy.toml refuses other ways to print.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::error::Result;
 
-/// A style between `{STYLE}` and `{STYLE:#}`: one of Unicode's noncharacters (U+FDD0 to U+FDEF), which no text contains.
+/// A style between `{STYLE}` and `{STYLE:#}`: one of Unicode's noncharacters (U+FDD0 to U+FDEF), which no text
+/// contains.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Style(char);
 
@@ -52,8 +53,8 @@ fn style(c: char) -> Option<anstyle::Style> {
     })
 }
 
-/// Whether a character could make a terminal show something else than the text: control characters, line separators, and marks that turn the
-/// direction of writing.
+/// Whether a character could make a terminal show something else than the text: control characters, line separators,
+/// and marks that turn the direction of writing.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -81,7 +82,8 @@ fn render(line: &str) -> String {
     text
 }
 
-/// Standard output or standard error, locked; styles are stripped where it is no terminal. Each `writeln!` writes one line.
+/// Standard output or standard error, locked; styles are stripped where it is no terminal. Each `writeln!` writes one
+/// line.
 pub struct Out(Box<dyn Write>);
 
 impl Out {
@@ -105,7 +107,8 @@ pub fn stderr() -> Out {
     Out(Box::new(anstream::AutoStream::auto(io::stderr())))
 }
 
-/// Where a command tells of the output that it wrote to `path`: standard output, or standard error where the output itself went there.
+/// Where a command tells of the output that it wrote to `path`: standard output, or standard error where the output
+/// itself went there.
 pub fn beside(path: &Path) -> Out {
     if vitlet_convert::output::goes_to_stdout(path) { stderr() } else { stdout() }
 }

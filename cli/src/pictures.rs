@@ -1,4 +1,5 @@
-//! Pictures: which ones the arguments name, and their reading. docs/pictures.md says what is read, and within which limits.
+//! Pictures: which ones the arguments name, and their reading. docs/pictures.md says what is read, and within which
+//! limits.
 
 mod decode;
 mod folder;
@@ -106,7 +107,8 @@ fn read(source: &Source) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Reads to the end, `expected` bytes as far as one knows. What does not begin as a picture does, or goes on for too long, is not read.
+/// Reads to the end, `expected` bytes as far as one knows. What does not begin as a picture does, or goes on for too
+/// long, is not read.
 fn read_picture(reader: &mut impl Read, expected: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     reader.take(HEAD_BYTES as u64).read_to_end(&mut bytes).map_err(|e| why(&e))?;

@@ -1,4 +1,5 @@
-//! What `--json` says of each picture, in every command that takes pictures: the result, or why there is none, in the order of the pictures.
+//! What `--json` says of each picture, in every command that takes pictures: the result, or why there is none, in the
+//! order of the pictures.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,8 @@
 //! Signals that end the program: temporary files go first, and the exit status stays the signal's.
 //!
-//! A thread of its own waits for them, so that removing files needs no care for what a signal handler may do. SIGXFSZ (a file would grow
-//! beyond `ulimit -f`) only comes to be ignored: the write then fails with an error, which is told in one line.
+//! A thread of its own waits for them, so that removing files needs no care for what a signal handler may do. SIGXFSZ
+//! (a file would grow beyond `ulimit -f`) only comes to be ignored: the write then fails with an error, which is told
+//! in one line.
 
 #[cfg(unix)]
 pub fn watch() {
@@ -21,7 +22,8 @@ pub fn watch() {
     let _ = std::thread::Builder::new().name("signals".to_string()).spawn(wait);
 }
 
-/// Whether the program was started with this signal ignored, as `nohup` and shells that run it in the background do: so it stays.
+/// Whether the program was started with this signal ignored, as `nohup` and shells that run it in the background do: so
+/// it stays.
 #[cfg(unix)]
 fn ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -85,7 +85,8 @@ pub(crate) fn balance(network: &mut Network) -> Result<Vec<BalanceReport>, Error
     Ok(reports)
 }
 
-/// A word on outliers before the head, which stay: the last norm's output is the network's features, for `embed` to return.
+/// A word on outliers before the head, which stay: the last norm's output is the network's features, for `embed` to
+/// return.
 ///
 /// # Errors
 /// As [`Layer::load`].

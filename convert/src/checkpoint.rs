@@ -1,9 +1,9 @@
 //! The tensors of a checkpoint: safetensors or PyTorch's own files, one or sharded.
 //!
-//! Vectors are read when they are taken; matrices stay in their files until their [`Layer`] is read. Shapes and types are checked at once.
-//! Every tensor is accounted for: `take` marks it, and `finish` refuses what nobody took, so a network that is not
-//! what its config says can not be converted by accident. `wrapper` finds the network where its names have a prefix.
-//! Not here: which tensors a network has (`timm`, `transformers`).
+//! Vectors are read when they are taken; matrices stay in their files until their [`Layer`] is read. Shapes and types
+//! are checked at once. Every tensor is accounted for: `take` marks it, and `finish` refuses what nobody took, so a
+//! network that is not what its config says can not be converted by accident. `wrapper` finds the network where its
+//! names have a prefix. Not here: which tensors a network has (`timm`, `transformers`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

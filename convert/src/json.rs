@@ -33,7 +33,8 @@ fn edge(value: &Value) -> Option<usize> {
 }
 
 impl Object {
-    /// `map` from the file of this name; errors put its keys after `at` (a path of keys that ends in a dot, or nothing).
+    /// `map` from the file of this name; errors put its keys after `at` (a path of keys that ends in a dot, or
+    /// nothing).
     pub(crate) fn new(file: &str, at: &str, map: Map<String, Value>) -> Self {
         Self { file: file.to_owned(), at: at.to_owned(), map }
     }

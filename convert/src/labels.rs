@@ -1,7 +1,8 @@
-//! Names of classes: from config.json, from a file (`file`), or ImageNet-1k's where a checkpoint says that it is for these.
+//! Names of classes: from config.json, from a file (`file`), or ImageNet-1k's where a checkpoint says that it is for
+//! these.
 //!
-//! A name belongs to the logit of its index, as in transformers' `id2label[i]`. Where there is none, the class is called
-//! `class 7`, and everything that is not as it should be is announced.
+//! A name belongs to the logit of its index, as in transformers' `id2label[i]`. Where there is none, the class is
+//! called `class 7`, and everything that is not as it should be is announced.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -214,8 +215,8 @@ pub(crate) fn timm(config: &Object, pretrained: &Object) -> Option<Given> {
     }
 }
 
-/// What timm's configuration says of training for ImageNet-1k: the tag (`augreg_in21k_ft_in1k`), behind the architecture's
-/// name or by itself, or the name of the data set.
+/// What timm's configuration says of training for ImageNet-1k: the tag (`augreg_in21k_ft_in1k`), behind the
+/// architecture's name or by itself, or the name of the data set.
 fn imagenet_reason(config: &Object, pretrained: &Object) -> Option<String> {
     if pretrained.len("num_classes").ok().flatten().is_some_and(|n| n != imagenet().len()) {
         return None;

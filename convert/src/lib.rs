@@ -85,10 +85,12 @@ pub struct Progress<'a> {
     pub total: usize,
 }
 
-/// Converts a checkpoint of timm or transformers (its directory, or the file with the weights), an ONNX file, or an f32 model file of ours.
+/// Converts a checkpoint of timm or transformers (its directory, or the file with the weights), an ONNX file, or an f32
+/// model file of ours.
 ///
 /// # Errors
-/// One line that names what is wrong with the source and what to do about it, or the tensor that would not be finite in the model file.
+/// One line that names what is wrong with the source and what to do about it, or the tensor that would not be finite in
+/// the model file.
 pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Converted, Error> {
     let mut source = read(src, options)?;
     if options.fold_norm {
@@ -214,8 +216,9 @@ fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
     }
 }
 
-/// Refuses to write the model file over a file that its conversion reads: the source itself, a file of the options, and whatever lies in a
-/// checkpoint's directory (or beside an ONNX or PyTorch file). A model file in that directory is an earlier conversion's, and may be replaced.
+/// Refuses to write the model file over a file that its conversion reads: the source itself, a file of the options, and
+/// whatever lies in a checkpoint's directory (or beside an ONNX or PyTorch file). A model file in that directory is an
+/// earlier conversion's, and may be replaced.
 ///
 /// # Errors
 /// One line that names both files.
@@ -273,7 +276,8 @@ fn read_dir(dir: &Path, options: &Options) -> Result<network::Source, Error> {
     read_checkpoint(dir, None, options)
 }
 
-/// Reads the weights in `file`, or else in `dir`, as `--arch` describes them, or config.json in `dir`, or else the weights themselves.
+/// Reads the weights in `file`, or else in `dir`, as `--arch` describes them, or config.json in `dir`, or else the
+/// weights themselves.
 fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result<network::Source, Error> {
     let config = dir.join("config.json");
     let described = options.arch.is_none() && config.is_file();

@@ -1,8 +1,8 @@
 //! The licence of the weights: what a checkpoint states about it, and what its name says.
 //!
-//! timm has it in config.json, transformers in the front matter of README.md: lines of `key: value` between two lines of
-//! `---`. That is text from the internet: no more than [`LONGEST`] bytes are read, and of the YAML only strings and lists of
-//! strings.
+//! timm has it in config.json, transformers in the front matter of README.md: lines of `key: value` between two lines
+//! of `---`. That is text from the internet: no more than [`LONGEST`] bytes are read, and of the YAML only strings and
+//! lists of strings.
 
 use std::fs::File;
 use std::io::Read;

@@ -22,7 +22,8 @@ use crate::tensor::{self, Tensor};
 /// Reads a model file.
 ///
 /// # Errors
-/// A file that is not one of ours, a newer one, a quantized one, vectors that are not finite, or an option that needs the checkpoint.
+/// A file that is not one of ours, a newer one, a quantized one, vectors that are not finite, or an option that needs
+/// the checkpoint.
 pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
     let file = tensor::map(path)?;
     let model = Model::parse(&file).map_err(|e| match e {

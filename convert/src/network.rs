@@ -1,8 +1,8 @@
 //! A plain Vision Transformer in f32: what every importer produces and the packer consumes.
 //!
 //! Nothing here is padded or reordered; matrices are `[outputs, inputs]` row by row, as the frameworks have them.
-//! Vectors are in memory; each matrix is read when it is needed ([`Layer`]). Quantization, gamma folding and the file's layout come later
-//! (`quantize`, `diagonal`, `pack`).
+//! Vectors are in memory; each matrix is read when it is needed ([`Layer`]). Quantization, gamma folding and the file's
+//! layout come later (`quantize`, `diagonal`, `pack`).
 
 use vitlet::picture::Preprocess;
 use vitlet::{Config, Family};

@@ -1,11 +1,12 @@
 //! Every output of the converter and of the program goes through here.
 //!
-//! A regular file is complete or absent: its bytes gather in a temporary file beside it, which is flushed to the disk and renamed. Symbolic
-//! links are followed to their target, there or not; owner and permissions of an existing target stay. What is no regular file (a device, a
-//! pipe, a descriptor such as /dev/stdout) is opened and written, never replaced.
+//! A regular file is complete or absent: its bytes gather in a temporary file beside it, which is flushed to the disk
+//! and renamed. Symbolic links are followed to their target, there or not; owner and permissions of an existing target
+//! stay. What is no regular file (a device, a pipe, a descriptor such as /dev/stdout) is opened and written, never
+//! replaced.
 //!
-//! Temporary files are registered while they live, so that a program can remove them when a signal ends it: [`discard_all`]. Their names are
-//! random, since two containers on one volume may have the same process id.
+//! Temporary files are registered while they live, so that a program can remove them when a signal ends it:
+//! [`discard_all`]. Their names are random, since two containers on one volume may have the same process id.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,8 +20,8 @@ use crate::error::{Error, why};
 /// Symbolic links that are followed, as many as Linux follows.
 const LINKS: usize = 40;
 
-/// An output that is written in pieces: create, write, seek and patch, read back, commit. Dropped before [`Writer::commit`], it leaves nothing
-/// behind, and an existing target is as it was.
+/// An output that is written in pieces: create, write, seek and patch, read back, commit. Dropped before
+/// [`Writer::commit`], it leaves nothing behind, and an existing target is as it was.
 #[derive(Debug)]
 pub struct Writer {
     /// As the caller named it.
@@ -63,7 +64,8 @@ impl Writer {
     /// Ends the output: the target has all bytes from here on.
     ///
     /// # Errors
-    /// What the operating system says, in one line that names the path; the target is unchanged then, unless it is no regular file.
+    /// What the operating system says, in one line that names the path; the target is unchanged then, unless it is no
+    /// regular file.
     pub fn commit(self) -> Result<(), Error> {
         let Self { path, gathered } = self;
         let done = match gathered {
@@ -179,7 +181,8 @@ pub fn is_regular(path: &Path) -> bool {
     matches!(Destination::of(path), Ok(Destination::Regular(_)))
 }
 
-/// Of a path without links. The link in a descriptor's place names the file that is open; replacing that file would not reach the descriptor.
+/// Of a path without links. The link in a descriptor's place names the file that is open; replacing that file would not
+/// reach the descriptor.
 fn is_descriptor(target: &Path) -> bool {
     let folder = target.parent().unwrap_or(Path::new("/"));
     folder.ends_with("fd") && (folder.starts_with("/proc") || folder.starts_with("/dev"))
@@ -215,7 +218,8 @@ impl Source for File {
     }
 }
 
-/// `path` without symbolic links, but for the last one in a folder of descriptors; the file itself need not be there, its directory must.
+/// `path` without symbolic links, but for the last one in a folder of descriptors; the file itself need not be there,
+/// its directory must.
 fn follow(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..LINKS {
@@ -260,15 +264,16 @@ impl Live {
     }
 }
 
-/// Removes every temporary file, and lets no output begin or end any more: for a signal that ends the process. Not for a signal handler
-/// itself, since it locks: for a thread that waits for signals.
+/// Removes every temporary file, and lets no output begin or end any more: for a signal that ends the process. Not for
+/// a signal handler itself, since it locks: for a thread that waits for signals.
 pub fn discard_all() {
     let mut live = Live::lock();
     live.ended = true;
     live.paths.drain(..).for_each(|path| remove(&path));
 }
 
-/// Removes a temporary file or folder. An error before is the one to report; and where a signal ends the process, nobody is left to tell.
+/// Removes a temporary file or folder. An error before is the one to report; and where a signal ends the process,
+/// nobody is left to tell.
 fn remove(path: &Path) {
     let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }

@@ -47,8 +47,8 @@ impl Reference {
     /// Reads a file and prepares it for one picture of its own size, or of `size` (height, width) where it leaves that open.
     ///
     /// # Errors
-    /// A file that is not ONNX, that tract can not run, that does not take one picture `[1, 3, height, width]`, or that normalizes
-    /// the picture itself.
+    /// A file that is not ONNX, that tract can not run, that does not take one picture `[1, 3, height, width]`, or that
+    /// normalizes the picture itself.
     pub fn open(path: &Path, size: Option<(usize, usize)>) -> Result<Self, Error> {
         Self::open_tapped(path, size, &[])
     }

@@ -1,8 +1,9 @@
 //! transformers' checkpoints: config.json with `model_type`, preprocessor_config.json, model.safetensors.
 //!
-//! vit, deit, dinov2, dinov2_with_registers, dinov3_vit, beit and data2vec-vision are nearly the same network with other names and heads;
-//! convnext is in transformers/convnext.rs. Source of the facts: transformers' modeling files of these (transformers 5); the tensor names are those that
-//! its checkpoints have on disk (transformers/names.rs has the others).
+//! vit, deit, dinov2, dinov2_with_registers, dinov3_vit, beit and data2vec-vision are nearly the same network with
+//! other names and heads; convnext is in transformers/convnext.rs. Source of the facts: transformers' modeling files of
+//! these (transformers 5); the tensor names are those that its checkpoints have on disk (transformers/names.rs has the
+//! others).
 
 use std::path::Path;
 

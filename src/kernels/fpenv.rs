@@ -1,8 +1,8 @@
 //! The floating-point environment that bit-exact results need: round to nearest even, no flushing of denormals, no traps.
 //!
-//! A host built with `-ffast-math` sets flush-to-zero in its threads, one that does interval arithmetic rounds down, and bare metal
-//! starts with anything. Whatever the engine computes, it computes within [`exact`]: every public function that touches floats does,
-//! and every thread that helps. (32-bit ARM is left as it is found.)
+//! A host built with `-ffast-math` sets flush-to-zero in its threads, one that does interval arithmetic rounds down,
+//! and bare metal starts with anything. Whatever the engine computes, it computes within [`exact`]: every public
+//! function that touches floats does, and every thread that helps. (32-bit ARM is left as it is found.)
 #![allow(unsafe_code)]
 
 use core::marker::PhantomData;
@@ -13,7 +13,8 @@ pub(crate) fn exact<R>(work: impl FnOnce() -> R) -> R {
     apart(work)
 }
 
-/// Out of line: the compiler takes the environment for the default one everywhere, so it might move arithmetic across the change.
+/// Out of line: the compiler takes the environment for the default one everywhere, so it might move arithmetic across
+/// the change.
 #[inline(never)]
 fn apart<R>(work: impl FnOnce() -> R) -> R {
     work()
@@ -62,8 +63,9 @@ mod register {
     }
 
     pub(super) fn write(mxcsr: Word) {
-        // SAFETY: the value is the default or was read from MXCSR, so no reserved bit is set. No `preserves_flags`: the exception
-        // flags change (Intel SDM, volume 1, 10.2.3). No `readonly`: loads and stores stay on their side of the change.
+        // SAFETY: the value is the default or was read from MXCSR, so no reserved bit is set. No `preserves_flags`: the
+        // exception flags change (Intel SDM, volume 1, 10.2.3). No `readonly`: loads and stores stay on their side of
+        // the change.
         unsafe {
             asm!("ldmxcsr [{}]", in(reg) &raw const mxcsr, options(nostack));
         }

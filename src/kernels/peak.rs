@@ -31,8 +31,8 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// That of kernels for a kind of multiply-add; none for `scalar`, which is not tuned, for f16 where it is not computed
-    /// in, and on architectures without a loop.
+    /// That of kernels for a kind of multiply-add; none for `scalar`, which is not tuned, for f16 where it is not
+    /// computed in, and on architectures without a loop.
     pub fn of(kernels: Kernels, mac: Mac) -> Option<Self> {
         let (name, macs, body) = loop_of(kernels.0, mac)?;
         Some(Self { name, macs, body })

@@ -23,7 +23,8 @@ fn every_kernel_and_thread_count_gives_the_same_bits() {
     }
 }
 
-/// The test scripts say which kernels a machine or an emulated core must have (`VITLET_EXPECTED_KERNELS`), so that none is left untested in silence.
+/// The test scripts say which kernels a machine or an emulated core must have (`VITLET_EXPECTED_KERNELS`), so that none
+/// is left untested in silence.
 #[test]
 fn the_expected_kernels_are_here() {
     let Ok(expected) = std::env::var("VITLET_EXPECTED_KERNELS") else { return };

@@ -1,4 +1,5 @@
-//! The host's rounding, flushing and trapping do not show in what the engine computes, and are the host's again afterwards.
+//! The host's rounding, flushing and trapping do not show in what the engine computes, and are the host's again
+//! afterwards.
 
 use vitlet::picture::Resize;
 use vitlet::{

@@ -26,7 +26,8 @@ pub struct ClassifyArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// Read raw frames, one after the other, as cameras give them: i420:640x480, nv12, yuyv, rgb24, bgr24, gray, ...; one line per frame. STRIDE is the bytes of a row of the first plane where rows are padded
+    /// Read raw frames, one after the other, as cameras give them: i420:640x480, nv12, yuyv, rgb24, bgr24, gray, ...;
+    /// one line per frame. STRIDE is the bytes of a row of the first plane where rows are padded
     #[arg(long, value_name = "FORMAT:WxH[:STRIDE]")]
     raw: Option<stream::Frames>,
 

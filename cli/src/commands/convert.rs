@@ -22,8 +22,8 @@ use crate::preparation::PreparationArgs;
 
 #[derive(Args)]
 pub struct ConvertArgs {
-    /// A checkpoint of timm or transformers (its directory, or the file with the weights: safetensors or PyTorch's own),
-    /// an .onnx file, hf:OWNER/NAME on the Hugging Face Hub, or an f32 .gguf of vitlet's
+    /// A checkpoint of timm or transformers (its directory, or the file with the weights: safetensors or PyTorch's
+    /// own), an .onnx file, hf:OWNER/NAME on the Hugging Face Hub, or an f32 .gguf of vitlet's
     #[arg(value_name = "SRC")]
     source: PathBuf,
 
@@ -35,7 +35,8 @@ pub struct ConvertArgs {
     #[arg(long, default_value = "int8", value_parser = named::<Precision>(&["int8", "f16", "f32"]))]
     precision: Precision,
 
-    /// timm's name of the network, for weights without a config.json: NAME, or NAME.TAG for the preparation of these weights of timm's
+    /// timm's name of the network, for weights without a config.json: NAME, or NAME.TAG for the preparation of these
+    /// weights of timm's
     #[arg(long, value_name = "NAME[.TAG]")]
     arch: Option<String>,
 
@@ -66,7 +67,8 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "SCALE", default_value = "per-channel", value_parser = named::<WeightScale>(&["per-channel", "per-tensor"]))]
     weight_scale: WeightScale,
 
-    /// Balance channels between matrices in int8, where an estimate from the weights says that the error falls (off is for study)
+    /// Balance channels between matrices in int8, where an estimate from the weights says that the error falls (off is
+    /// for study)
     #[arg(long, value_name = "WHERE", default_value = "auto", value_parser = named::<Balance>(&["auto", "off"]))]
     balance: Balance,
 

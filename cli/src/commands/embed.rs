@@ -1,4 +1,5 @@
-//! `vitlet embed`: the features before the head, one row per picture, as a .npy file, and beside it a CSV that says which picture each row is.
+//! `vitlet embed`: the features before the head, one row per picture, as a .npy file, and beside it a CSV that says
+//! which picture each row is.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
-//! A CSV of pictures: `path,label` lines as spreadsheets, pandas and Python's csv write them. Quotes, commas, semicolons or tabs between columns, and
-//! byte order marks of UTF-8 and UTF-16 are read.
+//! A CSV of pictures: `path,label` lines as spreadsheets, pandas and Python's csv write them. Quotes, commas,
+//! semicolons or tabs between columns, and byte order marks of UTF-8 and UTF-16 are read.
 //!
-//! Paths are relative to the CSV. A label is a class's number, counted from 0, or its name as for folders. The first line is a header only if it cannot
-//! be a picture; where a header names them, the columns of path and label may stand among others. Nothing else is left out: a line that is not
-//! understood is an error.
+//! Paths are relative to the CSV. A label is a class's number, counted from 0, or its name as for folders. The first
+//! line is a header only if it cannot be a picture; where a header names them, the columns of path and label may stand
+//! among others. Nothing else is left out: a line that is not understood is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,8 @@ fn delimiter(text: &str) -> u8 {
     [(',', b','), ('\t', b'\t'), (';', b';')].into_iter().find(|(d, _)| outside(*d)).map_or(b',', |(_, byte)| byte)
 }
 
-/// Whether the first line cannot be a picture: its label is neither a number nor a class, and its path is no file and not named as a picture.
+/// Whether the first line cannot be a picture: its label is neither a number nor a class, and its path is no file and
+/// not named as a picture.
 fn is_header(fields: &[&str], base: &Path, classes: &Classes) -> bool {
     let file = PathBuf::from(fields[0]);
     let is_class = |field: &&str| field.parse::<f64>().is_ok() || !matches!(classes.by_name(field), Ok(None));
@@ -122,7 +123,8 @@ fn named_columns(header: &[&str]) -> Option<Columns> {
     Some(Columns { path: find(&PATH_COLUMNS)?, label: find(&LABEL_COLUMNS)? })
 }
 
-/// Path and label of a line. Without a header that names the columns the last is the label, and commas before it belong to the path.
+/// Path and label of a line. Without a header that names the columns the last is the label, and commas before it belong
+/// to the path.
 fn split(record: &csv::StringRecord, columns: Option<Columns>) -> Result<(String, &str), &'static str> {
     const WANTED: &str = "not path,label (a path with a quote in it is quoted, and its quotes are doubled)";
     let fields: Vec<&str> = record.iter().collect();

@@ -1,8 +1,9 @@
-//! The bytes of a picture's file become RGB8, as Pillow 13 does it with `convert("RGB")`: alpha is dropped, gray repeated, 16 bits lose their low byte,
-//! and 16 bits of gray alone are clipped at 255. The EXIF orientation, which Pillow leaves to its caller, is applied.
+//! The bytes of a picture's file become RGB8, as Pillow 13 does it with `convert("RGB")`: alpha is dropped, gray
+//! repeated, 16 bits lose their low byte, and 16 bits of gray alone are clipped at 255. The EXIF orientation, which
+//! Pillow leaves to its caller, is applied.
 //!
-//! Files come from anywhere, so nothing here trusts them. What a header promises is compared with limits before memory is taken, and a decoder that panics
-//! has failed on one picture, no more.
+//! Files come from anywhere, so nothing here trusts them. What a header promises is compared with limits before memory
+//! is taken, and a decoder that panics has failed on one picture, no more.
 
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,7 +19,8 @@ use super::{Rgb8, jpeg, webp};
 
 /// Pixels of the largest picture that is decoded: Pillow's limit.
 pub const MAX_PIXELS: u64 = 178_956_970;
-/// Bytes that decoding one picture may take, the copy as RGB8 included; on a machine with less than twice as much, half of its memory.
+/// Bytes that decoding one picture may take, the copy as RGB8 included; on a machine with less than twice as much, half
+/// of its memory.
 const MAX_MEMORY: u64 = 1 << 30;
 /// Bytes that a decoder may take for one row and for what stands beside the pixels, such as colour profiles.
 const MAX_METADATA: u64 = 64 << 20;
@@ -45,7 +47,8 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
     })
 }
 
-/// The first picture in the file. Where its end is not marked, it is whole only if the last bytes make no difference: they belong to what follows it then.
+/// The first picture in the file. Where its end is not marked, it is whole only if the last bytes make no difference:
+/// they belong to what follows it then.
 fn decode_jpeg(bytes: &[u8]) -> Result<Rgb8, String> {
     const TRUNCATED: &str = "truncated JPEG";
     let extent = jpeg::extent(bytes).ok_or(TRUNCATED)?;
@@ -83,7 +86,8 @@ struct Content {
     buffer: u64,
     /// Pixels that the file has bytes for, at the most that its format can compress.
     most_pixels: u64,
-    /// Whether pixels have alpha of their own. A PNG without may name one value transparent, which decodes to alpha, too.
+    /// Whether pixels have alpha of their own. A PNG without may name one value transparent, which decodes to alpha,
+    /// too.
     alpha: bool,
 }
 
@@ -228,7 +232,8 @@ fn grow(data: &mut Vec<u8>, len: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// `pixels` of `color` become RGB8 in place, samples of 16 bits in the machine's order; gray of 16 bits is clipped or loses its low byte.
+/// `pixels` of `color` become RGB8 in place, samples of 16 bits in the machine's order; gray of 16 bits is clipped or
+/// loses its low byte.
 fn to_rgb8(mut data: Vec<u8>, color: ColorType, clipped: bool, pixels: usize) -> Result<Vec<u8>, String> {
     let sample = |bytes: &[u8], i: usize| u16::from_ne_bytes([bytes[2 * i], bytes[2 * i + 1]]);
     let high = |bytes: &[u8], i: usize| (sample(bytes, i) >> 8) as u8;

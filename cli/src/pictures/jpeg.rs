@@ -1,5 +1,6 @@
-//! Where the first picture of a JPEG file ends (ITU T.81, annex B). Phones append films, depth maps and notes to it, some of them without the
-//! marker that ends a picture; the decoder paints gray what is missing. Within a scan, FF 00 and the restart markers FF D0 to FF D7 are data.
+//! Where the first picture of a JPEG file ends (ITU T.81, annex B). Phones append films, depth maps and notes to it,
+//! some of them without the marker that ends a picture; the decoder paints gray what is missing. Within a scan, FF 00
+//! and the restart markers FF D0 to FF D7 are data.
 
 const START_OF_IMAGE: u8 = 0xD8;
 const END_OF_IMAGE: u8 = 0xD9;

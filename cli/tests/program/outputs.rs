@@ -80,8 +80,8 @@ fn a_file_too_large_is_one_line_and_leaves_the_old_one() {
 fn signals_end_the_program_as_signals_unless_they_are_ignored() {
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
-    // The program waits for its standard input, which stays open; its thread of signals is there when its first line is. The tests themselves
-    // may have been started with signals ignored.
+    // The program waits for its standard input, which stays open; its thread of signals is there when its first line
+    // is. The tests themselves may have been started with signals ignored.
     let start = |ignored: &str, default: &str| {
         let command = format!("{ignored} exec env --default-signal={default} $0 classify -");
         let mut shell = Command::new("sh");

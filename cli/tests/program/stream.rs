@@ -133,7 +133,8 @@ fn formats_and_sizes_are_checked() {
     assert!(run("classify --help").status.success());
 }
 
-/// What a stream says when `replace` is done to its model between two frames: its exit status, lines of standard output, and errors.
+/// What a stream says when `replace` is done to its model between two frames: its exit status, lines of standard
+/// output, and errors.
 #[cfg(unix)]
 fn replaced(replace: impl FnOnce(&str)) -> (Option<i32>, usize, String) {
     use std::io::{BufRead, BufReader, Read, Write};

@@ -105,8 +105,8 @@ impl Checkpoint {
         self.tensors = all.into_iter().map(|(name, entry)| (rename(&name).unwrap_or(name), entry)).collect();
     }
 
-    /// Takes the head `[n, k]`: the layer `name`, or, where a wrapper has a head of its own, the one layer of this shape
-    /// that is left when all others have been taken.
+    /// Takes the head `[n, k]`: the layer `name`, or, where a wrapper has a head of its own, the one layer of this
+    /// shape that is left when all others have been taken.
     ///
     /// # Errors
     /// As [`Checkpoint::take`].

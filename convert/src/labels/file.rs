@@ -35,7 +35,8 @@ fn text(bytes: &[u8]) -> Result<&str, &'static str> {
     Ok(text.trim_start_matches('\u{feff}'))
 }
 
-/// A list, an object by index, one with the indices as its values, or one of these under the name that a config.json has for it.
+/// A list, an object by index, one with the indices as its values, or one of these under the name that a config.json
+/// has for it.
 fn of_json(value: &Value) -> Result<Vec<String>, &'static str> {
     const FORMS: &str = "JSON, but neither a list of labels nor an object by index (id2label)";
     let value =

@@ -1,4 +1,5 @@
-//! A linear layer that stays in its file until it is needed, so that a conversion holds one layer at a time and not the network.
+//! A linear layer that stays in its file until it is needed, so that a conversion holds one layer at a time and not the
+//! network.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use crate::tensor::Tensor;
 /// How a [`Layer`] comes to its weights and biases.
 type Load = dyn Fn() -> Result<Linear, Error> + Send + Sync;
 
-/// The shape of a linear layer, and the way to its weights. [`Self::load`] reads them anew each time; clones share everything.
+/// The shape of a linear layer, and the way to its weights. [`Self::load`] reads them anew each time; clones share
+/// everything.
 #[derive(Clone)]
 pub struct Layer {
     /// Outputs.
@@ -32,7 +34,8 @@ impl Layer {
         Self { n, k, load: Arc::new(load) }
     }
 
-    /// The layer of the matrix in `weight`: its first axis are the outputs, as many as `bias` has; all others are the inputs.
+    /// The layer of the matrix in `weight`: its first axis are the outputs, as many as `bias` has; all others are the
+    /// inputs.
     pub(crate) fn stored(weight: Tensor, bias: Vec<f32>) -> Self {
         let (n, k) = (bias.len(), weight.shape[1..].iter().product());
         Self::new(n, k, move || Ok(Linear { n, k, weight: weight.read()?, bias: bias.clone() }))

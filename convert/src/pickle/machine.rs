@@ -1,9 +1,9 @@
 //! The pickle machine, which reads a pickle as data: it imports nothing and calls nothing.
 //!
 //! All opcodes of protocols 0 to 5 are read but those that need Python (the registry of extensions and buffers outside
-//! the pickle). An opcode adds a bounded number of values, and strings and bytes stay in the file. So memory is bounded,
-//! whatever the pickle says: 128 bytes an opcode on average, and [`MAX_OPCODES`]. Source: the comments of CPython's
-//! `pickletools`.
+//! the pickle). An opcode adds a bounded number of values, and strings and bytes stay in the file. So memory is
+//! bounded, whatever the pickle says: 128 bytes an opcode on average, and [`MAX_OPCODES`]. Source: the comments of
+//! CPython's `pickletools`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,5 +1,6 @@
-//! transformers' image processors: `preprocessor_config.json`, or the part `image_processor` of processor_config.json. Source of
-//! the facts: the classes' defaults in transformers 5.24 and the files of the checkpoints that their authors published.
+//! transformers' image processors: `preprocessor_config.json`, or the part `image_processor` of processor_config.json.
+//! Source of the facts: the classes' defaults in transformers 5.24 and the files of the checkpoints that their authors
+//! published.
 
 use std::path::Path;
 
@@ -29,7 +30,8 @@ enum Kind {
     Bit,
     Beit,
     Dinov3,
-    /// Below 384 pixels the shortest edge is made larger by `crop_pct` and the middle is cut out; from there on the picture is stretched.
+    /// Below 384 pixels the shortest edge is made larger by `crop_pct` and the middle is cut out; from there on the
+    /// picture is stretched.
     ConvNext,
 }
 
@@ -258,7 +260,8 @@ impl Processor {
 }
 
 /// The processor that the published checkpoints of a model type have: google's vit, facebook's deit, dinov2, dinov3 and
-/// convnext, microsoft's beit. Those of deit, dinov2 and convnext have ImageNet's mean, which is not their classes' default.
+/// convnext, microsoft's beit. Those of deit, dinov2 and convnext have ImageNet's mean, which is not their classes'
+/// default.
 fn usual(model_type: &str, size: (usize, usize)) -> (Kind, Value) {
     let exact = |(height, width): (usize, usize)| json!({"height": height, "width": width});
     // 256 for 224, as in all evaluations on ImageNet.

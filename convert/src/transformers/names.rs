@@ -1,5 +1,5 @@
-//! One set of names for a checkpoint's tensors: those that `save_pretrained` writes. In memory, transformers 5 has others
-//! (its conversion_mapping.py), and `save_file(model.state_dict())` writes these.
+//! One set of names for a checkpoint's tensors: those that `save_pretrained` writes. In memory, transformers 5 has
+//! others (its conversion_mapping.py), and `save_file(model.state_dict())` writes these.
 
 use super::Family;
 use crate::checkpoint::Checkpoint;

@@ -37,8 +37,8 @@ pub struct Frames {
     format: Format,
     width: u32,
     height: u32,
-    /// Bytes from the start of one row of the first plane to the next; without it, rows follow one another. Rows of nv12's second plane are as
-    /// far apart, those of i420's second and third half as far.
+    /// Bytes from the start of one row of the first plane to the next; without it, rows follow one another. Rows of
+    /// nv12's second plane are as far apart, those of i420's second and third half as far.
     stride: Option<usize>,
     bytes: usize,
 }
