@@ -11,7 +11,7 @@ use crate::config::{Config, Family, Precision, pad16};
 use crate::error::Error;
 use crate::gguf::{File, TensorInfo, Value};
 use crate::kernels::fpenv::exact;
-use crate::layout::{self, ALIGNMENT, Kept, TensorSpec, keys};
+use crate::layout::{self, ALIGNMENT, DType, Kept, TensorSpec, keys};
 use crate::picture::Preprocess;
 
 use metadata::Metadata;
@@ -266,8 +266,10 @@ fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<(),
         check_tensor(&info, &spec, at).map_err(wrong)?;
         let end = at.checked_add(spec.bytes()).ok_or(Error::Truncated)?;
         let bytes = file.data.get(at..end).ok_or(Error::Truncated)?;
-        if spec.name.as_str().ends_with(".scale") {
-            check_scales(bytes, config.precision).map_err(wrong)?;
+        let is_scale = spec.name.as_str().ends_with(".scale");
+        // The floats of an f32 model are all of it, too much to read here; they show in its results.
+        if is_scale || (spec.dtype == DType::F32 && config.precision != Precision::F32) {
+            check_floats(bytes, is_scale && config.precision == Precision::Int8).map_err(wrong)?;
         }
         at += spec.padded_bytes();
         Ok::<(), Error>(())
@@ -294,12 +296,13 @@ fn check_tensor(info: &TensorInfo<'_>, spec: &TensorSpec, at: usize) -> Result<(
     Ok(())
 }
 
-fn check_scales(bytes: &[u8], precision: Precision) -> Result<(), &'static str> {
-    for scale in bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)) {
-        if !scale.is_finite() {
-            return Err("a scale is not finite");
+/// Scales, biases, norms and embeddings: small, and one that is not finite spoils every answer.
+fn check_floats(bytes: &[u8], never_negative: bool) -> Result<(), &'static str> {
+    for value in bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)) {
+        if !value.is_finite() {
+            return Err("a value is not finite");
         }
-        if precision == Precision::Int8 && scale < 0.0 {
+        if never_negative && value < 0.0 {
             return Err("a scale is negative");
         }
     }

@@ -12,8 +12,7 @@ use vitlet_convert::onnx::Preparation;
 use vitlet_convert::reference::Reference;
 
 use crate::error::{Error, Result};
-use crate::finite::finite;
-use crate::inference::{Answer, Compute, Inference, Times};
+use crate::inference::{Answer, Compute, Inference, Times, finite};
 use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::Rgb8;

@@ -1,13 +1,13 @@
 //! Runs a model: which kernels, how many threads, and memory that grows with the pictures.
 
+use std::mem;
 use std::time::Instant;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use vitlet::{Executor, Kernels, Model, Output, Picture, Precision, RunConfig, Sequential, Session, ThreadPool};
+use vitlet::{Executor, Kernels, Model, Output, Picture, RunConfig, Sequential, Session, ThreadPool};
 
 use crate::error::{Context, Error, Result};
-use crate::finite::{self, Watch, finite};
 use crate::pictures::Rgb8;
 use crate::threads;
 
@@ -94,6 +94,17 @@ impl Times {
     }
 }
 
+/// Passes on `values`, which are `what`, if they are finite: NaN is never a probability.
+pub fn finite(values: Vec<f32>, what: &str) -> Result<Vec<f32>, String> {
+    match values.iter().position(|x| !x.is_finite()) {
+        None => Ok(values),
+        Some(at) => Err(format!(
+            "{what} are not finite: number {at} is {}; the input or the weights are broken, or too large for this precision",
+            values[at]
+        )),
+    }
+}
+
 /// A model, ready to run one picture after another.
 pub struct Inference<'m> {
     model: Model<'m>,
@@ -102,15 +113,14 @@ pub struct Inference<'m> {
     /// Width and height of the picture at hand, at least a pixel.
     size: (u32, u32),
     scratch: Vec<u8>,
-    /// Whether a picture has shown that the rounding of activations hides nothing.
-    sound: bool,
+    /// What the last picture became, `[3, height, width]`.
+    input: Vec<f32>,
 }
 
 impl<'m> Inference<'m> {
     /// Allocates nothing yet.
     pub fn new(model: Model<'m>, compute: &'m Compute, output: Output) -> Self {
-        let sound = model.config().precision == Precision::F32;
-        Self { model, compute, output, size: (1, 1), scratch: Vec::new(), sound }
+        Self { model, compute, output, size: (1, 1), scratch: Vec::new(), input: Vec::new() }
     }
 
     /// What runs.
@@ -130,30 +140,23 @@ impl<'m> Inference<'m> {
 
     /// Logits, features or tokens of one picture in any format. Errors say why only.
     pub fn frame(&mut self, picture: &Picture<'_>) -> Result<Answer, String> {
+        self.size = (picture.width, picture.height);
+        let mut input = mem::take(&mut self.input);
+        input.resize(self.model.config().input_len(), 0.0);
         let start = Instant::now();
-        let input = self.prepare_frame(picture).map_err(|e| e.to_string())?;
-        let began = Instant::now();
-        let values = if self.sound { self.run(&input)? } else { self.tensor(&input)? };
-        self.sound = true;
+        let ran = self.session().and_then(|mut session| {
+            session.prepare(picture, &mut input)?;
+            let began = Instant::now();
+            Ok((began, session.run_tensor(&input)?.to_vec()))
+        });
         let end = Instant::now();
-        Ok(Answer { values, times: Times::between(start, began, end) })
+        self.input = input;
+        let (began, values) = ran.map_err(|e| e.to_string())?;
+        Ok(Answer { values: finite(values, self.what())?, times: Times::between(start, began, end) })
     }
 
     /// Logits, features or tokens of one normalized input `[3, height, width]`. Errors say why only.
     pub fn tensor(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
-        let what = self.what();
-        let config = *self.model.config();
-        if config.precision != Precision::F32 {
-            finite::parameters(&self.model, what)?;
-        }
-        let watch = Watch::new(&config);
-        let values = self.tap(input, &watch)?;
-        watch.end(what)?;
-        Ok(values)
-    }
-
-    /// As [`Inference::tensor`], after one that was looked at more closely.
-    fn run(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
         let mut session = self.session().map_err(|e| e.to_string())?;
         let values = session.run_tensor(input).map_err(|e| e.to_string())?.to_vec();
         finite(values, self.what())
@@ -177,13 +180,9 @@ impl<'m> Inference<'m> {
 
     /// The normalized input `[3, height, width]` that a picture becomes.
     pub fn prepare(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
-        self.prepare_frame(&picture.borrow())
-    }
-
-    fn prepare_frame(&mut self, picture: &Picture<'_>) -> Result<Vec<f32>, vitlet::Error> {
         self.size = (picture.width, picture.height);
         let mut input = vec![0.0; self.model.config().input_len()];
-        self.session()?.prepare(picture, &mut input)?;
+        self.session()?.prepare(&picture.borrow(), &mut input)?;
         Ok(input)
     }
 

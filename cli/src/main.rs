@@ -7,7 +7,6 @@ mod commands;
 mod dataset;
 mod error;
 mod files;
-mod finite;
 mod hub;
 mod inference;
 mod mapped;

@@ -66,10 +66,12 @@ impl Op for PackColumns<'_> {
         let blocks = factor.len();
         assert!(x.len() == tokens * blocks && 4 * out.groups >= tokens, "columns of all tokens");
         for (block, codes) in out.codes[..blocks * out.groups].chunks_exact_mut(out.groups).enumerate() {
-            let (mut lo, mut hi) = (s.splat(0.0), s.splat(0.0));
+            // The last is zero, or NaN in channels where a token is not finite.
+            let (mut lo, mut hi, mut not_finite) = (s.splat(0.0), s.splat(0.0), s.splat(0.0));
             for token in 0..tokens {
                 let x = s.load(&x[token * blocks + block]);
                 (lo, hi) = (s.min(x, lo), s.max(x, hi));
+                not_finite = s.fma(x, s.splat(0.0), not_finite);
             }
             // Of lo, hi and nothing: scale, inverse and zero point.
             let [mut scale, mut inverse, mut zero] = [F32x16([0.0; 16]); 3];
@@ -79,7 +81,8 @@ impl Op for PackColumns<'_> {
                 (scale.0[lane], inverse.0[lane], zero.0[lane]) = asymmetric(scale.0[lane], inverse.0[lane]);
                 out.zero[block].0[lane] = 128 - zero.0[lane] as i32;
             }
-            s.store(s.mul(s.load(&scale), s.load(&factor[block])), &mut out.scale[block]);
+            let scale = s.add(s.load(&scale), not_finite);
+            s.store(s.mul(scale, s.load(&factor[block])), &mut out.scale[block]);
 
             let (inverse, zero) = (s.load(&inverse), s.load(&zero));
             let mut sums = s.splat_i(start_of_sum(tokens));

@@ -109,12 +109,13 @@ impl Encode for CodesMut<'_> {
     }
 }
 
-/// Scale, its inverse, and the zero point (a whole number) of 8-bit codes for values from `lo`, at most 0, to `hi`, at least 0.
+/// Scale, its inverse, and the zero point (a whole number) of 8-bit codes for values from `lo`, at most 0, to `hi`, at
+/// least 0. An infinite range has an infinite scale, so that whatever is computed from the codes is not finite, either.
 #[inline(always)]
 pub(crate) fn asymmetric(lo: f32, hi: f32) -> (f32, f32, f32) {
     let range = hi - lo;
-    let usable = (1.0e-30..f32::INFINITY).contains(&range);
-    let (scale, inverse) = if usable { (range / 255.0, 255.0 / range) } else { (0.0, 0.0) };
+    let inverse = if range < 1.0e-30 { 0.0 } else { 255.0 / range };
+    let scale = if range < 1.0e-30 { 0.0 } else { range / 255.0 };
     let zero = -lo * inverse;
     // Written out: NaN (an infinite lo times 0) becomes 0.
     let zero = if zero > 0.0 { zero } else { 0.0 };
@@ -122,38 +123,44 @@ pub(crate) fn asymmetric(lo: f32, hi: f32) -> (f32, f32, f32) {
     (scale, inverse, (zero + ROUND) - ROUND)
 }
 
-/// Lane by lane the least and the greatest value of a row so far, and zero; NaN is passed over.
+/// Lane by lane the least and the greatest value of a row so far, and zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Range<S: Isa> {
     lo: S::F,
     hi: S::F,
+    /// Zero, or NaN where a value was NaN (or infinite), which the other two pass over.
+    not_finite: S::F,
 }
 
 impl<S: Isa> Range<S> {
     #[inline(always)]
     fn zero(s: S) -> Self {
-        Self { lo: s.splat(0.0), hi: s.splat(0.0) }
+        Self { lo: s.splat(0.0), hi: s.splat(0.0), not_finite: s.splat(0.0) }
     }
 
     #[inline(always)]
     fn include(&mut self, s: S, x: S::F) {
         self.lo = s.min(x, self.lo);
         self.hi = s.max(x, self.hi);
+        self.not_finite = s.fma(x, s.splat(0.0), self.not_finite);
     }
 
-    /// Scale, its inverse, and the zero point (a whole number).
+    /// Scale, its inverse, and the zero point (a whole number). The scale of a row that is not finite is not finite.
     #[inline(always)]
     fn parameters(self, s: S) -> (f32, f32, f32) {
-        asymmetric(s.min_lane(self.lo), s.max_lane(self.hi))
+        let (scale, inverse, zero) = asymmetric(s.min_lane(self.lo), s.max_lane(self.hi));
+        (scale + s.sum(self.not_finite), inverse, zero)
     }
 
-    /// The power of two that leaves the greatest magnitude in [1, 2), and its inverse; zeros for rows that are (almost) zero or
-    /// infinite.
+    /// The power of two that leaves the greatest magnitude in [1, 2), and its inverse; zeros for rows that are (almost)
+    /// zero. Beyond 1e38 the scale is infinite. (NaN stays NaN in f16.)
     #[inline(always)]
     fn power_of_two(self, s: S) -> (f32, f32) {
         let max = s.max_lane(s.max(s.abs(self.lo), self.hi));
-        if !(1.0e-30..1.0e38).contains(&max) {
+        if max < 1.0e-30 {
             return (0.0, 0.0);
+        } else if max >= 1.0e38 {
+            return (f32::INFINITY, 0.0);
         }
         // The exponent's field alone; that of the inverse is 254 less it.
         let exponent = max.to_bits() & 0x7f80_0000;

@@ -100,11 +100,12 @@ fn unpad(rows: &[F32x16], n: usize) -> Vec<f32> {
     floats(rows).chunks_exact(pad16(n)).flat_map(|row| row[..n].iter().copied()).collect()
 }
 
-/// Equal bits, zeros of either sign being equal.
+/// Equal bits; zeros of either sign are equal, and so is every NaN.
 fn assert_same(got: &[f32], expected: &[f32], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
-        let same = got.to_bits() == expected.to_bits() || (*got == 0.0 && *expected == 0.0);
+        let zeros = *got == 0.0 && *expected == 0.0;
+        let same = got.to_bits() == expected.to_bits() || zeros || got.is_nan() && expected.is_nan();
         assert!(same, "{what} [{i}]: {got:e} for {expected:e}");
     }
 }

@@ -5,6 +5,7 @@ mod bit_exact;
 mod common;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod environment;
+mod finite;
 mod hostile;
 mod layerscale;
 mod pruned;

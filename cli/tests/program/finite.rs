@@ -42,6 +42,7 @@ fn overflow_is_an_error_in_every_precision_and_command() {
             }
             let model = scene.path("m.gguf");
             stdout(&format!("convert {source} -o {model} --precision {precision}"));
+            let compare = format!("compare -m {model} --reference {} {picture}", scene.model("timm_act_norm", "f32"));
             let fails = |command: &str| {
                 let why = error(command, 1);
                 assert!(why.contains("are not finite: "), "{name} {precision} {command}: {why}");
@@ -49,7 +50,14 @@ fn overflow_is_an_error_in_every_precision_and_command() {
             fails(&format!("classify -m {model} {picture}"));
             fails(&format!("embed -m {model} {picture} -o {}", scene.path("y.npy")));
             fails(&format!("run -m {model} --input {x} --output {}", scene.path("y.npy")));
-            fails(&format!("bench -m {model} --iters 1 --warmup 0"));
+            // Large negative numbers are zeros after GELU: bench's input does not overflow there.
+            if name != "hidden" {
+                fails(&format!("bench -m {model} --iters 1 --warmup 0"));
+            }
+            assert!(
+                String::from_utf8(run(&compare).stderr).unwrap().contains("are not finite: "),
+                "{name} {precision}"
+            );
             let eval = run(&format!("eval -m {model} {csv} --json"));
             assert_eq!(eval.status.code(), Some(1));
             assert!(String::from_utf8(eval.stderr).unwrap().contains("logits are not finite: "));
@@ -58,7 +66,7 @@ fn overflow_is_an_error_in_every_precision_and_command() {
     }
 }
 
-/// A float tensor of a model file with NaN in it, which int8 arithmetic would hide.
+/// A float tensor of a model file with NaN in it.
 #[test]
 fn a_broken_float_tensor_is_an_error_in_int8() {
     let scene = Scene::new();
@@ -75,6 +83,6 @@ fn a_broken_float_tensor_is_an_error_in_int8() {
         let path = scene.path("broken.gguf");
         fs::write(&path, broken).unwrap();
         let why = error(&format!("classify -m {path} {picture}"), 1);
-        assert!(why.contains(&format!("logits are not finite: element 0 of tensor {name} is NaN")), "{why}");
+        assert!(why.contains(&format!("tensor {name}: a value is not finite")), "{why}");
     }
 }

@@ -74,12 +74,13 @@ fn verify_finds_every_kind_of_damage() {
 
     // The last tensor, head.bias, ends the file: 16 f32, of which 7 are used. Before it, sums and codes.
     let damaged = scene.path("damaged.gguf");
-    let verify = |at: usize, bytes: &[u8]| {
+    let inspect = |at: usize, bytes: &[u8], status| {
         let mut copy = whole.clone();
         copy[at..at + bytes.len()].copy_from_slice(bytes);
         std::fs::write(&damaged, copy).unwrap();
-        error(&format!("inspect {damaged} --verify --json"), 3)
+        error(&format!("inspect {damaged} --verify --json"), status)
     };
+    let verify = |at: usize, bytes: &[u8]| inspect(at, bytes, 3);
     let tensors = d["tensors"].as_array().unwrap();
     let padded = |t: &serde_json::Value| t["bytes"].as_u64().unwrap().next_multiple_of(64) as usize;
     let start = whole.len() - tensors.iter().map(padded).sum::<usize>();
@@ -89,7 +90,9 @@ fn verify_finds_every_kind_of_damage() {
     assert!(verify(codes, &[0x80]).contains("blk.0.attn_out.weight: code -128 at byte 0"));
     let changed = (whole[codes] as i8).wrapping_neg().max(-126) as u8 ^ 1;
     assert!(verify(codes, &[changed]).contains("blk.0.attn_out.sum: channel 0: states"));
-    assert!(verify(offset("head.bias"), &f32::NAN.to_le_bytes()).contains("head.bias: element 0 is not finite"));
+    // Such a file is no model for any command.
+    let nan = inspect(offset("head.bias"), &f32::NAN.to_le_bytes(), 1);
+    assert!(nan.contains("tensor head.bias: a value is not finite"), "{nan}");
     let bias = offset("blk.1.ffn_up.bias");
     assert!(verify(bias, &123.5f32.to_le_bytes()).ends_with("the checksum does not match the tensors"));
 }

@@ -182,15 +182,19 @@ impl Op for PackV<'_> {
         let groups = 4 * self.tokens.div_ceil(16);
         for chunk in 0..chunks {
             let at = |token: usize| (token * self.heads + self.head) * chunks + chunk;
-            let mut max = s.splat(0.0);
+            // Zero, or NaN in channels where a token is not finite: all of attention shows it then.
+            let (mut max, mut not_finite) = (s.splat(0.0), s.splat(0.0));
             for token in 0..self.tokens {
-                max = s.max(s.abs(s.load(&self.v[at(token)])), max);
+                let v = s.load(&self.v[at(token)]);
+                max = s.max(s.abs(v), max);
+                not_finite = s.fma(v, s.splat(0.0), not_finite);
             }
             let (scale, inv) = (&mut self.v_scale[chunk], &mut F32x16([0.0; 16]));
             s.store(max, scale);
             for (scale, inv) in scale.0.iter_mut().zip(&mut inv.0) {
                 (*scale, *inv) = symmetric(*scale);
             }
+            s.store(s.add(s.load(scale), not_finite), scale);
             let inv = s.load(inv);
             let mut sums = s.splat_i(start_of_sum(self.tokens));
             let block = &mut self.v_codes[chunk * groups..][..groups];

@@ -76,14 +76,18 @@ fn quantized(kernels: Kernels, chunks: usize, op: impl FnOnce(CodesMut)) -> Quan
     }
     Quantized {
         codes: codes.iter().flat_map(|chunk| chunk.0).collect(),
-        scale: scale.iter().map(|scale| scale.to_bits()).collect(),
+        scale: scale.iter().map(|&scale| one_nan(scale)).collect(),
         zero,
     }
 }
 
 fn bits(x: &[F32x16]) -> Vec<u32> {
-    let bits = |x: f32| if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() };
-    x.iter().flat_map(|chunk| chunk.0.map(bits)).collect()
+    x.iter().flat_map(|chunk| chunk.0.map(one_nan)).collect()
+}
+
+/// The bits, one pattern for every NaN.
+fn one_nan(x: f32) -> u32 {
+    if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() }
 }
 
 /// Calls `compute` for every instruction set and demands the result of `scalar`.
@@ -241,7 +245,22 @@ fn constant_and_one_sided_rows_quantize_as_written() {
     assert_eq!(of([2.55; 16]), (2.55 / 255.0, 0, 255));
     assert_eq!(of([-2.55; 16]), (2.55 / 255.0, 255, 0));
     assert_eq!(of([1.0e-31; 16]), (0.0, 0, 0), "a range below 1e-30 counts as none");
-    assert_eq!(of([f32::INFINITY; 16]), (0.0, 0, 0));
+}
+
+/// A code cannot say that a value is not finite, so the scale does.
+#[test]
+fn rows_that_are_not_finite_have_a_scale_that_is_not() {
+    for kernels in Kernels::available() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 7, 16, 40, 47] {
+                let mut x = [F32x16([1.0; 16]); 3 * ROWS];
+                x[3 + at / 16].0[at % 16] = bad;
+                let q = quantized(kernels, 3, |out| kernels.run(Quantize { x: &x, chunks: 3, out }));
+                let finite: Vec<_> = q.scale.iter().map(|&scale| f32::from_bits(scale).is_finite()).collect();
+                assert_eq!(finite, (0..ROWS).map(|row| row != 1).collect::<Vec<_>>(), "{} {bad}", kernels.name());
+            }
+        }
+    }
 }
 
 #[test]
@@ -297,7 +316,11 @@ fn rows_of_f16_have_a_power_of_two_taken_out() {
             for row in 0..ROWS {
                 let max = (0..n).map(|k| value(&x, row, chunks, k).abs()).fold(0.0, f32::max);
                 let usable = (1.0e-30..1.0e38).contains(&max);
-                let expected_scale = if usable { max.log2().floor().exp2() } else { 0.0 };
+                let expected_scale = match usable {
+                    true => max.log2().floor().exp2(),
+                    false if max < 1.0e-30 => 0.0,
+                    false => f32::INFINITY,
+                };
                 assert_eq!(scale[row], expected_scale, "{what}");
                 for k in 0..n {
                     let got = half::f16::from_bits(values[row * stride + k / 16].0[k % 16]);

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use vitlet::config::pad16;
 use vitlet::{Config, Place, Rows, Tap};
-
-use crate::finite::channels;
 
 /// A place of the network in the order in which it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,6 +150,16 @@ impl Tap for Seen {
             seen.insert(rows.first + i, compact(row));
         }
     }
+}
+
+/// A row of [`Rows`] without its padding: the stream, or the heads one after another.
+fn channels<'r>(c: &Config, place: Place, row: &'r [f32]) -> impl Iterator<Item = &'r [f32]> {
+    let (padded, width) = match place {
+        Place::Heads(_) => (pad16(c.head_dim), c.head_dim),
+        Place::Embedding => (row.len(), c.block_dim(0)),
+        Place::Downsampled(i) | Place::Attention(i) | Place::Local(i) | Place::Mlp(i) => (row.len(), c.block_dim(i)),
+    };
+    row.chunks(padded).map(move |part| &part[..width.min(part.len())])
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use vitlet::{Named, Output, Precision};
 
 use crate::backend::{Network, Runner};
 use crate::error::{Error, Result};
-use crate::finite::finite;
 use crate::inference::Compute;
+use crate::inference::finite;
 use crate::npy;
 use crate::pictures::Rgb8;
 
