@@ -3,7 +3,7 @@
 //!
 //! Paths are relative to the CSV. A label is a class's number, counted from 0, or its name as for folders. The first
 //! line is a header only if it cannot be a picture; where a header names them, the columns of path and label may stand
-//! among others. Nothing else is left out: a line that is not understood is an error.
+//! in any order and among others. Nothing else is left out: a line that is not understood is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Vec<Entry>> {
             continue;
         }
         if std::mem::take(&mut first) && is_header(&fields, base, classes) {
-            columns = if fields.len() > 2 { named_columns(&fields) } else { None };
+            columns = named_columns(&fields);
             let line = fields.join(",");
             output::note(&format!("{}: the first line is read as a header: {line}", path.display()));
             continue;
@@ -101,12 +101,16 @@ fn utf8(bytes: &[u8]) -> Result<String, String> {
     })
 }
 
-/// What stands between columns: spreadsheets write semicolons where the comma is a decimal point, or tabs.
+/// What stands between columns: spreadsheets write semicolons where the comma is a decimal point, or tabs. Labels have
+/// commas and paths may have all three, so that a picture's name between two of them decides.
 fn delimiter(text: &str) -> u8 {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     // Every other part lies within quotes.
-    let outside = |delimiter: char| line.split('"').step_by(2).any(|part| part.contains(delimiter));
-    [(',', b','), ('\t', b'\t'), (';', b';')].into_iter().find(|(d, _)| outside(*d)).map_or(b',', |(_, byte)| byte)
+    let outside = |delimiter: &u8| line.split('"').step_by(2).any(|part| part.contains(char::from(*delimiter)));
+    let candidates: Vec<u8> = [b'\t', b',', b';'].into_iter().filter(outside).collect();
+    let is_name = |field: &str| is_pictures_name(Path::new(field.trim().trim_matches('"')));
+    let names_a_picture = |delimiter: &&u8| line.split(char::from(**delimiter)).any(is_name);
+    *candidates.iter().find(names_a_picture).or(candidates.first()).unwrap_or(&b',')
 }
 
 /// Whether the first line cannot be a picture: its label is neither a number nor a class, and its path is no file and
@@ -117,10 +121,11 @@ fn is_header(fields: &[&str], base: &Path, classes: &Classes) -> bool {
     !is_pictures_name(&file) && !base.join(&file).is_file() && !fields[1..].iter().any(is_class)
 }
 
-/// The columns that a header names.
+/// The columns that a header names; none where they are path and label, as without a header.
 fn named_columns(header: &[&str]) -> Option<Columns> {
     let find = |known: &[&str]| known.iter().find_map(|name| header.iter().position(|f| f.eq_ignore_ascii_case(name)));
-    Some(Columns { path: find(&PATH_COLUMNS)?, label: find(&LABEL_COLUMNS)? })
+    let (path, label) = (find(&PATH_COLUMNS)?, find(&LABEL_COLUMNS)?);
+    (header.len() > 2 || label < path).then_some(Columns { path, label })
 }
 
 /// Path and label of a line. Without a header that names the columns the last is the label, and commas before it belong
@@ -199,6 +204,10 @@ mod tests {
             "\"a, b.jpg\";3\r\nsub/c.jpg;0\r\n",
             "Bild\tKlasse\na, b.jpg\t3.0\nsub/c.jpg\ttench",
             "\"a, b.jpg\",\"Crane, lifting gear\"\nsub/c.jpg,n01440764\n",
+            "a, b.jpg\tcrane, lifting gear\nsub/c.jpg\ttench, Tinca tinca\n",
+            "a, b.jpg;crane, lifting gear\nsub/c.jpg;tench, Tinca tinca\n",
+            "label,path\n3,\"a, b.jpg\"\ntench,sub/c.jpg\n",
+            "class;image\ncrane, lifting gear;a, b.jpg\n0;sub/c.jpg\n",
             ",label,image,split\n0,3,\"a, b.jpg\",val\n1,tinca_tinca,sub/c.jpg,val\n",
         ];
         for text in same {
@@ -211,6 +220,7 @@ mod tests {
         }
         assert_eq!(read("\"quo\"\"te,comma.png\",crane\n").unwrap(), [("quo\"te,comma.png".to_string(), 2)]);
         assert_eq!(read("quo\"te.png,1\n").unwrap(), [("quo\"te.png".to_string(), 1)]);
+        assert_eq!(read("a;b\tc.png,1\n").unwrap(), [("a;b\tc.png".to_string(), 1)]);
     }
 
     #[test]
