@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result, why};
 use crate::output;
-use crate::pictures::{self, Found, LeftOut, Source};
+use crate::pictures::{self, Found, Item, OtherFiles, Source};
 
 /// The classes of a network.
 pub struct Classes<'a> {
@@ -41,7 +41,7 @@ pub struct Folder {
 }
 
 /// Pictures in the order of the CSV's lines, or of the folders' and files' names.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Dataset {
     pub entries: Vec<Entry>,
     /// Empty for a CSV and for unlabelled pictures.
@@ -64,12 +64,12 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Dataset> {
 }
 
 fn open_directory(path: &Path, classes: &Classes) -> Result<Dataset> {
-    let (mut folders, mut loose, mut left_out) = (Vec::new(), Vec::new(), LeftOut::default());
-    for entry in pictures::entries(path).map_err(|e| Error::new(path.display(), why(&e)))? {
-        match entry {
-            pictures::Entry::Folder(folder) => folders.push(folder),
-            pictures::Entry::Picture(source) => loose.push(source),
-            pictures::Entry::LeftOut(name) => left_out.add(name),
+    let (mut folders, mut loose, mut left_out) = (Vec::new(), Vec::new(), OtherFiles::default());
+    for item in pictures::items(path).map_err(|e| Error::new(path.display(), why(&e)))? {
+        match item {
+            Item::Folder(folder) | Item::LinkedFolder(folder) => folders.push(folder),
+            Item::Picture(source) => loose.push(source),
+            Item::LeftOut(name) => left_out.add(name),
         }
     }
     if folders.is_empty() && loose.is_empty() {
@@ -88,11 +88,11 @@ fn open_directory(path: &Path, classes: &Classes) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// Adds the pictures of a class's folder.
+/// Adds the pictures of a class's folder, or the one error of a folder that cannot be read.
 fn add_class(dataset: &mut Dataset, folder: &Path, classes: &Classes) -> Result<()> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let index = classes.of_folder(&name).about(folder.display())?;
-    let Found { pictures, left_out } = pictures::below(folder)?;
+    let Found { pictures, left_out } = pictures::below(folder);
     left_out.note(folder).iter().for_each(|note| output::note(note));
     let label = classes.labels.get(index).map(|l| (*l).to_string());
     dataset.folders.push(Folder { folder: name, index, label, pictures: pictures.len() });
@@ -179,6 +179,27 @@ mod tests {
     fn labels_that_are_digits_win_over_indices() {
         let digits = Classes { count: 3, labels: vec!["2", "1", "0"], synsets: &[] };
         assert_eq!(digits.of_folder("0"), Ok(2));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_folders_are_classes() {
+        use std::os::unix::fs::symlink;
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(elsewhere.path().join("a.png"), "").unwrap();
+        symlink(elsewhere.path(), elsewhere.path().join("deeper")).unwrap();
+        symlink(elsewhere.path(), dir.path().join("tench")).unwrap();
+        let dataset = open(dir.path(), &classes()).unwrap();
+        let source = Source::File(dir.path().join("tench/a.png"));
+        assert_eq!(dataset.entries, [Entry { source, label: Some(0) }]);
+        assert_eq!((dataset.folders[0].index, dataset.folders[0].pictures), (0, 1));
+    }
+
+    #[test]
+    fn a_class_that_cannot_be_read_is_one_bad_picture() {
+        let (dir, mut dataset) = (tempfile::tempdir().unwrap(), Dataset::default());
+        add_class(&mut dataset, &dir.path().join("tench"), &classes()).unwrap();
+        assert!(matches!(&dataset.entries[..], [Entry { source: Source::Unusable { .. }, label: Some(0) }]));
     }
 
     #[test]

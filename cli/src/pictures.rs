@@ -20,7 +20,7 @@ use crate::output;
 use kind::{HEAD_BYTES, Kind};
 
 pub use decode::decode;
-pub use folder::{Entry, Found, LeftOut, below, entries};
+pub use folder::{Found, Item, OtherFiles, below, items};
 pub use kind::is_pictures_name;
 
 /// Bytes of the largest file that is read; from a stream, no more are.
@@ -64,7 +64,7 @@ pub fn list(arguments: &[PathBuf]) -> Result<Vec<Source>> {
         if argument.as_os_str() == "-" {
             sources.push(Source::Stdin);
         } else if argument.is_dir() {
-            let Found { pictures, left_out } = below(argument)?;
+            let Found { pictures, left_out } = below(argument);
             let note = left_out.note(argument);
             match (pictures.is_empty(), note) {
                 (true, note) => {

@@ -10,34 +10,36 @@ use std::path::{Path, PathBuf};
 
 use super::Source;
 use super::kind::{HEAD_BYTES, Kind, is_pictures_name};
-use crate::error::{Error, Result, why};
+use crate::error::why;
 
 /// Names in a message about files that are left out.
 const NAMED: usize = 5;
 
 /// Something in a folder.
-pub enum Entry {
+pub enum Item {
     Picture(Source),
     Folder(PathBuf),
+    /// A link to a folder. Whoever follows links below a folder may come back to it.
+    LinkedFolder(PathBuf),
     /// Its name, and what it is in few words.
     LeftOut(String),
 }
 
 /// Files that are no pictures.
 #[derive(Debug, Default, PartialEq)]
-pub struct LeftOut {
-    pub count: usize,
-    /// Those of the first.
+pub struct OtherFiles {
+    count: usize,
+    /// The names of the first [`NAMED`].
     names: Vec<String>,
 }
 
 /// The pictures at and below a folder, in the order of their paths.
 pub struct Found {
     pub pictures: Vec<Source>,
-    pub left_out: LeftOut,
+    pub left_out: OtherFiles,
 }
 
-impl LeftOut {
+impl OtherFiles {
     /// One more.
     pub fn add(&mut self, name: String) {
         self.count += 1;
@@ -46,13 +48,13 @@ impl LeftOut {
         }
     }
 
-    /// What was left out in `folder`; none where that is nothing.
+    /// The note that `folder` holds such files; none where it does not.
     pub fn note(&self, folder: &Path) -> Option<String> {
         (self.count > 0).then(|| format!("{}: left out {self}", folder.display()))
     }
 }
 
-impl std::fmt::Display for LeftOut {
+impl std::fmt::Display for OtherFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let files = if self.count == 1 { "1 file that is no picture" } else { "files that are no pictures" };
         if self.count > 1 {
@@ -66,68 +68,72 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
-/// Everything at and below `folder`. A folder below that cannot be read counts as a picture that cannot.
-pub fn below(folder: &Path) -> Result<Found> {
-    let mut found = Found { pictures: Vec::new(), left_out: LeftOut::default() };
-    let entries = entries(folder).map_err(|e| Error::new(folder.display(), why(&e)))?;
-    collect(entries, Path::new(""), &mut found);
-    Ok(found)
+/// Everything at and below `folder`. A folder that cannot be read counts as a picture that cannot be read.
+pub fn below(folder: &Path) -> Found {
+    let mut found = Found { pictures: Vec::new(), left_out: OtherFiles::default() };
+    collect(folder.to_path_buf(), Path::new(""), &mut found);
+    found
 }
 
-/// Adds `inside` the folder that was asked for.
-fn collect(list: Vec<Entry>, inside: &Path, found: &mut Found) {
-    for entry in list {
-        match entry {
-            Entry::Picture(source) => found.pictures.push(source),
-            Entry::LeftOut(name) => found.left_out.add(inside.join(name).display().to_string()),
-            Entry::Folder(path) => match entries(&path) {
-                Ok(list) => collect(list, &inside.join(path.file_name().unwrap_or_default()), found),
-                Err(e) => found.pictures.push(Source::Unusable { path, why: why(&e) }),
-            },
+/// Adds what lies in `folder`, which is `inside` the folder that was asked for.
+fn collect(folder: PathBuf, inside: &Path, found: &mut Found) {
+    let items = match items(&folder) {
+        Ok(items) => items,
+        Err(e) => return found.pictures.push(Source::Unusable { path: folder, why: why(&e) }),
+    };
+    let name = |path: &Path| inside.join(path.file_name().unwrap_or_default());
+    for item in items {
+        match item {
+            Item::Picture(source) => found.pictures.push(source),
+            Item::LeftOut(text) => found.left_out.add(inside.join(text).display().to_string()),
+            Item::LinkedFolder(path) => found.left_out.add(format!("{} (link to a folder)", name(&path).display())),
+            Item::Folder(path) => {
+                let name = name(&path);
+                collect(path, &name, found);
+            }
         }
     }
 }
 
 /// What lies in `folder` itself, in the order of the names.
-pub fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
+pub fn items(folder: &Path) -> io::Result<Vec<Item>> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     Ok(entries.iter().map(|entry| tell(entry.path(), &entry.file_name(), entry.file_type().ok())).collect())
 }
 
-fn tell(path: PathBuf, name: &OsStr, file_type: Option<FileType>) -> Entry {
+fn tell(path: PathBuf, name: &OsStr, file_type: Option<FileType>) -> Item {
     let left_out = |what: &str| {
         let mut text = name.to_string_lossy().into_owned();
         // Writing to a string does not fail.
         let _ = if what.is_empty() { Ok(()) } else { write!(text, " ({what})") };
-        Entry::LeftOut(text)
+        Item::LeftOut(text)
     };
     if name.as_encoded_bytes().starts_with(b".") {
         return left_out("hidden");
     }
-    let is_link = file_type.is_none_or(|t| t.is_symlink());
     if file_type.is_some_and(|t| t.is_dir()) {
-        return Entry::Folder(path);
+        return Item::Folder(path);
     }
     let named = is_pictures_name(&path);
     let target = match fs::metadata(&path) {
         Ok(target) => target,
-        Err(e) if named => return Entry::Picture(Source::Unusable { path, why: why(&e) }),
+        Err(e) if named => return Item::Picture(Source::Unusable { path, why: why(&e) }),
         Err(e) => return left_out(&why(&e)),
     };
     if target.is_dir() {
-        return left_out(if is_link { "link to a folder" } else { "folder" });
+        return Item::LinkedFolder(path);
     }
     if !target.is_file() {
         let what = special(&target);
         let why = || format!("{what} in a folder is not opened; name it itself to read from it");
-        return if named { Entry::Picture(Source::Unusable { path, why: why() }) } else { left_out(what) };
+        return if named { Item::Picture(Source::Unusable { path, why: why() }) } else { left_out(what) };
     }
     if named {
-        return Entry::Picture(Source::File(path));
+        return Item::Picture(Source::File(path));
     }
     match head(&path).map(|head| Kind::of(&head)) {
-        Ok(kind) if kind.is_picture() => Entry::Picture(Source::File(path)),
+        Ok(kind) if kind.is_picture() => Item::Picture(Source::File(path)),
         Ok(Kind::Foreign(foreign)) => left_out(foreign.name),
         Ok(_) => left_out(""),
         Err(e) => left_out(&why(&e)),
@@ -185,15 +191,22 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
-        let found = below(dir.path()).unwrap();
+        let found = below(dir.path());
         let names = ["a.jfif", "b", "c.jpg", "d/e.heic", "d/f"];
         assert_eq!(found.pictures, names.map(|name| Source::File(dir.path().join(name))));
         let note = found.left_out.to_string();
         let names = ".hidden.png (hidden), d/labels.csv, film (Video), notes.txt, page.pdf (PDF)";
         assert_eq!(note, format!("5 files that are no pictures: {names}"));
         (0..4).for_each(|i| fs::write(dir.path().join(format!("z{i}.txt")), "").unwrap());
-        let note = below(dir.path()).unwrap().left_out.to_string();
+        let note = below(dir.path()).left_out.to_string();
         assert!(note.starts_with("9 files") && note.ends_with("page.pdf (PDF) and 4 more"), "{note}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_one_bad_picture() {
+        let path = tempfile::tempdir().unwrap().path().join("gone");
+        let found = below(&path);
+        assert_eq!(found.pictures, [Source::Unusable { path, why: "No such file or directory".to_string() }]);
     }
 
     #[cfg(target_os = "linux")]
@@ -209,7 +222,7 @@ mod tests {
         symlink(".", path("e")).unwrap();
         fs::write(path("f"), PNG).unwrap();
         symlink("f", path("g")).unwrap();
-        let found = below(dir.path()).unwrap();
+        let found = below(dir.path());
         let whys: Vec<_> =
             found.pictures.iter().map(|s| if let Source::Unusable { why, .. } = s { why } else { "" }).collect();
         assert_eq!(whys.len(), 5);

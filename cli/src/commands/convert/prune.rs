@@ -47,7 +47,7 @@ impl Effect {
         let inference = |model| Inference::new(model, &compute, Output::Logits);
 
         let samples = built_in_checkpoint()?;
-        let sources = pictures::below(&samples.path().join("pictures"))?.pictures;
+        let sources = pictures::below(&samples.path().join("pictures")).pictures;
         let entries: Vec<Entry> = sources.into_iter().map(|source| Entry { source, label: None }).collect();
         let times = time(&mut [inference(whole), inference(pruned)], ROUNDS, entries.len())?;
         let tallies = classify(&mut [inference(pruned)], inference(whole), &entries);
