@@ -3,8 +3,8 @@
 
 use vitlet::picture::Resize;
 use vitlet::{
-    Error, F32x16, Kernels, Model, Output, Picture, Preprocess, RunConfig, Scorer, Scores, Sequential, Session,
-    ThreadPool,
+    Error, Executor, F32x16, Kernels, Model, Output, Picture, Preprocess, RunConfig, Scorer, Scores, Sequential,
+    Session, ThreadPool,
 };
 use vitlet_convert::Options;
 
@@ -15,6 +15,9 @@ mod host {
 
     /// Rounding down, up and towards zero; flush-to-zero, denormals-are-zero; every exception unmasked; a raised flag.
     pub const ENVIRONMENTS: [u64; 8] = [0x1f80, 0x3f80, 0x5f80, 0x7f80, 0x9f80, 0x1fc0, 0x0000, 0x1fa0];
+
+    /// Rounding down, flush-to-zero and denormals-are-zero.
+    pub const CARELESS: u64 = 0x1f80 | 0x8040 | 0x2000;
 
     pub fn read() -> u64 {
         let mut mxcsr = 0_u32;
@@ -38,6 +41,9 @@ mod host {
     /// Rounding up, down and towards zero; flush-to-zero; default NaN; every exception trapped, where the core can.
     pub const ENVIRONMENTS: [u64; 7] = [0, 1 << 22, 2 << 22, 3 << 22, 1 << 24, 1 << 25, 0x9f00];
 
+    /// Rounding down, flush-to-zero.
+    pub const CARELESS: u64 = (1 << 24) | (2 << 22);
+
     pub fn read() -> u64 {
         let fpcr;
         // SAFETY: reads a register.
@@ -48,6 +54,31 @@ mod host {
     pub fn write(fpcr: u64) {
         // SAFETY: none of the environments has a reserved bit.
         unsafe { asm!("msr fpcr, {}", in(reg) fpcr, options(nostack, preserves_flags)) };
+    }
+}
+
+/// Calls jobs on a thread of its own as well, which rounds down and flushes to zero whatever the caller does.
+struct CarelessHelper;
+
+impl Executor for CarelessHelper {
+    fn threads(&self) -> usize {
+        2
+    }
+
+    fn run(&self, job: &(dyn Fn() + Sync)) {
+        std::thread::scope(|scope| {
+            // To its end before the caller begins, so that the helper is the one that computes.
+            let helper = scope.spawn(|| {
+                let own = host::read();
+                host::write(host::CARELESS);
+                job();
+                let after = host::read();
+                host::write(own);
+                after
+            });
+            assert_eq!(helper.join().unwrap(), host::CARELESS, "the helper's environment is another");
+        });
+        job();
     }
 }
 
@@ -111,10 +142,13 @@ fn sessions_give_the_same() {
     for name in ["timm_deit3", "timm_convnext"] {
         let file = crate::common::convert(&crate::common::checkpoint(name), &Options::default());
         let model = Model::parse(&file.bytes).unwrap();
-        for executor in [&Sequential as &dyn vitlet::Executor, &pool] {
+        let mut logits = Vec::new();
+        for executor in [&Sequential as &dyn Executor, &pool, &CarelessHelper] {
             let run = RunConfig { kernels: Kernels::detect(), executor, max_picture: (90, 70), output: Output::Logits };
             let mut scratch = vec![F32x16([0.0; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
             let input = vec![0.3; model.config().input_len()];
+            let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
+            logits.push(bits(session.run_tensor(&input).unwrap()));
             // Made in the host's environment as well: the session holds the normalized values of bytes.
             is_the_same_everywhere(name, || {
                 let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
@@ -124,6 +158,7 @@ fn sessions_give_the_same() {
                 (bits(&prepared), picture, bits(session.run_tensor(&input).unwrap()))
             });
         }
+        assert!(logits.iter().all(|other| *other == logits[0]), "{name}: the helper's environment shows");
     }
 }
 
