@@ -87,7 +87,8 @@ pub(crate) fn expand(graph: &mut Graph) {
     graph.initializer.extend(parts.numbers);
 }
 
-/// Whether `count` inputs are there, and none from `least` on but the bias before it.
+/// Whether the first `data` inputs are there and none from `end` on (between them stands a bias, or nothing), and no
+/// attribute asks for more than plain attention.
 fn is_plain(node: &Node, data: usize, end: usize) -> bool {
     let there = |at: usize| node.input.get(at).is_some_and(|name| !name.is_empty());
     (0..data).all(there)
