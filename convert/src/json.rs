@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use vitlet::Picture;
 
 use crate::error::Error;
 
@@ -24,12 +25,12 @@ pub(crate) fn read(path: &Path) -> Result<Value, Error> {
     serde_json::from_slice(text).map_err(|e| Error::file(path, format!("not JSON ({e})")))
 }
 
-/// The engine reads no longer edges.
-const LONGEST_EDGE: u64 = 1 << 24;
+/// 1 to [`Picture::MAX_EDGE`]: the engine reads no longer edges.
 const PIXELS: &str = "a size of 1 to 16777216 pixels";
 
 fn edge(value: &Value) -> Option<usize> {
-    value.as_u64().filter(|n| (1..=LONGEST_EDGE).contains(n)).and_then(|n| usize::try_from(n).ok())
+    let pixels = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| (1..=Picture::MAX_EDGE).contains(n))?;
+    usize::try_from(pixels).ok()
 }
 
 impl Object {

@@ -4,10 +4,7 @@ use crate::config::{Config, Family, LayerScale, Named, StageConfig};
 use crate::error::Error;
 use crate::gguf::{File, Value};
 use crate::layout::{self, ALIGNMENT, Kept, keys};
-use crate::picture::{CropRounding, Interpolation, Preprocess, Resize};
-
-/// The longest edge of a resize: the longest that a picture may have.
-const LONGEST_EDGE: u32 = 1 << 24;
+use crate::picture::{CropRounding, Interpolation, Picture, Preprocess, Resize};
 
 /// Typed access to the metadata.
 pub(super) struct Metadata<'f, 'a>(pub(super) &'f File<'a>);
@@ -119,7 +116,7 @@ impl<'a> Metadata<'_, 'a> {
     pub(super) fn preprocess(&self, config: &Config) -> Result<Preprocess, Error> {
         let size = |key| {
             let edge = self.len(key)?;
-            let edge = u32::try_from(edge).ok().filter(|edge| (1..=LONGEST_EDGE).contains(edge));
+            let edge = u32::try_from(edge).ok().filter(|edge| (1..=Picture::MAX_EDGE).contains(edge));
             edge.ok_or(Error::Metadata { key, why: "must be 1 to 16777216" })
         };
         let resize = match self.text(keys::RESIZE)? {
