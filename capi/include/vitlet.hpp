@@ -158,8 +158,10 @@ class Session {
     Session(Session &&other) noexcept
         : memory_(std::move(other.memory_)), session_(std::exchange(other.session_, nullptr)) {}
     Session &operator=(Session &&other) noexcept {
-        std::swap(memory_, other.memory_);
-        std::swap(session_, other.session_);
+        if (this != &other) {
+            memory_ = std::move(other.memory_);
+            session_ = std::exchange(other.session_, nullptr);
+        }
         return *this;
     }
 
