@@ -127,20 +127,19 @@ class Model {
 /// Threads that sessions may share; they take turns.
 class Pool {
   public:
-    explicit Pool(uint32_t threads) : threads_(threads) { check(vitlet_pool_start(threads, &pool_), "threads"); }
+    explicit Pool(uint32_t threads) { check(vitlet_pool_start(threads, &pool_), "threads"); }
     Pool(const Pool &) = delete;
     Pool &operator=(const Pool &) = delete;
     ~Pool() { vitlet_pool_stop(pool_); }
 
     /// Options that let this pool work, otherwise as given.
     vitlet_options with(vitlet_options options = {}) const {
-        options.threads = threads_;
+        options.threads = 0; // As many as the pool has.
         options.executor = vitlet_pool_executor(pool_);
         return options;
     }
 
   private:
-    uint32_t threads_;
     vitlet_pool *pool_ = nullptr;
 };
 

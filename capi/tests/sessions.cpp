@@ -60,5 +60,12 @@ int main(int, char **argv) {
     // To itself: nothing changes.
     Session &same = second;
     second = std::move(same);
-    return second.run(dark).digest() == of_dark ? 0 : 7;
+    if (second.run(dark).digest() != of_dark) {
+        return 7;
+    }
+    // A pool's threads, whatever number the options had.
+    const Pool pool(2);
+    vitlet_options three = {};
+    three.threads = 3;
+    return Session(model, pool.with(three)).run(dark).digest() == of_dark ? 0 : 8;
 }
