@@ -16,9 +16,11 @@ const MOST: usize = match 1_usize.checked_shl(32) {
 /// More elements than any ViT's tensor has whose elements are moved here, and not only its shape.
 const MOST_MOVED: usize = 1 << 28;
 
-/// The number of elements of a shape, if it is sane.
+/// The number of elements of a shape, if it is sane: then no product of some of its lengths overflows, beside a length
+/// of 0 either.
 pub(crate) fn len_of(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MOST)
+    let most = shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1))).filter(|n| *n <= MOST)?;
+    Some(if shape.contains(&0) { 0 } else { most })
 }
 
 /// The same where memory is taken for each element.
@@ -133,14 +135,17 @@ impl<T: Copy> Array<T> {
     pub(crate) fn slice(&self, axis: usize, start: usize, step: isize, count: usize) -> Option<Self> {
         let strides = strides(&self.shape);
         let mut shape = self.shape.clone();
-        *shape.get_mut(axis)? = count;
-        let mut steps: Vec<isize> = strides.iter().map(|&s| s as isize).collect();
-        steps[axis] *= step;
-        let last = start as isize + step * (count as isize - 1);
-        if count > 0 && (start >= self.shape[axis] || last < 0 || last >= self.shape[axis] as isize) {
-            return None;
+        let n = std::mem::replace(shape.get_mut(axis)?, count);
+        if let Some(steps) = count.checked_sub(1) {
+            let last = step.checked_mul(isize::try_from(steps).ok()?)?.checked_add(isize::try_from(start).ok()?)?;
+            if start >= n || usize::try_from(last).map_or(true, |last| last >= n) {
+                return None;
+            }
         }
-        self.gathered(shape, start * strides[axis], &steps)
+        let mut steps: Vec<isize> = strides.iter().map(|&s| s as isize).collect();
+        // No step is made to a second element that is not there.
+        steps[axis] = if count > 1 { steps[axis].checked_mul(step)? } else { 0 };
+        self.gathered(shape, start.checked_mul(strides[axis])?, &steps)
     }
 
     /// ONNX's Gather along `axis`.
@@ -187,7 +192,7 @@ impl<T: Copy> Array<T> {
         if axis >= shape.len() || !parts.iter().all(|p| fits(&p)) {
             return None;
         }
-        shape[axis] = parts.iter().map(|p| p.shape[axis]).sum();
+        shape[axis] = parts.iter().try_fold(0usize, |n, p| n.checked_add(p.shape[axis]))?;
         let outer: usize = shape[..axis].iter().product();
         let mut data = Vec::with_capacity(room::<T>(&shape)?);
         for o in 0..outer {
@@ -251,6 +256,9 @@ mod tests {
         assert_eq!(a.transpose(&[1, 1]), None);
         assert_eq!(a.slice(1, 2, -1, 2).expect("moved").data, [2, 1, 5, 4]);
         assert_eq!(a.slice(1, 2, 1, 2), None);
+        assert_eq!(a.slice(0, 1, isize::MAX, 1).expect("moved").data, [3, 4, 5]);
+        assert_eq!(a.slice(0, 2, isize::MIN, 0).expect("moved").shape, [0, 3]);
+        assert_eq!(a.slice(0, 1, isize::MIN, 2), None);
         let picks = Array::new(vec![], vec![-1]).expect("a scalar");
         assert_eq!(a.gather(1, &picks), Array::new(vec![2], vec![2, 5]));
         assert_eq!(a.reshape(&[-1, 2], false).expect("moved").shape, [3, 2]);
@@ -263,5 +271,7 @@ mod tests {
         assert_eq!(broadcast_shapes(&[3, 1], &[2, 1, 4]), Some(vec![2, 3, 4]));
         assert_eq!(broadcast_shapes(&[3], &[2]), None);
         assert_eq!(Array::shaped(&[usize::MAX, 2]), None);
+        assert_eq!(Array::shaped(&[0, usize::MAX, 2]), None);
+        assert_eq!(array(&[2, 0, 3]).transpose(&[2, 0, 1]).expect("moved").shape, [3, 2, 0]);
     }
 }

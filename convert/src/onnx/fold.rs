@@ -18,6 +18,24 @@ fn len_of_constant(constant: &Constant) -> usize {
     len_of(constant.shape()).unwrap_or(0)
 }
 
+/// How many numbers a file stores, and how many its nodes made of them. A hostile file can ask for far more than it
+/// stores, by operators that repeat elements.
+struct Numbers {
+    stored: usize,
+    made: usize,
+}
+
+impl Numbers {
+    /// Whether a node may make `len` more.
+    fn check(&self, path: &Path, node: &Node, len: usize) -> Result<(), Error> {
+        if self.made.saturating_add(len) <= self.stored.saturating_mul(8).saturating_add(1 << 24) {
+            return Ok(());
+        }
+        let why = format!("node {} ({}) makes {len} numbers out of {}", node.name, node.op, self.stored);
+        Err(Error::file(path, why))
+    }
+}
+
 /// Shape and elements of a value, as far as they are known.
 type Known = (Option<Vec<usize>>, Option<Constant>);
 
@@ -27,20 +45,18 @@ impl Graph {
     /// # Errors
     /// Constants that can not be read, or that grow without end.
     pub(crate) fn fold(&mut self, path: &Path) -> Result<(), Error> {
-        let stored = self.values.iter().filter_map(|v| v.constant.as_deref()).map(len_of_constant).sum::<usize>();
-        let mut left = stored.saturating_mul(8).saturating_add(1 << 24);
+        let stored = self.values.iter().filter_map(|v| v.constant.as_deref()).map(len_of_constant).sum();
+        let mut numbers = Numbers { stored, made: 0 };
         for id in 0..self.nodes.len() {
             let node = &self.nodes[id];
-            // A hostile file can ask for far more numbers than it stores, by operators that repeat elements.
             let len = self.shape_of(node, 0).as_deref().and_then(len_of).unwrap_or(0);
             let constant = node.inputs.iter().flatten().all(|v| self.is_constant(*v));
-            if constant && len > left {
-                let why = format!("node {} ({}) makes {len} numbers out of {stored}", node.name, node.op);
-                return Err(Error::file(path, why));
-            }
+            numbers.check(path, node, if constant { len } else { 0 })?;
             let results = self.results(path, node)?;
-            let made: usize = results.iter().filter_map(|(_, constant)| constant.as_ref()).map(len_of_constant).sum();
-            left = left.saturating_sub(made);
+            let len = results.iter().filter_map(|(_, constant)| constant.as_ref()).map(len_of_constant).sum();
+            // Some operators say only now how many they make.
+            numbers.check(path, node, if node.op == "Constant" { 0 } else { len })?;
+            *(if node.op == "Constant" { &mut numbers.stored } else { &mut numbers.made }) += len;
             for (at, (shape, constant)) in results.into_iter().enumerate() {
                 let Some(&value) = self.nodes[id].outputs.get(at) else { break };
                 self.values[value].shape = shape;
@@ -164,7 +180,7 @@ impl Graph {
                 let (axis, parts) = (axis(0)?, node.outputs.len());
                 let equal = vec![x.shape[axis].div_ceil(parts) as i64; parts];
                 let sizes = self.int_list(node, "split", 1).unwrap_or(&equal);
-                let before: i64 = sizes.get(..output)?.iter().sum();
+                let before = sizes.get(..output)?.iter().try_fold(0i64, |sum, n| sum.checked_add(*n))?;
                 let start = usize::try_from(before).ok()?;
                 let count = usize::try_from(*sizes.get(output)?).ok()?.min(x.shape[axis].checked_sub(start)?);
                 x.slice(axis, start, 1, count)
@@ -276,8 +292,12 @@ impl Graph {
         }
     }
 
-    /// The shape of output `at`.
+    /// The shape of output `at`: one that [`len_of`] takes.
     fn shape_of(&self, node: &Node, at: usize) -> Option<Vec<usize>> {
+        self.computed_shape(node, at).filter(|shape| len_of(shape).is_some())
+    }
+
+    fn computed_shape(&self, node: &Node, at: usize) -> Option<Vec<usize>> {
         if let Some(inputs) = self.data_inputs(node) {
             let inputs: Vec<Array<()>> = inputs.map(|v| Array::shaped(self.shape(v)?)).collect::<Option<_>>()?;
             return self.movement(node, at, &inputs.iter().collect::<Vec<_>>()).map(|a| a.shape);
@@ -309,7 +329,7 @@ impl Graph {
                 let (&[ref outer @ .., _], &[.., v_width]) = (q, v) else { return None };
                 let width = match (node.int("q_num_heads"), node.int("kv_num_heads")) {
                     (Some(q), Some(kv)) if outer.len() == 2 => {
-                        v_width.checked_div(usize::try_from(kv).ok()?)? * usize::try_from(q).ok()?
+                        v_width.checked_div(usize::try_from(kv).ok()?)?.checked_mul(usize::try_from(q).ok()?)?
                     }
                     _ => v_width,
                 };
@@ -335,9 +355,9 @@ fn conv_shape(node: &Node, x: &[usize], w: &[usize]) -> Option<Vec<usize>> {
         usize::try_from(node.ints(name).and_then(|l| l.get(at).copied()).unwrap_or(default)).ok()
     };
     let side = |n: usize, kernel: usize, at: usize| {
-        let padded = n + list("pads", at, 0)? + list("pads", at + 2, 0)?;
-        let reach = kernel.checked_sub(1)? * list("dilations", at, 1)? + 1;
-        Some(padded.checked_sub(reach)?.checked_div(list("strides", at, 1)?)? + 1)
+        let padded = n.checked_add(list("pads", at, 0)?)?.checked_add(list("pads", at + 2, 0)?)?;
+        let reach = kernel.checked_sub(1)?.checked_mul(list("dilations", at, 1)?)?.checked_add(1)?;
+        padded.checked_sub(reach)?.checked_div(list("strides", at, 1)?)?.checked_add(1)
     };
     Some(vec![batch, out, side(height, kernel_height, 0)?, side(width, kernel_width, 1)?])
 }

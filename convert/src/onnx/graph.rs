@@ -59,7 +59,7 @@ pub(crate) struct Value {
     /// The node, and which of its outputs.
     pub producer: Option<(NodeId, usize)>,
     pub consumers: Vec<NodeId>,
-    /// None where it is not known.
+    /// None where it is not known, or holds more elements than a ViT's.
     pub shape: Option<Vec<usize>>,
     /// Its elements, where no picture is needed to know them.
     pub constant: Option<Arc<Constant>>,
@@ -184,7 +184,8 @@ impl Graph {
         let levels = tensor.is_some_and(|t| INTEGERS.contains(&t.elem_type));
 
         let mut nodes: Vec<Node> = Vec::with_capacity(graph.node.len());
-        for node in in_order(graph.node) {
+        // A node without outputs does nothing.
+        for node in in_order(graph.node).into_iter().filter(|node| !node.output.is_empty()) {
             let first = node.output.first().cloned().unwrap_or_default();
             let mut inputs = Vec::with_capacity(node.input.len());
             for name in &node.input {

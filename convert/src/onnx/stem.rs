@@ -70,8 +70,8 @@ impl Graph {
         let output = node.outputs[0];
         let weight = node.input(1).and_then(|w| self.floats(w));
         let shapes = (self.shape(output), weight);
-        let (Some(&[1, dim, down, across]), Some(weight)) = shapes else {
-            return self.stop_at(conv, "no patch convolution: its shape is not known");
+        let (Some(&[1, dim @ (1..), down, across]), Some(weight)) = shapes else {
+            return self.stop_at(conv, "no patch convolution: its shape is not known, or it has no outputs");
         };
         let bias = match node.input(2) {
             None => vec![0.0; dim],

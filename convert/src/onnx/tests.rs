@@ -473,3 +473,75 @@ fn external_data_stays_in_the_directory() {
         assert!(why.contains(want), "{location}: {why}");
     }
 }
+
+/// A whole network, and beside it nodes that nothing reads.
+fn beside(constants: &[Tensor], nodes: &[Node]) -> proto::Model {
+    vit(|graph| {
+        graph.initializer.extend_from_slice(constants);
+        graph.node.extend_from_slice(nodes);
+    })
+}
+
+#[test]
+fn numbers_without_bounds_are_no_shapes() {
+    let image = [floats("image", &[1, 1, 4, 4], &[0.0; 16]), floats("kernel", &[1, 1, 2, 2], &[0.0; 4])];
+    let conv = node("Conv", &["image", "kernel"], "shape");
+    for (name, list) in [
+        ("pads", vec![i64::MAX; 4]),
+        ("dilations", vec![i64::MAX; 2]),
+        ("strides", vec![i64::MAX, 1]),
+        ("strides", vec![0, 0]),
+    ] {
+        assert_whole(&beside(&image, &[with(conv.clone(), name, |a| a.ints = list.clone())]));
+    }
+    let heads = |node: Node, name: &str, n: i64| with(node, name, |a| a.i = n);
+    let attention = node("Attention", &["tokens", "tokens", "tokens"], "shape");
+    for (q, kv) in [(i64::MAX, 1), (1, 0), (-1, 1)] {
+        let attention = heads(heads(attention.clone(), "q_num_heads", q), "kv_num_heads", kv);
+        assert_whole(&beside(&[floats("tokens", &[1, 3, 4], &[0.0; 12])], &[attention]));
+    }
+    let matrix = floats("matrix", &[4, 4], &[0.0; 16]);
+    let slice = node("Slice", &["matrix", "from", "to", "axes", "step"], "shape");
+    for (from, to, step) in
+        [(0, i64::MAX, i64::MAX), (i64::MAX, i64::MIN, i64::MIN), (3, 0, i64::MIN), (2, 2, i64::MIN)]
+    {
+        let numbers = [ints("from", &[from]), ints("to", &[to]), ints("axes", &[0]), ints("step", &[step])];
+        assert_whole(&beside(&[std::slice::from_ref(&matrix), &numbers].concat(), std::slice::from_ref(&slice)));
+    }
+    let mut split = node("Split", &["matrix", "sizes"], "shape");
+    split.output.extend(["second".to_owned(), "third".to_owned()]);
+    assert_whole(&beside(&[matrix.clone(), ints("sizes", &[i64::MAX, i64::MAX, 1])], &[split.clone()]));
+    split.output.clear();
+    assert_whole(&beside(&[matrix, ints("sizes", &[4])], &[split]));
+    // Products of some lengths, where all of them make 0.
+    let empty = floats("empty", &[0, 1 << 40, 1 << 40], &[]);
+    let why = refused(&beside(&[empty], &[node("Transpose", &["empty"], "shape")]));
+    assert!(why.contains("tensor empty: its elements do not fill its shape"), "{why}");
+}
+
+#[test]
+fn shapes_beyond_every_network_are_not_known() {
+    let mut constants = vec![floats("image", &[1, 1, 4, 4], &[0.0; 16]), floats("kernel", &[1, 1, 2, 2], &[0.0; 4])];
+    let mut nodes = vec![node("Conv", &["image", "kernel"], "x0")];
+    for i in 0..6 {
+        let axis = |at: i64| if at == i { 1 << 12 } else { 1 };
+        let dims: Vec<i64> = (0..6).map(axis).chain([1; 4]).collect();
+        constants.push(floats(&format!("c{i}"), &dims, &[0.0; 1 << 12]));
+        nodes.push(node("Add", &[&format!("x{i}"), &format!("c{i}")], &format!("x{}", i + 1)));
+    }
+    nodes.push(node("Size", &["x6"], "size"));
+    nodes.push(with(node("Flatten", &["x6"], "flat"), "axis", |a| a.i = 6));
+    assert_whole(&beside(&constants, &nodes));
+    // Numbers out of nothing, by an operator whose shape is not known beforehand.
+    let limits = [ints("first", &[0]), ints("end", &[1 << 20]), ints("step", &[1])];
+    let ranges: Vec<Node> = (0..17).map(|i| node("Range", &["first", "end", "step"], &format!("range{i}"))).collect();
+    assert!(refused(&beside(&limits, &ranges)).contains("node range16 (Range) makes 1048576 numbers out of"));
+    // A convolution without outputs.
+    let none = refused(&vit(|graph| {
+        let name = of_op(graph, "Conv").input[1].clone();
+        of_op(graph, "Conv").input.truncate(2);
+        let weight = graph.initializer.iter_mut().find(|t| t.name == name).expect("the weights");
+        (weight.dims[0], weight.raw_data) = (0, Default::default());
+    }));
+    assert!(none.contains("its shape is not known, or it has no outputs"), "{none}");
+}
