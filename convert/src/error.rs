@@ -1,9 +1,11 @@
 //! The converter's one error: what was looked at, and why it can not be used, with the cure in the same line.
 
+use std::fmt::{self, Write as _};
+use std::io;
 use std::path::Path;
-use std::{fmt, io};
 
-/// Why a conversion failed. Displays as one line, `what: why`.
+/// Why a conversion failed. Displays as one line, `what: why`: names from files stand in it, so control characters are
+/// shown as escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The file, tensor or setting that was looked at.
@@ -43,7 +45,10 @@ pub(crate) fn shown(name: &str) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.why)
+        for c in self.what.chars().chain(": ".chars()).chain(self.why.chars()) {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+        }
+        Ok(())
     }
 }
 
@@ -55,5 +60,16 @@ pub fn why(e: &io::Error) -> String {
     match text.find(" (os error") {
         Some(end) => text[..end].to_string(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line() {
+        let error = Error::file(Path::new("a\nb.onnx"), "node \u{7}x\r\n is \u{1b}[31m caf\u{e9}");
+        assert_eq!(error.to_string(), r"a\nb.onnx: node \u{7}x\r\n is \u{1b}[31m café");
     }
 }
