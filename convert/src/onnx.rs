@@ -20,8 +20,6 @@ mod array;
 mod attention;
 mod fold;
 mod graph;
-#[cfg(test)]
-mod hostile;
 mod operators;
 mod patterns;
 mod pixels;

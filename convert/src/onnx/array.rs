@@ -15,6 +15,8 @@ const MOST: usize = match 1_usize.checked_shl(32) {
 };
 /// More elements than any ViT's tensor has whose elements are moved here, and not only its shape.
 const MOST_MOVED: usize = 1 << 28;
+/// The same for indices, which no file has to store: 270 MB of them, twice while they are moved.
+const MOST_INDICES: usize = 1 << 26;
 
 /// The number of elements of a shape, if it is sane: then no product of some of its lengths overflows, beside a length
 /// of 0 either.
@@ -46,8 +48,13 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 impl Array<u32> {
     /// Each element is its own index.
     pub(crate) fn indices(shape: &[usize]) -> Option<Self> {
-        let len = u32::try_from(room::<u32>(shape)?).ok()?;
+        let len = Self::room(shape)? as u32;
         Some(Self { shape: shape.to_vec(), data: (0..len).collect() })
+    }
+
+    /// The number of elements of a shape, if as many indices are held.
+    pub(crate) fn room(shape: &[usize]) -> Option<usize> {
+        len_of(shape).filter(|n| *n <= MOST_INDICES)
     }
 
     /// Whether every element still stands where it was.

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use prost::Message;
 
 use crate::error::Error;
-use crate::onnx::array::Array;
+use crate::onnx::array::{Array, len_of};
 use crate::onnx::operators;
 use crate::onnx::proto::{self, data_type};
 
@@ -244,6 +244,16 @@ impl Graph {
 
     pub(crate) fn is_constant(&self, value: ValueId) -> bool {
         self.values[value].constant.is_some()
+    }
+
+    /// Elements of all outputs of a node, where their shapes are known.
+    pub(crate) fn output_len(&self, node: &Node) -> Option<usize> {
+        node.outputs.iter().try_fold(0usize, |sum, output| sum.checked_add(len_of(self.shape(*output)?)?))
+    }
+
+    /// Whether a node after this one reads the value.
+    pub(crate) fn is_read_after(&self, value: ValueId, node: NodeId) -> bool {
+        self.values[value].consumers.iter().any(|consumer| *consumer > node)
     }
 }
 

@@ -114,6 +114,7 @@ impl Graph {
         }
         let mut index = Array::indices(self.shape(root)?)?;
         for (node, output) in chain.into_iter().rev() {
+            Array::room(self.shape(node.outputs[output])?)?;
             index = self.movement(node, output, &[&index])?;
         }
         Some(Moved { root, index, scale })

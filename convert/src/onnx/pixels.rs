@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 
-use crate::onnx::array::{Array, broadcast_shapes};
+use crate::onnx::array::{Array, broadcast_shapes, len_of};
 use crate::onnx::graph::{Graph, Node, NodeId, ValueId};
 use crate::onnx::vit::Found;
 
-/// Elements that are followed, all told: more is no picture's preparation.
+/// Elements that are followed at once, at most, 24 bytes each; the operands of a node take as much again. That is 800 MB,
+/// and enough for pictures of 1672 x 1672 pixels.
 const MOST: usize = 1 << 24;
 
 /// What the patch convolution sees of the picture.
@@ -148,8 +149,10 @@ impl Graph {
     /// The convolution, and the elements that it reads.
     fn followed(&self) -> Found<(NodeId, Array<Affine>)> {
         let mut followed = Followed::new();
-        let indices = self.shape(self.input).and_then(Array::indices).filter(|a| a.data.len() <= MOST / 2);
-        let Some(indices) = indices else { return self.stop(self.input, "the picture is too large to be followed") };
+        let shape = self.shape(self.input).filter(|shape| len_of(shape).is_some_and(|len| len <= MOST / 2));
+        let Some(indices) = shape.and_then(Array::indices) else {
+            return self.stop(self.input, "the picture is too large to be followed");
+        };
         let data = indices.data.iter().map(|i| Affine { pixel: *i, factor: 1.0, offset: 0.0 }).collect();
         followed.insert(self.input, Array { shape: indices.shape, data });
         let mut conv: Option<(NodeId, ValueId)> = None;
@@ -162,16 +165,19 @@ impl Graph {
                 conv = Some((id, read));
                 continue;
             }
-            let results: Vec<_> = (0..node.outputs.len()).map(|at| self.follow(&followed, node, at)).collect();
-            if results.iter().any(Option::is_none) {
-                let why =
-                    "a patch convolution is expected on the picture, or constants that normalize the picture before it";
-                return self.stop_at(id, why);
-            }
-            followed.extend(node.outputs.iter().copied().zip(results.into_iter().flatten()));
-            if followed.values().map(|a| a.data.len()).sum::<usize>() > MOST {
+            let held: usize = followed.values().map(|a| a.data.len()).sum();
+            if self.output_len(node).is_some_and(|made| held.saturating_add(made) > MOST) {
                 return self.stop_at(id, "the graph does more with the picture than is followed");
             }
+            for (at, output) in node.outputs.iter().enumerate() {
+                let Some(result) = self.follow(&followed, node, at) else {
+                    let why = "a patch convolution is expected on the picture, or constants that normalize the \
+                               picture before it";
+                    return self.stop_at(id, why);
+                };
+                followed.insert(*output, result);
+            }
+            followed.retain(|value, _| self.is_read_after(*value, id) || conv.is_some_and(|(_, read)| read == *value));
         }
         match conv {
             Some((id, read)) => match followed.remove(&read) {
@@ -184,29 +190,31 @@ impl Graph {
 
     /// Output `at` of a node that reads the picture.
     fn follow(&self, followed: &Followed, node: &Node, at: usize) -> Option<Array<Affine>> {
-        let of = |value: ValueId| -> Option<Array<Affine>> {
+        let broadcast = |value: ValueId, shape: &[usize]| -> Option<Array<Affine>> {
             if let Some(known) = followed.get(&value) {
-                return Some(known.clone());
+                return known.broadcast(shape);
             }
-            if let Some(a) = self.floats(value) {
-                return Array::new(a.shape.clone(), a.data.iter().map(|x| Affine::constant(*x)).collect());
-            }
-            let a = self.ints(value)?;
-            Array::new(a.shape.clone(), a.data.iter().map(|x| Affine::constant(*x as f32)).collect())
+            let numbers: Vec<Affine> = match self.floats(value) {
+                Some(a) => a.broadcast(shape)?.data.iter().map(|x| Affine::constant(*x)).collect(),
+                None => self.ints(value)?.broadcast(shape)?.data.iter().map(|x| Affine::constant(*x as f32)).collect(),
+            };
+            Array::new(shape.to_vec(), numbers)
         };
+        let of = |value: ValueId| broadcast(value, self.shape(value)?);
         match &*node.op {
             "Add" | "Sub" | "Mul" | "Div" => {
-                let (a, b) = (of(node.input(0)?)?, of(node.input(1)?)?);
-                let shape = broadcast_shapes(&a.shape, &b.shape)?;
-                let (a, b) = (a.broadcast(&shape)?, b.broadcast(&shape)?);
-                let data: Option<Vec<Affine>> =
-                    a.data.iter().zip(&b.data).map(|(a, b)| a.apply(&node.op, *b)).collect();
-                Array::new(shape, data?)
+                let (a, b) = (node.input(0)?, node.input(1)?);
+                let shape = broadcast_shapes(self.shape(a)?, self.shape(b)?)?;
+                let (mut a, b) = (broadcast(a, &shape)?, broadcast(b, &shape)?);
+                for (a, b) in a.data.iter_mut().zip(&b.data) {
+                    *a = a.apply(&node.op, *b)?;
+                }
+                Some(a)
             }
             "Neg" => {
-                let a = of(node.input(0)?)?;
-                let data = a.data.iter().map(|e| Affine { factor: -e.factor, offset: -e.offset, ..*e }).collect();
-                Array::new(a.shape, data)
+                let mut a = of(node.input(0)?)?;
+                a.data.iter_mut().for_each(|e| *e = Affine { factor: -e.factor, offset: -e.offset, ..*e });
+                Some(a)
             }
             "BatchNormalization" if at == 0 => self.batch_norm(node, of(node.input(0)?)?),
             "Concat" => {

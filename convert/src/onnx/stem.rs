@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 
 use crate::network::{Layer, Linear};
-use crate::onnx::array::{Array, broadcast_shapes};
+use crate::onnx::array::{Array, broadcast_shapes, len_of};
 use crate::onnx::graph::{Graph, Node, NodeId, ValueId};
 use crate::onnx::pixels::Pixels;
 use crate::onnx::vit::Found;
 
-/// Elements on the way to the tokens, all told: more is no embedding.
-const MOST: usize = 1 << 27;
+/// Elements on the way to the tokens at once, at most, 8 bytes each; the operands of a node take as much again. That is
+/// 800 MB, and enough for 24 000 tokens of 1024 channels.
+const MOST: usize = 3 << 24;
 
 /// The embedding.
 #[derive(Debug)]
@@ -90,17 +91,16 @@ impl Graph {
             return self.stop_at(conv, format!("pictures {picture:?} are not whole patches of {patch_size:?} pixels"));
         }
         let patches = down * across;
-        let rows = elements.data.len() / dim;
-        let token = |i: usize| &elements.data[i * dim..(i + 1) * dim];
+        let rows = elements.len() / dim;
+        let token = |i: usize| &elements[i * dim..(i + 1) * dim];
         let prefix_tokens = (0..rows).take_while(|i| token(*i).iter().all(|e| e.pixel == NONE)).count();
         let in_order =
             |p: usize| token(prefix_tokens + p).iter().enumerate().all(|(c, e)| e.pixel as usize == c * patches + p);
-        if rows * dim != elements.data.len() || rows != prefix_tokens + patches || !(0..patches).all(in_order) {
+        if rows * dim != elements.len() || rows != prefix_tokens + patches || !(0..patches).all(in_order) {
             return self
                 .stop(tokens, format!("not {patches} patches of {dim} channels, row by row, after other tokens"));
         }
-        let mut numbers: Vec<f32> =
-            elements.data.iter().map(|e| if e.number.is_nan() { 0.0 } else { e.number }).collect();
+        let mut numbers: Vec<f32> = elements.iter().map(|e| if e.number.is_nan() { 0.0 } else { e.number }).collect();
         let positions = numbers.split_off(prefix_tokens * dim);
         let grid = (down, across);
         Ok(Stem { patch, patch_size, grid, prefix_tokens, prefix: numbers, positions, tokens, normalization })
@@ -130,56 +130,60 @@ impl Graph {
         Ok(())
     }
 
-    /// Follows the convolution's output as far as elements go: the last value, and its elements.
-    fn embedded(&self, start: ValueId) -> Found<(Array<Element>, ValueId)> {
+    /// Follows the convolution's output as far as elements go: the last value's elements, and the value.
+    fn embedded(&self, start: ValueId) -> Found<(Vec<Element>, ValueId)> {
         let mut elements = Elements::new();
-        let pixels = self.shape(start).and_then(Array::indices);
-        let Some(pixels) = pixels else { return self.stop(start, "too many patches") };
+        let shape = self.shape(start).filter(|shape| len_of(shape).is_some_and(|len| len <= MOST / 2));
+        let Some(pixels) = shape.and_then(Array::indices) else { return self.stop(start, "too many patches") };
         let data = pixels.data.iter().map(|i| Element { pixel: *i, number: f32::NAN }).collect();
         elements.insert(start, Array { shape: pixels.shape, data });
-        // Values that something else than the embedding reads, and what does.
-        let mut ends: Vec<(ValueId, NodeId)> = Vec::new();
+        // What something else than the embedding reads.
+        let mut tokens: Option<(Vec<Element>, ValueId)> = None;
         for (id, node) in self.nodes.iter().enumerate() {
             let read: Vec<ValueId> =
                 node.inputs.iter().flatten().copied().filter(|v| elements.contains_key(v)).collect();
             if read.is_empty() || node.outputs.iter().all(|o| self.is_constant(*o)) {
                 continue;
             }
-            let results: Vec<_> = (0..node.outputs.len()).map(|at| self.embed(&elements, node, at)).collect();
-            if results.iter().all(Option::is_some) {
-                elements.extend(node.outputs.iter().copied().zip(results.into_iter().flatten()));
-                if elements.values().map(|a| a.data.len()).sum::<usize>() > MOST {
-                    return self.stop_at(id, "more happens to the patches than is followed");
-                }
-            } else {
-                ends.extend(read.into_iter().map(|v| (self.strip(v), id)));
+            let embeds = matches!(&*node.op, "Add" | "Concat") || self.moved_input(node).is_some();
+            let held: usize = elements.values().map(|a| a.data.len()).sum();
+            if embeds && self.output_len(node).is_some_and(|made| held.saturating_add(made) > MOST) {
+                return self.stop_at(id, "more happens to the patches than is followed");
             }
+            let results = (0..node.outputs.len()).map(|at| self.embed(&elements, node, at));
+            if let Some(results) = results.collect::<Option<Vec<_>>>() {
+                elements.extend(node.outputs.iter().copied().zip(results));
+            } else {
+                for (value, read) in read.iter().map(|value| (self.strip(*value), &elements[value])) {
+                    let (_, first) = tokens.get_or_insert_with(|| (read.data.clone(), value));
+                    if *first != value {
+                        return self.stop_at(id, "it reads patches that are not tokens with all their neighbours yet");
+                    }
+                }
+            }
+            elements.retain(|value, _| self.is_read_after(*value, id));
         }
-        let Some(&(first, _)) = ends.first() else { return self.stop(start, "nothing but patches") };
-        if let Some(&(_, id)) = ends.iter().find(|(v, _)| *v != first) {
-            return self.stop_at(id, "it reads patches that are not tokens with all their neighbours yet");
-        }
-        match elements.remove(&first) {
-            Some(tokens) => Ok((tokens, first)),
-            None => self.stop(first, "no tokens"),
-        }
+        tokens.map_or_else(|| self.stop(start, "nothing but patches"), Ok)
     }
 
     fn embed(&self, elements: &Elements, node: &Node, output: usize) -> Option<Array<Element>> {
-        let of = |value: ValueId| -> Option<Array<Element>> {
+        let broadcast = |value: ValueId, shape: &[usize]| -> Option<Array<Element>> {
             if let Some(known) = elements.get(&value) {
-                return Some(known.clone());
+                return known.broadcast(shape);
             }
-            let a = self.floats(value)?;
-            let data = a.data.iter().map(|x| Element { pixel: NONE, number: *x }).collect();
-            Some(Array { shape: a.shape.clone(), data })
+            let numbers = self.floats(value)?.broadcast(shape)?;
+            let data = numbers.data.iter().map(|x| Element { pixel: NONE, number: *x }).collect();
+            Some(Array { shape: numbers.shape, data })
         };
+        let of = |value: ValueId| broadcast(value, self.shape(value)?);
         if node.op == "Add" {
-            let (a, b) = (of(node.input(0)?)?, of(node.input(1)?)?);
-            let shape = broadcast_shapes(&a.shape, &b.shape)?;
-            let (a, b) = (a.broadcast(&shape)?, b.broadcast(&shape)?);
-            let data: Option<Vec<Element>> = a.data.iter().zip(&b.data).map(|(a, b)| a.plus(*b)).collect();
-            return Array::new(shape, data?);
+            let (a, b) = (node.input(0)?, node.input(1)?);
+            let shape = broadcast_shapes(self.shape(a)?, self.shape(b)?)?;
+            let (mut a, b) = (broadcast(a, &shape)?, broadcast(b, &shape)?);
+            for (a, b) in a.data.iter_mut().zip(&b.data) {
+                *a = a.plus(*b)?;
+            }
+            return Some(a);
         }
         let inputs: Vec<Array<Element>> = match &*node.op {
             "Concat" => node.inputs.iter().flatten().map(|v| of(*v)).collect::<Option<_>>()?,

@@ -1,17 +1,52 @@
-//! Mutated files: nothing panics, and nothing takes memory without end.
+//! ONNX files: mutated ones, and small ones that ask for much memory.
 
-use std::path::Path;
+use std::fs;
+use std::path::PathBuf;
 
 use prost::Message;
+use vitlet::Precision;
+use vitlet_convert::{Options, convert};
 
-use crate::Options;
-use crate::onnx::graph::Graph;
-use crate::onnx::{proto, vit};
+use crate::allocator::peak;
+use crate::{NO_LABELS, fixtures};
+
+#[allow(dead_code, reason = "the converter's, which reads more kinds of elements than are written here")]
+#[path = "../../src/onnx/proto.rs"]
+mod proto;
 
 /// Mutations of each kind, over all files.
 const COUNT: usize = 2_500;
-/// What the process of the tests may take, in kB.
-const MOST_KB: usize = 2 << 20;
+/// Bytes that reading a small file may take: the elements of the picture or of the tokens, twice, while one operator
+/// is followed.
+const MOST: usize = 1 << 30;
+/// Bytes where a file is refused for what it asks.
+const REFUSED: usize = 8 << 20;
+
+/// A file in a directory of its own.
+struct Scratch {
+    _dir: tempfile::TempDir,
+    file: PathBuf,
+    options: Options,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let labels = Some(dir.path().join(NO_LABELS));
+        let options = Options { labels, precision: Precision::F32, ..Options::default() };
+        Self { file: dir.path().join("model.onnx"), _dir: dir, options }
+    }
+
+    /// Reads the network in `bytes` with less than `most` bytes of memory: why there is none, if there is none.
+    fn read(&self, bytes: &[u8], most: usize) -> Option<String> {
+        fs::write(&self.file, bytes).expect("written");
+        let (result, memory) = peak(|| convert(&self.file, &self.options, &mut |_| {}).map(drop));
+        let why = result.expect_err("no labels").to_string();
+        assert!(memory < most, "{memory} bytes: {why}");
+        assert!(!why.contains('\n'), "{why:?}");
+        (!why.contains(NO_LABELS)).then_some(why)
+    }
+}
 
 /// Marsaglia's xorshift.
 struct Random(u64);
@@ -43,7 +78,6 @@ impl Random {
 }
 
 fn files() -> Vec<Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/onnx");
     let names = [
         "vit/dynamo20.onnx",
         "vit/dynamo23.onnx",
@@ -53,31 +87,13 @@ fn files() -> Vec<Vec<u8>> {
         "hf_vit/dynamo18_dynamic.onnx",
         "deit3/legacy13.onnx",
     ];
-    names.iter().map(|name| std::fs::read(root.join(name)).expect(name)).collect()
-}
-
-/// Reads and recognizes, as an import does.
-fn import(model: proto::Model) {
-    let path = Path::new("model.onnx");
-    if let Ok(mut graph) = Graph::new(path, model, None)
-        && graph.fold(path).is_ok()
-        && let Ok(vit) = vit::recognize(&graph)
-    {
-        let size = (vit.network.config.image_height, vit.network.config.image_width);
-        let _ = super::prepared(size, &Options::default(), &mut Vec::new());
-    }
-}
-
-fn peak_kb() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    names.iter().map(|name| fs::read(fixtures().join("onnx").join(name)).expect(name)).collect()
 }
 
 #[test]
 fn mutated_bytes() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let files = files();
+    let (files, scratch, mut outcomes) = (files(), Scratch::new(), [0; 2]);
     for _ in 0..COUNT {
         let Some(mut bytes) = random.pick(&files).cloned() else { return };
         for _ in 0..1 + random.below(8) {
@@ -94,11 +110,10 @@ fn mutated_bytes() {
                 }
             }
         }
-        if let Ok(model) = proto::Model::decode(&bytes[..]) {
-            import(model);
-        }
+        outcomes[usize::from(scratch.read(&bytes, MOST).is_some())] += 1;
     }
-    assert!(peak_kb() < MOST_KB, "{} kB", peak_kb());
+    let [read, refused] = outcomes;
+    assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
 }
 
 #[test]
@@ -106,15 +121,17 @@ fn mutated_graphs() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let models: Vec<proto::Model> =
         files().iter().map(|bytes| proto::Model::decode(&bytes[..]).expect("a model")).collect();
+    let (scratch, mut outcomes) = (Scratch::new(), [0; 2]);
     for _ in 0..COUNT {
         let Some(mut model) = random.pick(&models).cloned() else { return };
         for _ in 0..1 + random.below(3) {
             let Some(graph) = &mut model.graph else { continue };
             mutate(graph, &mut random);
         }
-        import(model);
+        outcomes[usize::from(scratch.read(&model.encode_to_vec(), MOST).is_some())] += 1;
     }
-    assert!(peak_kb() < MOST_KB, "{} kB", peak_kb());
+    let [read, refused] = outcomes;
+    assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
 }
 
 fn mutate(graph: &mut proto::Graph, random: &mut Random) {
@@ -202,4 +219,64 @@ fn damage(tensor: &mut proto::Tensor, random: &mut Random) {
         }
         _ => tensor.dims.push(number),
     }
+}
+
+/// The ViT of the fixtures, edited.
+fn edited(edit: impl FnOnce(&mut proto::Graph)) -> Vec<u8> {
+    let bytes = fs::read(fixtures().join("onnx/vit/dynamo23.onnx")).expect("read");
+    let mut model = proto::Model::decode(&bytes[..]).expect("a model");
+    edit(model.graph.as_mut().expect("a graph"));
+    model.encode_to_vec()
+}
+
+/// `name` with `len` zeros on an axis before those of pictures.
+fn zeros(name: &str, len: usize) -> proto::Tensor {
+    let (dims, raw_data) = (vec![len as i64, 1, 1, 1], vec![0; 4 * len].into());
+    proto::Tensor { name: name.to_owned(), dims, data_type: proto::data_type::FLOAT, raw_data, ..Default::default() }
+}
+
+/// What the patch convolution reads (input 0), or makes, passes through `op` before, with `more` inputs.
+fn between(graph: &mut proto::Graph, op: &str, reads: bool, more: &[&str]) {
+    let conv = graph.node.iter_mut().find(|node| node.op_type == "Conv").expect("a convolution");
+    let end = if reads { &mut conv.input[0] } else { &mut conv.output[0] };
+    let (own, other) = (end.clone(), format!("{end} between"));
+    end.clone_from(&other);
+    let (from, to) = if reads { (own, other) } else { (other, own) };
+    let input = [&*from].into_iter().chain(more.iter().copied()).map(str::to_owned).collect();
+    graph.node.push(proto::Node { op_type: op.to_owned(), input, output: vec![to], ..Default::default() });
+}
+
+#[test]
+fn small_files_take_little_memory() {
+    let scratch = Scratch::new();
+    let refused = |edit: &dyn Fn(&mut proto::Graph), want: &str| {
+        let why = scratch.read(&edited(edit), REFUSED).expect("refused");
+        assert!(why.contains(want), "{why}");
+    };
+    // 16 x 16 pixels, 32768 times.
+    refused(
+        &|graph| {
+            graph.initializer.push(zeros("zeros", 1 << 15));
+            between(graph, "Sub", true, &["zeros"]);
+        },
+        "the graph does more with the picture than is followed",
+    );
+    // 16 patches of 16 channels, 262144 times.
+    refused(
+        &|graph| {
+            graph.initializer.push(zeros("zeros", 1 << 18));
+            between(graph, "Add", false, &["zeros"]);
+        },
+        "more happens to the patches than is followed",
+    );
+    // 200 million elements of a picture, turned upside down.
+    refused(
+        &|graph| {
+            let tensor = graph.input[0].r#type.as_mut().and_then(|t| t.tensor_type.as_mut()).expect("a tensor");
+            let dim = [1, 3, 8192, 8192].map(|n| proto::Dimension { dim_value: Some(n) }).to_vec();
+            tensor.shape = Some(proto::Shape { dim });
+            between(graph, "Transpose", true, &[]);
+        },
+        "the picture is too large to be followed",
+    );
 }

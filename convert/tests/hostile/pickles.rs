@@ -1,55 +1,12 @@
-//! Hostile pickles: no panic, no endless work, and no memory beyond the stated bound, counted by the allocator on
-//! each test's own thread.
+//! Pickles, and the archives that they come in.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use vitlet_convert::{Options, convert};
 
-thread_local! {
-    /// Bytes in use, and the most so far.
-    static MEMORY: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
-}
-
-struct Counting;
-
-// SAFETY: forwards to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        MEMORY.with(|memory| {
-            let (used, most) = memory.get();
-            let used = used.saturating_add(layout.size());
-            memory.set((used, most.max(used)));
-        });
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        MEMORY.with(|memory| {
-            let (used, most) = memory.get();
-            memory.set((used.saturating_sub(layout.size()), most));
-        });
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// The most memory that `work` has in use at once.
-fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = MEMORY.with(|memory| {
-        let (used, _) = memory.get();
-        memory.set((used, used));
-        used
-    });
-    let result = work();
-    (result, MEMORY.with(Cell::get).1 - before)
-}
+use crate::allocator::peak;
+use crate::{NO_LABELS, fixtures};
 
 /// What the reader of pickles may take for each byte of a pickle.
 const BYTES_PER_BYTE: usize = 128;
@@ -57,12 +14,6 @@ const BYTES_PER_BYTE: usize = 128;
 /// What the rest of a conversion of a tiny network takes: its configuration, the tables of architectures, the model
 /// file.
 const REST: usize = 4 << 20;
-
-const NO_LABELS: &str = "no_labels.txt";
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
-}
 
 /// A directory with the configuration of a tiny network, and the file in it that the tests write.
 struct Scratch {
