@@ -3,7 +3,7 @@
 
 use crate::network::Layer;
 use crate::onnx::graph::{Node, ValueId};
-use crate::onnx::patterns::{Moved, Normed, picked, rows_of};
+use crate::onnx::patterns::{Moved, Normed, picked};
 use crate::onnx::vit::{Found, Walk};
 
 /// An attention, without the projection after it.
@@ -261,10 +261,7 @@ fn part(walk: &Walk<'_>, (value, order): (ValueId, Order), size: (usize, usize))
     }
     let Some(dense) = graph.dense(root) else { return graph.stop(root, expected) };
     match picked(&index.data, (tokens, dense.n), heads * head_dim, place) {
-        Some(rows) => {
-            let rows = rows_of(&graph.linear(&dense), &rows);
-            Ok((Part { input: dense.input, rows, norm }, scale))
-        }
+        Some(rows) => Ok((Part { input: dense.input, rows: graph.rows_of(&dense, &rows), norm }, scale)),
         None => graph.stop(value, format!("attention is not over all {tokens} tokens, head by head")),
     }
 }

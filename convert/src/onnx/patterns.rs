@@ -218,24 +218,36 @@ impl Graph {
 
     /// The layer with its weights, `[outputs, inputs]`.
     pub(crate) fn linear(&self, dense: &Dense) -> Layer {
+        let all: Vec<usize> = (0..dense.n).collect();
+        self.rows_of(dense, &all)
+    }
+
+    /// The layer with these of its outputs, in this order; no others are copied from its weights.
+    pub(crate) fn rows_of(&self, dense: &Dense, outputs: &[usize]) -> Layer {
         let (k, rows_are_outputs) = (dense.k, dense.rows_are_outputs);
-        let bias = match dense.bias.and_then(|b| self.vector(b, dense.n)) {
-            Some(bias) => bias.to_vec(),
-            None => vec![0.0; dense.n],
+        let bias: Vec<f32> = match dense.bias.and_then(|b| self.vector(b, dense.n)) {
+            Some(bias) => outputs.iter().map(|r| bias[*r]).collect(),
+            None => vec![0.0; outputs.len()],
         };
+        let stored_row = |r: &usize| dense.rows.as_ref().map_or(*r, |rows| rows[*r]);
+        let rows: Vec<usize> = outputs.iter().map(stored_row).collect();
         let stored = self.values[dense.weight].constant.clone();
-        let n = self.floats(dense.weight).map_or(0, |a| a.data.len()) / k.max(1);
-        let all = Layer::new(n, k, move || {
+        Layer::new(rows.len(), k, move || {
             let stored = match stored.as_deref() {
                 Some(Constant::Float(a)) => &a.data[..],
                 _ => &[],
             };
-            let weight = if rows_are_outputs { stored.to_vec() } else { transposed(stored, n) };
-            Ok(Linear { n, k, weight, bias: vec![0.0; n] })
-        });
-        let mut layer = dense.rows.as_ref().map_or(all.clone(), |rows| rows_of(&all, rows));
-        layer.change(move |linear| linear.bias.clone_from(&bias));
-        layer
+            let n = stored.len() / k.max(1);
+            let mut weight = Vec::with_capacity(rows.len() * k);
+            for &r in &rows {
+                if rows_are_outputs {
+                    weight.extend_from_slice(&stored[r * k..(r + 1) * k]);
+                } else {
+                    weight.extend(stored.iter().skip(r).step_by(n));
+                }
+            }
+            Ok(Linear { n: rows.len(), k, weight, bias: bias.clone() })
+        })
     }
 
     /// A LayerNorm that ends in this value: one operator, or its arithmetic.
@@ -449,24 +461,6 @@ pub(crate) fn picked(
         rows.iter().enumerate().all(|(i, row)| index.get(at(token, i)).is_some_and(|x| *x as usize == token * n + row))
     };
     (index.len() == tokens * count && rows.iter().all(|r| *r < n) && (0..tokens).all(fits)).then_some(rows)
-}
-
-/// The layer with these of its outputs, in this order.
-pub(crate) fn rows_of(layer: &Layer, rows: &[usize]) -> Layer {
-    let (layer, rows, n, k) = (layer.clone(), rows.to_vec(), rows.len(), layer.k);
-    Layer::new(n, k, move || {
-        let all = layer.load()?;
-        let mut weight = Vec::with_capacity(n * k);
-        rows.iter().for_each(|r| weight.extend_from_slice(&all.weight[r * k..(r + 1) * k]));
-        Ok(Linear { n, k, weight, bias: rows.iter().map(|r| all.bias[*r]).collect() })
-    })
-}
-
-/// The columns of a matrix of `n` columns, one after another.
-fn transposed(matrix: &[f32], n: usize) -> Vec<f32> {
-    let mut columns = Vec::with_capacity(matrix.len());
-    (0..n).for_each(|column| columns.extend(matrix.iter().skip(column).step_by(n)));
-    columns
 }
 
 fn is_elementwise(op: &str) -> bool {

@@ -13,7 +13,7 @@ use vitlet::{Activation, Config, LayerScale, Pooling, Precision, Scores};
 use crate::network::{Block, Layer, Network};
 use crate::onnx::attention::Attention;
 use crate::onnx::graph::{Graph, NodeId, ValueId};
-use crate::onnx::patterns::{Dense, Normed, picked, rows_of};
+use crate::onnx::patterns::{Dense, Normed, picked};
 use crate::onnx::{BlockTaps, BranchTaps};
 
 /// Where the structure ended.
@@ -326,7 +326,7 @@ impl Walk<'_> {
         let n = moved.index.data.len() / self.tokens;
         let picked = picked(&moved.index.data, (self.tokens, dense.n), n, |token, i| token * n + i);
         match picked {
-            Some(rows) if moved.scale == 1.0 => Ok((dense.input, rows_of(&graph.linear(&dense), &rows))),
+            Some(rows) if moved.scale == 1.0 => Ok((dense.input, graph.rows_of(&dense, &rows))),
             _ => graph.stop(value, "channels of different tokens are mixed"),
         }
     }
