@@ -53,14 +53,18 @@ impl BackendArgs {
                     let why = format!("takes {}x{} pictures, not {height}x{width}", file.size().0, file.size().1);
                     return Err(Error::new(file.name, why));
                 }
-                let preparation = Preparation::new(file.size(), file.outputs(), &options);
-                let preparation = preparation?;
+                let preparation = Preparation::new(file.size(), file.outputs(), &options)?;
                 preparation.announcements.iter().for_each(|line| output::note(line));
                 file.preprocess = Some(preparation.preprocess);
                 file.labels = preparation.labels.unwrap_or_default();
                 Ok(Network::Onnx(Box::new(file)))
             }
         }
+    }
+
+    /// Refuses an output that is a file which the options name, or lies in the folder that they name.
+    pub fn refuse_inputs(&self, output: &Path) -> Result<()> {
+        self.preparation.refuse_inputs(output)
     }
 
     /// Whether the engine computes.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vitlet_convert::output;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::pictures::Source;
 
 /// Writes `bytes` to `path`: a regular file completely or not at all, everything else through.
@@ -23,18 +23,24 @@ pub fn refuse_checkpoint(output: &Path, checkpoint: &Path) -> Result<()> {
     Ok(vitlet_convert::refuse_source(output, checkpoint, &vitlet_convert::Options::default())?)
 }
 
-/// Refuses `--json` where the output itself goes to standard output.
-pub fn refuse_stdout(output: &Path) -> Result<()> {
-    match output::goes_to_stdout(output) {
-        true => Err(Error::Usage("--json and the output itself cannot both go to standard output".to_string())),
-        false => Ok(()),
-    }
+/// Refuses two outputs that are the same file, or both standard output.
+pub fn refuse_same(output: &Path, other: &Path) -> Result<()> {
+    Ok(output::refuse_same(output, other)?)
 }
 
-/// A CSV field (RFC 4180).
-pub fn csv_field(text: &str) -> String {
-    let plain = !text.contains([',', '"', '\n', '\r']);
-    if plain { text.to_string() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
+/// Refuses `json` where one of `outputs` goes to standard output, too.
+pub fn refuse_stdout<'p>(json: bool, outputs: impl IntoIterator<Item = &'p PathBuf>) -> Result<()> {
+    if json && outputs.into_iter().any(|path| output::goes_to_stdout(path)) {
+        return Err(Error::Usage("--json and the output itself cannot both go to standard output".to_string()));
+    }
+    Ok(())
+}
+
+/// Writes a CSV file (RFC 4180); the first of `records` is the header.
+pub fn write_csv<const N: usize>(path: &Path, records: impl IntoIterator<Item = [String; N]>) -> Result<()> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    records.into_iter().try_for_each(|record| csv.write_record(record)).about(path.display())?;
+    write(path, &csv.into_inner().about(path.display())?)
 }
 
 /// The files that pictures come from: standard input may be one, too.
@@ -51,7 +57,11 @@ mod tests {
 
     #[test]
     fn fields_are_quoted_where_they_must_be() {
-        assert_eq!(csv_field("a b.jpg"), "a b.jpg");
-        assert_eq!(csv_field("tench, \"the\" fish"), "\"tench, \"\"the\"\" fish\"");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let records = [["path", "label"], ["a b.jpg", "tench, \"the\" fish"], ["", "a\nb"]];
+        write_csv(&path, records.map(|record| record.map(str::to_string))).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "path,label\na b.jpg,\"tench, \"\"the\"\" fish\"\n,\"a\nb\"\n");
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
 use anstyle::AnsiColor;
 use serde::Serialize;
@@ -107,10 +107,10 @@ pub fn stderr() -> Out {
     Out(Box::new(anstream::AutoStream::auto(io::stderr())))
 }
 
-/// Where a command tells of the output that it wrote to `path`: standard output, or standard error where the output
-/// itself went there.
-pub fn beside(path: &Path) -> Out {
-    if vitlet_convert::output::goes_to_stdout(path) { stderr() } else { stdout() }
+/// Where a command reports that also writes `outputs`: standard output, or standard error where one of them goes there.
+pub fn beside<'p>(outputs: impl IntoIterator<Item = &'p PathBuf>) -> Out {
+    let mut outputs = outputs.into_iter();
+    if outputs.any(|path| vitlet_convert::output::goes_to_stdout(path)) { stderr() } else { stdout() }
 }
 
 /// The version of all JSON documents. A field that goes or changes its meaning raises it; new fields do not.

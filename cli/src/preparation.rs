@@ -1,6 +1,6 @@
 //! How pictures become the input: options for sources that do not say it themselves, and the words for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -9,6 +9,7 @@ use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 use vitlet_convert::Options;
 
 use crate::error::Result;
+use crate::files;
 
 /// Shared by `convert` and by the commands that run an ONNX file.
 #[derive(Args, Clone)]
@@ -55,6 +56,12 @@ impl PreparationArgs {
             preprocess_from: self.preprocess_from,
             ..Options::default()
         }
+    }
+
+    /// Refuses an output that is the file of labels, or one of the files of the directory for the preparation.
+    pub fn refuse_inputs(&self, output: &Path) -> Result<()> {
+        files::refuse_inputs(output, &self.labels)?;
+        self.preprocess_from.as_ref().map_or(Ok(()), |folder| files::refuse_checkpoint(output, folder))
     }
 
     /// The name of an option that was given, if any was.

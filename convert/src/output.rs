@@ -391,6 +391,19 @@ pub fn refuse_inputs<P: AsRef<Path>>(output: &Path, inputs: impl IntoIterator<It
     }
 }
 
+/// Refuses two outputs that are one, also through links and also where it is not there yet.
+///
+/// # Errors
+/// One line that names both.
+pub fn refuse_same(output: &Path, other: &Path) -> Result<(), Error> {
+    let target = |path: &Path| follow(path).ok().filter(|_| is_regular(path) || goes_to_stdout(path));
+    let same_target = target(output).is_some_and(|path| Some(path) == target(other));
+    if same_target || identity(output).is_some_and(|file| Some(file) == identity(other)) {
+        return Err(Error::file(output, format!("the same file as the output {}; name another", other.display())));
+    }
+    Ok(())
+}
+
 /// What two names of one regular file have in common: device and inode.
 #[cfg(unix)]
 pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {

@@ -18,7 +18,7 @@ use crate::error::{Context, Inputs, Result};
 use crate::files;
 use crate::inference::{Compute, ComputeArgs, Inference, Times};
 use crate::model::ModelFile;
-use crate::output::{self, NAME, QUIET, STRONG};
+use crate::output::{self, NAME, Out, QUIET, STRONG};
 use crate::pictures::{self, Rgb8};
 use crate::results::{Done, PictureResult};
 use activations::{Activations, Spot};
@@ -100,6 +100,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let model = file.parse()?;
     let c = *model.config();
     let pictures = sources(&args)?;
+    files::refuse_stdout(args.json, &args.plot)?;
     if let Some(plot) = &args.plot {
         files::refuse_inputs(plot, [&args.model])?;
         files::refuse_checkpoint(plot, &args.reference)?;
@@ -149,7 +150,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     if args.json {
         output::json(&report)?
     } else {
-        print(&report)?
+        print(&mut output::beside(&args.plot), &report)?
     }
     inputs.end()
 }
@@ -244,8 +245,7 @@ impl Compared {
     }
 }
 
-fn print(r: &Report) -> Result<()> {
-    let mut out = output::stdout();
+fn print(out: &mut Out, r: &Report) -> Result<()> {
     writeln!(out, "{NAME}{}{NAME:#}  {}, LayerScale {}", r.model, r.precision, r.layerscale)?;
     let pictures = if r.pictures == 1 { "1 picture".to_string() } else { format!("{} pictures", r.pictures) };
     writeln!(
@@ -283,16 +283,16 @@ fn print(r: &Report) -> Result<()> {
     let mut header = vec!["", "heads"];
     header.extend(names.iter().map(String::as_str));
     header.extend(["stream", "", "SQNR, dB", "cosine", "worst channel"]);
-    output::table(&mut out, &header, &rows)?;
+    output::table(out, &header, &rows)?;
     writeln!(out)?;
-    conclude(&mut out, r)
+    conclude(out, r)
 }
 
 /// The branches of a block, and what they are called.
 const BRANCHES: [(&str, &str); 3] = [("attention", "attention"), ("local", "local"), ("mlp", "MLP")];
 
 /// Where most is lost, and whether it matters.
-fn conclude(out: &mut output::Out, r: &Report) -> Result<()> {
+fn conclude(out: &mut Out, r: &Report) -> Result<()> {
     let name = |p: &PlaceReport| BRANCHES.iter().find(|(place, _)| *place == p.place).map(|(_, name)| *name);
     let branches = r.places.iter().filter(|p| name(p).is_some());
     let worst = branches.max_by(|a, b| a.distance.relative_error.total_cmp(&b.distance.relative_error));

@@ -120,9 +120,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         ignore: args.ignore,
         ..args.preparation.options()
     };
-    if args.json {
-        files::refuse_stdout(&args.output)?;
-    }
+    files::refuse_stdout(args.json, [&args.output])?;
     vitlet_convert::refuse_source(&args.output, &source, &options)?;
     let bar = output::progress(0, "{bar:40.cyan} {pos}/{len} {msg}");
     let _watch = Watch::everywhere(&source.display().to_string());
@@ -142,7 +140,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     if args.json {
         return output::json(&Document { report, pruned_effect });
     }
-    let mut out = output::beside(&args.output);
+    let mut out = output::beside([&args.output]);
     print(&mut out, &report, pruned_effect.as_ref())?;
     let size = output::bytes(report.file_bytes as u64);
     writeln!(out, "{STRONG}{}{STRONG:#}  {size}", args.output.display())?;

@@ -66,24 +66,24 @@ pub fn run(args: EmbedArgs) -> Result<()> {
     let model = file.parse()?;
     let sources = pictures::list(&args.images)?;
     let rows = args.rows.clone().or_else(|| beside(&args.output));
-    for path in rows.iter().chain([&args.output]) {
+    let outputs = || rows.iter().chain([&args.output]);
+    for path in outputs() {
         files::refuse_inputs(path, files::of_pictures(&sources).chain([args.model.clone()]))?;
     }
-    if args.json {
-        files::refuse_stdout(&args.output)?;
-    }
+    rows.as_ref().map_or(Ok(()), |rows| files::refuse_same(rows, &args.output))?;
+    files::refuse_stdout(args.json, outputs())?;
     let compute = Compute::new(&args.compute)?;
     let output = if args.tokens { Output::Tokens } else { Output::Features };
     let mut inference = Inference::new(model, &compute, output);
 
-    let (mut data, mut named) = (Vec::new(), String::from("row,image\n"));
+    let (mut data, mut named) = (Vec::new(), vec![["row", "image"].map(str::to_string)]);
     let (mut inputs, mut results) = (Inputs::default(), Vec::new());
     let bar = output::progress(sources.len() as u64, "{bar:40.cyan} {pos}/{len} pictures, {eta} left");
     for source in &sources {
         match embed(source, &mut inference, inputs.count()) {
             Ok((features, told)) => {
                 data.extend(features);
-                named += &format!("{},{}\n", told.rest.row, files::csv_field(&told.image));
+                named.push([told.rest.row.to_string(), told.image.clone()]);
                 results.push(PictureResult::Done(told));
                 inputs.done();
             }
@@ -100,15 +100,16 @@ pub fn run(args: EmbedArgs) -> Result<()> {
     let shape = if args.tokens { vec![count, c.patches(), c.dim] } else { vec![count, c.features()] };
     if count > 0 {
         npy::write(&args.output, &shape, &data)?;
-        rows.as_ref().map_or(Ok(()), |path| files::write(path, named.as_bytes()))?;
+        rows.as_ref().map_or(Ok(()), |path| files::write_csv(path, named))?;
     }
     let name = |path: &PathBuf| path.display().to_string();
     if args.json {
         let (output, rows) = (name(&args.output), rows.as_ref().map(name));
         output::json(&Document { model: file.name, output, rows, shape, results })?;
     } else if count > 0 {
+        let mut out = output::beside(outputs());
         let rows = rows.as_ref().map_or(String::new(), |path| format!(", its pictures in {}", path.display()));
-        writeln!(output::beside(&args.output), "{}: f32 {shape:?}{rows}", args.output.display())?;
+        writeln!(out, "{}: f32 {shape:?}{rows}", args.output.display())?;
     }
     inputs.end()
 }

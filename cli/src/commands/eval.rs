@@ -97,12 +97,12 @@ struct Document<'r> {
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
+    files::refuse_stdout(args.json, &args.flips)?;
     if let Some(flips) = &args.flips {
         let named = [&args.model, &args.dataset, &args.reference_logits];
         files::refuse_inputs(flips, named.into_iter().flatten().chain(&args.merge))?;
-        if let Some(reference) = &args.reference {
-            files::refuse_checkpoint(flips, reference)?;
-        }
+        args.reference.as_ref().map_or(Ok(()), |reference| files::refuse_checkpoint(flips, reference))?;
+        args.backend.refuse_inputs(flips)?;
     }
     let results = match (&args.model, &args.dataset) {
         (Some(model), Some(dataset)) => measure(&args, &args.backend.open(model)?, dataset)?,
@@ -110,13 +110,13 @@ pub fn run(args: EvalArgs) -> Result<()> {
     };
     let summary = Summary::of(&results);
     if let Some(path) = &args.flips {
-        files::write(path, summary::flips(&results).as_bytes())?;
+        files::write_csv(path, summary::flips(&results))?;
     }
     if args.json {
         let Setting { model, precision, layerscale, folders, .. } = &results.setting;
         output::json(&Document { model, precision, layerscale, summary: &summary, folders, results: &results })?;
     } else {
-        print::report(&results, &summary)?;
+        print::report(&mut output::beside(&args.flips), &results, &summary)?;
     }
     decide(&args, &results, &summary)?;
     let (done, failed) = (results.pictures.len(), results.unread.len());
@@ -154,12 +154,12 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     if let Some(reference) = &reference {
         compare_preparations(&runner, reference)?;
     }
-    dataset.entries.truncate(args.limit.unwrap_or(usize::MAX));
     if let Some(flips) = &args.flips {
         files::refuse_inputs(flips, files::of_pictures(dataset.entries.iter().map(|e| &e.source)))?;
     }
+    dataset.entries.truncate(args.limit.unwrap_or(usize::MAX));
     if !args.json {
-        print::mapping(&dataset, classes.count)?;
+        print::mapping(&mut output::beside(&args.flips), &dataset, classes.count)?;
     }
     let mut results = Results {
         setting: Setting {

@@ -140,6 +140,7 @@ struct Tensor {
 pub fn run(args: InspectArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
+    files::refuse_stdout(args.json, &args.plot)?;
     if let Some(path) = &args.plot {
         files::refuse_inputs(path, [&args.model])?;
     }
@@ -152,7 +153,7 @@ pub fn run(args: InspectArgs) -> Result<()> {
     if args.json {
         output::json(&document)?;
     } else {
-        print(&document, &layers, args.tensors)?;
+        print(&mut output::beside(&args.plot), &document, &layers, args.tensors)?;
     }
     match document.verify.as_ref().and_then(Outcome::fault) {
         Some(fault) => Err(Error::Rejected(format!("{}: {fault}", file.name))),
@@ -326,22 +327,21 @@ fn preparation(p: &Preprocess) -> Preparation {
     }
 }
 
-fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
-    let mut out = output::stdout();
+fn print(out: &mut Out, d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
     let c = &d.config;
     writeln!(out, "{NAME}{}{NAME:#}  {}", d.model, output::bytes(d.bytes as u64))?;
     for (what, text) in [("name", &d.name), ("licence", &d.license), ("source", &d.source)] {
         if let Some(text) = text {
-            field(&mut out, what, text)?;
+            field(out, what, text)?;
         }
     }
     let million = d.parameters as f64 / 1e6;
-    field(&mut out, "network", &format!("{}, {}, {million:.2} M parameters", c.architecture, c.precision))?;
+    field(out, "network", &format!("{}, {}, {million:.2} M parameters", c.architecture, c.precision))?;
     let input =
         format!("{} x {} pixels in patches of {} x {}", c.image_height, c.image_width, c.patch_height, c.patch_width);
-    field(&mut out, "input", &input)?;
+    field(out, "input", &input)?;
     let prefix = if c.prefix_tokens > 0 { format!(" ({} before the patches)", c.prefix_tokens) } else { String::new() };
-    field(&mut out, "tokens", &format!("{}{prefix}, dim {}", c.tokens, c.dim))?;
+    field(out, "tokens", &format!("{}{prefix}, dim {}", c.tokens, c.dim))?;
     let qk_norm = if c.qk_norm { ", qk-norm" } else { "" };
     let blocks = match c.stages.is_empty() {
         true if c.heads == 0 => {
@@ -356,20 +356,20 @@ fn print(d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
             format!("{}: {stages}; depthwise {edge} x {edge}, hidden 4 times as wide, {}", c.depth, c.activation)
         }
     };
-    field(&mut out, "blocks", &blocks)?;
-    field(&mut out, "output", &outcome(d))?;
-    field(&mut out, "pictures", &d.prepared)?;
+    field(out, "blocks", &blocks)?;
+    field(out, "output", &outcome(d))?;
+    field(out, "pictures", &d.prepared)?;
     let scales = d.layerscale.weight_scale.as_deref().map_or(String::new(), |s| format!(", weight scales {s}"));
-    field(&mut out, "LayerScale", &format!("{}{scales}", d.layerscale.mode))?;
+    field(out, "LayerScale", &format!("{}{scales}", d.layerscale.mode))?;
     if let Some(Pruned { channels, removed }) = d.pruned {
-        field(&mut out, "pruned", &format!("{removed} of {channels} rows of the branches' last matrices are gone"))?;
+        field(out, "pruned", &format!("{removed} of {channels} rows of the branches' last matrices are gone"))?;
     }
-    print_layers(&mut out, &d.layerscale.branches, layers)?;
+    print_layers(out, &d.layerscale.branches, layers)?;
     if tensors {
-        print_tensors(&mut out, &d.tensors)?;
+        print_tensors(out, &d.tensors)?;
     }
     if let Some(verified) = &d.verify {
-        print_verified(&mut out, verified)?;
+        print_verified(out, verified)?;
     }
     Ok(())
 }

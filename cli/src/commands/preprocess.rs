@@ -37,6 +37,10 @@ pub fn run(args: PreprocessArgs) -> Result<()> {
     let shape = [1, 3, model.config().image_height, model.config().image_width];
     npy::write(&args.output, &shape, &input)?;
     let (width, height) = (picture.width, picture.height);
-    writeln!(output::beside(&args.output), "{}: f32 {shape:?} of {source}, {width} x {height}", args.output.display())?;
+    writeln!(
+        output::beside([&args.output]),
+        "{}: f32 {shape:?} of {source}, {width} x {height}",
+        args.output.display()
+    )?;
     Ok(())
 }

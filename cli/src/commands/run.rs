@@ -75,7 +75,7 @@ pub fn run(args: RunArgs) -> Result<()> {
     }
     let shape = [x.shape[0], facts.outputs];
     npy::write(output, &shape, &y)?;
-    let (path, mut out) = (output.display(), output::beside(output));
+    let (path, mut out) = (output.display(), output::beside([output]));
     match ms.is_empty() {
         true => writeln!(out, "{path}: f32 {shape:?}")?,
         false => writeln!(out, "{path}: f32 {shape:?}, {:.2} ms a row", stats::median(&ms))?,

@@ -12,7 +12,7 @@ fn no_command_writes_over_its_inputs() {
     write_npy(&x, "(0, 3, 32, 32)", &[]);
     let csv = scene.path("labels.csv");
     std::fs::write(&csv, format!("{a},0\n{b},1\n")).unwrap();
-    let reference = checkpoint("timm_vit").display().to_string();
+    let [reference, layerscale] = ["timm_vit", "timm_deit3"].map(|name| checkpoint(name).display().to_string());
     let hard = scene.path("hard.gguf");
     std::fs::hard_link(&model, &hard).unwrap();
     let before: Vec<_> = [&model, &a, &b, &x, &csv].map(|path| std::fs::read(path).unwrap()).into();
@@ -30,13 +30,81 @@ fn no_command_writes_over_its_inputs() {
         format!("eval -m {model} {csv} --reference {reference} --flips {b}"),
         format!("eval -m {model} {csv} --reference {reference} --flips {reference}/model.safetensors"),
         format!("convert {reference} -o {reference}/model.safetensors"),
+        format!("eval -m {model} {csv} --limit 1 --reference {reference} --flips {b}"),
         format!("bench layerscale {reference} --plot {reference}/config.json"),
+        format!("bench layerscale {layerscale} --images {csv} --plot {csv}"),
+        format!("bench layerscale {layerscale} --images {csv} --plot {b}"),
     ] {
         let why = error(&command, 1);
         assert!(why.ends_with("name another output"), "{command}: {why}");
     }
+    // Built without tract or with it, the program sees the options before the ONNX file.
+    for option in [format!("--labels {csv}"), format!("--preprocess-from {}", scene.path("."))] {
+        let why = error(&format!("eval --backend tract -m a.onnx {folder} {option} --flips {csv}"), 1);
+        assert!(why.ends_with("name another output"), "{option}: {why}");
+    }
     let after: Vec<_> = [&model, &a, &b, &x, &csv].map(|path| std::fs::read(path).unwrap()).into();
     assert!(before == after);
+}
+
+#[cfg(unix)]
+#[test]
+fn two_outputs_are_two_files() {
+    let scene = Scene::new();
+    let (model, a) = (scene.model("timm_vit", "int8"), scene.picture("a.png", 1));
+    let (file, hard, link) = (scene.path("a.npy"), scene.path("hard.csv"), scene.path("link.csv"));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let refused = |rows: &str| {
+        let why = error(&format!("embed -m {model} {a} -o {file} --rows {rows}"), 1);
+        assert!(why.ends_with(&format!("the same file as the output {file}; name another")), "{why}");
+    };
+    [&file, &link, &scene.path("./a.npy")].into_iter().for_each(|rows| refused(rows));
+    stdout(&format!("embed -m {model} {a} -o {file}"));
+    std::fs::hard_link(&file, &hard).unwrap();
+    let before = std::fs::read(&file).unwrap();
+    [&file, &link, &hard].into_iter().for_each(|rows| refused(rows));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let why = error(&format!("embed -m {model} {a} -o /dev/stdout --rows /dev/stdout"), 1);
+    assert!(why.contains("the same file as the output"), "{why}");
+    stdout(&format!("embed -m {model} {a} -o /dev/null --rows /dev/null"));
+}
+
+#[cfg(unix)]
+#[test]
+fn reports_and_outputs_do_not_share_standard_output() {
+    let scene = Scene::new();
+    let (model, reference) = (scene.model("timm_deit3", "int8"), checkpoint("timm_deit3").display().to_string());
+    let a = scene.picture("pictures/0/a.png", 1);
+    let pictures = scene.path("pictures");
+    for (command, start, end, report) in [
+        (format!("inspect {model} --plot /dev/stdout"), "<svg", "</svg>\n", "licence"),
+        (
+            format!("compare -m {model} --reference {reference} {a} --plot /dev/stdout"),
+            "<svg",
+            "</svg>\n",
+            "same first label",
+        ),
+        (
+            format!("eval -m {model} {pictures} --reference {reference} --flips /dev/stdout"),
+            "path,change,",
+            "\n",
+            "agreement",
+        ),
+        (
+            format!("bench layerscale {reference} --rounds 1 --threads 1 --plot /dev/stdout"),
+            "<svg",
+            "</svg>\n",
+            "keep costs",
+        ),
+        (format!("embed -m {model} {a} -o {} --rows /dev/stdout", scene.path("a.npy")), "row,image\n", ".png\n", "f32"),
+    ] {
+        let output = run(&command);
+        let [text, said] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(output.status.success() && text.starts_with(start) && text.ends_with(end), "{command}\n{text}{said}");
+        assert!(said.contains(report) && !text.contains(report), "{command}\n{text}{said}");
+        let why = error(&format!("{command} --json"), 2);
+        assert_eq!(why, "--json and the output itself cannot both go to standard output", "{command}");
+    }
 }
 
 #[cfg(unix)]

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::mapped::Watch;
 use crate::model::{ModelFile, built_in_checkpoint};
-use crate::output::{self, NAME, QUIET, STRONG};
+use crate::output::{self, NAME, Out, QUIET, STRONG};
 use crate::side_by_side::{Accuracy, Ratio, classify, time};
 use crate::{dataset, files, stats};
 
@@ -109,8 +109,10 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
         (None, None) => unreachable!("the built-in checkpoint was just written"),
     };
     let name = args.source.as_ref().map_or("built-in".to_string(), |s| s.display().to_string());
+    files::refuse_stdout(args.json, &args.plot)?;
     if let Some(plot) = &args.plot {
         files::refuse_checkpoint(plot, &source)?;
+        files::refuse_inputs(plot, &args.images)?;
     }
     refuse_folded(&source)?;
     let images = args.images.clone().or_else(|| built_in.as_ref().map(|folder| folder.path().join("pictures")));
@@ -119,6 +121,16 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
     let reference = convert(&source, &Options { precision: Precision::F32, ..Options::default() })?;
     if reference.parse()?.config().layerscale == vitlet::LayerScale::None {
         return Err(Error::new(name, "no LayerScale: nothing to fold"));
+    }
+    let pictures = match &images {
+        Some(path) => {
+            let model = reference.parse()?;
+            dataset::open(path, &eval::classes(model.labels().collect(), model.config().classes))?.entries
+        }
+        None => Vec::new(),
+    };
+    if let Some(plot) = &args.plot {
+        files::refuse_inputs(plot, files::of_pictures(pictures.iter().map(|entry| &entry.source)))?;
     }
     let variants = Variant::all();
     let bar = output::progress(variants.len() as u64, "converting {bar:40.cyan} {pos}/{len}");
@@ -130,13 +142,6 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
-    let pictures = match &images {
-        Some(path) => {
-            let model = reference.parse()?;
-            dataset::open(path, &eval::classes(model.labels().collect(), model.config().classes))?.entries
-        }
-        None => Vec::new(),
-    };
     let mut inferences: Vec<Inference> =
         models.iter().map(|file| Ok(Inference::new(file.parse()?, &compute, Output::Logits))).collect::<Result<_>>()?;
 
@@ -178,7 +183,7 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
     if args.json {
         output::json(&report)?
     } else {
-        print(&report)?
+        print(&mut output::beside(&args.plot), &report)?
     }
     tallies.inputs.end()
 }
@@ -253,8 +258,7 @@ fn machine() -> String {
     board.or_else(processor).unwrap_or_else(|| format!("{} {}", std::env::consts::ARCH, std::env::consts::OS))
 }
 
-fn print(r: &Report) -> Result<()> {
-    let mut out = output::stdout();
+fn print(out: &mut Out, r: &Report) -> Result<()> {
     let plural = if r.threads == 1 { "" } else { "s" };
     writeln!(out, "{NAME}{}{NAME:#}  LayerScale folded and unfolded", r.source)?;
     writeln!(
@@ -271,7 +275,7 @@ fn print(r: &Report) -> Result<()> {
     header.extend(with(r.f32_top1.is_some(), &["top-1, %"]));
     header.extend(with(r.pictures > 0, &["agrees, %", "logit error"]));
     let rows: Vec<Vec<String>> = r.rows.iter().map(cells).collect();
-    output::table(&mut out, &header, &rows)?;
+    output::table(out, &header, &rows)?;
     writeln!(out, "{STRONG}{}{STRONG:#}", r.conclusion)?;
     Ok(())
 }

@@ -14,9 +14,8 @@ const FOLDERS_SHOWN: usize = 12;
 const ENOUGH: usize = 5;
 
 /// Which folder is read as which class, before anything runs.
-pub fn mapping(dataset: &Dataset, classes: usize) -> Result<()> {
+pub fn mapping(out: &mut Out, dataset: &Dataset, classes: usize) -> Result<()> {
     let folders = &dataset.folders;
-    let mut out = output::stdout();
     let width = folders.iter().take(FOLDERS_SHOWN).map(|f| f.folder.chars().count()).max().unwrap_or(0);
     for f in folders.iter().take(FOLDERS_SHOWN) {
         let label = f.label.as_deref().unwrap_or("");
@@ -36,8 +35,7 @@ pub fn mapping(dataset: &Dataset, classes: usize) -> Result<()> {
 }
 
 /// Everything that was measured.
-pub fn report(results: &Results, s: &Summary) -> Result<()> {
-    let mut out = output::stdout();
+pub fn report(out: &mut Out, results: &Results, s: &Summary) -> Result<()> {
     let setting = &results.setting;
     writeln!(out, "{NAME}{}{NAME:#}  {}, LayerScale {}", setting.model, setting.precision, setting.layerscale)?;
     let of = if results.shard.is_some() { format!(" of {}", setting.total) } else { String::new() };
@@ -45,20 +43,20 @@ pub fn report(results: &Results, s: &Summary) -> Result<()> {
         if s.unreadable.is_empty() { String::new() } else { format!(", {} unreadable", s.unreadable.len()) };
     let line = |out: &mut Out, what: &str, text: String| writeln!(out, "  {QUIET}{what:<11}{QUIET:#} {text}");
     let labelled = if s.top1.is_none() { ", without labels" } else { "" };
-    line(&mut out, "pictures", format!("{:7}{of}{unreadable}{labelled}", s.n))?;
+    line(out, "pictures", format!("{:7}{of}{unreadable}{labelled}", s.n))?;
     if let (Some(top1), Some(top5)) = (s.top1, s.top5) {
-        line(&mut out, "top-1", format!("{STRONG}{}{STRONG:#}", percent(top1)))?;
-        line(&mut out, "top-5", percent(top5))?;
+        line(out, "top-1", format!("{STRONG}{}{STRONG:#}", percent(top1)))?;
+        line(out, "top-5", percent(top5))?;
     }
     let l = &s.latency;
     let spread = format!("{QUIET}p90 {:.2}, p95 {:.2}, p99 {:.2}, max {:.2}{QUIET:#}", l.p90, l.p95, l.p99, l.max);
-    line(&mut out, "latency", format!("{:7.2} ms median  {spread}", l.p50))?;
+    line(out, "latency", format!("{:7.2} ms median  {spread}", l.p50))?;
     let with = format!("{QUIET}decoding included; kernel {}, threads {}{QUIET:#}", results.kernel, results.threads);
-    line(&mut out, "throughput", format!("{:7.1} pictures/s  {with}", s.pictures_per_s))?;
+    line(out, "throughput", format!("{:7.1} pictures/s  {with}", s.pictures_per_s))?;
     if let Some(c) = &s.reference {
-        comparison(&mut out, c)?;
+        comparison(out, c)?;
     }
-    lists(&mut out, results, s)
+    lists(out, results, s)
 }
 
 fn percent(share: f64) -> String {

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::paired::Verdict;
 use super::records::{Record, Results};
-use crate::files::csv_field;
 use crate::stats;
 
 /// Confused pairs in a report.
@@ -185,10 +184,12 @@ fn confused(records: &[&Record]) -> Vec<Pair> {
     pairs
 }
 
-/// `flips.csv`: the pictures whose first label is not the reference's.
-pub fn flips(results: &Results) -> String {
+/// The records of `flips.csv`, its header first: the pictures whose first label is not the reference's.
+pub fn flips(results: &Results) -> Vec<[String; 8]> {
+    const HEADER: [&str; 8] =
+        ["path", "change", "label_index", "reference_index", "model_index", "label", "reference", "model"];
     let label = |index: usize| results.setting.labels.get(index).map_or("", String::as_str);
-    let mut csv = "path,change,label_index,reference_index,model_index,label,reference,model\n".to_string();
+    let mut records = vec![HEADER.map(str::to_string)];
     for picture in results.pictures.iter().filter(|p| p.rest.agrees() == Some(false)) {
         let r = &picture.rest;
         let (Some(against), Some(&first)) = (&r.reference, r.top.first()) else { continue };
@@ -198,10 +199,10 @@ pub fn flips(results: &Results) -> String {
             (Some(false), Some(false)) => "both wrong",
             _ => "changed",
         };
-        let number = r.label.map_or(String::new(), |l| l.to_string());
-        let numbers = [number, against.first.to_string(), first.to_string()].join(",");
-        let names = [r.label.map_or("", label), label(against.first), label(first)].map(csv_field).join(",");
-        csv.push_str(&format!("{},{change},{numbers},{names}\n", csv_field(&picture.image)));
+        let classes = [r.label, Some(against.first), Some(first)];
+        let [right, reference, model] = classes.map(|class| class.map_or(String::new(), |index| index.to_string()));
+        let [x, y, z] = classes.map(|class| class.map_or("", label).to_string());
+        records.push([picture.image.clone(), change.to_string(), right, reference, model, x, y, z]);
     }
-    csv
+    records
 }
