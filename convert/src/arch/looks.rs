@@ -8,6 +8,9 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::timm::architectures;
 
+/// `vitlet::Config` allows no longer edges of pictures.
+const LONGEST_EDGE: usize = 16_384;
+
 /// The kinds of networks whose tensors have different names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
@@ -67,7 +70,9 @@ impl Shape {
         let always = matches!(kind, Kind::Cait | Kind::Xcit | Kind::ResMlp | Kind::ConvNext);
         Some(Self {
             kind,
-            depth: len("depth").or(len("num_blocks")).unwrap_or_else(|| list("depths").iter().sum()),
+            depth: len("depth")
+                .or(len("num_blocks"))
+                .unwrap_or_else(|| list("depths").into_iter().fold(0, usize::saturating_add)),
             dim: len("embed_dim").or(list("dims").last().copied())?,
             patch: len("patch_size").unwrap_or(if kind == Kind::ConvNext { 4 } else { 16 }),
             class_token: attention && flag("class_token", true),
@@ -94,13 +99,15 @@ impl Shape {
         let (h, w) = (height / self.patch, width / self.patch);
         let known = architectures().get(name)?;
         let flag = |key: &str| known[key].as_bool() == Some(true);
-        let prefix = usize::from(self.class_token) + usize::from(self.distilled) + self.registers;
+        let prefix = self.registers.saturating_add(usize::from(self.class_token) + usize::from(self.distilled));
+        let distances = |patches: usize| patches.saturating_mul(2).saturating_sub(1);
+        // The numbers are from a file, so they may be of any size.
         match self.kind {
-            Kind::Vit if flag("no_embed_class") => Some(h * w),
-            Kind::Vit => Some(h * w + prefix),
-            Kind::Cait | Kind::ResMlp => Some(h * w),
-            // Distances, and three for the class token.
-            Kind::Beit => Some((2 * h).saturating_sub(1) * (2 * w).saturating_sub(1) + 3),
+            Kind::Vit if flag("no_embed_class") => Some(h.saturating_mul(w)),
+            Kind::Vit => Some(h.saturating_mul(w).saturating_add(prefix)),
+            Kind::Cait | Kind::ResMlp => Some(h.saturating_mul(w)),
+            // And three for the class token.
+            Kind::Beit => Some(distances(h).saturating_mul(distances(w)).saturating_add(3)),
             Kind::Rotary | Kind::Xcit | Kind::ConvNext => None,
         }
     }
@@ -131,7 +138,7 @@ impl Looks {
                 (*shape("blocks.0.norm1.weight")?.first()?, patch)
             }
             _ => match *shape("patch_embed.proj.weight").or(shape("stem.proj.weight"))? {
-                [dim, _, patch, _] => (dim, patch),
+                [dim, _, patch, _] if patch > 0 => (dim, patch),
                 _ => return None,
             },
         };
@@ -157,11 +164,11 @@ impl Looks {
         })
     }
 
-    /// "look like A, B (12 blocks, ...)", or "have 12 blocks, ..., as no architecture that vitlet runs".
+    /// "look like A, B (12 blocks, ...)", or "have 12 blocks, ...; no architecture that vitlet runs has these".
     pub(super) fn suggestion(&self) -> String {
         let names = self.fitting();
         match &names[..] {
-            [] => format!("have {}, as no architecture of timm's that vitlet runs", self.shape.shown()),
+            [] => format!("have {}; no architecture that vitlet runs has these", self.shape.shown()),
             names => {
                 let more = names.len().saturating_sub(LISTED);
                 let more = if more > 0 { format!(" or {more} more") } else { String::new() };
@@ -201,7 +208,7 @@ impl Looks {
     /// Compares the head with the number of classes.
     ///
     /// # Errors
-    /// Another number of rows, or no head, with the option that fits.
+    /// Another number of rows, with the option that fits. A head that is missing is `Checkpoint::head`'s to report.
     pub(super) fn check_classes(&self, text: &str, classes: usize, options: &Options) -> Result<(), Error> {
         match self.classes {
             _ if options.head.is_some() => Ok(()),
@@ -237,9 +244,9 @@ impl Looks {
         {
             return Ok(Some(fits));
         }
-        let squares = (1..=rows).map(|side| (side * known.patch, side * known.patch));
-        let fits =
-            squares.take_while(|s| known.rows(*s, name) <= Some(rows)).find(|s| known.rows(*s, name) == Some(rows));
+        // The rows are from the file, so they may be as many as a number can say: only real pictures are tried.
+        let mut squares = (1..=LONGEST_EDGE / known.patch).map(|side| (side * known.patch, side * known.patch));
+        let fits = squares.find(|square| known.rows(*square, name) == Some(rows));
         let cure = fits.map_or("give the size of its pictures with --image-size".to_owned(), |(height, width)| {
             format!("--image-size {height}x{width} fits")
         });

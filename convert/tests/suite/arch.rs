@@ -7,9 +7,9 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
-use vitlet_convert::{Converted, Options};
+use vitlet_convert::Options;
 
-use crate::common::{convert_err, convert_ok, root};
+use crate::common::{announced, convert_ok, refused, root, save, tensors};
 
 /// timm's smallest network, test_vit, for pictures of `size` x `size`: 64 channels, 6 blocks, 2 heads, patches of 16
 /// x 16.
@@ -50,18 +50,6 @@ fn test_vit(dir: &Path, size: usize, classes: usize) {
 
 fn arch(name: &str) -> Options {
     Options { arch: Some(name.to_owned()), ..Options::default() }
-}
-
-fn announced(converted: &Converted, part: &str) {
-    let all = &converted.report.announcements;
-    assert!(all.iter().any(|a| a.contains(part)), "{part:?} is not in {all:?}");
-}
-
-fn refused(src: &Path, options: &Options, parts: &[&str]) {
-    let text = convert_err(src, options).to_string();
-    for part in parts {
-        assert!(text.contains(part), "{part:?} is not in: {text}");
-    }
 }
 
 #[test]
@@ -126,6 +114,25 @@ fn what_does_not_fit_is_answered_with_what_does() {
     refused(dir, &Options { num_classes: Some(10), ..Options::default() }, &["--num-classes: goes with --arch"]);
     let onnx = root().join("tests/fixtures/onnx/vit/legacy13.onnx");
     refused(&onnx, &arch("test_vit"), &["--arch and --num-classes are for checkpoints"]);
+}
+
+/// Lengths that no file has to pay for, since another one is 0.
+#[test]
+fn lengths_without_elements_are_not_counted_up_to() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let dir = scratch.path();
+    test_vit(dir, 160, 1000);
+    let mut all = tensors(dir);
+    for rows in [1 << 62, usize::MAX - 1] {
+        all.insert("pos_embed".into(), (Dtype::F32, vec![1, rows, 0], Vec::new()));
+        save(&all, &dir.join("model.safetensors"));
+        let cure = "the weights' position embedding is for others; give the size of its pictures with --image-size";
+        refused(dir, &arch("test_vit"), &[cure]);
+        refused(dir, &Options::default(), &["look like test_vit"]);
+    }
+    all.insert("patch_embed.proj.weight".into(), (Dtype::F32, vec![64, 3, 0, 1 << 62], Vec::new()));
+    save(&all, &dir.join("model.safetensors"));
+    refused(dir, &Options::default(), &["no config.json says"]);
 }
 
 #[test]

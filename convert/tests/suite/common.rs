@@ -75,6 +75,12 @@ pub fn refused(src: &Path, options: &Options, parts: &[&str]) {
     }
 }
 
+/// Something that the report announces, which must contain `part`.
+pub fn announced(converted: &Converted, part: &str) {
+    let all = &converted.report.announcements;
+    assert!(all.iter().any(|a| a.contains(part)), "{part:?} is not in {all:?}");
+}
+
 /// A directory of reference data outside the repository, if it is there.
 pub fn shared(name: &str) -> Option<PathBuf> {
     Some(root().join("../shared").join(name)).filter(|p| p.exists())
