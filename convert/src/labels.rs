@@ -9,11 +9,14 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::error::{Error, shown};
+use crate::error::Error;
 use crate::json::Object;
 use crate::options::Options;
 
 mod file;
+mod table;
+
+use table::{Table, some_of};
 
 /// `synset name` a line, in the order of the ImageNet-1k challenge's classes; the name is WordNet's first lemma.
 const IMAGENET: &str = include_str!("../data/imagenet1k.txt");
@@ -78,53 +81,13 @@ impl Given {
 }
 
 impl Names {
-    /// Of a list, an object by index, or an object that has the indices as its values.
     fn new(origin: String, value: &Value) -> Self {
-        let mut given = Self { origin, ..Self::default() };
-        match value {
-            Value::Array(list) => list.iter().enumerate().for_each(|(i, name)| given.add(i, name)),
-            Value::Object(map) if !map.is_empty() && map.iter().all(|(k, v)| index(k).is_none() && v.is_u64()) => {
-                given.remarks.push("it has names for keys and is read the other way round".into());
-                let by_class = map.iter().filter_map(|(name, i)| Some((usize::try_from(i.as_u64()?).ok()?, name)));
-                by_class.for_each(|(i, name)| given.add(i, &Value::String(name.clone())));
-            }
-            Value::Object(map) => given.add_all(map),
-            _ => given.remarks.push("it is neither a list nor an object".into()),
-        }
-        given
-    }
-
-    fn add_all(&mut self, map: &serde_json::Map<String, Value>) {
-        let mut odd = Vec::new();
-        for (key, name) in map {
-            match index(key) {
-                Some(i) => self.add(i, name),
-                None => odd.push(key.as_str()),
-            }
-        }
-        if !odd.is_empty() {
-            self.remarks.push(format!("keys that are not numbers: {}", some_of(odd.into_iter().map(shown))));
-        }
-        if self.names.first_key_value().is_some_and(|(first, _)| *first == 1) {
-            self.remarks.push("its keys start at 1, classes at 0".into());
-        }
-    }
-
-    fn add(&mut self, class: usize, name: &Value) {
-        self.entries += 1;
-        let (text, is_text) = match name {
-            Value::String(text) => (text.trim().to_owned(), true),
-            Value::Number(number) => (number.to_string(), false),
-            Value::Bool(flag) => (flag.to_string(), false),
-            _ => (String::new(), true),
+        let Some(table) = Table::new(value) else {
+            let remarks = vec!["it is neither a list nor an object".to_owned()];
+            return Self { origin, remarks, ..Self::default() };
         };
-        let remark = "names that are not text are taken as they are written";
-        if !is_text && self.remarks.iter().all(|r| r != remark) {
-            self.remarks.push(remark.into());
-        }
-        if !text.is_empty() {
-            self.names.insert(class, text);
-        }
+        let (entries, remarks) = (table.len(), table.remarks());
+        Self { origin, names: table.names(), entries, remarks }
     }
 
     /// None for the names that transformers makes up: `LABEL_0`, `LABEL_1`, ...
@@ -161,17 +124,6 @@ impl Names {
         }
         Some((0..classes).map(|i| names.remove(&i).unwrap_or_else(|| format!("class {i}"))).collect())
     }
-}
-
-/// The first few of a list, for announcements.
-fn some_of(mut all: impl Iterator<Item = impl ToString>) -> String {
-    let mut few: Vec<String> = all.by_ref().take(5).map(|one| one.to_string()).collect();
-    few.extend(all.next().map(|_| "...".to_owned()));
-    few.join(", ")
-}
-
-fn index(key: &str) -> Option<usize> {
-    key.trim().parse().ok()
 }
 
 /// Labels for `classes` classes: the file's if there is one, else the source's.
@@ -285,6 +237,7 @@ mod tests {
     fn labels_that_fit_are_taken_in_silence() {
         assert_eq!(id2label(json!({"1": "b", "0": "a"}), 2), (words(&["a", "b"]), String::new()));
         assert_eq!(id2label(json!(["a", "b"]), 2), (words(&["a", "b"]), String::new()));
+        assert_eq!(id2label(json!([["n1", "a"], ["n2", "b"]]), 2), (words(&["a", "b"]), String::new()));
         assert_eq!(id2label(json!({"0": "LABEL_0", "1": "LABEL_1"}), 2), (None, String::new()));
         assert_eq!(id2label(Value::Null, 2), (None, String::new()));
     }
@@ -311,7 +264,14 @@ mod tests {
         let few = id2label(json!({"0": "a"}), 9);
         assert_eq!(few.0.expect("labels")[8], "class 8");
         assert!(few.1.contains("number: 1, 2, 3, 4, 5, ..."), "{}", few.1);
+        let mixed = id2label(json!({"0": ["n01440764", "tench"], "1": null, "2": {"name": "x"}, "3": " "}), 4);
+        assert_eq!(mixed.0, words(&["tench", "class 1", "class 2", "class 3"]));
+        assert!(mixed.1.contains("id2label: entries without text: 1, 2, 3"), "{}", mixed.1);
+        let numeric_name = id2label(json!({"cat": 1, "5": 0}), 2);
+        assert_eq!(numeric_name.0, words(&["5", "cat"]));
         for (value, why) in [
+            (json!({"0": {"name": "x"}, "1": {"name": "y"}}), "id2label is left out: entries without text: 0, 1"),
+            (json!([null, ""]), "id2label is left out: entries without text: 0, 1"),
             (json!({"a": "x", "b": "y"}), "id2label is left out: keys that are not numbers: a, b"),
             (json!("cat, dog"), "id2label is left out: it is neither a list nor an object"),
             (json!({"0": "a", "1": "b", "2": "c"}), "id2label has 3 labels for 2 classes: left out"),

@@ -1,11 +1,11 @@
 //! Files of labels: one a line, lines of `index,label`, or JSON (a list, or an object by index as `id2label`).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::error::Error;
+use super::table::{Table, in_order, index};
+use crate::error::{Error, shown};
 
 /// Reads one label for each of `classes` classes.
 ///
@@ -18,7 +18,7 @@ pub(super) fn read(path: &Path, classes: usize) -> Result<Vec<String>, Error> {
     let labels = match serde_json::from_str(text) {
         Ok(value @ (Value::Array(_) | Value::Object(_))) => of_json(&value).map_err(|why| Error::file(path, why))?,
         Err(e) if is_json => return Err(Error::file(path, format!("not JSON ({e})"))),
-        _ => of_lines(text),
+        _ => of_lines(text, classes).map_err(|why| Error::file(path, why))?,
     };
     match labels.len() == classes {
         true => Ok(labels),
@@ -35,64 +35,56 @@ fn text(bytes: &[u8]) -> Result<&str, &'static str> {
     Ok(text.trim_start_matches('\u{feff}'))
 }
 
-/// A list, an object by index, one with the indices as its values, or one of these under the name that a config.json
-/// has for it.
-fn of_json(value: &Value) -> Result<Vec<String>, &'static str> {
-    const FORMS: &str = "JSON, but neither a list of labels nor an object by index (id2label)";
-    let value =
-        ["id2label", "label_names", "labels", "label2id"].iter().find_map(|key| value.get(key)).unwrap_or(value);
-    match value {
-        Value::Array(list) => list.iter().map(name).collect::<Option<_>>().ok_or(FORMS),
-        Value::Object(map) => {
-            let by_key = || map.iter().map(|(key, label)| Some((super::index(key)?, name(label)?))).collect();
-            let by_value =
-                || map.iter().map(|(label, i)| Some((usize::try_from(i.as_u64()?).ok()?, label.clone()))).collect();
-            let labels: Option<BTreeMap<usize, String>> = by_key();
-            let labels = labels.or_else(by_value).ok_or(FORMS)?;
-            in_order(labels).ok_or("its indices are not 0, 1, 2, ... without a gap")
-        }
-        _ => Err(FORMS),
-    }
+/// A table, or one under the name that a config.json has for it.
+fn of_json(value: &Value) -> Result<Vec<String>, String> {
+    let keys = ["id2label", "label_names", "labels", "label2id"];
+    let inner = keys.iter().filter_map(|key| value.get(key)).find(|inner| inner.is_array() || inner.is_object());
+    let table = Table::new(inner.unwrap_or(value)).ok_or("neither a list nor an object")?;
+    table.whole().map_err(|why| format!("{why}; JSON is a list of labels or an object by index (id2label)"))
 }
 
-/// A label's text; of a list such as `["n01440764", "tench"]` the last.
-fn name(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Array(list) => list.last()?.as_str().map(str::to_owned),
-        _ => None,
-    }
-}
-
-fn of_lines(text: &str) -> Vec<String> {
+fn of_lines(text: &str, classes: usize) -> Result<Vec<String>, String> {
     let lines: Vec<&str> = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
-    let numbered = [',', ';', '\t'].into_iter().find_map(|separator| numbered(&lines, separator));
-    numbered.unwrap_or_else(|| lines.iter().map(|line| unquoted(line)).collect())
+    let numbered = [',', ';', '\t'].into_iter().find_map(|separator| numbered(&lines, separator, classes));
+    numbered.unwrap_or_else(|| Ok(lines.iter().map(|line| field(line).unwrap_or((*line).to_owned())).collect()))
 }
 
-/// Lines of index and label, in any order, with or without a header; none if they are anything else.
-fn numbered(lines: &[&str], separator: char) -> Option<Vec<String>> {
-    let field = |line: &str| {
-        let (i, label) = line.split_once(separator)?;
-        Some((super::index(&unquoted(i))?, unquoted(label)))
+/// The labels where all lines, but for a header, begin with an index; `None` where they do not. The indices may come in
+/// any order. A first line without one is a label of its own where the lines are as many as the classes.
+///
+/// # Errors
+/// Indices that are not 0, 1, 2, ..., since the numbers may as well be parts of the labels; a third column.
+fn numbered(lines: &[&str], separator: char, classes: usize) -> Option<Result<Vec<String>, String>> {
+    let split = |line: &&str| -> Option<(usize, String)> {
+        let (first, rest) = line.split_once(separator)?;
+        Some((index(&field(first)?)?, rest.to_owned()))
     };
-    let header = usize::from(lines.first().is_some_and(|line| field(line).is_none()));
-    let lines = lines.get(header..).filter(|lines| !lines.is_empty())?;
-    let labels: Option<BTreeMap<usize, String>> = lines.iter().map(|line| field(line)).collect();
-    labels.filter(|labels| labels.len() == lines.len()).and_then(in_order)
+    let header = usize::from(lines.first().is_some_and(|line| split(line).is_none()));
+    let rows: Vec<(usize, String)> = lines.get(header..)?.iter().map(split).collect::<Option<_>>()?;
+    if rows.is_empty() {
+        return None;
+    }
+    let len = rows.len();
+    let Some(labels) = in_order(rows.into_iter().collect(), len) else {
+        let why = "its lines begin with numbers that are not 0, 1, 2, ... without a gap; put lines of which the number \
+                   is a part of the label in quotes";
+        return (header == 0 || lines.len() != classes).then(|| Err(why.to_owned()));
+    };
+    let column = |label: String| {
+        let more = || format!("{} is not one column; an index and a label are read", shown(label.trim()));
+        field(&label).ok_or_else(more)
+    };
+    Some(labels.into_iter().map(column).collect())
 }
 
-fn in_order(labels: BTreeMap<usize, String>) -> Option<Vec<String>> {
-    let whole = labels.keys().copied().eq(0..labels.len());
-    whole.then(|| labels.into_values().collect())
-}
-
-/// A field as spreadsheets write it: within quotes, those inside are doubled.
-fn unquoted(field: &str) -> String {
-    let field = field.trim();
-    let inner = field.strip_prefix('"').and_then(|field| field.strip_suffix('"'));
-    inner.map_or(field.to_owned(), |inner| inner.replace("\"\"", "\""))
+/// A field as spreadsheets write it: in quotes or not, and quotes inside of these are doubled. `None` where a quote
+/// begins it that does not end with it.
+fn field(text: &str) -> Option<String> {
+    let text = text.trim();
+    let Some(inner) = text.strip_prefix('"') else { return Some(text.to_owned()) };
+    let inner = inner.strip_suffix('"')?;
+    let more = inner.replace("\"\"", "").contains('"');
+    (!more).then(|| inner.replace("\"\"", "\""))
 }
 
 #[cfg(test)]
@@ -135,13 +127,36 @@ mod tests {
     }
 
     #[test]
+    fn quotes_that_are_not_around_a_label_stay() {
+        let contents = "\"Big\" and \"small\"\n\"a \"\"b\"\"\"\n";
+        assert_eq!(labels("a.txt", contents, 2), Ok(vec!["\"Big\" and \"small\"".to_owned(), "a \"b\"".to_owned()]));
+        let contents = "0,big \"dog\"\n1, \"\"\"cat\"\"\"";
+        assert_eq!(labels("a.csv", contents, 2), Ok(vec!["big \"dog\"".to_owned(), "\"cat\"".to_owned()]));
+        assert_eq!(labels("a.txt", "\"7,62 mm\"\n\"5,56 mm\"", 2).expect("labels")[0], "7,62 mm");
+    }
+
+    #[test]
+    fn lines_with_other_indices_are_refused() {
+        for contents in
+            ["1,cat\n2,dog\n", "0;cat\n2;dog", "3\tcat\n3\tdog", "index,label\n1,cat\n2,dog", "7,62 mm\n5,56 mm"]
+        {
+            let why = labels("a.csv", contents, 2).expect_err("refused");
+            assert!(why.contains("not 0, 1, 2") && why.contains("quotes"), "{contents:?}: {why}");
+        }
+        let why = labels("a.csv", "0,\"cat\",\"x\"\n1,\"dog\",\"y\"", 2).expect_err("refused");
+        assert!(why.contains("\\\"cat\\\",\\\"x\\\" is not one column"), "{why}");
+    }
+
+    #[test]
     fn other_files_are_refused_in_words() {
         let refused = |name: &str, contents: &[u8]| labels(name, contents, 2).expect_err("refused");
         assert!(refused("a.txt", b"cat\n").contains("1 labels for 2 classes"));
         assert!(refused("a.txt", &[0xff, 0xfe, b'a', 0]).contains("UTF-16"));
         assert!(refused("a.txt", &[b'a', 0xe9, b'\n']).contains("not UTF-8"));
         assert!(refused("a.json", b"[\"cat\"").contains("not JSON"));
-        assert!(refused("a.json", b"[[], {}]").contains("neither a list"));
+        assert!(refused("a.json", b"[[], {}]").contains("entry 0 has no text; JSON is a list"));
+        assert!(refused("a.json", b"{\"a\": \"x\", \"0\": \"y\"}").contains("key a is not a number"));
+        assert!(refused("a.json", b"{\"cat\": 0, \"kitty\": 0, \"dog\": 1}").contains("gap"));
         assert!(refused("a.json", b"{\"0\": \"a\", \"2\": \"b\"}").contains("gap"));
     }
 }
