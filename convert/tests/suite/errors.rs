@@ -47,7 +47,11 @@ fn missing_files() {
     c.refused(&["no model.safetensors"]);
     let c = copy("timm_vit");
     fs::remove_file(c.file("config.json")).expect("removed");
-    c.refused(&["no config.json says what network the weights are for", "--arch", "no architecture of timm's"]);
+    c.refused(&[
+        "no config.json says what network the weights are for",
+        "--arch",
+        "no architecture that vitlet runs has these",
+    ]);
     refused(Path::new("/nonexistent/model"), &Options::default(), &["/nonexistent/model: no such file"]);
     for name in ["google/vit-base-patch16-224", "hf-hub:google/vit-base-patch16-224"] {
         let hint = "no such file or directory; did you mean hf:google/vit-base-patch16-224 ,";

@@ -184,7 +184,7 @@ fn a_thousand_own_classes_are_not_imagenets() {
     hf.edit("config.json", |j| j["id2label"] = Value::Object((1..=1000).map(species).collect()));
     let (names, text) = labels(&hf);
     assert_eq!((names.len(), names[0].as_str(), names[1].as_str()), (1000, "class 0", "species 0"));
-    assert!(text.contains("id2label: its keys start at 1, classes at 0"), "{text}");
+    assert!(text.contains("id2label: its indices start at 1, classes at 0"), "{text}");
     hf.edit("config.json", |j| drop(j.as_object_mut().expect("an object").remove("id2label")));
     let (names, text) = labels(&hf);
     assert!(names.is_empty() && text.contains("1000 classes without names"), "{text}");
