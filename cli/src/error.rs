@@ -36,8 +36,10 @@ pub enum Error {
     Rejected(String),
     /// All inputs failed; each has been named already.
     AllFailed,
-    /// Some inputs failed, each has been named already; the others were done.
-    Partial { failed: usize, all: usize },
+    /// Some inputs failed, each has been named already; the others were done. The line counts them.
+    Partial(String),
+    /// Standard output takes nothing more, and why. Whatever else there is to do cannot be told.
+    Stdout(String),
     /// Nobody reads standard output any more.
     BrokenPipe,
 }
@@ -52,7 +54,7 @@ impl Error {
     pub fn why(&self, what: &str) -> String {
         let line = match self {
             Self::Failed(line) | Self::Usage(line) | Self::Rejected(line) => line,
-            Self::AllFailed | Self::Partial { .. } | Self::BrokenPipe => "",
+            Self::AllFailed | Self::Partial(_) | Self::Stdout(_) | Self::BrokenPipe => "",
         };
         line.strip_prefix(what).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(line).to_string()
     }
@@ -60,10 +62,10 @@ impl Error {
     /// What it does to the exit status.
     pub fn status(&self) -> Status {
         match self {
-            Self::Failed(_) | Self::AllFailed => Status::Failed,
+            Self::Failed(_) | Self::AllFailed | Self::Stdout(_) => Status::Failed,
             Self::Usage(_) => Status::Usage,
             Self::Rejected(_) => Status::Rejected,
-            Self::Partial { .. } => Status::Partial,
+            Self::Partial(_) => Status::Partial,
             Self::BrokenPipe => Status::Done,
         }
     }
@@ -72,7 +74,8 @@ impl Error {
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Failed(line) | Self::Usage(line) | Self::Rejected(line) => output::error(line),
-            Self::Partial { failed, all } => output::warn(&format!("{failed} of {all} inputs left out")),
+            Self::Stdout(why) => output::error(&format!("standard output: {why}")),
+            Self::Partial(line) => output::warn(line),
             Self::AllFailed | Self::BrokenPipe => {}
         }
         ExitCode::from(self.status() as u8)
@@ -87,6 +90,11 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// After so many.
+    pub fn counted(done: usize, failed: usize) -> Self {
+        Self { done, failed }
+    }
+
     /// One more is done.
     pub fn done(&mut self) {
         self.done += 1;
@@ -103,12 +111,17 @@ impl Inputs {
         error.report();
     }
 
+    /// How many of them failed, as in "1 of 5 inputs left out"; none where all are done.
+    pub fn failures(&self, what: &str) -> Option<String> {
+        (self.failed > 0).then(|| format!("{} of {} {what}", self.failed, self.done + self.failed))
+    }
+
     /// The command's result, after everything else that it has to say.
     pub fn end(&self) -> Result<()> {
-        match (self.done, self.failed) {
-            (_, 0) => Ok(()),
-            (0, _) => Err(Error::AllFailed),
-            (done, failed) => Err(Error::Partial { failed, all: done + failed }),
+        match self.failures("inputs left out") {
+            None => Ok(()),
+            Some(_) if self.done == 0 => Err(Error::AllFailed),
+            Some(line) => Err(Error::Partial(line)),
         }
     }
 }
@@ -118,7 +131,7 @@ impl From<io::Error> for Error {
     fn from(e: io::Error) -> Self {
         match e.kind() {
             io::ErrorKind::BrokenPipe => Self::BrokenPipe,
-            _ => Self::new("standard output", why(&e)),
+            _ => Self::Stdout(why(&e)),
         }
     }
 }

@@ -73,8 +73,8 @@ pub struct Report {
     same_label: Option<usize>,
     /// Along the network.
     places: Vec<PlaceReport>,
-    /// The logits, or the features of a network without head.
-    output: Distance,
+    /// The logits, or the features of a network without head; none where no picture was seen.
+    output: Option<Distance>,
     /// The times are the model's, activations shown included.
     results: Vec<PictureResult<Compare>>,
 }
@@ -117,7 +117,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         match look(picture, &mut inference, &mut truth, &c) {
             Ok(pair) => {
                 inputs.done();
-                all.add(&pair.seen, &pair.expected);
+                all.add(&pair);
                 results.push(PictureResult::Done(pair.told));
             }
             Err(e) => {
@@ -128,22 +128,18 @@ pub fn run(args: CompareArgs) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if all.pictures == 0 {
-        return inputs.end();
-    }
-
     let report = Report {
         model: file.name.clone(),
         precision: c.precision.name(),
         layerscale: c.layerscale.name(),
         reference: reference.name().to_string(),
-        pictures: all.pictures,
+        pictures: inputs.count(),
         same_label: (c.classes > 0).then_some(all.same_label),
-        output: all.output.distance(),
+        output: (inputs.count() > 0).then(|| all.output.distance()),
         places: all.places(),
         results,
     };
-    if let Some(path) = &args.plot {
+    if let Some(path) = args.plot.as_ref().filter(|_| inputs.count() > 0) {
         files::write(path, plot::draw(&report).as_bytes())?;
         output::note(&format!("{} written", path.display()));
     }
@@ -216,17 +212,14 @@ fn look(picture: &Sample, inference: &mut Inference, truth: &mut Truth, c: &Conf
 /// Sums over all pictures.
 #[derive(Default)]
 struct Compared {
-    pictures: usize,
     same_label: usize,
     spots: std::collections::BTreeMap<Spot, Sums>,
     output: Sums,
 }
 
 impl Compared {
-    fn add(&mut self, seen: &Activations, expected: &Activations) {
-        self.pictures += 1;
-        let first = |logits: &[f32]| vitlet::best(logits, 1);
-        self.same_label += usize::from(first(&seen.output) == first(&expected.output));
+    fn add(&mut self, Pair { seen, expected, told }: &Pair) {
+        self.same_label += usize::from(told.rest.same_label == Some(true));
         self.output.add(&seen.output, &expected.output, seen.output.len());
         for (spot, table) in &expected.tables {
             if let Some(ours) = seen.tables.get(spot) {
@@ -245,7 +238,9 @@ impl Compared {
     }
 }
 
+/// Without pictures there is nothing to print.
 fn print(out: &mut Out, r: &Report) -> Result<()> {
+    let Some(output) = &r.output else { return Ok(()) };
     writeln!(out, "{NAME}{}{NAME:#}  {}, LayerScale {}", r.model, r.precision, r.layerscale)?;
     let pictures = if r.pictures == 1 { "1 picture".to_string() } else { format!("{} pictures", r.pictures) };
     writeln!(
@@ -258,7 +253,7 @@ fn print(out: &mut Out, r: &Report) -> Result<()> {
     let find = |block: Option<usize>, place: &str| r.places.iter().find(|p| p.block == block && p.place == place);
     let percent = |p: Option<&PlaceReport>| p.map_or(String::new(), |p| error(p.distance.relative_error));
     let most = r.places.iter().filter(|p| p.place == "stream").map(|p| p.distance.relative_error);
-    let most = most.fold(r.output.relative_error, f64::max);
+    let most = most.fold(output.relative_error, f64::max);
     let stream = |p: &Distance| {
         let worst = format!("{} ({:.0} %)", p.worst_channel.index, 100.0 * p.worst_channel.share);
         [error(p.relative_error), bar(p.relative_error / most), sqnr(p), format!("{:.5}", p.cosine), worst]
@@ -277,7 +272,7 @@ fn print(out: &mut Out, r: &Report) -> Result<()> {
     }
     let mut last = vec![if r.same_label.is_some() { "logits" } else { "features" }.to_string()];
     last.resize(2 + places.len(), String::new());
-    last.extend(stream(&r.output));
+    last.extend(stream(output));
     rows.push(last);
     let names: Vec<String> = names.iter().map(|name| format!("+ {name}")).collect();
     let mut header = vec!["", "heads"];

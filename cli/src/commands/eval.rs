@@ -18,7 +18,7 @@ use vitlet::Output;
 
 use crate::backend::{self, BackendArgs, Network, OnnxFile, Runner};
 use crate::dataset::{self, Classes, Dataset, Entry};
-use crate::error::{Error, Result};
+use crate::error::{Error, Inputs, Result};
 use crate::files;
 use crate::inference::{Answer, Compute, ComputeArgs};
 use crate::model::ModelFile;
@@ -109,7 +109,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
         _ => records::merge(&args.merge)?,
     };
     let summary = Summary::of(&results);
-    if let Some(path) = &args.flips {
+    if let Some(path) = args.flips.as_ref().filter(|_| summary.n > 0) {
         files::write_csv(path, summary::flips(&results))?;
     }
     if args.json {
@@ -118,14 +118,20 @@ pub fn run(args: EvalArgs) -> Result<()> {
     } else {
         print::report(&mut output::beside(&args.flips), &results, &summary)?;
     }
-    decide(&args, &results, &summary)?;
-    let (done, failed) = (results.pictures.len(), results.unread.len());
-    if failed > 0 { Err(Error::Partial { failed, all: done + failed }) } else { Ok(()) }
+    let end = Inputs::counted(results.pictures.len(), results.unread.len()).end();
+    // A failed check counts more than pictures left out, and without pictures there is nothing to check.
+    if !matches!(end, Err(Error::AllFailed)) {
+        decide(&args, &results, &summary)?;
+    }
+    end
 }
 
 /// `--max-drop`.
 fn decide(args: &EvalArgs, results: &Results, summary: &Summary) -> Result<()> {
     let Some(most) = args.max_drop else { return Ok(()) };
+    if results.pictures.is_empty() {
+        return Err(Error::Rejected(format!("{}: no pictures to compute a drop from", results.setting.dataset)));
+    }
     let verdict = summary.reference.as_ref().and_then(|r| r.verdict);
     let verdict = verdict.ok_or_else(|| Error::Usage("--max-drop needs labels and a reference".to_string()))?;
     if -verdict.points > most {
@@ -185,9 +191,6 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     evaluate(&work, runner, reference.as_mut(), &mut results);
     results.seconds = start.elapsed().as_secs_f64();
     results.sort();
-    if results.pictures.is_empty() {
-        return Err(Error::new(path.display(), "none of its pictures could be read"));
-    }
     Ok(results)
 }
 

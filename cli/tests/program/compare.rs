@@ -135,5 +135,12 @@ fn a_broken_picture_is_named_and_the_others_are_compared() {
     assert_eq!((&read["image"], &read["height"]), (&good.into(), &41.into()));
     assert!(read["same_label"].is_boolean());
     assert!(read["prepare_ms"].as_f64().unwrap() > 0.0 && read["run_ms"].as_f64().unwrap() > 0.0);
-    assert_eq!(run(&format!("{compare} {broken}")).status.code(), Some(1));
+
+    let plot = scene.path("a.svg");
+    let none = run(&format!("{compare} {broken} --plot {plot}"));
+    let report: Value = serde_json::from_slice(&none.stdout).unwrap();
+    assert_eq!((none.status.code(), &report["pictures"]), (Some(1), &0.into()));
+    assert!(report["output"].is_null() && report["places"] == serde_json::json!([]), "{report}");
+    assert!(report["results"][0]["error"].as_str().unwrap().starts_with("not a picture"));
+    assert!(!std::path::Path::new(&plot).exists());
 }

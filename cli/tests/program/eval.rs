@@ -129,7 +129,47 @@ fn unreadable_pictures_are_counted_and_named() {
     assert_eq!((&read["image"], &read["width"], &read["index"]), (&good.into(), &53.into(), &1.into()));
     assert!(read["prepare_ms"].as_f64().unwrap() > 0.0 && read["run_ms"].as_f64().unwrap() > 0.0);
     assert_eq!((report["n"].as_u64(), report["top1"].as_f64()), (Some(1), Some(1.0)));
-    assert!(partial(&format!("eval -m {model} {csv}")).0.contains("1, 1 unreadable"));
+    assert!(partial(&format!("eval -m {model} {csv}")).0.contains("1, 1 left out"));
+}
+
+#[test]
+fn without_a_picture_left_there_is_a_document() {
+    let scene = Scene::new();
+    let (model, csv, flips) = (scene.model("timm_vit", "int8"), scene.path("labels.csv"), scene.path("flips.csv"));
+    std::fs::write(&csv, "a.png,0\nb.png,1\n").unwrap();
+    let reference = checkpoint("timm_vit").display().to_string();
+    let eval = format!("eval -m {model} {csv} --reference {reference} --flips {flips} --max-drop 1");
+    let output = run(&format!("{eval} --json"));
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [a, b] = ["a.png", "b.png"].map(|name| scene.path(name));
+    assert_eq!((&report["n"], &report["unreadable"]), (&0.into(), &serde_json::json!([a, b])));
+    for none in ["top1", "top5", "median_ms", "latency", "reference"] {
+        assert!(report[none].is_null(), "{none}: {report}");
+    }
+    assert_eq!(report["results"][1]["image"], b);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(errors, [a, b].map(|path| format!("error: {path}: No such file or directory\n")).concat());
+    assert!(String::from_utf8(run(&eval).stdout).unwrap().contains("0, 2 left out"));
+    assert!(!std::path::Path::new(&flips).exists());
+}
+
+#[test]
+fn parts_without_a_picture_add_up() {
+    let scene = Scene::new();
+    let (model, csv) = (scene.model("timm_vit", "int8"), scene.path("labels.csv"));
+    let good = scene.picture("good.png", 1);
+    std::fs::write(&csv, format!("missing.png,0\ngood.png,{}\n", first(&model, &good))).unwrap();
+    // The first part's picture is missing, and the third part has none.
+    let [a, b, c] = [(1, 1), (2, 0), (3, 0)].map(|(i, status)| {
+        let (output, path) = (run(&format!("eval -m {model} {csv} --json --shard {i}/3")), scene.path(&format!("{i}")));
+        assert_eq!(output.status.code(), Some(status), "part {i}");
+        std::fs::write(&path, output.stdout).unwrap();
+        path
+    });
+    let merged: Value = serde_json::from_str(&partial(&format!("eval --merge {a} {b} {c} --json")).0).unwrap();
+    assert_eq!((merged["n"].as_u64(), merged["top1"].as_f64()), (Some(1), Some(1.0)));
+    assert_eq!(merged["results"][0]["image"], scene.path("missing.png"));
 }
 
 #[test]
@@ -308,6 +348,6 @@ fn missing_classes_loose_and_corrupt_pictures_are_said() {
     let (text, errors) = partial(&format!("eval -m {model} {}", scene.path("data")));
     assert!(text.contains("6 of 7 classes have no folder"), "{text}");
     assert!(text.contains("1 pictures beside the folders are left out"), "{text}");
-    assert!(text.contains("1, 1 unreadable"), "{text}");
+    assert!(text.contains("1, 1 left out"), "{text}");
     assert!(errors.contains("b.jpg: truncated JPEG"), "{errors}");
 }

@@ -117,11 +117,29 @@ fn a_stream_that_ends_early_is_named_and_nothing_is_lost() {
     std::fs::write(&whole, &bytes[..size]).unwrap();
     let (text, errors) = partial(&format!("classify -m {model} --raw rgb24:53x41 {missing} {whole}"));
     assert_eq!(text.lines().count(), 1);
-    assert_eq!(errors, format!("error: {missing}: No such file or directory\nwarning: 1 of 2 inputs left out\n"));
+    assert_eq!(errors, format!("error: {missing}: No such file or directory\nwarning: 1 of 2 streams failed\n"));
     assert_eq!(
         error(&format!("classify -m {model} --raw gray:4x4 {missing}"), 1),
         format!("{missing}: No such file or directory")
     );
+}
+
+/// Every other stream could not be told either.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_at_standard_output_ends_the_command() {
+    let scene = Scene::new();
+    let (model, path) = (scene.model("timm_vit", "int8"), scene.path("a.rgb"));
+    std::fs::write(&path, &frames(&scene).0).unwrap();
+    for json in ["", "--json"] {
+        let mut command = crate::common::vitlet();
+        let arguments = format!("classify -m {model} --raw rgb24:53x41 {json} {path} {path}");
+        command.args(arguments.split_whitespace()).stdout(std::fs::File::create("/dev/full").unwrap());
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(errors, "error: standard output: No space left on device\n");
+    }
 }
 
 #[test]

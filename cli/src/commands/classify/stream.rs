@@ -172,18 +172,29 @@ pub fn run(
     facts: &Facts,
     inference: &mut Inference,
 ) -> Result<()> {
-    let mut inputs = Inputs::default();
+    let (mut streams, mut seen) = (Inputs::default(), Inputs::default());
     frames.doubt().iter().for_each(|doubt| output::warn(doubt));
     for path in &args.images {
-        match classify(path, args, frames, (model, facts), inference, &mut inputs) {
-            Err(Error::BrokenPipe) => return Err(Error::BrokenPipe),
+        match classify(path, args, frames, (model, facts), inference, &mut seen) {
             // Every other stream would fail as well.
+            Err(e @ (Error::BrokenPipe | Error::Stdout(_))) => return Err(e),
             Err(e) if model.unchanged().is_err() => return Err(e),
-            Err(e) => inputs.failed(&e),
-            Ok(()) => {}
+            Err(e) => streams.failed(&e),
+            Ok(()) => streams.done(),
         }
     }
-    inputs.end()
+    result(&streams, &seen)
+}
+
+/// The command's result: streams and frames are counted apart.
+fn result(streams: &Inputs, frames: &Inputs) -> Result<()> {
+    let failures = [frames.failures("frames left out"), streams.failures("streams failed")];
+    let failures: Vec<String> = failures.into_iter().flatten().collect();
+    match failures.is_empty() {
+        true => Ok(()),
+        false if frames.count() == 0 => Err(Error::AllFailed),
+        false => Err(Error::Partial(failures.join(", "))),
+    }
 }
 
 /// Classifies the frames of one stream; errors are the stream's, those of frames are counted.

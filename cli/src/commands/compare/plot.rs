@@ -31,10 +31,18 @@ pub fn draw(r: &Report) -> String {
         "Relative error, |model - reference| / |reference|",
         "relative error",
         error,
-        Some(r.output.relative_error),
+        r.output.as_ref().map(|output| output.relative_error),
     );
     let angle = |p: &PlaceReport| 1.0 - p.distance.cosine;
-    panel(&mut figure, r, 170.0, "Change of direction", "1 - cosine", angle, Some(1.0 - r.output.cosine));
+    panel(
+        &mut figure,
+        r,
+        170.0,
+        "Change of direction",
+        "1 - cosine",
+        angle,
+        r.output.as_ref().map(|output| 1.0 - output.cosine),
+    );
     let share = |p: &PlaceReport| p.distance.worst_channel.share;
     panel(&mut figure, r, 170.0, "Share of the worst channel", "of the squared error", share, None);
     figure.finish()

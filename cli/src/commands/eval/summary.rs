@@ -20,8 +20,9 @@ pub struct Summary {
     /// None without labels.
     pub top1: Option<f64>,
     pub top5: Option<f64>,
-    pub median_ms: f64,
-    pub latency: Latency,
+    /// None without pictures, as are latency and reference.
+    pub median_ms: Option<f64>,
+    pub latency: Option<Latency>,
     /// Decoding and reference included.
     pub pictures_per_s: f64,
     pub reference: Option<Comparison>,
@@ -40,6 +41,14 @@ pub struct Latency {
     pub p95: f64,
     pub p99: f64,
     pub max: f64,
+}
+
+impl Latency {
+    /// Of at least one picture.
+    fn of(ms: &[f64]) -> Self {
+        let [min, p50, p90, p95, p99, max] = [0.0, 50.0, 90.0, 95.0, 99.0, 100.0].map(|p| stats::percentile(ms, p));
+        Self { min, p50, p90, p95, p99, max }
+    }
 }
 
 #[derive(Serialize)]
@@ -100,7 +109,6 @@ impl Record {
 }
 
 impl Summary {
-    /// `results` holds at least one picture.
     pub fn of(results: &Results) -> Self {
         let records: Vec<&Record> = results.pictures.iter().map(|p| &p.rest).collect();
         let records = &records[..];
@@ -108,23 +116,17 @@ impl Summary {
         let share = |count: usize| (labelled > 0).then(|| count as f64 / labelled as f64);
         let in_top5 = |r: &&&Record| r.label.is_some_and(|l| r.top.contains(&l));
         let ms: Vec<f64> = results.pictures.iter().map(|p| p.times.ms).collect();
-        let at = |p: f64| stats::percentile(&ms, p);
+        let latency = (!ms.is_empty()).then(|| Latency::of(&ms));
+        let against = results.setting.against.as_ref().filter(|_| !records.is_empty());
         Self {
             n: records.len(),
             unreadable: results.unread.iter().map(|u| u.left_out.image.clone()).collect(),
             top1: share(count(records, Record::right)),
             top5: share(records.iter().filter(in_top5).count()),
-            median_ms: at(50.0),
-            latency: Latency {
-                min: at(0.0),
-                p50: at(50.0),
-                p90: at(90.0),
-                p95: at(95.0),
-                p99: at(99.0),
-                max: at(100.0),
-            },
+            median_ms: latency.as_ref().map(|l| l.p50),
+            latency,
             pictures_per_s: records.len() as f64 / results.seconds.max(1e-9),
-            reference: results.setting.against.as_ref().map(|name| compare(name, records, labelled)),
+            reference: against.map(|name| compare(name, records, labelled)),
             classes: classes(results),
             confused: confused(records),
         }
