@@ -45,8 +45,9 @@ struct Named {
     /// Without the tag.
     name: String,
     tag: String,
-    /// Whether the tag was given; the default one says nothing about the weights.
-    tag_given: bool,
+    /// Whether it is the tag of these weights. The default one is not, and training leaves that of the first weights in
+    /// its checkpoints.
+    is_theirs: bool,
 }
 
 impl Named {
@@ -65,16 +66,21 @@ impl Named {
                 tags.iter().map(|(tag, _)| *tag).collect::<Vec<_>>().join(", ")
             )),
             tag => {
-                Ok(Self { name: name.to_owned(), tag: tag.unwrap_or(*default).to_owned(), tag_given: tag.is_some() })
+                Ok(Self { name: name.to_owned(), tag: tag.unwrap_or(*default).to_owned(), is_theirs: tag.is_some() })
             }
         }
     }
 
-    /// timm's `pretrained_cfg`: what it says of the weights only where the tag was given.
+    /// An architecture as a training checkpoint names it.
+    fn of_training(text: &str) -> Result<Self, Error> {
+        Ok(Self { is_theirs: false, ..Self::new(text, None)? })
+    }
+
+    /// timm's `pretrained_cfg`: what it says of the weights only where the tag is theirs.
     fn pretrained(&self) -> Map<String, Value> {
         let found = tags(&self.name).into_iter().find(|(tag, _)| *tag == self.tag);
         let mut cfg = found.map(|(_, preparation)| preparation.clone()).unwrap_or_default();
-        if self.tag_given {
+        if self.is_theirs {
             cfg.insert("tag".to_owned(), self.tag.as_str().into());
         } else {
             cfg.remove("license");
@@ -96,18 +102,23 @@ pub(crate) fn config(
 ) -> Result<Object, Error> {
     let settings = Object::new("the checkpoint", "", checkpoint.settings().clone());
     let looks = Looks::of(checkpoint);
-    let text = match (&options.arch, own_name(&settings)) {
-        (Some(given), _) => given.clone(),
-        (None, Some(own)) => {
-            announcements.push(format!("the architecture is {own}, as the file itself says"));
-            own
+    let (text, named) = match (&options.arch, own_name(&settings)) {
+        (Some(given), _) => (given.clone(), Named::new(given, looks.as_ref())?),
+        (None, Some((text, named))) => {
+            announcements.push(format!("the architecture is {text}, as the file itself says"));
+            (text, named)
         }
         (None, None) => return Err(no_name(src, looks.as_ref())),
     };
-    let named = Named::new(&text, looks.as_ref())?;
-    if !named.tag_given {
+    if !named.is_theirs {
         let Named { name, tag, .. } = &named;
-        announcements.push(format!("pictures are prepared as for {name}.{tag}, timm's default for this architecture"));
+        let why = match text.contains('.') {
+            true => {
+                "as in the file; its labels and licence are not taken, since training may have begun with its weights"
+            }
+            false => "timm's default for this architecture",
+        };
+        announcements.push(format!("pictures are prepared as for {name}.{tag}, {why}"));
     }
     let mut pretrained = named.pretrained();
     let mut model_args = Map::new();
@@ -127,18 +138,18 @@ pub(crate) fn config(
             model_args.insert("img_size".to_owned(), json!([height, width]));
         }
     }
-    let architecture = if named.tag_given { &text } else { &named.name };
+    let architecture = if named.is_theirs { &text } else { &named.name };
     let config = json!({"architecture": architecture, "model_args": model_args, "pretrained_cfg": pretrained});
     checkpoint.describe(&format!("--arch {text}"));
     Ok(Object::new(&format!("--arch {text}"), "", config.as_object().cloned().unwrap_or_default()))
 }
 
-/// The architecture that a training checkpoint names, if it is one of timm's that vitlet runs.
-fn own_name(settings: &Object) -> Option<String> {
+/// The architecture that a training checkpoint names, and its name there, if it is one of timm's that vitlet runs.
+fn own_name(settings: &Object) -> Option<(String, Named)> {
     let args = settings.object("args");
     let names = [settings.text("arch"), args.text("model"), args.text("arch")];
     let mut names = names.into_iter().filter_map(|name| name.ok().flatten());
-    names.find(|name| Named::new(name, None).is_ok()).map(str::to_owned)
+    names.find_map(|name| Some((name.to_owned(), Named::of_training(name).ok()?)))
 }
 
 fn no_name(src: &Path, looks: Option<&Looks>) -> Error {
@@ -218,5 +229,9 @@ mod tests {
         assert_eq!((&mae["license"], &mae["num_classes"]), (&"cc-by-nc-4.0".into(), &0.into()));
         let default = Named::new("vit_base_patch16_224", None).expect("known").pretrained();
         assert!(!default.contains_key("license") && !default.contains_key("tag"));
+        // timm's train.py keeps the tag that it was started with: the preparation is that tag's, nothing else.
+        let trained = Named::of_training("vit_base_patch16_224.mae").expect("known").pretrained();
+        assert!(!trained.contains_key("license") && !trained.contains_key("tag"));
+        assert_eq!(trained["mean"], mae["mean"]);
     }
 }

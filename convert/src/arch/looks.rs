@@ -208,7 +208,7 @@ impl Looks {
     /// Compares the head with the number of classes.
     ///
     /// # Errors
-    /// Another number of rows, with the option that fits. A head that is missing is `Checkpoint::head`'s to report.
+    /// Another number of rows, with the option that fits. `Checkpoint::head` reports a head that is missing.
     pub(super) fn check_classes(&self, text: &str, classes: usize, options: &Options) -> Result<(), Error> {
         match self.classes {
             _ if options.head.is_some() => Ok(()),

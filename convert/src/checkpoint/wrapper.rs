@@ -109,7 +109,7 @@ impl Checkpoint {
     /// shape that is left when all others have been taken.
     ///
     /// # Errors
-    /// As [`Checkpoint::take`].
+    /// As [`Checkpoint::take`]; where there is no head, with the way to convert without one.
     pub(crate) fn head(
         &mut self,
         name: &str,
@@ -131,7 +131,11 @@ impl Checkpoint {
             let bias = self.has(&format!("{name}.bias"));
             return self.linear(name, n, k, bias);
         }
-        self.linear(name, n, k, true)
+        let there = self.has(&format!("{name}.weight"));
+        let option = if self.description.is_some() { "--num-classes" } else { "num_classes" };
+        let layer = self.linear(name, n, k, true);
+        let with_cure = |e: Error| Error::new(e.what, format!("{}; {option} 0 is for weights without a head", e.why));
+        layer.map_err(|e| if there { e } else { with_cure(e) })
     }
 
     /// The whole name of the layer of this shape that nobody took, if there is exactly one.

@@ -101,6 +101,23 @@ fn other_classes_and_sizes_are_given_by_options() {
 }
 
 #[test]
+fn weights_without_a_head_are_told_the_option_for_them() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let dir = scratch.path();
+    test_vit(dir, 160, 1000);
+    let mut all = tensors(dir);
+    all.retain(|name, _| !name.starts_with("head."));
+    save(&all, &dir.join("model.safetensors"));
+    refused(
+        dir,
+        &arch("test_vit"),
+        &["tensor head.weight: missing", "; --num-classes 0 is for weights without a head"],
+    );
+    let headless = Options { num_classes: Some(0), ..arch("test_vit") };
+    assert_eq!(convert_ok(dir, &headless).report.classes, 0);
+}
+
+#[test]
 fn what_does_not_fit_is_answered_with_what_does() {
     let scratch = tempfile::tempdir().expect("a directory");
     let dir = scratch.path();
@@ -153,4 +170,24 @@ fn a_training_checkpoint_names_its_own_network() {
     }
     fs::write(scratch.path().join("config.json"), config.to_string()).expect("written");
     assert!(convert_ok(&file, &ema).bytes[..] == by_itself.bytes[..]);
+}
+
+/// timm's train.py keeps the tag of the weights that it began with.
+#[test]
+fn the_tag_of_a_training_is_not_that_of_its_weights() {
+    let fixtures = root().join("tests/fixtures");
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = scratch.path().join("model_best.pth.tar");
+    let mut bytes = fs::read(fixtures.join("torch/model_best.pth.tar")).expect("read");
+    // A longer name in the place of the epoch, so that nothing else moves; a number that is dropped fills the rest.
+    let (epoch, name) = (&b"X\x05\0\0\0epochq\x01K\x03"[..], &b"X\x14\0\0\0vit_tiny_patch16_224q\x03"[..]);
+    let before = [epoch, b"X\x04\0\0\0archq\x02", name].concat();
+    let after = b"K\x000X\x04\0\0\0archX\x21\0\0\0vit_tiny_patch16_224.augreg_in21kq\x03";
+    let at = bytes.windows(before.len()).position(|window| window == before).expect("there");
+    bytes[at..at + before.len()].copy_from_slice(after);
+    fs::write(&file, bytes).expect("written");
+    let converted = convert_ok(&file, &Options { ema: true, ..Options::default() });
+    assert_eq!(converted.report.name, "vit_tiny_patch16_224");
+    assert_eq!(converted.report.license, None);
+    announced(&converted, "pictures are prepared as for vit_tiny_patch16_224.augreg_in21k, as in the file");
 }
