@@ -233,6 +233,8 @@ pub struct Config {
     pub pooling: Pooling,
     /// Logits; 0 where there is no head and the output is the features.
     pub classes: usize,
+    /// Factors on the features before they enter the head, which is divided by them: they even out channels for int8.
+    pub head_factors: bool,
     /// Logits to scores.
     pub scores: Scores,
     /// Storage of the matrices.
@@ -453,6 +455,7 @@ impl Config {
             "only cait and xcit have class blocks",
         )?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
+        ok(!self.head_factors || self.classes > 0, "head factors without a head")?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
         ok(
             self.attention_scale.is_finite() && self.attention_scale >= 0.0,

@@ -154,6 +154,9 @@ pub const fn index_float(n: usize, k: usize, k_len: usize) -> usize {
 /// XCiT's convolutions before that which is the patch embedding.
 pub const STEM: [&str; 3] = ["stem.0", "stem.1", "stem.2"];
 
+/// Factors on the head's inputs.
+pub const HEAD_FACTOR: &str = "head.factor";
+
 /// Calls `visit` with every tensor of a network, in the order in which they stand in the file; stops at the first error.
 ///
 /// # Errors
@@ -238,6 +241,9 @@ pub fn for_each_tensor<E>(
     }
     if c.fc_norm {
         list.norm(top, "fc_norm", c.dim)?;
+    }
+    if c.head_factors {
+        list.matrix(top, HEAD_FACTOR, c.dim, c.parts())?;
     }
     if c.classes > 0 {
         list.linear(top, "head", c.classes, c.parts() * pad16(c.dim))?;

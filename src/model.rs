@@ -197,6 +197,7 @@ impl<'a> Model<'a> {
             affine: affine.then(|| cursor.affine(c.dim)),
             norm: (c.norm && !affine).then(|| cursor.norm(c.dim, c)),
             fc_norm: c.fc_norm.then(|| cursor.norm(c.dim, c)),
+            head_factor: c.head_factors.then(|| cursor.chunks(c.parts() * pad16(c.dim) / 16)),
             head: (c.classes > 0).then(|| cursor.linear(c.classes, c.parts() * pad16(c.dim), c)),
         }
     }

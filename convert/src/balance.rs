@@ -6,7 +6,8 @@
 //! large on one side makes every other channel coarse. Both sizes are estimated from the weights alone, and factors are
 //! powers of two, so that they change no bit of what f32 computes (docs/numerics.md).
 //!
-//! No factor passes GELU, the residual stream, or the last norm, whose output is the model's features.
+//! No factor passes GELU or the residual stream. The last norm's output is the model's features, which stay what they
+//! are: there the factors are stored, and act on what the head reads.
 
 use serde::Serialize;
 use vitlet::Activation;
@@ -25,9 +26,10 @@ const ROUNDING: f64 = 2.0 / 255.0 / 3.464_101_615;
 /// What was balanced at one place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BalanceReport {
-    /// Where: `blk.3`, or `stage.1` for the downsampling before ConvNeXt's stages.
+    /// Where: `blk.3`, `stage.1` for the downsampling before ConvNeXt's stages, or `head`.
     pub at: String,
-    /// The channels' name: `norm1`, `qk`, `v`, `norm2`, `up` (of SwiGLU), `norm` (of downsampling).
+    /// The channels' name: `norm1`, `qk`, `v`, `norm2`, `up` (of SwiGLU), `norm` (of downsampling), `features` (before
+    /// the head).
     pub channels: &'static str,
     /// Channels whose factor is not 1.
     pub changed: usize,
@@ -82,28 +84,8 @@ pub(crate) fn balance(network: &mut Network) -> Result<Vec<BalanceReport>, Error
             reports.extend(mlp(&format!("blk.{i}"), Some(&mut block.norm), &mut block.up, &mut block.down, false)?);
         }
     }
+    reports.extend(head(network)?);
     Ok(reports)
-}
-
-/// A word on outliers before the head, which stay: the last norm's output is the network's features, for `embed` to
-/// return.
-///
-/// # Errors
-/// As [`Layer::load`].
-pub(crate) fn before_head(network: &Network) -> Result<Option<String>, Error> {
-    let norm = network.fc_norm.as_ref().or(network.norm.as_ref());
-    let (Some(norm), Some(head)) = (norm, &network.head) else { return Ok(None) };
-    let (dim, head) = (norm.weight.len(), head.load()?);
-    let inputs = sizes(Some(norm), dim).repeat(head.k / dim);
-    let balanced = Balanced::new(&inputs, &columns(&head, &inputs), |c| c % dim);
-    Ok(balanced.map(|Balanced { before, after, .. }| {
-        format!(
-            "the last norm has outlier channels, which cost the head accuracy in int8 (estimated error {:.1} %, {:.1} % \
-             without them); they are part of the features and stay",
-            100.0 * before,
-            100.0 * after
-        )
-    }))
 }
 
 /// The norm before q, k and v; q and k; v and the projection.
@@ -204,6 +186,20 @@ fn downsampling(at: &str, norm: &mut Norm, layer: &mut Layer) -> Result<Option<B
     balanced.factors.truncate(dim);
     scale_norm(norm, &balanced.factors);
     Ok(BalanceReport::new(at, "norm", &[balanced]))
+}
+
+/// The features and the head. What the last norm puts out is not only the head's to read, so its weights stay.
+fn head(network: &mut Network) -> Result<Option<BalanceReport>, Error> {
+    let norm = network.fc_norm.as_ref().or(network.norm.as_ref());
+    let (Some(norm), Some(head)) = (norm, &mut network.head) else { return Ok(None) };
+    let dim = norm.weight.len();
+    let inputs = sizes(Some(norm), dim).repeat(head.k / dim);
+    let balanced = Balanced::new(&inputs, &columns(&head.load()?, &inputs), |c| c);
+    let Some(balanced) = balanced else { return Ok(None) };
+    balanced.divide(head);
+    let report = BalanceReport::new("head", "features", std::slice::from_ref(&balanced));
+    network.head_factor = Some(balanced.factors);
+    Ok(report)
 }
 
 impl Balanced {

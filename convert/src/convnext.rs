@@ -48,6 +48,7 @@ pub(crate) fn config(stages: [StageConfig; 4], size: (usize, usize)) -> Config {
         activation: Activation::Gelu,
         pooling: Pooling::Avg,
         classes: 0,
+        head_factors: false,
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
@@ -175,6 +176,7 @@ pub(crate) fn network(
         mixer_blocks: Vec::new(),
         norm,
         fc_norm,
+        head_factor: None,
         head,
     })
 }

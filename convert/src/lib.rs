@@ -97,16 +97,14 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         fold_norms(&mut source.network);
     }
     let balanced = match (options.precision, options.balance) {
-        (Precision::Int8, Balance::Auto) => {
-            source.announcements.extend(balance::before_head(&source.network)?);
-            balance::balance(&mut source.network)?
-        }
+        (Precision::Int8, Balance::Auto) => balance::balance(&mut source.network)?,
         _ => Vec::new(),
     };
     let gammas = report::gammas(&source);
     let mut config = Config {
         precision: options.precision,
         layerscale: if gammas.is_some() { options.layerscale.into() } else { LayerScale::None },
+        head_factors: source.network.head_factor.is_some(),
         ..source.network.config
     };
     check(&config)?;

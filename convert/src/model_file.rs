@@ -9,7 +9,7 @@ use vitlet::config::{CONVNEXT_KERNEL, StageConfig, pad16};
 use vitlet::layout::{self, Kept, keys};
 use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Precision};
 
-use crate::diagonal::Affine;
+use crate::diagonal::{self, Affine};
 use crate::error::Error;
 use crate::labels::Given;
 use crate::network::{
@@ -151,11 +151,12 @@ fn unpack(file: &Bytes, model: &Model<'_>) -> Result<Network, Error> {
         },
         norm: c.norm.then(|| t.norm("norm", c.dim)).transpose()?,
         fc_norm: c.fc_norm.then(|| t.norm("fc_norm", c.dim)).transpose()?,
+        head_factor: None,
         head: match c.classes {
             0 => None,
-            classes => Some(t.linear("head", one(classes), (c.dim, c.parts(), pad16(c.dim)))?),
+            classes => Some(t.head(classes, &c)?),
         },
-        config: Config { layerscale: LayerScale::None, pruned: false, ..c },
+        config: Config { layerscale: LayerScale::None, pruned: false, head_factors: false, ..c },
     })
 }
 
@@ -220,6 +221,16 @@ impl Tensors {
             }
             Ok(Linear { n, k, weight, bias: bias.clone() })
         }))
+    }
+
+    /// The head, with the factors on its inputs back in its columns.
+    fn head(&mut self, classes: usize, c: &Config) -> Result<Layer, Error> {
+        let factors = c.head_factors.then(|| self.vectors(layout::HEAD_FACTOR, c.parts(), c.dim)).transpose()?;
+        let mut head = self.linear("head", one(classes), (c.dim, c.parts(), pad16(c.dim)))?;
+        if let Some(factors) = factors {
+            head.change(move |head| diagonal::scale_columns(head, &factors));
+        }
+        Ok(head)
     }
 
     fn stages(&mut self, c: &Config) -> Result<Vec<Stage>, Error> {

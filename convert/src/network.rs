@@ -193,6 +193,9 @@ pub struct Network {
     pub norm: Option<Norm>,
     /// On the pooled features, `[dim]`.
     pub fc_norm: Option<Norm>,
+    /// On the features before they enter the head, whose columns are divided by it, `[parts][dim]`. Balancing sets it;
+    /// no source has it.
+    pub head_factor: Option<Vec<f32>>,
     /// Outputs `[classes]`, inputs `[parts][dim]`.
     pub head: Option<Layer>,
 }

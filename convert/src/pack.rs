@@ -117,6 +117,9 @@ impl File<'_> {
         }
         self.norm("norm", network.norm.as_ref());
         self.norm("fc_norm", network.fc_norm.as_ref());
+        if let Some(factors) = &network.head_factor {
+            self.matrix(layout::HEAD_FACTOR, factors, dim);
+        }
         if let Some(head) = &network.head {
             self.plain_linear("head", head, Spread::DENSE, Spread::padded(dim))?;
         }

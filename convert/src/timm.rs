@@ -258,6 +258,7 @@ fn plan(
         activation,
         pooling,
         classes,
+        head_factors: false,
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
@@ -428,6 +429,7 @@ fn network(
         mixer_blocks: Vec::new(),
         norm,
         fc_norm,
+        head_factor: None,
         head,
     })
 }

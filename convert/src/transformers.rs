@@ -259,6 +259,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         activation,
         pooling: if mean_pooling { Pooling::Avg } else { Pooling::Cls },
         classes: 0,
+        head_factors: false,
         scores,
         precision: Precision::F32,
         layerscale: LayerScale::None,
@@ -379,6 +380,7 @@ fn network(
         mixer_blocks: Vec::new(),
         norm,
         fc_norm,
+        head_factor: None,
         head,
     })
 }

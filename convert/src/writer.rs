@@ -112,6 +112,9 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
     meta.text(keys::ACTIVATION, c.activation.name());
     meta.text(keys::POOLING, c.pooling.name());
     meta.count(keys::CLASSES, c.classes);
+    if c.head_factors {
+        meta.put(keys::HEAD_FACTORS, 7, &[1]);
+    }
     meta.text(keys::SCORES, c.scores.name());
 }
 

@@ -397,6 +397,9 @@ impl Head<'_> {
         match &tail.head {
             Some(head) if output == Output::Logits => {
                 let stride = out.len();
+                if let Some(gamma) = tail.head_factor {
+                    k.run(rows::Scale { y: features, gamma });
+                }
                 let a = operand.plain(k, features, 1, head);
                 multiply(k, a, 1, head, 0..stride, Store { out, stride });
             }

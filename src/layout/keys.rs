@@ -51,4 +51,5 @@ pub const FC_NORM: &str = "vit.fc_norm";
 pub const ACTIVATION: &str = "vit.activation";
 pub const POOLING: &str = "vit.pooling";
 pub const CLASSES: &str = "vit.class_count";
+pub const HEAD_FACTORS: &str = "vit.head_factors";
 pub const SCORES: &str = "vit.scores";

@@ -91,6 +91,7 @@ impl<'a> Metadata<'_, 'a> {
             activation: self.named(keys::ACTIVATION)?,
             pooling: self.named(keys::POOLING)?,
             classes: self.len(keys::CLASSES)?,
+            head_factors: self.0.get(keys::HEAD_FACTORS).is_some() && self.flag(keys::HEAD_FACTORS)?,
             scores: self.named(keys::SCORES)?,
             precision: self.named(keys::PRECISION)?,
             layerscale: self.named::<LayerScale>(keys::LAYERSCALE_MODE)?,

@@ -219,6 +219,8 @@ pub(crate) struct Tail<'a> {
     pub(crate) affine: Option<Affine<'a>>,
     pub(crate) norm: Option<Norm<'a>>,
     pub(crate) fc_norm: Option<Norm<'a>>,
+    /// On the features that the head reads, `[parts, pad16(dim)]`.
+    pub(crate) head_factor: Option<&'a [F32x16]>,
     pub(crate) head: Option<Linear<'a>>,
 }
 

@@ -7,6 +7,8 @@ use vitlet::layout::{self, Kept, keys};
 use vitlet::{Config, Error, Kernels, Model, Output, Picture, Precision, RunConfig, Sequential, Session};
 use vitlet_convert::Options;
 
+use crate::balance;
+
 /// Memory whose last byte is followed by a page that may not be touched.
 struct Guarded {
     start: *mut u8,
@@ -132,6 +134,33 @@ fn mutations_of_a_pruned_network_neither() {
         let options = Options { prune_dead: Some(0.15), ..Options::default() };
         mutate(&crate::common::convert(&crate::common::checkpoint(name), &options).bytes, 2_000);
     }
+}
+
+#[test]
+fn mutations_of_a_network_with_factors_before_the_head_neither() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = balance::rewritten("timm_vit", scratch.path(), balance::rewrite_features, 64.0);
+    let file = crate::common::convert(&source, &Options::default()).bytes;
+    assert!(Model::parse(&file).unwrap().config().head_factors);
+    mutate(&file, 2_000);
+}
+
+/// Without the flag the tensor is one too many, and the flag means nothing without a head.
+#[test]
+fn factors_before_the_head_are_announced_and_have_a_head() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = balance::rewritten("timm_vit", scratch.path(), balance::rewrite_features, 64.0);
+    let file = crate::common::convert(&source, &Options::default()).bytes;
+    let error = |key: &str, value: &[u8]| {
+        let mut changed = file.clone();
+        let at = changed.windows(key.len()).position(|w| w == key.as_bytes()).expect("there") + key.len() + 4;
+        changed[at..][..value.len()].copy_from_slice(value);
+        Model::parse(&changed).err()
+    };
+    let wrong = error(keys::HEAD_FACTORS, &[0]);
+    assert!(matches!(wrong, Some(Error::Tensor { why: "missing or out of order", .. })), "{wrong:?}");
+    let wrong = error(keys::CLASSES, &[0; 4]);
+    assert!(matches!(wrong, Some(Error::Config("head factors without a head"))), "{wrong:?}");
 }
 
 fn mutate(file: &[u8], count: usize) {

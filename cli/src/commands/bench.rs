@@ -570,6 +570,7 @@ mod tests {
             activation: Activation::Gelu,
             pooling: Pooling::Cls,
             classes: 1000,
+            head_factors: false,
             scores: Scores::Softmax,
             precision: Precision::Int8,
             layerscale: LayerScale::None,

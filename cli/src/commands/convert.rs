@@ -201,13 +201,22 @@ fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
     Ok(())
 }
 
-/// A row for each block, or ConvNeXt's stage, that has balanced channels, and a column for each place that has any.
+/// A row for each block, ConvNeXt's stage and head that has balanced channels, and a column for each place that has
+/// any.
 fn print_balanced(out: &mut Out, r: &Report) -> Result<()> {
     if r.balanced.is_empty() {
         return Ok(());
     }
     let there = |&&(name, _): &&(&str, _)| r.balanced.iter().any(|b| b.channels == name);
-    let places = [("norm", "norm"), ("norm1", "norm1"), ("qk", "q, k"), ("v", "v"), ("norm2", "norm2"), ("up", "up")];
+    let places = [
+        ("norm", "norm"),
+        ("norm1", "norm1"),
+        ("qk", "q, k"),
+        ("v", "v"),
+        ("norm2", "norm2"),
+        ("up", "up"),
+        ("features", "features"),
+    ];
     let places: Vec<_> = places.iter().filter(there).collect();
     let mut header = vec!["balanced"];
     header.extend(places.iter().map(|(_, title)| *title));

@@ -93,6 +93,7 @@ struct Hyperparameters {
     fc_norm: bool,
     norm_eps: f32,
     classes: usize,
+    head_factors: bool,
     scores: &'static str,
 }
 
@@ -240,6 +241,7 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         fc_norm: c.fc_norm,
         norm_eps: c.norm_eps,
         classes: c.classes,
+        head_factors: c.head_factors,
         scores: c.scores.name(),
     }
 }
@@ -376,10 +378,13 @@ fn print(out: &mut Out, d: &Document, layers: &[weights::Layer], tensors: bool) 
 
 fn outcome(d: &Document) -> String {
     let c = &d.config;
+    let factors = if c.head_factors { ", factors before the head" } else { "" };
     match (c.classes, d.labels) {
         (0, _) => format!("features, pooling {}", c.pooling),
-        (classes, 0) => format!("{classes} classes without labels, {}, pooling {}", c.scores, c.pooling),
-        (classes, labels) => format!("{classes} classes, {labels} labels, {}, pooling {}", c.scores, c.pooling),
+        (classes, 0) => format!("{classes} classes without labels, {}, pooling {}{factors}", c.scores, c.pooling),
+        (classes, labels) => {
+            format!("{classes} classes, {labels} labels, {}, pooling {}{factors}", c.scores, c.pooling)
+        }
     }
 }
 

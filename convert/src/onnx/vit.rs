@@ -112,6 +112,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         activation: hyper.activation,
         pooling: tail.pooling,
         classes: tail.head.as_ref().map_or(0, |h| h.n),
+        head_factors: false,
         scores: tail.scores,
         precision: Precision::F32,
         layerscale: LayerScale::None,
@@ -131,6 +132,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         mixer_blocks: Vec::new(),
         norm: tail.norm.as_ref().map(norm),
         fc_norm: tail.fc_norm.as_ref().map(norm),
+        head_factor: None,
         head: tail.head,
     };
     Ok(Vit { network, taps, announcements, normalization: stem.normalization })

@@ -85,6 +85,7 @@ pub(super) fn plan(
         },
         pooling: super::pooling(args, pool, false, false, classes, announcements)?,
         classes,
+        head_factors: false,
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
@@ -135,6 +136,7 @@ pub(super) fn network(
         mixer_blocks,
         norm: Some(Norm { weight: scale, bias: offset }),
         fc_norm: None,
+        head_factor: None,
         head,
     })
 }
