@@ -5,15 +5,16 @@ mod decode;
 mod folder;
 mod jpeg;
 mod kind;
+mod memory;
 #[cfg(test)]
 mod mutated;
 mod webp;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 
 use crate::error::{Context, Result, why};
 use crate::output;
@@ -25,6 +26,9 @@ pub use kind::is_pictures_name;
 
 /// Bytes of the largest file that is read; from a stream, no more are.
 const MAX_FILE: u64 = 256 << 20;
+/// Files of more bytes, and streams, are read and decoded one at a time: their bytes are there before a header says how
+/// much memory is to be counted.
+const SMALL_FILE: u64 = 16 << 20;
 
 /// Where a picture comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +58,8 @@ pub struct Rgb8 {
     pub height: u32,
     /// Whether it was 16-bit gray, of which values above 255 are clipped.
     pub clipped: bool,
+    /// Of the process's memory for pictures.
+    _memory: memory::Share,
 }
 
 /// The pictures that the arguments name: files as they stand, `-` for standard input, and for a directory every
@@ -83,8 +89,11 @@ pub fn list(arguments: &[PathBuf]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Reads and decodes one picture.
+/// Reads and decodes one picture. The caller drops the picture, or hands it on, before it loads the next: together they
+/// may have all memory that there is for pictures.
 pub fn load(source: &Source) -> Result<Rgb8> {
+    static LARGE: Mutex<()> = Mutex::new(());
+    let _alone = is_large(source).then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
     let picture = read(source).and_then(|bytes| decode(&bytes)).about(source)?;
     if picture.clipped {
         static SAID: Once = Once::new();
@@ -92,6 +101,14 @@ pub fn load(source: &Source) -> Result<Rgb8> {
         SAID.call_once(|| output::note(&format!("{source}: {note}")));
     }
     Ok(picture)
+}
+
+fn is_large(source: &Source) -> bool {
+    match source {
+        Source::File(path) => fs::metadata(path).is_ok_and(|m| !m.is_file() || m.len() > SMALL_FILE),
+        Source::Stdin => true,
+        Source::Unusable { .. } => false,
+    }
 }
 
 /// The bytes of a picture's file.

@@ -9,19 +9,17 @@ use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Cursor;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Once, OnceLock};
+use std::sync::Once;
 
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::kind::{Format, HEAD_BYTES, Kind};
+use super::memory::{self, Share};
 use super::{Rgb8, jpeg, webp};
 
 /// Pixels of the largest picture that is decoded: Pillow's limit.
 pub const MAX_PIXELS: u64 = 178_956_970;
-/// Bytes that decoding one picture may take, the copy as RGB8 included; on a machine with less than twice as much, half
-/// of its memory.
-const MAX_MEMORY: u64 = 1 << 30;
 /// Bytes that a decoder may take for one row and for what stands beside the pixels, such as colour profiles.
 const MAX_METADATA: u64 = 64 << 20;
 /// A JPEG whose end is not marked is whole if it does not need so many of its last bytes.
@@ -52,9 +50,9 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
 fn decode_jpeg(bytes: &[u8]) -> Result<Rgb8, String> {
     const TRUNCATED: &str = "truncated JPEG";
     let extent = jpeg::extent(bytes).ok_or(TRUNCATED)?;
-    // Coefficients of 16 bits, of three components at most that take part. Every block of 64 has at least a bit.
-    let buffer = if extent.buffered { 6 } else { 0 };
-    let content = Content { buffer, most_pixels: 8 * 64 * extent.end as u64, ..Content::default() };
+    // Coefficients of 16 bits. Every block of 64 has at least a bit.
+    let (buffer, most_pixels) = (2 * u64::from(extent.buffered), 8 * 64 * extent.end as u64);
+    let content = Content { buffer, most_pixels, ..Content::default() };
     if extent.marked {
         return decode_as(Format::Jpeg, &bytes[..extent.end], content);
     }
@@ -64,13 +62,13 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Rgb8, String> {
         picture.data.hash(&mut hasher);
         hasher.finish()
     };
-    let without_tail = ended_at(extent.end.saturating_sub(JPEG_TAIL)).map_err(|why| truncated_or(why, TRUNCATED))?;
-    let without_tail = digest(&without_tail);
+    let without_tail = ended_at(extent.end.saturating_sub(JPEG_TAIL)).map(|picture| digest(&picture));
+    let without_tail = without_tail.map_err(|why| truncated_or(why, TRUNCATED))?;
     let picture = ended_at(extent.end)?;
     if digest(&picture) == without_tail { Ok(picture) } else { Err(TRUNCATED.to_string()) }
 }
 
-/// A limit stays what it is; every other failure without the last bytes means that they were needed.
+/// Why a JPEG could not be decoded without its last bytes: it is too large, or else those bytes were needed.
 fn truncated_or(why: String, truncated: &str) -> String {
     if why.contains(TOO_LARGE) { why } else { truncated.to_string() }
 }
@@ -130,10 +128,9 @@ fn decode_as(format: Format, bytes: &[u8], content: Content) -> Result<Rgb8, Str
     let orientation = decoder.orientation().map_err(explain)?;
     let (width, height) = decoder.dimensions();
     let color = decoder.color_type();
-    let promise = Promise { name, width, height, decoded: decoder.total_bytes(), orientation, content };
-    promise.check(memory_limit())?;
-
-    let mut data = zeroed(promise.decoded)?;
+    let (file, decoded) = (bytes.len() as u64, decoder.total_bytes());
+    let promise = Promise { name, width, height, file, decoded, orientation, content };
+    let (mut share, mut data) = zeroed_share(promise.memory(memory::limit())?, promise.decoded)?;
     decoder.read_image(&mut data).map_err(explain)?;
     let clipped = color == ColorType::L16 || (color == ColorType::La16 && !content.alpha);
     let data = to_rgb8(data, color, clipped, width as usize * height as usize)?;
@@ -141,7 +138,9 @@ fn decode_as(format: Format, bytes: &[u8], content: Content) -> Result<Rgb8, Str
     let mut picture = DynamicImage::ImageRgb8(picture);
     picture.apply_orientation(orientation);
     let (width, height) = (picture.width(), picture.height());
-    Ok(Rgb8 { data: picture.into_rgb8().into_raw(), width, height, clipped })
+    let data = picture.into_rgb8().into_raw();
+    share.shrink(data.capacity() as u64);
+    Ok(Rgb8 { data, width, height, clipped, _memory: share })
 }
 
 fn image_format(format: Format) -> ImageFormat {
@@ -158,6 +157,8 @@ struct Promise {
     name: &'static str,
     width: u32,
     height: u32,
+    /// Bytes of the file.
+    file: u64,
     /// Bytes that the decoder writes.
     decoded: u64,
     orientation: Orientation,
@@ -165,7 +166,8 @@ struct Promise {
 }
 
 impl Promise {
-    fn check(&self, memory_limit: u64) -> Result<(), String> {
+    /// Bytes that decoding takes, or why it is not done.
+    fn memory(&self, limit: u64) -> Result<u64, String> {
         let Self { name, width, height, .. } = self;
         let pixels = (u64::from(*width) * u64::from(*height)).max(self.content.largest_frame);
         let refuse =
@@ -176,19 +178,16 @@ impl Promise {
         let rgb8 = 3 * pixels;
         let converted = if self.decoded < rgb8 { rgb8 } else { 0 };
         let turned = if turns_edges(self.orientation) { rgb8 } else { 0 };
-        let memory = self.decoded + converted.max(turned) + self.content.buffer * pixels;
-        if memory > memory_limit {
+        // The file's bytes are there three times: decoders copy them, and so does whoever marks the end of a JPEG.
+        let memory = 3 * self.file + self.decoded + converted.max(turned) + self.content.buffer * pixels;
+        if memory > limit {
             let megabytes = |bytes: u64| bytes / 1_000_000;
-            return refuse(format!(
-                "it takes {} MB of memory, more than {}",
-                megabytes(memory),
-                megabytes(memory_limit)
-            ));
+            return refuse(format!("it takes {} MB of memory, more than {}", megabytes(memory), megabytes(limit)));
         }
         if pixels > self.content.most_pixels {
             return Err(format!("truncated {name}"));
         }
-        Ok(())
+        Ok(memory)
     }
 }
 
@@ -200,21 +199,16 @@ fn turns_edges(orientation: Orientation) -> bool {
     )
 }
 
-/// [`MAX_MEMORY`] for this machine.
-fn memory_limit() -> u64 {
-    static LIMIT: OnceLock<u64> = OnceLock::new();
-    *LIMIT.get_or_init(|| machine_memory().map_or(MAX_MEMORY, |all| (all / 2).min(MAX_MEMORY)))
-}
-
-#[cfg(target_os = "linux")]
-fn machine_memory() -> Option<u64> {
-    let system = rustix::system::sysinfo();
-    Some(system.totalram as u64 * u64::from(system.mem_unit))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn machine_memory() -> Option<u64> {
-    None
+/// Takes `memory` bytes of what there is for pictures, and makes `len` of them zeros. Where the system has not even so
+/// much, it may once no other picture is there.
+fn zeroed_share(memory: u64, len: u64) -> Result<(Share, Vec<u8>), String> {
+    let share = memory::take(memory);
+    if let Ok(data) = zeroed(len) {
+        return Ok((share, data));
+    }
+    drop(share);
+    let share = memory::take(memory::limit());
+    Ok((share, zeroed(len)?))
 }
 
 /// Zeros, or an error where the memory is not to be had.
@@ -373,7 +367,7 @@ mod tests {
         assert!(error(b"hello").contains("JPEG, PNG, WebP and BMP"));
         assert!(error(b"GIF89a\x01\0\x01\0\0\0\0").contains("GIF is not supported"));
         let whole = png(&[7, 200], 2, ExtendedColorType::L8);
-        assert!(error(&whole[..whole.len() / 2]).contains("PNG"));
+        assert_eq!(error(&whole[..whole.len() / 2]), "truncated PNG");
     }
 
     #[test]
@@ -438,22 +432,23 @@ mod tests {
             name: "PNG",
             width: 1000,
             height: 1000,
+            file: 1000,
             decoded,
             orientation,
             content,
         };
         let (upright, turned) = (Orientation::NoTransforms, Orientation::Rotate90);
-        let buffered = Content { buffer: 6, ..Content::default() };
+        let buffered = Content { buffer: 8, ..Content::default() };
         let cases = [
-            (promise(3_000_000, upright, Content::default()), 3_000_000),
-            (promise(1_000_000, upright, Content::default()), 4_000_000),
-            (promise(4_000_000, upright, Content::default()), 4_000_000),
-            (promise(3_000_000, turned, Content::default()), 6_000_000),
-            (promise(3_000_000, upright, buffered), 9_000_000),
+            (promise(3_000_000, upright, Content::default()), 3_003_000),
+            (promise(1_000_000, upright, Content::default()), 4_003_000),
+            (promise(4_000_000, upright, Content::default()), 4_003_000),
+            (promise(3_000_000, turned, Content::default()), 6_003_000),
+            (promise(3_000_000, upright, buffered), 11_003_000),
         ];
         for (promise, memory) in cases {
-            assert_eq!(promise.check(memory), Ok(()));
-            assert!(promise.check(memory - 1).unwrap_err().contains("of memory"));
+            assert_eq!(promise.memory(memory), Ok(memory));
+            assert!(promise.memory(memory - 1).unwrap_err().contains("of memory"));
         }
     }
 

@@ -13,8 +13,9 @@ pub struct Extent {
     pub end: usize,
     /// Whether the marker of its end stands there. Otherwise something else follows, or the file ends.
     pub marked: bool,
-    /// Whether the decoder holds the coefficients of the whole picture: it comes in several scans.
-    pub buffered: bool,
+    /// Components of which the decoder holds the coefficients of the whole picture: all where it comes in several
+    /// scans, else none.
+    pub buffered: u8,
 }
 
 /// Follows the segments of `bytes`, which begin as a JPEG does; none without a scan.
@@ -22,7 +23,7 @@ pub fn extent(bytes: &[u8]) -> Option<Extent> {
     let mut at = 2;
     let mut frame = None;
     let mut scanned = false;
-    let mut buffered = false;
+    let mut buffered = 0;
     loop {
         let Some((marker, segment)) = next_marker(bytes, at) else {
             return scanned.then_some(Extent { end: bytes.len(), marked: false, buffered });
@@ -45,10 +46,10 @@ pub fn extent(bytes: &[u8]) -> Option<Extent> {
                     // A sequential picture whose only scan has all components is at its end, whatever stands there.
                     let whole = matches!(frame, Some((0xC0 | 0xC1, components)) if components == body.first().copied());
                     let marked = bytes.get(at..at + 2) == Some(&[0xFF, END_OF_IMAGE]);
-                    if whole && !buffered {
+                    if whole && buffered == 0 {
                         return Some(Extent { end: if marked { at + 2 } else { at }, marked, buffered });
                     }
-                    buffered = true;
+                    buffered = frame.and_then(|(_, components)| components).unwrap_or_default();
                 }
             }
             _ => return scanned.then_some(Extent { end: segment - 2, marked: false, buffered }),
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn the_first_pictures_end_is_found() {
         let whole = file(0xC0, &[(3, b"ab\xff\0c\xff\xd3d\xff\xd9")]);
-        let plain = Extent { end: whole.len(), marked: true, buffered: false };
+        let plain = Extent { end: whole.len(), marked: true, buffered: 0 };
         assert_eq!(extent(&whole), Some(Extent { ..plain }));
         for trailer in [&b"\xff\xda\xff\xd9"[..], b"\xff\xd8\xff\xda", b"film"] {
             let long = [&whole[..], trailer].concat();
@@ -100,9 +101,9 @@ mod tests {
         }
         // Without the marker: up to what is no data, or to the end.
         let open = &whole[..whole.len() - 2];
-        assert_eq!(extent(open), Some(Extent { end: open.len(), marked: false, buffered: false }));
+        assert_eq!(extent(open), Some(Extent { end: open.len(), marked: false, buffered: 0 }));
         let followed = [open, b"SEFH\xff\xe5x"].concat();
-        assert_eq!(extent(&followed), Some(Extent { end: open.len() + 4, marked: false, buffered: false }));
+        assert_eq!(extent(&followed), Some(Extent { end: open.len() + 4, marked: false, buffered: 0 }));
         assert_eq!(extent(&whole[..12]), None);
     }
 
@@ -111,9 +112,9 @@ mod tests {
         for frame in [0xC0, 0xC2] {
             let whole = file(frame, &[(1, b"a"), (1, b"b\xff\xc4\0\x04xy"), (1, b"c\xff\xd9")]);
             let end = whole.len();
-            assert_eq!(extent(&[&whole[..], b"film"].concat()), Some(Extent { end, marked: true, buffered: true }));
+            assert_eq!(extent(&[&whole[..], b"film"].concat()), Some(Extent { end, marked: true, buffered: 3 }));
             let open = [&whole[..end - 2], b"\xff\xd8"].concat();
-            assert_eq!(extent(&open), Some(Extent { end: end - 2, marked: false, buffered: true }));
+            assert_eq!(extent(&open), Some(Extent { end: end - 2, marked: false, buffered: 3 }));
         }
     }
 }

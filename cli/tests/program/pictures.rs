@@ -182,3 +182,25 @@ fn classify_mutated(count: u64) {
     assert_eq!(said.len(), failed + 1, "one line each, and the sum");
     assert_eq!(said[failed], format!("warning: {failed} of {count} inputs left out"));
 }
+
+/// Every picture fits beside the program, five do not fit side by side.
+#[cfg(target_os = "linux")]
+#[test]
+fn pictures_share_the_memory_that_the_process_may_have() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "int8");
+    std::fs::create_dir_all(scene.path("pictures/0")).unwrap();
+    let large = scene.path("pictures/0/0.png");
+    image::RgbImage::from_pixel(3000, 3000, image::Rgb([90, 140, 200])).save(&large).unwrap();
+    for i in 1..5 {
+        std::fs::copy(&large, scene.path(&format!("pictures/0/{i}.png"))).unwrap();
+    }
+    let eval = format!("{} eval --threads 1 --json -m {model}", env!("CARGO_BIN_EXE_vitlet"));
+    let limited = format!("ulimit -v 120000 && exec {eval} {}", scene.path("pictures"));
+    // Arenas of glibc take address space that nobody uses.
+    let output = std::process::Command::new("sh").args(["-c", &limited]).env("MALLOC_ARENA_MAX", "1").output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["n"], 5, "{errors}");
+}
