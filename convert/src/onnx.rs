@@ -4,7 +4,9 @@
 //! activations in all their spellings, `stem`, `attention` and `vit` put them together. Recognition works on what flows where,
 //! never on names; what is not a plain ViT is refused with the node at which the structure ended.
 
-use std::path::{Component, Path};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use vitlet::picture::Preprocess;
@@ -101,13 +103,12 @@ fn normalizing(
 /// Whether the graph of a file normalizes the picture, as far as that can be told.
 #[cfg(feature = "tract")]
 pub(crate) fn normalizes(path: &Path, size: Option<(usize, usize)>) -> bool {
-    let graph = Graph::read(path, size).and_then(|mut graph| graph.fold(path).map(|()| graph));
-    graph.is_ok_and(|graph| graph.pixels().is_ok_and(|pixels| pixels.normalization.is_some()))
+    Graph::read(&Files::new(path), size)
+        .is_ok_and(|graph| graph.pixels().is_ok_and(|pixels| pixels.normalization.is_some()))
 }
 
 fn recognize(path: &Path, size: Option<(usize, usize)>) -> Result<Vit, Error> {
-    let mut graph = Graph::read(path, size)?;
-    graph.fold(path)?;
+    let graph = Graph::read(&Files::new(path), size)?;
     vit::recognize(&graph).map_err(|Stop { node, why }| {
         Error::file(path, format!("not a plain ViT: the structure ends at node {node}: {why}"))
     })
@@ -157,41 +158,60 @@ pub(crate) fn prepared(
     Ok((preprocess::imagenet(size, options)?, None))
 }
 
-/// The bytes of a tensor that stands in a file beside `model`, by the entries `location`, `offset` and `length`.
-///
-/// # Errors
-/// No location, one outside the model's directory, a missing file, or a range that is not in it.
-pub(crate) fn external_data<'e>(
-    model: &Path,
-    entries: impl Iterator<Item = (&'e str, &'e str)>,
-) -> Result<Bytes, Error> {
-    let (mut location, mut offset, mut length) = (None, 0u64, None);
-    for (key, value) in entries {
-        let number =
-            || value.parse::<u64>().map_err(|_| Error::file(model, format!("external data with {key} {value}")));
-        match key {
-            "location" => location = Some(value),
-            "offset" => offset = number()?,
-            "length" => length = Some(number()?),
-            _ => {}
+/// A model and the files beside it that hold its weights, each mapped once.
+pub(crate) struct Files<'p> {
+    pub model: &'p Path,
+    mapped: RefCell<HashMap<PathBuf, Bytes>>,
+}
+
+impl<'p> Files<'p> {
+    pub(crate) fn new(model: &'p Path) -> Self {
+        Self { model, mapped: RefCell::default() }
+    }
+
+    /// The bytes of a tensor that stands in another file, by the entries `location`, `offset` and `length`.
+    ///
+    /// # Errors
+    /// No location, one outside the model's directory, a missing file, or a range that is not in it.
+    pub(crate) fn external<'e>(&self, entries: impl Iterator<Item = (&'e str, &'e str)>) -> Result<Bytes, Error> {
+        let model = self.model;
+        let (mut location, mut offset, mut length) = (None, 0u64, None);
+        for (key, value) in entries {
+            let number =
+                || value.parse::<u64>().map_err(|_| Error::file(model, format!("external data with {key} {value}")));
+            match key {
+                "location" => location = Some(value),
+                "offset" => offset = number()?,
+                "length" => length = Some(number()?),
+                _ => {}
+            }
         }
+        let location = location.ok_or_else(|| Error::file(model, "external data without a location"))?;
+        let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            return Err(Error::file(model, format!("external data in {location}, outside the model's directory")));
+        }
+        let path = model.with_file_name(location);
+        let bytes = self.map(&path)?;
+        let end = bytes.len() as u64;
+        let length = length.unwrap_or(end.saturating_sub(offset));
+        if offset.checked_add(length).is_none_or(|needed| needed > end) {
+            return Err(Error::file(&path, format!("{end} bytes, but {} needs {length} at {offset}", model.display())));
+        }
+        // Both are within a length in memory.
+        Ok(bytes.slice(offset as usize..(offset + length) as usize))
     }
-    let location = location.ok_or_else(|| Error::file(model, "external data without a location"))?;
-    let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    if !inside {
-        return Err(Error::file(model, format!("external data in {location}, outside the model's directory")));
+
+    fn map(&self, path: &Path) -> Result<Bytes, Error> {
+        if let Some(bytes) = self.mapped.borrow().get(path) {
+            return Ok(bytes.clone());
+        }
+        let failed = |e| Error::file(path, format!("{e}; it holds the weights of {}", self.model.display()));
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(Error::file(path, format!("not a file; it holds the weights of {}", self.model.display())));
+        }
+        let bytes = crate::tensor::map(path)?;
+        self.mapped.borrow_mut().insert(path.to_owned(), bytes.clone());
+        Ok(bytes)
     }
-    let path = model.with_file_name(location);
-    let failed = |e| Error::file(&path, format!("{e}; it holds the weights of {}", model.display()));
-    if !std::fs::metadata(&path).map_err(failed)?.is_file() {
-        return Err(Error::file(&path, format!("not a file; it holds the weights of {}", model.display())));
-    }
-    let bytes = crate::tensor::map(&path)?;
-    let end = bytes.len() as u64;
-    let length = length.unwrap_or(end.saturating_sub(offset));
-    if offset.checked_add(length).is_none_or(|needed| needed > end) {
-        return Err(Error::file(&path, format!("{end} bytes, but {} needs {length} at {offset}", model.display())));
-    }
-    // Both are within a length in memory.
-    Ok(bytes.slice(offset as usize..(offset + length) as usize))
 }

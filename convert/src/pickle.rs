@@ -22,7 +22,7 @@ mod value;
 mod zip;
 
 use tensor::Storages;
-pub(crate) use tensor::{Tensor, gather};
+pub(crate) use tensor::{Tensor, places};
 use value::{Graph, Id};
 use zip::Zip;
 

@@ -208,7 +208,8 @@ fn widen_tensor(path: &Path, tensor: &mut TensorProto) -> Result<(), Error> {
     }
     // int32_data holds an f16 in the low half of each element.
     let values: Vec<f16> = if !tensor.external_data.is_empty() {
-        let bytes = crate::onnx::external_data(path, tensor.external_data.iter().map(|e| (&*e.key, &*e.value)))?;
+        let bytes =
+            crate::onnx::Files::new(path).external(tensor.external_data.iter().map(|e| (&*e.key, &*e.value)))?;
         bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b)).collect()
     } else if tensor.raw_data.is_empty() {
         tensor.int32_data.iter().map(|bits| f16::from_bits(*bits as u16)).collect()

@@ -69,6 +69,9 @@ impl Layer {
     /// # Panics
     /// If `parts` is empty or their inputs differ.
     pub fn stack(parts: Vec<Self>) -> Self {
+        if let [part] = &parts[..] {
+            return part.clone();
+        }
         let (n, k) = (parts.iter().map(|part| part.n).sum(), parts[0].k);
         assert!(parts.iter().all(|part| part.k == k), "stacked layers share their input");
         Self::new(n, k, move || {

@@ -189,7 +189,7 @@ fn fused(walk: &Walk<'_>, node: &Node, output: ValueId) -> Found<Core> {
 
 /// Whether a mask changes no score: zeros to add, or true everywhere.
 fn adds_nothing(walk: &Walk<'_>, mask: ValueId) -> bool {
-    match (walk.graph.floats(mask), walk.graph.ints(mask)) {
+    match (walk.graph.read_floats(mask), walk.graph.ints(mask)) {
         (Some(bias), _) => bias.data.iter().all(|x| *x == 0.0),
         (_, Some(kept)) => kept.data.iter().all(|x| *x != 0),
         _ => false,
@@ -218,7 +218,7 @@ fn unscaled(walk: &Walk<'_>, value: ValueId) -> Found<(ValueId, f64)> {
             scale *= factor;
             value = graph.strip(input);
         } else if let Some((input, mask)) = graph.with_constant(value, "Add") {
-            if graph.floats(mask).is_none() || !adds_nothing(walk, mask) {
+            if graph.float_shape(mask).is_none() || !adds_nothing(walk, mask) {
                 return graph.stop(value, "a bias or a mask on attention is not supported");
             }
             value = graph.strip(input);

@@ -3,16 +3,20 @@
 //!
 //! What is not known stays unknown, and is nobody's error until a recognized part of the network reads it.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use half::f16;
+use safetensors::Dtype;
 
 use crate::error::Error;
+use crate::onnx::Files;
 use crate::onnx::array::{Array, axis_of, broadcast_shapes, len_of};
 use crate::onnx::graph::{Constant, Graph, Node};
 use crate::onnx::operators::SWAP;
 use crate::onnx::proto::data_type;
+use crate::tensor::Tensor;
 
 fn len_of_constant(constant: &Constant) -> usize {
     len_of(constant.shape()).unwrap_or(0)
@@ -44,18 +48,18 @@ impl Graph {
     ///
     /// # Errors
     /// Constants that can not be read, or that grow without end.
-    pub(crate) fn fold(&mut self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn fold(&mut self, files: &Files<'_>) -> Result<(), Error> {
         let stored = self.values.iter().filter_map(|v| v.constant.as_deref()).map(len_of_constant).sum();
         let mut numbers = Numbers { stored, made: 0 };
         for id in 0..self.nodes.len() {
             let node = &self.nodes[id];
             let len = self.shape_of(node, 0).as_deref().and_then(len_of).unwrap_or(0);
             let constant = node.inputs.iter().flatten().all(|v| self.is_constant(*v));
-            numbers.check(path, node, if constant { len } else { 0 })?;
-            let results = self.results(path, node)?;
+            numbers.check(files.model, node, if constant { len } else { 0 })?;
+            let results = self.results(files, node)?;
             let len = results.iter().filter_map(|(_, constant)| constant.as_ref()).map(len_of_constant).sum();
             // Some operators say only now how many they make.
-            numbers.check(path, node, if node.op == "Constant" { 0 } else { len })?;
+            numbers.check(files.model, node, if node.op == "Constant" { 0 } else { len })?;
             *(if node.op == "Constant" { &mut numbers.stored } else { &mut numbers.made }) += len;
             for (at, (shape, constant)) in results.into_iter().enumerate() {
                 let Some(&value) = self.nodes[id].outputs.get(at) else { break };
@@ -67,10 +71,10 @@ impl Graph {
     }
 
     /// Shape and elements of each output of a node, as far as they are known.
-    fn results(&self, path: &Path, node: &Node) -> Result<Vec<Known>, Error> {
+    fn results(&self, files: &Files<'_>, node: &Node) -> Result<Vec<Known>, Error> {
         let constant = match &*node.op {
-            "Constant" => node.own_constant(path)?,
-            "ConstantOfShape" => self.filled(path, node)?,
+            "Constant" => node.own_constant(files)?,
+            "ConstantOfShape" => self.filled(files, node)?,
             _ => self.computed(node),
         };
         if let Some(constant) = constant {
@@ -83,13 +87,14 @@ impl Graph {
         Ok((0..node.outputs.len()).map(one).collect())
     }
 
-    fn filled(&self, path: &Path, node: &Node) -> Result<Option<Constant>, Error> {
+    fn filled(&self, files: &Files<'_>, node: &Node) -> Result<Option<Constant>, Error> {
         let Some(shape) = self.int_input(node, 0) else { return Ok(None) };
         let shape: Option<Vec<usize>> = shape.iter().map(|n| usize::try_from(*n).ok()).collect();
-        let value = node.own_constant(path)?.unwrap_or(Constant::Float(Array { shape: vec![1], data: vec![0.0] }));
+        let value = node.own_constant(files)?.unwrap_or(Constant::Float(Array { shape: vec![1], data: vec![0.0] }));
         Ok(shape.and_then(|shape| match &value {
             Constant::Float(a) => a.reshaped(vec![]).and_then(|a| a.broadcast(&shape)).map(Constant::Float),
             Constant::Int(a) => a.reshaped(vec![]).and_then(|a| a.broadcast(&shape)).map(Constant::Int),
+            Constant::Stored(_) => None,
         }))
     }
 
@@ -106,6 +111,13 @@ impl Graph {
     fn moved_constant(&self, node: &Node, output: usize) -> Option<Constant> {
         let inputs: Vec<&Constant> =
             self.data_inputs(node)?.map(|v| self.values[v].constant.as_deref()).collect::<Option<_>>()?;
+        if let [Constant::Stored(matrix)] = &inputs[..]
+            && let Some(matrix) = moved_matrix(node, matrix)
+        {
+            return Some(Constant::Stored(matrix));
+        }
+        let loaded: Vec<Cow<'_, Constant>> = inputs.into_iter().map(Constant::loaded).collect::<Option<_>>()?;
+        let inputs: Vec<&Constant> = loaded.iter().map(|constant| &**constant).collect();
         if let ("Cast", [constant]) = (&*node.op, &inputs[..]) {
             return cast(constant, node.int("to")?);
         }
@@ -231,8 +243,11 @@ impl Graph {
         }
     }
 
-    /// What arithmetic on constants gives.
+    /// What arithmetic on constants gives. Operators that only move elements are not for here.
     fn computed(&self, node: &Node) -> Option<Constant> {
+        if self.data_inputs(node).is_some() {
+            return None;
+        }
         if node.op == "Shape" {
             let shape = self.shape(node.input(0)?)?;
             let rank = shape.len() as i64;
@@ -245,8 +260,14 @@ impl Graph {
             let len: usize = self.shape(node.input(0)?)?.iter().product();
             return Array::new(vec![], vec![len as i64]).map(Constant::Int);
         }
-        let inputs: Vec<&Constant> =
-            node.inputs.iter().flatten().map(|v| self.values[*v].constant.as_deref()).collect::<Option<_>>()?;
+        let inputs = node.inputs.iter().flatten().map(|v| self.values[*v].constant.as_deref());
+        let inputs: Vec<&Constant> = inputs.collect::<Option<_>>()?;
+        // No operator here has more: a hostile one could name one matrix a thousand times.
+        if inputs.len() > 3 {
+            return None;
+        }
+        let loaded: Vec<Cow<'_, Constant>> = inputs.into_iter().map(Constant::loaded).collect::<Option<_>>()?;
+        let inputs: Vec<&Constant> = loaded.iter().map(|constant| &**constant).collect();
         match (&*node.op, &inputs[..]) {
             ("Where", [Constant::Int(c), a, b]) => choose(c, a, b),
             ("Range", [Constant::Int(start), Constant::Int(end), Constant::Int(step)]) => {
@@ -386,6 +407,19 @@ fn choose(condition: &Array<i64>, a: &Constant, b: &Constant) -> Option<Constant
     match (a, b) {
         (Constant::Float(a), Constant::Float(b)) => pick(&condition, a, b).map(Constant::Float),
         (Constant::Int(a), Constant::Int(b)) => pick(&condition, a, b).map(Constant::Int),
+        _ => None,
+    }
+}
+
+/// A matrix that a node leaves in the file.
+fn moved_matrix(node: &Node, matrix: &Tensor) -> Option<Tensor> {
+    let to = node.int("to").and_then(|to| i32::try_from(to).ok());
+    match &*node.op {
+        "Identity" => Some(matrix.clone()),
+        "Cast" if matches!(to, Some(data_type::FLOAT | data_type::DOUBLE)) => Some(matrix.clone()),
+        "Cast" if to == Some(data_type::FLOAT16) && matrix.dtype == Dtype::F16 => Some(matrix.clone()),
+        "Transpose" if node.ints("perm").is_none_or(|perm| perm == [1, 0]) => Some(matrix.transposed()),
+        SWAP => Some(matrix.transposed()),
         _ => None,
     }
 }

@@ -1,18 +1,23 @@
-//! An ONNX file as a graph of values and nodes: protobuf decoded, weights widened to f32, names resolved to numbers.
+//! An ONNX file as a graph of values and nodes: protobuf decoded, names resolved to numbers, vectors widened to f32.
+//! Matrices stay in the mapped file until they are needed.
 //!
 //! `fold` then gives every value its shape, and those that do not depend on the picture their elements.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use half::{bf16, f16};
 use prost::Message;
+use safetensors::Dtype;
 
 use crate::error::Error;
 use crate::onnx::array::{Array, len_of};
-use crate::onnx::operators;
 use crate::onnx::proto::{self, data_type};
+use crate::onnx::{Files, operators};
+use crate::tensor::Tensor;
 
 /// Element types of pictures that are not normalized.
 const INTEGERS: [i32; 4] = [data_type::UINT8, data_type::INT8, data_type::INT32, data_type::INT64];
@@ -66,10 +71,12 @@ pub(crate) struct Value {
 }
 
 /// Known elements. f16, bf16 and f64 have become f32, integers and booleans i64.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Constant {
     Float(Array<f32>),
     Int(Array<i64>),
+    /// A matrix in the file, perhaps by columns: finite floats, more than one on each axis.
+    Stored(Tensor),
 }
 
 impl Constant {
@@ -77,6 +84,24 @@ impl Constant {
         match self {
             Self::Float(a) => &a.shape,
             Self::Int(a) => &a.shape,
+            Self::Stored(tensor) => &tensor.shape,
+        }
+    }
+
+    /// The elements of numbers, read if they are in the file. None for integers, and if the file changed meanwhile.
+    pub(crate) fn floats(&self) -> Option<Cow<'_, Array<f32>>> {
+        match self {
+            Self::Float(a) => Some(Cow::Borrowed(a)),
+            Self::Int(_) => None,
+            Self::Stored(tensor) => Array::new(tensor.shape.clone(), tensor.read().ok()?).map(Cow::Owned),
+        }
+    }
+
+    /// With its elements in memory, as [`Self::floats`] has them.
+    pub(crate) fn loaded(&self) -> Option<Cow<'_, Self>> {
+        match self {
+            Self::Stored(_) => self.floats().map(|a| Cow::Owned(Self::Float(a.into_owned()))),
+            _ => Some(Cow::Borrowed(self)),
         }
     }
 }
@@ -108,12 +133,12 @@ impl Node {
     }
 
     /// What a `Constant` or `ConstantOfShape` node holds.
-    pub(crate) fn own_constant(&self, path: &Path) -> Result<Option<Constant>, Error> {
+    pub(crate) fn own_constant(&self, files: &Files<'_>) -> Result<Option<Constant>, Error> {
         for a in &self.attributes {
             let scalar = |n: usize| if n == 1 { vec![] } else { vec![n] };
             return Ok(match &*a.name {
                 "value" => match &a.t {
-                    Some(t) => Some(constant(path, t.clone())?),
+                    Some(t) => Some(constant(files, t.clone())?),
                     None => None,
                 },
                 "value_float" => Array::new(scalar(1), vec![a.f]).map(Constant::Float),
@@ -149,15 +174,18 @@ impl Graph {
     /// Reads a file; the input gets the shape `[1, 3, height, width]` of `size`, or its own.
     ///
     /// # Errors
-    /// A file that is not whole or not ONNX, weights that are missing, more inputs than a picture.
-    pub(crate) fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Self, Error> {
-        let bytes = crate::tensor::map(path)?;
-        let model = proto::Model::decode(bytes).map_err(|e| damaged(path, &e.to_string()))?;
-        Self::new(path, model, size)
+    /// A file that is not whole or not ONNX, weights that are missing, more inputs than a picture, and as
+    /// [`Self::fold`].
+    pub(crate) fn read(files: &Files<'_>, size: Option<(usize, usize)>) -> Result<Self, Error> {
+        let bytes = crate::tensor::map(files.model)?;
+        let model = proto::Model::decode(bytes).map_err(|e| damaged(files.model, &e.to_string()))?;
+        let mut graph = Self::new(files, model, size)?;
+        graph.fold(files)?;
+        Ok(graph)
     }
 
-    /// The same from a file that is decoded already.
-    pub(crate) fn new(path: &Path, model: proto::Model, size: Option<(usize, usize)>) -> Result<Self, Error> {
+    fn new(files: &Files<'_>, model: proto::Model, size: Option<(usize, usize)>) -> Result<Self, Error> {
+        let path = files.model;
         let damaged = |why: &str| damaged(path, why);
         let opset = model.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx").map(|o| o.version);
         let opset = opset.ok_or_else(|| damaged("no operator set is named"))?;
@@ -168,7 +196,7 @@ impl Graph {
         let mut names = Names::default();
         for tensor in graph.initializer {
             let id = names.id(&tensor.name);
-            let constant = constant(path, tensor)?;
+            let constant = constant(files, tensor)?;
             names.values[id].shape = Some(constant.shape().to_vec());
             names.values[id].constant = Some(Arc::new(constant));
         }
@@ -226,12 +254,22 @@ impl Graph {
         self.values[value].shape.as_deref()
     }
 
-    /// The elements of a constant of numbers.
+    /// The elements of a constant of numbers that is no matrix in the file.
     pub(crate) fn floats(&self, value: ValueId) -> Option<&Array<f32>> {
         match self.values[value].constant.as_deref() {
             Some(Constant::Float(a)) => Some(a),
             _ => None,
         }
+    }
+
+    /// The elements of any constant of numbers.
+    pub(crate) fn read_floats(&self, value: ValueId) -> Option<Cow<'_, Array<f32>>> {
+        self.values[value].constant.as_deref().and_then(Constant::floats)
+    }
+
+    /// The shape of a constant of numbers.
+    pub(crate) fn float_shape(&self, value: ValueId) -> Option<&[usize]> {
+        self.values[value].constant.as_deref().filter(|c| !matches!(c, Constant::Int(_))).map(Constant::shape)
     }
 
     /// The elements of a constant of integers.
@@ -347,17 +385,20 @@ fn guessed_size(nodes: &[proto::Node], names: &Names) -> Option<(usize, usize)> 
     (side > 0).then(|| (side * patch_height, side * patch_width))
 }
 
-/// A stored tensor with its elements widened.
-fn constant(path: &Path, tensor: proto::Tensor) -> Result<Constant, Error> {
+/// A stored tensor: a matrix as it is, others with their elements widened.
+fn constant(files: &Files<'_>, tensor: proto::Tensor) -> Result<Constant, Error> {
     let name = tensor.name;
-    let wrong = |why: String| Error::file(path, format!("tensor {name}: {why}"));
+    let wrong = |why: String| Error::file(files.model, format!("tensor {name}: {why}"));
     let shape: Option<Vec<usize>> = tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
     let shape = shape.ok_or_else(|| wrong(format!("shape {:?}", tensor.dims)))?;
     let raw = if tensor.data_location == 1 {
-        super::external_data(path, tensor.external_data.iter().map(|e| (&*e.key, &*e.value)))?
+        files.external(tensor.external_data.iter().map(|e| (&*e.key, &*e.value)))?
     } else {
         tensor.raw_data
     };
+    if let Some(matrix) = stored_matrix(&name, tensor.data_type, &shape, &raw) {
+        return Ok(Constant::Stored(matrix));
+    }
     let ints = |wide: &[i32]| wide.iter().map(|x| i64::from(*x)).collect::<Vec<i64>>();
     let data = match tensor.data_type {
         data_type::FLOAT if raw.is_empty() => Ok(tensor.float_data),
@@ -393,6 +434,22 @@ fn constant(path: &Path, tensor: proto::Tensor) -> Result<Constant, Error> {
         }
         Err(ints) => Array::new(shape.clone(), ints).map(Constant::Int).ok_or_else(short),
     }
+}
+
+/// A matrix of finite floats, if it is one.
+fn stored_matrix(name: &str, data_type: i32, shape: &[usize], raw: &Bytes) -> Option<Tensor> {
+    let dtype = match data_type {
+        data_type::FLOAT => Dtype::F32,
+        data_type::DOUBLE => Dtype::F64,
+        data_type::FLOAT16 => Dtype::F16,
+        data_type::BFLOAT16 => Dtype::BF16,
+        _ => return None,
+    };
+    let &[rows @ (2..), 2..=usize::MAX] = shape else { return None };
+    let bytes = len_of(shape)?.checked_mul(dtype.bitsize() / 8)?;
+    let matrix = Tensor { name: name.to_owned(), dtype, shape: shape.to_vec(), strides: None, data: raw.clone() };
+    let finite = || (0..rows).all(|row| matrix.read_rows(&[row]).is_ok());
+    (raw.len() == bytes && finite()).then_some(matrix)
 }
 
 fn elements<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {

@@ -179,7 +179,7 @@ impl Graph {
         let (input, weight) = (node.input(0)?, node.input(1)?);
         let one = |name| node.float(name).unwrap_or(1.0) == 1.0;
         let rows_are_outputs = node.int("transB").unwrap_or(0) != 0;
-        let &[first, second] = &self.floats(weight)?.shape[..] else { return None };
+        let &[first, second] = self.float_shape(weight)? else { return None };
         let (n, k) = if rows_are_outputs { (first, second) } else { (second, first) };
         let bias = node.input(2);
         let fits = bias.is_none_or(|b| self.vector(b, n).is_some());
@@ -191,7 +191,7 @@ impl Graph {
     fn matmul(&self, value: ValueId) -> Option<Dense> {
         let (node, _) = self.producer(value).filter(|(node, _)| node.op == "MatMul")?;
         let (input, weight) = (node.input(0)?, node.input(1)?);
-        let (&[ref ones @ .., k, n], false) = (&self.floats(weight)?.shape[..], self.is_constant(input)) else {
+        let (&[ref ones @ .., k, n], false) = (self.float_shape(weight)?, self.is_constant(input)) else {
             return None;
         };
         ones.iter().all(|d| *d == 1).then_some(Dense {
@@ -233,19 +233,12 @@ impl Graph {
         let rows: Vec<usize> = outputs.iter().map(stored_row).collect();
         let stored = self.values[dense.weight].constant.clone();
         Layer::new(rows.len(), k, move || {
-            let stored = match stored.as_deref() {
-                Some(Constant::Float(a)) => &a.data[..],
-                _ => &[],
+            let weight = match stored.as_deref() {
+                Some(Constant::Stored(matrix)) if rows_are_outputs => matrix.read_rows(&rows)?,
+                Some(Constant::Stored(matrix)) => matrix.transposed().read_rows(&rows)?,
+                Some(Constant::Float(a)) => picked_rows(&a.data, &rows, k, rows_are_outputs),
+                _ => vec![],
             };
-            let n = stored.len() / k.max(1);
-            let mut weight = Vec::with_capacity(rows.len() * k);
-            for &r in &rows {
-                if rows_are_outputs {
-                    weight.extend_from_slice(&stored[r * k..(r + 1) * k]);
-                } else {
-                    weight.extend(stored.iter().skip(r).step_by(n));
-                }
-            }
             Ok(Linear { n: rows.len(), k, weight, bias: bias.clone() })
         })
     }
@@ -461,6 +454,20 @@ pub(crate) fn picked(
         rows.iter().enumerate().all(|(i, row)| index.get(at(token, i)).is_some_and(|x| *x as usize == token * n + row))
     };
     (index.len() == tokens * count && rows.iter().all(|r| *r < n) && (0..tokens).all(fits)).then_some(rows)
+}
+
+/// Rows of `[outputs, k]`, or else columns of `[k, outputs]`, one after another.
+fn picked_rows(matrix: &[f32], rows: &[usize], k: usize, rows_are_outputs: bool) -> Vec<f32> {
+    let n = matrix.len() / k.max(1);
+    let mut picked = Vec::with_capacity(rows.len() * k);
+    for &r in rows {
+        if rows_are_outputs {
+            picked.extend_from_slice(&matrix[r * k..(r + 1) * k]);
+        } else {
+            picked.extend(matrix.iter().skip(r).step_by(n));
+        }
+    }
+    picked
 }
 
 fn is_elementwise(op: &str) -> bool {

@@ -194,7 +194,7 @@ impl Graph {
             if let Some(known) = followed.get(&value) {
                 return known.broadcast(shape);
             }
-            let numbers: Vec<Affine> = match self.floats(value) {
+            let numbers: Vec<Affine> = match self.read_floats(value) {
                 Some(a) => a.broadcast(shape)?.data.iter().map(|x| Affine::constant(*x)).collect(),
                 None => self.ints(value)?.broadcast(shape)?.data.iter().map(|x| Affine::constant(*x as f32)).collect(),
             };

@@ -111,7 +111,7 @@ impl Graph {
         let node = &self.nodes[id];
         let list =
             |name: &str, default: i64, count: usize| node.ints(name).map_or(vec![default; count], <[i64]>::to_vec);
-        let weight = node.input(1).and_then(|w| self.floats(w)).map(|w| &w.shape[..]);
+        let weight = node.input(1).and_then(|w| self.float_shape(w));
         let Some(&[_, channels, height, width]) = weight else {
             return self.stop_at(id, "a convolution whose weights are not in the file");
         };
@@ -171,7 +171,7 @@ impl Graph {
             if let Some(known) = elements.get(&value) {
                 return known.broadcast(shape);
             }
-            let numbers = self.floats(value)?.broadcast(shape)?;
+            let numbers = self.read_floats(value)?.broadcast(shape)?;
             let data = numbers.data.iter().map(|x| Element { pixel: NONE, number: *x }).collect();
             Some(Array { shape: numbers.shape, data })
         };

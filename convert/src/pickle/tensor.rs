@@ -226,27 +226,25 @@ pub(super) fn dtype(name: &str) -> Option<Dtype> {
     })
 }
 
-/// The elements of a tensor with strides, in the order of its shape.
-///
-/// `bytes` has the elements from the first to the last, `size` bytes each; shape and strides are those of a [`Tensor`].
-pub(crate) fn gather(bytes: &[u8], shape: &[usize], strides: &[usize], size: usize) -> Vec<u8> {
+/// Where the elements of a tensor with strides stand, in the order of its shape; shape and strides are those of a
+/// [`Tensor`].
+pub(crate) fn places(shape: &[usize], strides: &[usize]) -> impl Iterator<Item = usize> {
     let len: usize = shape.iter().product();
-    let mut gathered = Vec::with_capacity(len * size);
     let mut index = vec![0; shape.len()];
-    let mut at = 0;
-    for _ in 0..len {
-        gathered.extend_from_slice(&bytes[at * size..][..size]);
+    let mut next = 0;
+    (0..len).map(move |_| {
+        let place = next;
         for dim in (0..shape.len()).rev() {
             index[dim] += 1;
-            at += strides[dim];
+            next += strides[dim];
             if index[dim] < shape[dim] {
                 break;
             }
-            at -= strides[dim] * shape[dim];
+            next -= strides[dim] * shape[dim];
             index[dim] = 0;
         }
-    }
-    gathered
+        place
+    })
 }
 
 #[cfg(test)]
@@ -274,10 +272,9 @@ mod tests {
     }
 
     #[test]
-    fn gathering() {
-        let bytes: Vec<u8> = (0..11).collect();
-        assert_eq!(gather(&bytes, &[2, 3], &[1, 4], 1), [0, 4, 8, 1, 5, 9]);
-        assert_eq!(gather(&bytes, &[2], &[3], 2), [0, 1, 6, 7]);
-        assert!(gather(&bytes[..0], &[2, 0], &[1, 1], 4).is_empty());
+    fn places_follow_the_shape() {
+        assert!(places(&[2, 3], &[1, 4]).eq([0, 4, 8, 1, 5, 9]));
+        assert!(places(&[2], &[3]).eq([0, 3]));
+        assert_eq!(places(&[2, 0], &[1, 1]).count(), 0);
     }
 }

@@ -279,4 +279,11 @@ fn small_files_take_little_memory() {
         },
         "the picture is too large to be followed",
     );
+    // One matrix of 1 MB, a thousand times.
+    let bytes = edited(|graph| {
+        graph.initializer.push(proto::Tensor { dims: vec![512, 512], ..zeros("matrix", 512 * 512) });
+        let (input, output) = (vec!["matrix".to_owned(); 1000], vec!["sum".to_owned()]);
+        graph.node.push(proto::Node { op_type: "Sum".to_owned(), input, output, ..Default::default() });
+    });
+    assert_eq!(scratch.read(&bytes, REFUSED), None);
 }

@@ -12,6 +12,8 @@ use safetensors::tensor::TensorView;
 use vitlet::Precision;
 use vitlet_convert::{Options, convert, write_file};
 
+mod onnx;
+
 struct Counting;
 
 static USED: AtomicUsize = AtomicUsize::new(0);
@@ -49,8 +51,11 @@ const REST: usize = 2 << 20;
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<u8>)>;
 
 /// Weights without a pattern.
+fn number(i: usize) -> f32 {
+    ((i as u32).wrapping_mul(2_654_435_761) as i32) as f32 / 4e10
+}
+
 fn add(tensors: &mut Tensors, name: &str, shape: &[usize]) {
-    let number = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) as i32) as f32 / 4e10;
     let data = (0..shape.iter().product()).flat_map(|i| number(i + 1).to_le_bytes()).collect();
     tensors.insert(name.to_owned(), (shape.to_vec(), data));
 }
@@ -158,5 +163,10 @@ fn a_conversion_holds_the_output_and_two_tensors() {
         let f32 = scratch.path().join("f32.gguf");
         write_file(converted(&dir, Precision::F32).as_ref(), &f32).expect("written");
         assert_eq!(converted(&f32, Precision::Int8).as_ref(), int8.as_ref(), "{name}");
+    }
+    let file = scratch.path().join("model.onnx");
+    onnx::write(&file);
+    for precision in [Precision::Int8, Precision::F16, Precision::F32] {
+        converted(&file, precision);
     }
 }
