@@ -332,3 +332,44 @@ impl Tensors {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantize::WeightScale;
+    use crate::{pack, writer};
+
+    /// A fixture in f32 as another program could write it: with factors before the head.
+    fn with_factors(dir: &Path, options: &Options) -> Vec<u8> {
+        let mut source = crate::read(dir, options).expect("a fixture");
+        let head = source.network.head.as_mut().expect("a head");
+        let factors: Vec<f32> = (0..head.k).map(|c| [0.25, 8.0, 1.0][c % 3]).collect();
+        let reciprocals: Vec<f32> = factors.iter().map(|t| t.recip()).collect();
+        head.change(move |head| diagonal::scale_columns(head, &reciprocals));
+        source.network.head_factor = Some(factors);
+        let config = Config { head_factors: true, ..source.network.config };
+        let (places, data_len) = pack::places(&config, &[]);
+        let mut file = writer::header(&source, &config, None, None, WeightScale::PerChannel, &[], &places).bytes;
+        let start = file.len();
+        file.resize(start + data_len, 0);
+        pack::pack(&source, &config, options, None, places, &mut file[start..], |_| {}).expect("finite weights");
+        file
+    }
+
+    #[test]
+    fn factors_before_the_head_go_back_into_its_columns() {
+        // One token's features, and two tokens' side by side.
+        for name in ["timm_vit", "timm_deit_distilled"] {
+            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/checkpoints").join(name);
+            let options = Options { precision: Precision::F32, ..Options::default() };
+            let scratch = tempfile::tempdir().expect("a directory");
+            let path = scratch.path().join("model.gguf");
+            std::fs::write(&path, with_factors(&dir, &options)).expect("written");
+            let head = |source: Source| source.network.head.expect("a head").load().expect("weights");
+            let read = read(&path, &options).expect("a model file");
+            assert!(!read.network.config.head_factors && read.network.head_factor.is_none(), "{name}");
+            let (read, whole) = (head(read), head(crate::read(&dir, &options).expect("a fixture")));
+            assert!(read.weight == whole.weight && read.bias == whole.bias, "{name}");
+        }
+    }
+}
