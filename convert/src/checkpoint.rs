@@ -245,10 +245,9 @@ impl Checkpoint {
     /// # Errors
     /// Names the tensors that nobody took.
     pub(crate) fn finish(self, ignore: &[String]) -> Result<Vec<String>, Error> {
-        let patterns: Vec<&str> = UNUSED.into_iter().chain(ignore.iter().map(String::as_str)).collect();
         let known = |(name, entry): &(String, &Entry)| {
             let short = name.strip_prefix(&self.prefix).unwrap_or(name);
-            entry.counts() || patterns.iter().any(|p| matches_pattern(p, name) || matches_pattern(p, short))
+            entry.counts() || is_left_out(name, ignore) || is_left_out(short, ignore)
         };
         let left = self.entries().filter(|(_, entry)| !entry.taken);
         let (left_out, unknown): (Vec<_>, Vec<_>) = left.partition(known);
@@ -267,6 +266,11 @@ impl Checkpoint {
         );
         Err(Error::tensor(first, why))
     }
+}
+
+/// Whether a tensor of this name need not be understood: it is known not to matter, or matches a pattern of `ignore`.
+fn is_left_out(name: &str, ignore: &[String]) -> bool {
+    UNUSED.into_iter().chain(ignore.iter().map(String::as_str)).any(|pattern| matches_pattern(pattern, name))
 }
 
 /// Whether `name` is `pattern` with each `*` replaced by some characters.

@@ -161,7 +161,7 @@ pub(crate) fn network(
             Some(crate::head::replace(path, &mut config, announcements)?)
         }
         None if config.classes == 0 => None,
-        None => Some(checkpoint.head(names.head, config.classes, config.dim, announcements)?),
+        None => Some(checkpoint.head(names.head, config.classes, config.dim, &options.ignore, announcements)?),
     };
     Ok(Network {
         config,

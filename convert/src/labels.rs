@@ -197,6 +197,12 @@ pub(crate) fn transformers(config: &Object) -> Option<Given> {
     entry(config, "id2label")?.unless_made_up()
 }
 
+/// How many labels transformers' config.json has, whatever they are called.
+pub(crate) fn count(config: &Object) -> usize {
+    let listed = entry(config, "id2label").map(|names| names.entries);
+    listed.or(config.len("num_labels").ok().flatten()).unwrap_or(0)
+}
+
 fn entry(config: &Object, key: &str) -> Option<Names> {
     config.value(key).map(|value| Names::new(format!("{}, {key}", config.file()), value))
 }

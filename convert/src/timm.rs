@@ -414,7 +414,7 @@ fn network(
             }
             Some(crate::head::replace(path, &mut config, announcements)?)
         }
-        None => head(checkpoint, &config, announcements)?,
+        None => head(checkpoint, &config, &options.ignore, announcements)?,
     };
     Ok(Network {
         config,
@@ -440,13 +440,18 @@ fn below_last_block(config: &Config) -> String {
 }
 
 /// A distilled network's logits are the mean of two heads: one layer over both tokens.
-fn head(checkpoint: &mut Checkpoint, config: &Config, announcements: &mut Vec<String>) -> Result<Option<Layer>, Error> {
+fn head(
+    checkpoint: &mut Checkpoint,
+    config: &Config,
+    ignore: &[String],
+    announcements: &mut Vec<String>,
+) -> Result<Option<Layer>, Error> {
     let (n, k) = (config.classes, config.dim);
     if n == 0 {
         return Ok(None);
     }
     if config.pooling != Pooling::ClsDist {
-        return checkpoint.head("head", n, k, announcements).map(Some);
+        return checkpoint.head("head", n, k, ignore, announcements).map(Some);
     }
     let cls = checkpoint.linear("head", n, k, true)?;
     Ok(Some(crate::head::mean(cls, checkpoint.linear("head_dist", n, k, true)?)))

@@ -88,6 +88,8 @@ struct Plan {
     tables: (bool, bool),
     /// DINOv3: the longest period of the rotations.
     rope_base: f64,
+    /// How many labels config.json has.
+    labels: usize,
     /// What stands before the base model's names: `vit.` and the like, nothing in a headless model.
     base: String,
 }
@@ -148,7 +150,7 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
         }
         AnyPlan::ConvNeXt(plan) => {
             crate::convnext::unwrap(&mut checkpoint, options, &mut announcements)?;
-            convnext::network(&mut checkpoint, plan, options, &mut announcements)?
+            convnext::network(&mut checkpoint, plan, labels::count(json), options, &mut announcements)?
         }
     };
     crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
@@ -289,6 +291,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         },
         tables,
         rope_base: json.number("rope_theta")?.unwrap_or(100.0),
+        labels: labels::count(json),
         base: String::new(),
     })
 }
@@ -416,8 +419,39 @@ fn head(
             let cls = checkpoint.linear(names[1], n, config.dim, true)?;
             Some(crate::head::mean(cls, checkpoint.linear(names[2], n, config.dim, true)?))
         }
-        (None, None) => None,
+        (None, None) => head_beside(checkpoint, plan, config, options, announcements)?,
     })
+}
+
+/// A wrapper's own head, for as many classes as config.json has labels. The width of DINOv2's over two tokens says what
+/// it reads: the class token and the mean of the patches.
+///
+/// # Errors
+/// A head of which the shape does not say what it reads.
+fn head_beside(
+    checkpoint: &mut Checkpoint,
+    plan: &Plan,
+    config: &mut Config,
+    options: &Options,
+    announcements: &mut Vec<String>,
+) -> Result<Option<Layer>, Error> {
+    let (n, k) = (plan.labels, config.dim);
+    if n == 0 {
+        return Ok(None);
+    }
+    if plan.family.is_dino() && checkpoint.layer_left(n, 2 * k, &options.ignore).is_some() {
+        (config.classes, config.pooling) = (n, Pooling::ClsAvg);
+        let head = checkpoint.head("classifier", n, 2 * k, &options.ignore, announcements)?;
+        announcements.push("the head reads the class token and the mean of the patches, as DINOv2's own".to_owned());
+        return Ok(Some(head));
+    }
+    let Some(name) = checkpoint.layer_left(n, k, &options.ignore) else { return Ok(None) };
+    let tokens = if config.pooling == Pooling::Avg { "the mean of the patches" } else { "the class token" };
+    let why = format!(
+        "a head beside the network, and its shape does not say which tokens it reads; if it reads {tokens}, save it \
+         alone for --head FILE, and leave it out here: --ignore '{name}.*'"
+    );
+    Err(Error::tensor(&name, why))
 }
 
 impl Plan {

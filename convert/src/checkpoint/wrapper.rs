@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Checkpoint, Entry, matches_pattern};
+use super::{Checkpoint, Entry, is_left_out, matches_pattern};
 use crate::error::{Error, shown};
 use crate::network::Layer;
 
@@ -106,7 +106,7 @@ impl Checkpoint {
     }
 
     /// Takes the head `[n, k]`: the layer `name`, or, where a wrapper has a head of its own, the one layer of this
-    /// shape that is left when all others have been taken.
+    /// shape that is left when all others have been taken or match `ignore`.
     ///
     /// # Errors
     /// As [`Checkpoint::take`]; where there is no head, with the way to convert without one.
@@ -115,10 +115,11 @@ impl Checkpoint {
         name: &str,
         n: usize,
         k: usize,
+        ignore: &[String],
         announcements: &mut Vec<String>,
     ) -> Result<Layer, Error> {
         if !self.has(&format!("{name}.weight"))
-            && let Some(own) = self.layer_left(n, k)
+            && let Some(own) = self.layer_left(n, k, ignore)
         {
             announcements.push(format!("the head is {}, the one layer of {n} x {k} that is left", shown(&own)));
             for leaf in ["weight", "bias"] {
@@ -138,9 +139,12 @@ impl Checkpoint {
         layer.map_err(|e| if there { e } else { with_cure(e) })
     }
 
-    /// The whole name of the layer of this shape that nobody took, if there is exactly one.
-    fn layer_left(&self, n: usize, k: usize) -> Option<String> {
-        let mut layers = self.entries().filter(|(_, entry)| !entry.taken && entry.tensor.shape == [n, k]);
+    /// The whole name of the layer of this shape that nobody took and that does not match `ignore`, if there is exactly
+    /// one.
+    pub(crate) fn layer_left(&self, n: usize, k: usize, ignore: &[String]) -> Option<String> {
+        let left =
+            |name: &str, entry: &Entry| !entry.taken && entry.tensor.shape == [n, k] && !is_left_out(name, ignore);
+        let mut layers = self.entries().filter(|(name, entry)| left(name, entry));
         let found = layers.next().filter(|_| layers.next().is_none())?.0;
         found.strip_suffix(".weight").map(str::to_owned)
     }

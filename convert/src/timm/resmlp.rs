@@ -121,7 +121,7 @@ pub(super) fn network(
             ["head.weight", "head.bias"].into_iter().for_each(|name| checkpoint.drop_tensor(name));
             Some(crate::head::replace(path, &mut config, announcements)?)
         }
-        None => super::head(checkpoint, &config, announcements)?,
+        None => super::head(checkpoint, &config, &options.ignore, announcements)?,
     };
     Ok(Network {
         config,

@@ -31,15 +31,20 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
     Ok(Plan { config, layerscale, conv_mlp: false, conv_bias: true })
 }
 
+/// The network with its classifier, or a wrapper's own for as many classes as config.json has `labels`: the base model
+/// has but one vector that a head can read, the norm of the mean of the patches.
+///
 /// # Errors
 /// A checkpoint that is not what the plan says.
 pub(super) fn network(
     checkpoint: &mut Checkpoint,
     mut plan: Plan,
+    labels: usize,
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
-    // A headless model has none.
-    plan.config.classes = checkpoint.shape("classifier.weight").and_then(|s| s.first().copied()).unwrap_or(0);
+    let own = checkpoint.shape("classifier.weight").and_then(|s| s.first().copied());
+    let is_beside = labels > 0 && checkpoint.layer_left(labels, plan.config.dim, &options.ignore).is_some();
+    plan.config.classes = own.or(is_beside.then_some(labels)).unwrap_or(0);
     convnext::network(checkpoint, &plan, options, announcements)
 }

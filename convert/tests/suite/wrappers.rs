@@ -79,8 +79,8 @@ fn a_head_beside_the_encoder_is_found_by_its_shape() {
     let text = convert_err(&two.dir, &Options::default()).to_string();
     assert!(text.contains("net.backbone.head.weight: missing") && text.contains("projector.weight"), "{text}");
     let ignored = Options { ignore: vec!["projector.*".into()], ..Options::default() };
-    let text = convert_err(&two.dir, &ignored).to_string();
-    assert!(text.contains("net.backbone.head.weight: missing"), "{text}");
+    let told = convert_ok(&two.dir, &ignored).report.announcements;
+    assert!(told.iter().any(|a| a.starts_with("the head is classifier.1")), "{told:?}");
     let more = rewritten("timm_vit", |all| {
         let mut all: Tensors = all.into_iter().map(|(n, t)| (format!("net.{n}"), t)).collect();
         all.insert("criterion.weight".into(), all["net.norm.weight"].clone());
@@ -91,6 +91,30 @@ fn a_head_beside_the_encoder_is_found_by_its_shape() {
     let ignored = Options { ignore: vec!["criterion.*".into()], ..Options::default() };
     let told = convert_ok(&more.dir, &ignored).report.announcements.join("\n");
     assert!(told.contains("left out, not read at inference: criterion.weight"), "{told}");
+}
+
+#[test]
+fn a_head_beside_transformers_encoder_is_taken_where_its_shape_says_what_it_reads() {
+    let beside = |base: &'static str| {
+        move |n: String| match (n.strip_prefix("classifier."), n.strip_prefix(base)) {
+            (Some(leaf), _) => format!("head.1.{leaf}"),
+            (_, Some(inner)) => format!("backbone.{inner}"),
+            _ => n,
+        }
+    };
+    for (name, base) in [("hf_dinov2", "dinov2."), ("hf_convnext", "convnext.")] {
+        let told = same(name, &renamed(name, beside(base)));
+        assert!(told.iter().any(|a| a.starts_with("the head is head.1, the one layer of")), "{told:?}");
+    }
+
+    let vit = renamed("hf_vit", beside("vit."));
+    let text = convert_err(&vit.dir, &Options::default()).to_string();
+    assert!(text.starts_with("tensor head.1: a head beside the network") && text.contains("class token"), "{text}");
+    let all = tensors(&vit.dir);
+    let head = vit.dir.join("head");
+    save(&all.into_iter().filter(|(name, _)| name.starts_with("head.")).collect(), &head);
+    let options = Options { head: Some(head), ignore: vec!["head.1.*".into()], ..Options::default() };
+    assert!(convert_ok(&vit.dir, &options).bytes[..] == convert_ok(&fixture("hf_vit"), &Options::default()).bytes[..]);
 }
 
 #[test]
