@@ -36,10 +36,6 @@ pub(crate) fn replace(path: &Path, config: &mut Config, announcements: &mut Vec<
         ));
     };
     let (classes, features) = (shape[0], shape[1]);
-    let bias = match vectors.first() {
-        Some((name, _)) => file.take(name, &[classes])?,
-        None => vec![0.0; classes],
-    };
     let parts = if features == config.dim { 1 } else { 2 };
     config.pooling = match (parts, config.pooling) {
         _ if features != parts * config.dim => {
@@ -55,6 +51,11 @@ pub(crate) fn replace(path: &Path, config: &mut Config, announcements: &mut Vec<
         }
     };
     let weight = file.tensor(weight, &[classes, features])?;
+    // Not before the shape is known to fit: a matrix without features may claim any number of classes.
+    let bias = match vectors.first() {
+        Some((name, _)) => file.take(name, &[classes])?,
+        None => vec![0.0; classes],
+    };
     file.finish(&[])?;
     if config.classes > 0 {
         announcements.push(format!("the head of {} classes is replaced by one of {classes}", config.classes));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Copy, convert_err, convert_ok, copy, fixture, refused};
+use crate::common::{Copy, convert_err, convert_ok, copy, fixture, refused, save};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -293,6 +293,17 @@ fn model_files() {
     refused(&file, &keep, &["folded already", "--layerscale keep"]);
     let larger = Options { image_size: Some((96, 64)), ..default };
     refused(&file, &larger, &["--image-size needs the checkpoint"]);
+}
+
+/// A file of a few bytes that claims classes without features.
+#[test]
+fn a_head_without_features_is_refused_before_its_bias_is_made() {
+    let c = copy("timm_vit");
+    let head = c.file("head");
+    let no_features = (safetensors::Dtype::F32, vec![1 << 60, 0], Vec::new());
+    save(&[("weight".to_owned(), no_features)].into(), &head);
+    let options = Options { head: Some(head), ..Options::default() };
+    refused(&c.dir, &options, &["a head over 0 features, but the network has 36"]);
 }
 
 #[test]
