@@ -286,13 +286,12 @@ fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result
     let mut announcements = Vec::new();
     let mut checkpoint = Checkpoint::open(&files, options.ema, &mut announcements)?;
     let mut source = if described {
-        let mut source = read_described(checkpoint, &config, options)?;
-        source.license = source.license.or_else(|| license::of_readme(dir));
-        source
+        read_described(checkpoint, &config, options)?
     } else {
         let json = arch::config(file.unwrap_or(dir), &mut checkpoint, options, &mut announcements)?;
         timm::read(checkpoint, &json, options)?
     };
+    source.license = source.license.or_else(|| license::of_readme(dir));
     source.announcements.splice(0..0, announcements);
     Ok(source)
 }

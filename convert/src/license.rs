@@ -19,8 +19,13 @@ const RESEARCH: [&str; 2] = ["apple-amlr", "amlr"];
 
 /// What README.md in `dir` states: its `license`, or where that is `other`, `license_name` and `license_link`.
 pub(crate) fn of_readme(dir: &Path) -> Option<String> {
+    let path = dir.join("README.md");
+    // A pipe would be waited for.
+    if !path.is_file() {
+        return None;
+    }
     let mut bytes = Vec::new();
-    File::open(dir.join("README.md")).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    File::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
     // A character may be cut at the end; the front matter ends before.
     let text = String::from_utf8_lossy(&bytes);
     let front = front_matter(&text)?;

@@ -61,7 +61,12 @@ fn a_name_is_as_good_as_timms_config() {
     announced(&named, "pictures are prepared as for test_vit.r160_in1k, timm's default");
     let file = convert_ok(&dir.join("model.safetensors"), &arch("test_vit"));
     assert!(file.bytes[..] == named.bytes[..]);
+    announced(&named, "no licence is stated");
     let tagged = convert_ok(dir, &arch("test_vit.r160_in1k"));
+    fs::write(dir.join("README.md"), "---\nlicense: mit\n---\n").expect("written");
+    assert_eq!(convert_ok(dir, &arch("test_vit")).report.license.as_deref(), Some("mit"));
+    assert_eq!(convert_ok(dir, &arch("test_vit.r160_in1k")).report.license.as_deref(), Some("apache-2.0"));
+    fs::remove_file(dir.join("README.md")).expect("removed");
 
     // As timm's save_for_hf writes it.
     let mut config = json!({
