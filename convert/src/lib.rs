@@ -97,6 +97,11 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         fold_norms(&mut source.network);
     }
     let balanced = match (options.precision, options.balance) {
+        // A factor between a norm and its matrix would take a part of the folding back, which is what is studied.
+        (Precision::Int8, Balance::Auto) if options.fold_norm => {
+            source.announcements.push("norms are folded (--fold-norm), so no channels are balanced".to_owned());
+            Vec::new()
+        }
         (Precision::Int8, Balance::Auto) => balance::balance(&mut source.network)?,
         _ => Vec::new(),
     };

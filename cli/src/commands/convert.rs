@@ -72,7 +72,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "WHERE", default_value = "auto", value_parser = named::<Balance>(&["auto", "off"]))]
     balance: Balance,
 
-    /// Fold LayerNorm's affine part into the next matrix, too (for study)
+    /// Fold LayerNorm's affine part into the next matrix, too, and balance no channels (for study)
     #[arg(long)]
     fold_norm: bool,
 

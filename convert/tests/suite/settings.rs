@@ -6,7 +6,7 @@ use crate::common::{Copy, Tensors, convert_err, convert_ok, copy, fixture, save,
 use serde_json::{Value, json};
 use vitlet::picture::{Interpolation, Resize};
 use vitlet::{Model, Scores};
-use vitlet_convert::{Converted, Options, convert, imagenet_names};
+use vitlet_convert::{Balance, Converted, Options, convert, imagenet_names};
 
 impl Copy {
     fn converted(&self) -> Converted {
@@ -224,4 +224,27 @@ fn licences_are_kept_and_what_they_forbid_is_said() {
     assert!(!told(&converted).contains("licence"), "{}", told(&converted));
     c.edit("config.json", |j| j["pretrained_cfg"]["license"] = Value::Null);
     assert_eq!(c.converted().report.license.as_deref(), Some("mit"));
+}
+
+/// A pipe would be waited for, and nobody writes to it.
+#[test]
+#[cfg(unix)]
+fn a_readme_that_is_a_pipe_is_not_opened() {
+    let c = copy("hf_vit");
+    assert!(std::process::Command::new("mkfifo").arg(c.file("README.md")).status().expect("run").success());
+    assert!(told(&c.converted()).contains("no licence is stated"));
+}
+
+#[test]
+fn folded_norms_are_not_balanced() {
+    let c = copy("timm_vit");
+    let mut all = tensors(&c.dir);
+    let norm = &mut all.get_mut("blocks.0.norm1.weight").expect("there").2;
+    norm[..4].copy_from_slice(&1000_f32.to_le_bytes());
+    save(&all, &c.file("model.safetensors"));
+    assert!(!c.converted().report.balanced.is_empty());
+    let folded = |balance: Balance| convert_ok(&c.dir, &Options { fold_norm: true, balance, ..Options::default() });
+    let auto = folded(Balance::Auto);
+    assert!(auto.bytes[..] == folded(Balance::Off).bytes[..] && auto.report.balanced.is_empty());
+    assert!(told(&auto).contains("norms are folded (--fold-norm), so no channels are balanced"), "{}", told(&auto));
 }
