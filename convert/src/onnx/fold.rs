@@ -272,8 +272,10 @@ impl Graph {
             ("Where", [Constant::Int(c), a, b]) => choose(c, a, b),
             ("Range", [Constant::Int(start), Constant::Int(end), Constant::Int(step)]) => {
                 let (start, end, step) = (*start.data.first()?, *end.data.first()?, *step.data.first()?);
-                let count =
-                    usize::try_from(end.checked_sub(start)?.checked_div(step)?).ok().filter(|n| *n <= 1 << 20)?;
+                let span = end.checked_sub(start)?;
+                let (whole, rest) = (span.checked_div(step)?, span.checked_rem(step)?);
+                let rounded_up = whole + i64::from(rest != 0 && (rest < 0) == (step < 0));
+                let count = usize::try_from(rounded_up.max(0)).ok().filter(|n| *n <= 1 << 20)?;
                 let values: Vec<i64> = (0..count as i64).map(|i| start + i * step).collect();
                 Array::new(vec![count], values).map(Constant::Int)
             }

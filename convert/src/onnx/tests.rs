@@ -303,6 +303,19 @@ fn normalization_inside_becomes_the_preparation() {
     let two = [floats("two", &[], &[2.0]), floats("minus", &[1], &[-1.0])];
     let affine = [node("Mul", &["two", "raw"], "double"), node("Add", &["minus", "double"], "pixels")];
     assert_prepares(&prepared_inside(&two, &affine), [0.5; 3], [0.5; 3]);
+    // Every second number of a table, up to an end that the steps do not meet; backwards, from its last.
+    let subtracted = |table: [f32; 5], first: i64, end: i64, step: i64| {
+        let limits = [ints("first", &[first]), ints("end", &[end]), ints("step", &[step]), ints("axes", &[1, 2])];
+        let nodes = [
+            node("Range", &["first", "end", "step"], "places"),
+            node("Gather", &["table", "places"], "row"),
+            node("Unsqueeze", &["row", "axes"], "mean"),
+            node("Sub", &["raw", "mean"], "pixels"),
+        ];
+        prepared_inside(&[&[floats("table", &[5], &table)], &limits[..]].concat(), &nodes)
+    };
+    assert_prepares(&subtracted([MEAN[0], 9.0, MEAN[1], 9.0, MEAN[2]], 0, 5, 2), MEAN, [1.0; 3]);
+    assert_prepares(&subtracted([MEAN[2], 9.0, MEAN[1], 9.0, MEAN[0]], 4, -1, -2), MEAN, [1.0; 3]);
     // A BatchNormalization with the variance 1/4 less epsilon.
     let vectors = [
         floats("weight", &[3], &[1.0; 3]),
