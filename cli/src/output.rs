@@ -5,38 +5,52 @@
 //! or begin a line of its own. The program's own styles are characters that [`render`] turns into colours; nothing else
 //! becomes a terminal's escape sequence. clippy.toml refuses other ways to print.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use anstyle::AnsiColor;
 use serde::Serialize;
 
 use crate::error::Result;
 
-/// A style between `{STYLE}` and `{STYLE:#}`: one of Unicode's noncharacters (U+FDD0 to U+FDEF), which no text
-/// contains.
+/// A style between `{STYLE}` and `{STYLE:#}`: a mark of this process and a character. No name or label can hold it,
+/// since nobody outside knows the mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Style(char);
 
 /// What is wrong.
-pub const ERROR: Style = Style('\u{fdd1}');
+pub const ERROR: Style = Style('r');
 /// What makes a result doubtful.
-pub const WARNING: Style = Style('\u{fdd2}');
+pub const WARNING: Style = Style('y');
 /// The answer.
-pub const STRONG: Style = Style('\u{fdd3}');
+pub const STRONG: Style = Style('b');
 /// What explains the answer.
-pub const QUIET: Style = Style('\u{fdd4}');
+pub const QUIET: Style = Style('d');
 /// A name or a heading.
-pub const NAME: Style = Style('\u{fdd5}');
+pub const NAME: Style = Style('c');
 /// Nothing special.
 pub const PLAIN: Style = Style(END);
 
-const END: char = '\u{fdd0}';
+const END: char = '0';
+
+/// Before the character of a style: random noncharacters (U+FDD0 to U+FDEF), the same while the process lives.
+static MARK: LazyLock<String> = LazyLock::new(|| {
+    let mut random = RandomState::new().build_hasher().finish();
+    let mut character = || {
+        let c = char::from_u32(0xFDD0 + (random % 32) as u32);
+        random /= 32;
+        c
+    };
+    (0..12).filter_map(|_| character()).collect()
+});
 
 impl fmt::Display for Style {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Write::write_char(f, if f.alternate() { END } else { self.0 })
+        f.write_str(&MARK)?;
+        f.write_char(if f.alternate() { END } else { self.0 })
     }
 }
 
@@ -54,10 +68,11 @@ fn style(c: char) -> Option<anstyle::Style> {
 }
 
 /// Whether a character could make a terminal show something else than the text: control characters, line separators,
-/// and marks that turn the direction of writing.
+/// marks that turn the direction of writing, and the noncharacters that marks of styles are made of.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{fdd0}'..='\u{fdef}')
 }
 
 /// `text` with every control character as an escape.
@@ -71,13 +86,16 @@ pub fn shown(text: &str) -> String {
 
 /// A line for the terminal: styles as escape sequences, control characters as escapes.
 fn render(line: &str) -> String {
-    let mut text = String::with_capacity(line.len());
-    for c in shown(line).chars() {
-        match style(c) {
-            Some(_) if c == END => text.push_str(&anstyle::Reset.to_string()),
-            Some(style) => text.push_str(&style.to_string()),
-            None => text.push(c),
+    let mut styled = line.split(MARK.as_str());
+    let mut text = shown(styled.next().unwrap_or_default());
+    for piece in styled {
+        let mut rest = piece.chars();
+        match rest.next().map(|c| (c, style(c))) {
+            Some((END, _)) => text.push_str(&anstyle::Reset.to_string()),
+            Some((_, Some(style))) => text.push_str(&style.to_string()),
+            _ => {}
         }
+        text.push_str(&shown(rest.as_str()));
     }
     text
 }
@@ -235,5 +253,8 @@ mod tests {
         assert_eq!(shown("\u{202e}gpj.a\u{2066}\u{2028}"), "\\u{202e}gpj.a\\u{2066}\\u{2028}");
         assert_eq!(shown("Größe, 虎, \u{1f42f}\u{200d}"), "Größe, 虎, \u{1f42f}\u{200d}");
         assert_eq!(render(&format!("{STRONG}a\u{1b}{STRONG:#}b")), "\u{1b}[1ma\\u{1b}\u{1b}[0mb");
+        let every: String = ('\u{fdd0}'..='\u{fdef}').flat_map(|c| [c, 'b']).collect();
+        let escaped: String = ('\u{fdd0}'..='\u{fdef}').map(|c| format!("{}b", c.escape_default())).collect();
+        assert_eq!(render(&format!("a{every}{NAME}c{NAME:#}")), format!("a{escaped}\u{1b}[36mc\u{1b}[0m"));
     }
 }

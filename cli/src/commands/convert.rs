@@ -127,7 +127,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     let converted = vitlet_convert::convert(&source, &options, &mut |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
-        bar.set_message(progress.layer.to_string());
+        bar.set_message(output::shown(progress.layer));
     });
     bar.finish_and_clear();
     let converted = converted?;

@@ -99,7 +99,8 @@ struct Bar(indicatif::ProgressBar);
 impl Bar {
     fn new(file: &str) -> Self {
         let bar = crate::output::progress(0, "{bar:40.cyan} {bytes}/{total_bytes}  {msg}  {eta} left");
-        bar.set_message(file.to_string());
+        // The server names its files.
+        bar.set_message(crate::output::shown(file));
         Self(bar)
     }
 }

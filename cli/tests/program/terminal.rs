@@ -3,9 +3,9 @@
 use crate::common::{Scene, checkpoint, stdout, vitlet};
 
 /// What a label, a model's name or a path may hold: it clears the line, sets the title, forges a line, turns the text
-/// around.
-const HOSTILE: &str = "a\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}1A\u{202e}z";
-const SHOWN: &str = "a\\u{1b}[2J\\u{1b}]0;t\\u{7}\\u{9b}1A\\u{202e}z";
+/// around, or is what the program once wrote for bold.
+const HOSTILE: &str = "a\u{fdd3}\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}1A\u{202e}z";
+const SHOWN: &str = "a\\u{fdd3}\\u{1b}[2J\\u{1b}]0;t\\u{7}\\u{9b}1A\\u{202e}z";
 
 fn hostile_scene() -> (Scene, String, String) {
     let scene = Scene::new();
