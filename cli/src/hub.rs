@@ -109,7 +109,9 @@ pub fn fetch(name: &Name) -> Result<PathBuf> {
             match asked {
                 Err(why) => output::warn(&name.unknown_processor(&snapshot, &why)),
                 Ok(()) if snapshot.wants_processor() => {
-                    output::warn(&name.unknown_processor(&snapshot, "it answered with another commit"));
+                    output::warn(
+                        &name.unknown_processor(&snapshot, "it listed the files of another commit than the cached one"),
+                    );
                 }
                 Ok(()) => {}
             }

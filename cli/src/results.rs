@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::inference::Times;
 use crate::pictures::Rgb8;
 
-/// A picture's entry in `results`; `T` is what the command itself says of a picture.
+/// A picture's entry in `results`; `T` holds the fields of the command itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PictureResult<T> {
@@ -47,7 +47,7 @@ impl<T> Done<T> {
 }
 
 impl<T> PictureResult<T> {
-    /// Why there is nothing of a picture.
+    /// A picture without a result, and why.
     pub fn failed(image: String, error: &Error) -> Self {
         Self::Failed(LeftOut::new(image, error))
     }

@@ -23,7 +23,7 @@ pub fn watch() {
 }
 
 /// Whether the program was started with this signal ignored, as `nohup` and shells that run it in the background do: so
-/// it stays.
+/// it stays. Only Linux tells without `unsafe`; elsewhere the signal ends the program.
 #[cfg(unix)]
 fn ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -163,7 +163,7 @@ impl PeakRate {
     /// Short runs of the loop, some microseconds each; the best counts.
     const TURNS: usize = 100;
 
-    /// Those of the model, not measured yet.
+    /// The kinds of multiply-adds that the model uses, not measured yet.
     fn all(c: &Config, kernels: Kernels) -> Vec<Self> {
         let mut peaks: Vec<Self> = Vec::new();
         for (stage, _) in Stage::ALL.into_iter().filter(|&(stage, _)| stage_macs(c, Kept::default(), stage) > 0) {
@@ -199,10 +199,10 @@ pub fn run(args: BenchArgs) -> Result<()> {
 
     let c = *model.config();
     let input = synthetic_input(c.input_len());
-    // The first of those that warm up.
+    // The first of the runs that warm up. It also checks the output, so it is done with --warmup 0, too.
     inference.tensor(&input).about(&file.name)?;
     let mut beside = args.reference.as_deref().map(|path| Beside::new(path, &model, &input)).transpose()?;
-    let warm = inference.repeat(&input, None, |once| (0..args.warmup).try_for_each(|_| once()));
+    let warm = inference.repeat(&input, None, |once| (1..args.warmup).try_for_each(|_| once()));
     warm.and_then(|done| done).about(&file.name)?;
     let board = Board::identify(&board::system);
     let before = board.as_ref().map(|board| board.state(&board::system));

@@ -62,7 +62,7 @@ struct Document {
     results: Vec<PictureResult<Classified>>,
 }
 
-/// What is said of one picture.
+/// The fields of `classify` for one picture.
 #[derive(Serialize)]
 struct Classified {
     top: Vec<Guess>,

@@ -79,7 +79,7 @@ pub struct Report {
     results: Vec<PictureResult<Compare>>,
 }
 
-/// What is said of one picture.
+/// The fields of `compare` for one picture.
 #[derive(Serialize)]
 struct Compare {
     /// Whether both have the same first label; none without a head.

@@ -54,7 +54,7 @@ struct Document {
     results: Vec<PictureResult<Row>>,
 }
 
-/// What is said of one picture.
+/// The fields of `embed` for one picture.
 #[derive(Serialize)]
 struct Row {
     row: usize,

@@ -295,7 +295,7 @@ fn parameters(model: &Model) -> usize {
     embedding + blocks + outer_norms + head
 }
 
-/// Those of ConvNeXt's stages, with `gammas` vectors of them in each block.
+/// Parameters of ConvNeXt's stages, with `gammas` vectors of LayerScale in each block.
 fn stage_parameters(c: &Config, gammas: usize) -> usize {
     let linear = |n: usize, k: usize| n * k + n;
     let blocks = c.stages.iter().map(|s| {
