@@ -7,14 +7,15 @@ use crate::error::Error;
 use crate::inference::Times;
 use crate::pictures::Rgb8;
 
-/// A picture's entry in `results`; `T` holds the fields of the command itself.
+/// A picture's entry in `results`; `T` holds the fields of the command itself, `F` those of a picture
+/// that was left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum PictureResult<T> {
+pub enum PictureResult<T, F = FailedPicture> {
     /// It was read and run.
     Done(Done<T>),
     /// It was left out.
-    Failed(LeftOut),
+    Failed(F),
 }
 
 /// A picture that was run.
@@ -33,7 +34,7 @@ pub struct Done<T> {
 
 /// A picture without a result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LeftOut {
+pub struct FailedPicture {
     pub image: String,
     pub error: String,
 }
@@ -49,11 +50,11 @@ impl<T> Done<T> {
 impl<T> PictureResult<T> {
     /// A picture without a result, and why.
     pub fn failed(image: String, error: &Error) -> Self {
-        Self::Failed(LeftOut::new(image, error))
+        Self::Failed(FailedPicture::new(image, error))
     }
 }
 
-impl LeftOut {
+impl FailedPicture {
     pub fn new(image: String, error: &Error) -> Self {
         Self { error: error.why(&image), image }
     }

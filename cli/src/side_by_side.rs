@@ -71,9 +71,8 @@ pub fn time(inferences: &mut [Inference], rounds: u32, pictures: usize) -> Resul
 /// What the models made of the pictures.
 #[derive(Default)]
 pub struct Tallies {
+    /// Done are those that all models have seen.
     pub inputs: Inputs,
-    /// Those that all models have seen.
-    pub pictures: usize,
     labels: usize,
     reference_right: usize,
     models: Vec<Tally>,
@@ -116,7 +115,6 @@ fn look(source: &Source, inferences: &mut [Inference], reference: &mut Inference
 impl Tallies {
     fn add(&mut self, label: Option<usize>, expected: &[f32], logits: &[Vec<f32>]) {
         let first = |logits: &[f32]| vitlet::best(logits, 1).first().copied();
-        self.pictures += 1;
         self.labels += usize::from(label.is_some());
         self.reference_right += usize::from(label.is_some() && first(expected) == label);
         for (logits, tally) in logits.iter().zip(&mut self.models) {
@@ -129,10 +127,11 @@ impl Tallies {
     }
 
     pub fn accuracy(&self, model: usize) -> Option<Accuracy> {
-        let tally = self.models.get(model).filter(|_| self.pictures > 0)?;
+        let pictures = self.inputs.count();
+        let tally = self.models.get(model).filter(|_| pictures > 0)?;
         Some(Accuracy {
             top1: self.share(tally.right),
-            agreement: tally.agreed as f64 / self.pictures as f64,
+            agreement: tally.agreed as f64 / pictures as f64,
             logit_error: (tally.difference / tally.norm).sqrt(),
         })
     }

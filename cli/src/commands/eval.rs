@@ -24,7 +24,7 @@ use crate::inference::{Answer, Compute, ComputeArgs};
 use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::{self, Rgb8};
-use crate::results::{Done, LeftOut};
+use crate::results::{Done, FailedPicture};
 use crate::{preparation, stats};
 use records::{Against, Picture, Record, Results, Setting, Shard, Unreadable};
 use reference::Reference;
@@ -267,7 +267,7 @@ fn evaluate(
                 }
                 Err(e) => {
                     bar.suspend(|| e.report());
-                    let left_out = LeftOut::new(entry.source.to_string(), &e);
+                    let left_out = FailedPicture::new(entry.source.to_string(), &e);
                     results.unread.push(Unreadable { index, left_out });
                 }
             }

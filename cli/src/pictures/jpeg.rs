@@ -116,5 +116,8 @@ mod tests {
             let open = [&whole[..end - 2], b"\xff\xd8"].concat();
             assert_eq!(extent(&open), Some(Extent { end: end - 2, marked: false, buffered: 3 }));
         }
+        let mut cmyk = file(0xC2, &[(4, b"a"), (4, b"b\xff\xd9")]);
+        cmyk[19] = 4;
+        assert_eq!(extent(&cmyk).unwrap().buffered, 4);
     }
 }

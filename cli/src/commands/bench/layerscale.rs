@@ -172,7 +172,7 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
         kernel: compute.kernels.name(),
         threads: compute.threads,
         rounds: args.rounds,
-        pictures: tallies.pictures,
+        pictures: tallies.inputs.count(),
         f32_top1: tallies.reference_top1(),
         conclusion: conclusion(&rows, tallies.reference_top1()),
         rows,

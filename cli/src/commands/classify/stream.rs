@@ -159,7 +159,7 @@ struct Frame {
 
 /// A frame without logits.
 #[derive(Serialize)]
-struct LeftOut {
+struct FailedFrame {
     frame: u64,
     error: String,
 }
@@ -231,7 +231,7 @@ fn classify(
             Err(error) => {
                 inputs.failed(&Error::new(format!("{name}, frame {frame}"), &error));
                 if args.json {
-                    output::json_line(&LeftOut { frame, error })?;
+                    output::json_line(&FailedFrame { frame, error })?;
                 }
             }
         }

@@ -58,7 +58,7 @@ impl Effect {
             threads: compute.threads,
             rounds: ROUNDS,
             time: Ratio::new(&times[1], &times[0]),
-            pictures: tallies.pictures,
+            pictures: tallies.inputs.count(),
             agreement: accuracy.agreement,
             logit_error: accuracy.logit_error,
         })

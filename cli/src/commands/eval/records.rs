@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result, why};
-use crate::results::{Done, LeftOut};
+use crate::results::{Done, FailedPicture, PictureResult};
 
 /// A picture that was run.
 pub type Picture = Done<Record>;
@@ -43,7 +43,7 @@ pub struct Against {
 pub struct Unreadable {
     pub index: usize,
     #[serde(flatten)]
-    pub left_out: LeftOut,
+    pub left_out: FailedPicture,
 }
 
 /// What was run on what.
@@ -88,28 +88,21 @@ struct Stored {
     results: Vec<StoredPicture>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum StoredPicture {
-    Done(Picture),
-    Failed(Unreadable),
-}
+type StoredPicture = PictureResult<Record, Unreadable>;
 
-impl StoredPicture {
-    fn index(&self) -> usize {
-        match self {
-            Self::Done(picture) => picture.rest.index,
-            Self::Failed(unread) => unread.index,
-        }
+fn index(stored: &StoredPicture) -> usize {
+    match stored {
+        PictureResult::Done(picture) => picture.rest.index,
+        PictureResult::Failed(unread) => unread.index,
     }
 }
 
 impl From<Results> for Stored {
     fn from(r: Results) -> Self {
         let Results { setting, shard, kernel, threads, seconds, unread, pictures } = r;
-        let done = pictures.into_iter().map(StoredPicture::Done);
-        let mut results: Vec<_> = done.chain(unread.into_iter().map(StoredPicture::Failed)).collect();
-        results.sort_by_key(StoredPicture::index);
+        let done = pictures.into_iter().map(PictureResult::Done);
+        let mut results: Vec<_> = done.chain(unread.into_iter().map(PictureResult::Failed)).collect();
+        results.sort_by_key(index);
         Self { setting, shard, kernel, threads, seconds, results }
     }
 }
@@ -120,8 +113,8 @@ impl From<Stored> for Results {
         let (mut unread, mut pictures) = (Vec::new(), Vec::new());
         for result in results {
             match result {
-                StoredPicture::Done(picture) => pictures.push(picture),
-                StoredPicture::Failed(one) => unread.push(one),
+                PictureResult::Done(picture) => pictures.push(picture),
+                PictureResult::Failed(one) => unread.push(one),
             }
         }
         Self { setting, shard, kernel, threads, seconds, unread, pictures }
