@@ -41,7 +41,7 @@ pub fn report(out: &mut Out, results: &Results, s: &Summary) -> Result<()> {
     let of = if results.shard.is_some() { format!(" of {}", setting.total) } else { String::new() };
     let left_out = if s.unreadable.is_empty() { String::new() } else { format!(", {} left out", s.unreadable.len()) };
     let line = |out: &mut Out, what: &str, text: String| writeln!(out, "  {QUIET}{what:<11}{QUIET:#} {text}");
-    let labelled = if s.top1.is_none() { ", without labels" } else { "" };
+    let labelled = if s.n > 0 && s.top1.is_none() { ", without labels" } else { "" };
     line(out, "pictures", format!("{:7}{of}{left_out}{labelled}", s.n))?;
     if let (Some(top1), Some(top5)) = (s.top1, s.top5) {
         line(out, "top-1", format!("{STRONG}{}{STRONG:#}", percent(top1)))?;
@@ -50,9 +50,9 @@ pub fn report(out: &mut Out, results: &Results, s: &Summary) -> Result<()> {
     if let Some(l) = &s.latency {
         let spread = format!("{QUIET}p90 {:.2}, p95 {:.2}, p99 {:.2}, max {:.2}{QUIET:#}", l.p90, l.p95, l.p99, l.max);
         line(out, "latency", format!("{:7.2} ms median  {spread}", l.p50))?;
+        let with = format!("{QUIET}decoding included; kernel {}, threads {}{QUIET:#}", results.kernel, results.threads);
+        line(out, "throughput", format!("{:7.1} pictures/s  {with}", s.pictures_per_s))?;
     }
-    let with = format!("{QUIET}decoding included; kernel {}, threads {}{QUIET:#}", results.kernel, results.threads);
-    line(out, "throughput", format!("{:7.1} pictures/s  {with}", s.pictures_per_s))?;
     if let Some(c) = &s.reference {
         comparison(out, c)?;
     }
