@@ -2,8 +2,8 @@
 //!
 //! A pickle is a program for a small machine that may call any function of Python. `machine` reads it without Python:
 //! calls become placeholders, of which `tensor` knows those that stand for tensors. `state` finds the dict that holds
-//! the weights. Tensors stay where they are in the file. Memory: at most 128 bytes for each operation of the pickle
-//! and 256 MiB in all, whatever is in the file.
+//! the weights. Tensors stay where they are in the file. Memory: at most 256 MiB for the pickles, whatever is in the
+//! file (`machine::Budget`).
 //!
 //! Why no crate: pytorch-reader copies what is shared and each tensor, and brings twenty crates; candle-core brings
 //! its whole library; serde-pickle does not know references to storages.
@@ -109,6 +109,6 @@ fn open_zip(file: &[u8]) -> Result<(Graph<'_>, Id, Storages), String> {
         }
     }
     let pickle = zip.get(&format!("{directory}data.pkl"))?.unwrap_or_default();
-    let (graph, root, _) = machine::load(&file[pickle])?;
+    let (graph, root, _) = machine::load(&file[pickle], &mut machine::Budget::default())?;
     Ok((graph, root, Storages::Zip(zip, directory)))
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::input::Input;
-use super::machine::load;
+use super::machine::{Budget, load};
 use super::tensor::Storages;
 use super::value::{Graph, Id, Value};
 
@@ -21,18 +21,22 @@ pub(super) const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0x
 /// # Errors
 /// Damage, and another byte order than ours.
 pub(super) fn open(file: &[u8]) -> Result<Option<(Graph<'_>, Id, Storages)>, String> {
-    let Ok((magic, id, mut at)) = load(file) else { return Ok(None) };
-    if !matches!(magic.get(id), Value::Bytes(bytes) if *bytes == MAGIC) {
-        return Ok(None);
-    }
+    let mut budget = Budget::default();
+    let mut at = match load(file, &mut budget) {
+        Ok((magic, id, len)) if matches!(magic.get(id), Value::Bytes(bytes) if *bytes == MAGIC) => len,
+        _ => return Ok(None),
+    };
     let mut next = || {
-        let (graph, id, len) = load(&file[at..])?;
+        let (graph, id, len) = load(&file[at..], &mut budget)?;
         at += len;
         Ok::<_, String>((graph, id))
     };
     next()?;
-    let (machine, id) = next()?;
-    if let Some(Value::Bool(false)) = machine.item(id, "little_endian").map(|id| machine.get(id)) {
+    let little_endian = next().map(|(machine, id)| {
+        let flag = machine.item(id, "little_endian").map(|id| machine.get(id));
+        !matches!(flag, Some(Value::Bool(false)))
+    })?;
+    if !little_endian {
         return Err(super::BIG_ENDIAN.to_owned());
     }
     let (graph, object) = next()?;

@@ -1,63 +1,91 @@
 //! The pickle machine, which reads a pickle as data: it imports nothing and calls nothing.
 //!
 //! All opcodes of protocols 0 to 5 are read but those that need Python (the registry of extensions and buffers outside
-//! the pickle). An opcode adds a bounded number of values, and strings and bytes stay in the file. So memory is
-//! bounded, whatever the pickle says: 128 bytes an opcode on average, and [`MAX_OPCODES`]. Source: the comments of
-//! CPython's `pickletools`.
+//! the pickle). Strings and bytes stay in the file. [`Budget`] bounds the memory, whatever the pickle says. Source: the
+//! comments of CPython's `pickletools`.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::input::Input;
 use super::value::{Graph, Id, Object, Value};
 
-/// The most opcodes of a pickle. A checkpoint of 1000 tensors with an optimizer's state has 150,000.
-const MAX_OPCODES: usize = 1 << 21;
+/// The most operations and values of a file's pickles. A checkpoint of 1000 tensors with an optimizer's state has
+/// 150,000 operations.
+const MAX_OPERATIONS: usize = 1 << 21;
+const MAX_VALUES: usize = 1 << 20;
+
+/// What the pickles of one file may still do.
+///
+/// That bounds their memory by 256 MiB. A value has 32 bytes, 96 while their list grows; an [`Object`] has 40 more.
+/// An operation leaves at most 27 bytes in the memo while it grows, or 24 among the marks, or 12 on the stack, or 16 in
+/// a list or dict.
+pub(super) struct Budget {
+    operations: usize,
+    values: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { operations: MAX_OPERATIONS, values: MAX_VALUES }
+    }
+}
+
+/// Takes one of what is `left`.
+fn spend(left: &mut usize, fault: Fault) -> Result<(), Fault> {
+    *left = left.checked_sub(1).ok_or(fault)?;
+    Ok(())
+}
 
 /// Reads the first pickle of `bytes`: the value that it leaves, and how long it is.
 ///
 /// # Errors
-/// Damage, a pickle that is longer than any checkpoint's, and what only Python can read.
-pub(super) fn load<'a>(bytes: &'a [u8]) -> Result<(Graph<'a>, Id, usize), String> {
+/// Damage, pickles that are longer than any checkpoint's, and what only Python can read.
+pub(super) fn load<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<(Graph<'a>, Id, usize), String> {
     let mut machine = Machine {
         input: Input::new(bytes),
         graph: Graph::default(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        budget,
     };
-    for _ in 0..MAX_OPCODES {
+    let cure = "save the state dict alone: torch.save(model.state_dict(), ...)";
+    loop {
         let at = machine.input.at();
         let done = machine.step().map_err(|fault| match fault {
             Fault::Damage => format!("a damaged pickle (at its byte {at}); download it again"),
             Fault::Python(what) => format!("the pickle has {what}, which only Python can read; {}", super::SAVE_AGAIN),
+            Fault::Operations => format!("the pickle has more than {MAX_OPERATIONS} operations; {cure}"),
+            Fault::Values => format!("the pickle has more than {MAX_VALUES} values; {cure}"),
         })?;
         if let Some(id) = done {
             return Ok((machine.graph, id, machine.input.at()));
         }
     }
-    let cure = "save the state dict alone: torch.save(model.state_dict(), ...)";
-    Err(format!("the pickle has more than {MAX_OPCODES} operations; {cure}"))
 }
 
 /// Why a pickle can not be read.
 enum Fault {
     Damage,
     Python(&'static str),
+    Operations,
+    Values,
 }
 
-struct Machine<'a> {
+struct Machine<'a, 'b> {
     input: Input<'a>,
     graph: Graph<'a>,
     stack: Vec<Id>,
     /// Lengths of the stack where marks are.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    budget: &'b mut Budget,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> Machine<'a, '_> {
     /// Runs one opcode; the value at the end of the pickle.
     fn step(&mut self) -> Result<Option<Id>, Fault> {
+        spend(&mut self.budget.operations, Fault::Operations)?;
         let opcode = self.input.u8().ok_or(Fault::Damage)?;
         match opcode {
             b'.' => return self.pop().map(Some),
@@ -71,15 +99,21 @@ impl<'a> Machine<'a> {
             0x97 | 0x98 => return Err(Fault::Python("a buffer outside of it")),
             _ => {
                 let value = self.scalar(opcode).ok_or(Fault::Damage)?;
-                self.push(value);
+                self.push(value)?;
             }
         }
         Ok(None)
     }
 
-    fn push(&mut self, value: Value<'a>) {
-        let id = self.graph.add(value);
+    fn add(&mut self, value: Value<'a>) -> Result<Id, Fault> {
+        spend(&mut self.budget.values, Fault::Values)?;
+        Ok(self.graph.add(value))
+    }
+
+    fn push(&mut self, value: Value<'a>) -> Result<(), Fault> {
+        let id = self.add(value)?;
         self.stack.push(id);
+        Ok(())
     }
 
     /// The top of the stack, but not what is below a mark.
@@ -117,7 +151,7 @@ impl<'a> Machine<'a> {
             b'i' => {
                 let callable = self.named_global()?;
                 let args = self.pop_mark()?;
-                (callable, self.graph.add(Value::Tuple(args)))
+                (callable, self.add(Value::Tuple(args))?)
             }
             b'o' => {
                 let mut args = self.pop_mark()?;
@@ -125,7 +159,7 @@ impl<'a> Machine<'a> {
                     return Err(Fault::Damage);
                 }
                 let callable = args.remove(0);
-                (callable, self.graph.add(Value::Tuple(args)))
+                (callable, self.add(Value::Tuple(args))?)
             }
             _ => {
                 if opcode == 0x92 {
@@ -136,8 +170,7 @@ impl<'a> Machine<'a> {
                 (self.pop()?, args)
             }
         };
-        self.push(Value::Object(Box::new(Object { callable, args, items: Vec::new(), state: None })));
-        Ok(())
+        self.push(Value::Object(Box::new(Object { callable, args, items: Vec::new(), state: None })))
     }
 
     /// Names of classes and functions, and things outside the pickle.
@@ -146,31 +179,30 @@ impl<'a> Machine<'a> {
             b'c' => {
                 let id = self.named_global()?;
                 self.stack.push(id);
+                Ok(())
             }
             0x93 => {
                 let name = self.pop()?;
                 let module = self.pop()?;
-                self.push(Value::Global { module, name });
+                self.push(Value::Global { module, name })
             }
             b'P' => {
                 let name = self.line()?;
-                let id = self.graph.add(Value::Str(Cow::Borrowed(name)));
-                self.push(Value::Persistent(id));
+                let id = self.add(Value::Str(name))?;
+                self.push(Value::Persistent(id))
             }
             _ => {
                 let id = self.pop()?;
-                self.push(Value::Persistent(id));
+                self.push(Value::Persistent(id))
             }
         }
-        Ok(())
     }
 
     /// The global whose module and name are on the next two lines.
     fn named_global(&mut self) -> Result<Id, Fault> {
         let (module, name) = (self.line()?, self.line()?);
-        let module = self.graph.add(Value::Str(Cow::Borrowed(module)));
-        let name = self.graph.add(Value::Str(Cow::Borrowed(name)));
-        Ok(self.graph.add(Value::Global { module, name }))
+        let (module, name) = (self.add(Value::Str(module))?, self.add(Value::Str(name))?);
+        self.add(Value::Global { module, name })
     }
 
     /// Opcodes that make no value.
@@ -228,8 +260,7 @@ impl<'a> Machine<'a> {
                 Value::Tuple(ids)
             }
         };
-        self.push(value);
-        Ok(())
+        self.push(value)
     }
 
     /// Additions to the list, dict or set below them.
@@ -275,13 +306,13 @@ impl<'a> Machine<'a> {
             b'G' => Value::Float(input.f64_be()?),
             0x8c => {
                 let len = input.u8()?;
-                Value::Str(String::from_utf8_lossy(input.take(len.into())?))
+                text(input.take(len.into())?)
             }
             b'X' => {
                 let len = input.u32()?;
-                Value::Str(String::from_utf8_lossy(input.take(len as usize)?))
+                text(input.take(len as usize)?)
             }
-            0x8d => Value::Str(String::from_utf8_lossy(input.counted_u64()?)),
+            0x8d => text(input.counted_u64()?),
             b'C' => {
                 let len = input.u8()?;
                 Value::Bytes(input.take(len.into())?)
@@ -293,11 +324,11 @@ impl<'a> Machine<'a> {
             0x8e | 0x96 => Value::Bytes(input.counted_u64()?),
             b'U' => {
                 let len = input.u8()?;
-                python2(input.take(len.into())?)
+                text(input.take(len.into())?)
             }
             b'T' => {
                 let len = usize::try_from(input.u32()?.cast_signed()).ok()?;
-                python2(input.take(len)?)
+                text(input.take(len)?)
             }
             b'I' | b'L' | b'F' | b'S' | b'V' => written(opcode, input.line()?)?,
             _ => return None,
@@ -322,25 +353,55 @@ fn integer(bytes: &[u8]) -> Value<'_> {
     Value::Int(i64::from_le_bytes(wide))
 }
 
-/// A string of Python 2, which may be text or not.
-fn python2(bytes: &[u8]) -> Value<'_> {
-    std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), |text| Value::Str(Cow::Borrowed(text)))
+/// A string. Those of Python 2, and those with halves of characters, need not be UTF-8; no name of a tensor is so.
+fn text(bytes: &[u8]) -> Value<'_> {
+    std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Str)
 }
 
 /// The values that protocol 0 writes as a line of text.
 fn written(opcode: u8, line: &[u8]) -> Option<Value<'_>> {
-    let text = std::str::from_utf8(line).ok();
+    let number = std::str::from_utf8(line);
     Some(match opcode {
         b'I' if line == b"00" => Value::Bool(false),
         b'I' if line == b"01" => Value::Bool(true),
         b'I' | b'L' => {
-            let digits = text?.strip_suffix('L').or(text)?;
-            digits.parse().map_or(Value::Bytes(line), Value::Int)
+            let digits = number.ok()?;
+            digits.strip_suffix('L').unwrap_or(digits).parse().map_or(Value::Bytes(line), Value::Int)
         }
-        b'F' => Value::Float(text?.parse().ok()?),
+        b'F' => Value::Float(number.ok()?.parse().ok()?),
         // A quoted string; torch.save's own strings have no escapes.
-        b'S' => python2(line.get(1..line.len().checked_sub(1)?)?),
+        b'S' => text(line.get(1..line.len().checked_sub(1)?)?),
         // Text in Latin-1 with escapes, which names of tensors do not have.
-        _ => Value::Str(text.map_or_else(|| line.iter().map(|b| char::from(*b)).collect(), Cow::Borrowed)),
+        _ => text(line),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pickles_of_a_file_share_their_limits() {
+        let objects = [&b"\x80\x02N"[..], &b"(i\n\n".repeat(MAX_VALUES / 9), b"."].concat();
+        let mut budget = Budget::default();
+        let (graph, ..) = load(&objects, &mut budget).expect("within the limit");
+        assert_eq!(graph.values().count(), 1 + 5 * (MAX_VALUES / 9));
+        let why = load(&objects, &mut budget).expect_err("more than is left of it");
+        assert!(why.contains("more than 1048576 values; save the state dict alone"), "{why}");
+        let marks = b"(".repeat(MAX_OPERATIONS);
+        assert!(load(&marks, &mut Budget::default()).expect_err("too many").contains("more than 2097152 operations"));
+    }
+
+    #[test]
+    fn sizes_are_those_that_the_bound_counts_with() {
+        assert!(size_of::<Value>() <= 32 && size_of::<Object>() <= 40);
+    }
+
+    #[test]
+    fn strings_stay_in_the_file() {
+        let (graph, id, _) = load(b"\x80\x02X\x03\x00\x00\x00a\xffb.", &mut Budget::default()).expect("a pickle");
+        assert!(matches!(graph.get(id), Value::Bytes(b"a\xffb")));
+        let (graph, id, _) = load(b"V\xe9\n.", &mut Budget::default()).expect("a pickle");
+        assert!(matches!(graph.get(id), Value::Bytes(b"\xe9")));
+    }
 }

@@ -29,7 +29,7 @@ fn plain(graph: &Graph<'_>, id: Id, depth: usize, left: &mut usize) -> Option<Js
         Value::Bool(flag) => (*flag).into(),
         Value::Int(n) => (*n).into(),
         Value::Float(x) => (*x).into(),
-        Value::Str(text) if text.len() <= MAX_NAME => text.as_ref().into(),
+        Value::Str(text) if text.len() <= MAX_NAME => (*text).into(),
         // Sizes, means and such; a trainer's longer lists are no settings of the network.
         Value::List(ids) | Value::Tuple(ids) if ids.len() <= 3 => {
             ids.iter().map(|id| plain(graph, *id, depth, left)).collect::<Option<Vec<_>>>()?.into()

@@ -1,8 +1,6 @@
 //! What a pickle holds, as plain data: values refer to each other by number, so sharing copies nothing, and a value
 //! that contains itself does no harm.
 
-use std::borrow::Cow;
-
 /// The number of a value in its [`Graph`].
 pub(super) type Id = u32;
 
@@ -13,8 +11,8 @@ pub(super) enum Value<'a> {
     Bool(bool),
     Int(i64),
     Float(f64),
-    Str(Cow<'a, str>),
-    /// Bytes, and integers of more than 64 bits in two's complement.
+    Str(&'a str),
+    /// Bytes, text that is not UTF-8, and integers of more than 64 bits in two's complement.
     Bytes(&'a [u8]),
     List(Vec<Id>),
     Tuple(Vec<Id>),
