@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use vitlet::{F32x16, Kernels, Model, Output, Precision, RunConfig, Session, ThreadPool, scratch_from};
+use vitlet::{Kernels, Model, Plan, Precision, RunConfig, Scratch, ThreadPool};
 
 static BUILT_IN: &[u8] =
     vitlet::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/cifar10-vit-layerscale/model.gguf"));
@@ -25,10 +25,8 @@ fn main() {
         None => bench(&mut criterion, "built-in", BUILT_IN),
         Some(path) => {
             let bytes = std::fs::read(&path).expect("VITLET_MODEL names a model file");
-            let mut memory = vec![F32x16([0.0; 16]); bytes.len().div_ceil(64)];
-            let aligned = &mut scratch_from(&mut memory)[..bytes.len()];
-            aligned.copy_from_slice(&bytes);
-            bench(&mut criterion, &path.to_string_lossy(), aligned);
+            let aligned = Scratch::copied(&bytes).expect("there is memory for the model");
+            bench(&mut criterion, &path.to_string_lossy(), &aligned);
         }
     }
     criterion.final_summary();
@@ -43,15 +41,15 @@ fn bench(criterion: &mut Criterion, name: &str, bytes: &[u8]) {
     for kernels in Kernels::available() {
         for threads in THREADS {
             let pool = ThreadPool::new(threads).expect("threads can be started");
-            let run = RunConfig { kernels, executor: &pool, max_picture: (1, 1), output: Output::Logits };
-            let bytes = model.scratch_bytes(&run).expect("the run is valid");
-            let mut scratch = vec![F32x16([0.0; 16]); bytes.div_ceil(64)];
-            let mut session = Session::new(&model, &run, scratch_from(&mut scratch)).expect("the scratch is enough");
-            let logits = session.run_tensor(&input).expect("the network runs");
+            let run = RunConfig::new(kernels).max_picture(1, 1);
+            let plan = Plan::new(&model, &run, threads).expect("the run is valid");
+            let mut scratch = Scratch::new(plan.scratch_bytes()).expect("there is memory for a session");
+            let mut session = plan.open(&model, &pool, &mut scratch).expect("the scratch is enough");
+            let logits = session.run_tensor(&input).expect("the network runs").first();
             let expected = expected.get_or_insert_with(|| logits.to_vec());
             assert_alike(logits, expected, model.config().precision);
             let id = format!("{}, {threads} thread{}", kernels.name(), if threads == 1 { "" } else { "s" });
-            group.bench_function(id, |b| b.iter(|| session.run_tensor(&input).map(<[f32]>::len)));
+            group.bench_function(id, |b| b.iter(|| session.run_tensor(&input).map(|results| results.first().len())));
         }
     }
 }

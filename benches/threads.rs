@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use vitlet::{Executor, F32x16, Kernels, Model, Output, RunConfig, Session, ThreadPool, scratch_from};
+use vitlet::{Executor, Kernels, Model, Plan, RunConfig, Scratch, ThreadPool};
 
 static BUILT_IN: &[u8] =
     vitlet::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/cifar10-vit-layerscale/model.gguf"));
@@ -84,12 +84,12 @@ fn joins(executor: &dyn Executor) {
 /// One inference a call; returns the logits' digest.
 fn inference(executor: &dyn Executor) -> impl FnMut() -> u64 + '_ {
     let model: &'static Model<'static> = Box::leak(Box::new(Model::parse(BUILT_IN).expect("the model is valid")));
-    let run = RunConfig { kernels: Kernels::detect(), executor, max_picture: (1, 1), output: Output::Logits };
-    let scratch_bytes = model.scratch_bytes(&run).expect("the run is valid");
-    let scratch = Vec::leak(vec![F32x16([0.0; 16]); scratch_bytes.div_ceil(64)]);
-    let mut session = Session::new(model, &run, scratch_from(scratch)).expect("the scratch is enough");
+    let run = RunConfig::new(Kernels::detect()).max_picture(1, 1);
+    let plan = Box::leak(Box::new(Plan::new(model, &run, executor.threads()).expect("the run is valid")));
+    let scratch = Box::leak(Box::new(Scratch::new(plan.scratch_bytes()).expect("there is memory for a session")));
+    let mut session = plan.open(model, executor, scratch).expect("the scratch is enough");
     let input: Vec<f32> = (0..model.config().input_len()).map(|i| (i * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
-    move || vitlet::digest(session.run_tensor(&input).expect("the network runs"))
+    move || vitlet::digest(session.run_tensor(&input).expect("the network runs").first())
 }
 
 /// Runs both in turn and prints their medians.

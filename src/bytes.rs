@@ -66,7 +66,14 @@ pub(crate) fn floats_mut(chunks: &mut [F32x16]) -> &mut [f32] {
     unsafe { slice::from_raw_parts_mut(chunks.as_mut_ptr().cast(), chunks.len() * 16) }
 }
 
-/// 64-byte aligned memory as the bytes that [`crate::Session::new`] takes.
+/// Chunks as their bytes.
+#[cfg(feature = "alloc")]
+pub(crate) fn bytes_of(chunks: &[F32x16]) -> &[u8] {
+    // SAFETY: F32x16 has no padding, so all its bytes are initialised.
+    unsafe { slice::from_raw_parts(chunks.as_ptr().cast(), size_of_val(chunks)) }
+}
+
+/// 64-byte aligned memory as the bytes that [`crate::Plan::open`] takes.
 pub fn scratch_from(chunks: &mut [F32x16]) -> &mut [u8] {
     // SAFETY: F32x16 has no padding, so all its bytes are initialised, and any bytes are an F32x16.
     unsafe { slice::from_raw_parts_mut(chunks.as_mut_ptr().cast(), size_of_val(chunks)) }

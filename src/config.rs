@@ -68,6 +68,34 @@ pub enum Pooling {
     All,
 }
 
+/// By which rule a library resamples a network's position embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resampling {
+    /// Cubic with a = -0.5, widened by the scale where the grid shrinks (`mode="bicubic", antialias=True`): timm,
+    /// DINOv2 with registers in transformers, RF-DETR.
+    BicubicAntialias,
+    /// Cubic with a = -0.75, four taps, borders repeated (`mode="bicubic"`): ViT, DeiT and DINOv2 in transformers.
+    Bicubic,
+    /// The same with the scale that DINOv2's own code computes, `(patches + 0.1) / trained patches`.
+    BicubicOffset,
+    /// Linear, two taps: FlexiViT in timm.
+    Bilinear,
+}
+
+/// How the positions of a network follow another grid of patches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Positions {
+    /// There are none, or none that depend on the grid.
+    Free,
+    /// A position embedding is resampled.
+    Resampled(Resampling),
+    /// DINOv3's rotations are computed anew, from periods of 1 to this base.
+    Rotated(f32),
+    /// The file does not say how, or they are part of what was learnt.
+    Fixed,
+}
+
 /// How logits become scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scores {
@@ -182,6 +210,15 @@ impl Named for Scores {
     const NAMES: &'static [(Self, &'static str)] = &[(Self::Softmax, "softmax"), (Self::Sigmoid, "sigmoid")];
 }
 
+impl Named for Resampling {
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::BicubicAntialias, "bicubic_antialias"),
+        (Self::Bicubic, "bicubic"),
+        (Self::BicubicOffset, "bicubic_offset"),
+        (Self::Bilinear, "bilinear"),
+    ];
+}
+
 /// A Vision Transformer (Dosovitskiy et al. 2020; Touvron et al. 2021 for LayerScale; Oquab et al. 2023).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
@@ -213,6 +250,8 @@ pub struct Config {
     pub hidden: usize,
     /// Class, distillation and register tokens before the patch tokens.
     pub prefix_tokens: usize,
+    /// How positions follow another input size than the file's.
+    pub positions: Positions,
     /// Epsilon of every LayerNorm.
     pub norm_eps: f32,
     /// Factor on q k before the softmax, 1 / sqrt(head_dim).
@@ -404,6 +443,24 @@ impl Config {
         matches!(self.layerscale, LayerScale::Keep | LayerScale::KeepPass)
     }
 
+    /// The same network for pictures of another size, in pixels.
+    ///
+    /// # Errors
+    /// `RunConfig`, if its positions do not follow, or what [`Config::check`] finds.
+    pub fn at_size(mut self, height: usize, width: usize) -> Result<Self, Error> {
+        if (height, width) == (self.image_height, self.image_width) {
+            return Ok(self);
+        }
+        if self.positions == Positions::Fixed {
+            return Err(Error::RunConfig(
+                "this file's positions are those of its input size (`vitlet convert --image-size` makes another file)",
+            ));
+        }
+        (self.image_height, self.image_width) = (height, width);
+        self.check().map_err(|e| if let Error::Config(why) = e { Error::RunConfig(why) } else { e })?;
+        Ok(self)
+    }
+
     /// Every length within what the arithmetic is proved for: K and tokens at most 65,536, so that no product of
     /// lengths below overflows 64 bits and no int8 dot product overflows 32.
     pub fn check(&self) -> Result<(), Error> {
@@ -456,6 +513,8 @@ impl Config {
         )?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(!self.head_factors || self.classes > 0, "head factors without a head")?;
+        let base = if let Positions::Rotated(base) = self.positions { base } else { 1.0 };
+        ok(base.is_finite() && base >= 1.0, "the base of rotations must be finite and at least 1")?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
         ok(
             self.attention_scale.is_finite() && self.attention_scale >= 0.0,

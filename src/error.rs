@@ -46,9 +46,10 @@ pub enum Error {
         /// Bytes given.
         have: usize,
     },
-    /// The executor has 0 threads or more than 256, the largest picture is out of range, or the run needs too much
-    /// memory.
+    /// Threads, sizes or outputs that the model cannot be run with, or a run that needs too much memory.
     RunConfig(&'static str),
+    /// The system has not so many bytes of memory left.
+    Memory(usize),
     /// An input tensor of the wrong length.
     InputLen {
         /// Elements needed.
@@ -60,6 +61,8 @@ pub enum Error {
     Picture(PictureError),
     /// The executor returned before its work was done.
     Executor,
+    /// The caller's flag ended the run.
+    Stopped,
 }
 
 impl fmt::Display for Error {
@@ -83,9 +86,11 @@ impl fmt::Display for Error {
                 write!(f, "scratch memory: {need} bytes at a 64-byte boundary needed, {have} given")
             }
             Self::RunConfig(why) => write!(f, "run configuration: {why}"),
+            Self::Memory(bytes) => write!(f, "memory: {bytes} bytes are more than the system has left"),
             Self::InputLen { need, have } => write!(f, "input tensor: {need} elements needed, {have} given"),
             Self::Picture(why) => write!(f, "picture: {why}"),
             Self::Executor => write!(f, "executor: it returned before the work was done"),
+            Self::Stopped => write!(f, "stopped: the caller ended the run"),
         }
     }
 }

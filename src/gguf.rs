@@ -175,7 +175,47 @@ pub(crate) struct File<'a> {
     pub(crate) data: &'a [u8],
 }
 
+/// Where a file's parts stand, for who keeps the bytes elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    metadata_at: usize,
+    metadata_count: u64,
+    table_at: usize,
+    tensor_count: u64,
+    data_at: usize,
+    len: usize,
+}
+
+impl Places {
+    /// The file that [`File::places`] was asked of; `None` if `bytes` are not as many.
+    pub(crate) fn file<'a>(&self, bytes: &'a [u8]) -> Option<File<'a>> {
+        let Self { metadata_count, tensor_count, .. } = *self;
+        let reader = |at| Reader { bytes, at };
+        let (metadata, table) = (reader(self.metadata_at), reader(self.table_at));
+        let data = bytes.get(self.data_at..).filter(|_| bytes.len() == self.len)?;
+        Some(File { metadata, metadata_count, table, tensor_count, data })
+    }
+}
+
 impl<'a> File<'a> {
+    /// All of it.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.metadata.bytes
+    }
+
+    /// Where its parts stand.
+    pub(crate) fn places(&self) -> Places {
+        let (len, data_len) = (self.bytes().len(), self.data.len());
+        Places {
+            metadata_at: self.metadata.at,
+            metadata_count: self.metadata_count,
+            table_at: self.table.at,
+            tensor_count: self.tensor_count,
+            data_at: len - data_len,
+            len,
+        }
+    }
+
     /// Walks header, metadata and tensor table once and checks that they are well-formed.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         if !bytes.starts_with(MAGIC) {

@@ -5,30 +5,45 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! static MODEL: &[u8] = vitlet::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/cifar10-vit-layerscale/model.gguf"));
-//! let model = vitlet::Model::parse(MODEL)?;
-//! let run = vitlet::RunConfig {
-//!     kernels: vitlet::Kernels::detect(),
-//!     executor: &vitlet::Sequential,
-//!     max_picture: (640, 480),
-//!     output: vitlet::Output::Logits,
-//! };
-//! let mut scratch = vec![vitlet::F32x16([0.0; 16]); model.scratch_bytes(&run)?.div_ceil(64)];
-//! let mut session = vitlet::Session::new(&model, &run, vitlet::scratch_from(&mut scratch))?;
+//! let mut runner = vitlet::Runner::open("model.gguf")?;
 //! let pixels = vec![128; 640 * 480 * 3];
-//! let picture = vitlet::Picture::rgb8(&pixels, 640, 480, 3 * 640);
-//! let logits = session.run_picture(&picture)?;
-//! let best = vitlet::top_k::<1>(logits)[0];
-//! println!("{:?} {}", model.label(best.0), best.1);
+//! let results = runner.run_picture(&vitlet::Picture::rgb8(&pixels, 640, 480, 3 * 640))?;
+//! let (class, logit) = vitlet::top_k::<1>(results.first())[0];
+//! println!("{:?} {logit}", runner.model().label(class));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Data flows one way and imports point one way: [`session`](Session) -> `family` -> `ops` -> `kernels`; `model` borrows
-//! weights from `gguf`. `unsafe` lives in `kernels`, `bytes` and `parallel` (and `threads` with an operating system).
+//! Without allocation, the caller gives all memory:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), vitlet::Error> {
+//! # const FILE: &[u8] = &[];
+//! use vitlet::{Executor, Kernels, Model, Plan, RunConfig, Sequential};
+//!
+//! // The file's bytes, on a 64-byte boundary: see `include_model!`.
+//! let model = Model::parse(FILE)?;
+//! let plan = Plan::new(&model, &RunConfig::new(Kernels::baseline()).max_picture(640, 480), Sequential.threads())?;
+//! static mut MEMORY: [vitlet::F32x16; 1 << 16] = [vitlet::F32x16([0.0; 16]); 1 << 16];
+//! let scratch = vitlet::scratch_from(unsafe { &mut *(&raw mut MEMORY) });
+//! let mut session = plan.open(&model, &Sequential, scratch)?;
+//! let input = [0.0; 3 * 224 * 224];
+//! let results = session.run_tensor(&input)?;
+//! for (info, values) in results.iter() {
+//!     // `info` has the output's name and shape.
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Data flows one way and imports point one way: `runner` -> `session` -> `family` -> `ops` -> `kernels`; `model`
+//! borrows weights from `gguf`. `unsafe` lives in `kernels`, `bytes` and `parallel` (and `threads` with an operating
+//! system).
 #![no_std]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
@@ -43,18 +58,25 @@ mod kernels;
 pub mod layout;
 mod model;
 mod ops;
+mod output;
 mod parallel;
 pub mod picture;
+mod plan;
+pub mod positions;
 mod profile;
 mod ranking;
+#[cfg(feature = "alloc")]
+mod runner;
 mod scores;
+#[cfg(feature = "alloc")]
+mod scratch;
 mod session;
 mod tap;
 #[cfg(feature = "std")]
 mod threads;
 
 pub use bytes::scratch_from;
-pub use config::{Activation, Config, Family, LayerScale, Named, Pooling, Precision, Scores};
+pub use config::{Activation, Config, Family, LayerScale, Named, Pooling, Positions, Precision, Resampling, Scores};
 pub use digest::{checksum, digest};
 pub use error::Error;
 pub use kernels::Kernels;
@@ -62,15 +84,21 @@ pub use kernels::isa::F32x16;
 #[cfg(feature = "std")]
 #[doc(hidden)]
 pub use kernels::{bench, peak};
-pub use model::Model;
+pub use model::{Model, ModelParts};
+pub use output::{Output, OutputInfo};
 pub use parallel::{Executor, MAX_THREADS, Sequential};
 pub use picture::{Format, Picture, PictureError, Plane, Preprocess, Region, Rotation, Yuv};
+pub use plan::{Plan, RunConfig};
 pub use profile::{Profile, Stage};
 #[cfg(feature = "std")]
 pub use ranking::best;
 pub use ranking::{next_best, top_k};
+#[cfg(feature = "alloc")]
+pub use runner::{ModelBytes, Runner};
 pub use scores::{Scorer, scores};
-pub use session::{Output, RunConfig, Session};
+#[cfg(feature = "alloc")]
+pub use scratch::Scratch;
+pub use session::{Results, Session};
 pub use tap::{Place, Rows, Tap};
 #[cfg(feature = "std")]
 pub use threads::ThreadPool;

@@ -9,7 +9,7 @@ mod parts;
 
 use crate::config::{Config, Family, Precision, pad16};
 use crate::error::Error;
-use crate::gguf::{File, TensorInfo, Value};
+use crate::gguf::{File, Places, TensorInfo, Value};
 use crate::kernels::fpenv::exact;
 use crate::layout::{self, ALIGNMENT, DType, Kept, TensorSpec, keys};
 use crate::picture::Preprocess;
@@ -32,6 +32,35 @@ pub struct Model<'a> {
     blocks_at: usize,
     /// Offset of what follows the last block.
     tail_at: usize,
+}
+
+/// A parsed model without the file's bytes, for owners that keep both: parsing is not done twice.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelParts {
+    config: Config,
+    preprocess: Preprocess,
+    file: Places,
+    /// Where the masks stand in the file.
+    kept: (usize, usize),
+    blocks_at: usize,
+    tail_at: usize,
+}
+
+impl ModelParts {
+    /// The model again, of the bytes that it was parsed from. Of other bytes that are as many, it computes numbers
+    /// without meaning.
+    ///
+    /// # Errors
+    /// `Truncated`, if the bytes are not as many; `Misaligned`.
+    pub fn model<'a>(&self, bytes: &'a [u8]) -> Result<Model<'a>, Error> {
+        let Self { config, preprocess, blocks_at, tail_at, .. } = *self;
+        if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            return Err(Error::Misaligned);
+        }
+        let file = self.file.file(bytes).ok_or(Error::Truncated)?;
+        let kept = Kept::from_bytes(bytes.get(self.kept.0..self.kept.1).ok_or(Error::Truncated)?);
+        Ok(Model { config, preprocess, file, kept, blocks_at, tail_at })
+    }
 }
 
 impl<'a> Model<'a> {
@@ -75,6 +104,15 @@ impl<'a> Model<'a> {
             cursor.at
         };
         Ok(model)
+    }
+
+    /// All but the bytes.
+    pub fn parts(&self) -> ModelParts {
+        let Self { config, preprocess, file, kept, blocks_at, tail_at } = *self;
+        let kept = kept.bytes();
+        let start = if kept.is_empty() { 0 } else { kept.as_ptr().addr() - file.bytes().as_ptr().addr() };
+        let kept = (start, start + kept.len());
+        ModelParts { config, preprocess, file: file.places(), kept, blocks_at, tail_at }
     }
 
     /// The network's hyperparameters.

@@ -140,6 +140,29 @@ impl fmt::Display for PictureError {
 impl core::error::Error for PictureError {}
 
 impl Preprocess {
+    /// The same preparation for an input of another size: what is resized to keeps its proportion to it, rounded down.
+    pub fn at_size(mut self, height: u32, width: u32) -> Self {
+        let (own_height, own_width) = (self.height.max(1), self.width.max(1));
+        if (height, width) == (own_height, own_width) {
+            return self;
+        }
+        // The longest edges are 2^24 and 16,384.
+        let scaled = |n: u32, own: u32, new: u32| {
+            let n = u64::from(n) * u64::from(new) / u64::from(own);
+            n.clamp(1, Picture::MAX_EDGE.into()) as u32
+        };
+        let (tall, wide) = (|n| scaled(n, own_height, height), |n| scaled(n, own_width, width));
+        self.resize = match self.resize {
+            Resize::ShorterEdge(edge) if height == width => Resize::ShorterEdge(tall(edge)),
+            Resize::ShorterEdge(edge) => Resize::Cover { height: tall(edge), width: wide(edge) },
+            Resize::Exact { height, width } => Resize::Exact { height: tall(height), width: wide(width) },
+            Resize::Cover { height, width } => Resize::Cover { height: tall(height), width: wide(width) },
+            Resize::Contain { height, width } => Resize::Contain { height: tall(height), width: wide(width) },
+        };
+        (self.height, self.width) = (height, width);
+        self
+    }
+
     /// Bytes of scratch that [`Preprocess::prepare`] needs at most for a picture whose region fits into `max_picture`,
     /// (width, height) or turned by a quarter. None where an edge is zero or longer than [`Picture::MAX_EDGE`], or the
     /// number does not fit.

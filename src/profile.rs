@@ -1,8 +1,9 @@
 //! Where the time of a run goes. Costs nothing when unused: one test of an `Option` per operation and block of rows.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::bytes::floats;
+use crate::error::Error;
 use crate::kernels::isa::F32x16;
 use crate::tap::{Place, Rows, Tap};
 
@@ -79,9 +80,17 @@ impl<'c> Profile<'c> {
 pub(crate) struct Watch<'w> {
     pub(crate) profile: Option<&'w Profile<'w>>,
     pub(crate) tap: Option<&'w dyn Tap>,
+    /// The caller's wish to end the run.
+    pub(crate) stop: Option<&'w AtomicBool>,
 }
 
 impl Watch<'_> {
+    /// Asked between blocks.
+    pub(crate) fn go_on(&self) -> Result<(), Error> {
+        let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        if stopped { Err(Error::Stopped) } else { Ok(()) }
+    }
+
     /// Shows the rows `x` of width `chunks` to the tap, if there is one.
     pub(crate) fn show(&self, place: Place, first: usize, x: &[F32x16], chunks: usize) {
         if let Some(tap) = self.tap {

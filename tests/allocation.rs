@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use vitlet::{F32x16, Kernels, Model, Output, Picture, Precision, RunConfig, Session, ThreadPool};
+use vitlet::{Kernels, Model, Picture, Plan, Precision, RunConfig, Scratch, ThreadPool};
 use vitlet_convert::Options;
 
 struct Counting;
@@ -35,18 +35,18 @@ fn parsing_and_running_allocate_nothing() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints/timm_deit3");
         let options = Options { precision, ..Options::default() };
         let bytes = vitlet_convert::convert(&source, &options, &mut |_| {}).unwrap().bytes;
-        let run =
-            RunConfig { kernels: Kernels::detect(), executor: &pool, max_picture: (90, 70), output: Output::Logits };
-        let need = Model::parse(&bytes).unwrap().scratch_bytes(&run).unwrap();
-        let mut scratch = vec![F32x16([0.0; 16]); need.div_ceil(64)];
+        let run = RunConfig::new(Kernels::detect()).max_picture(90, 70);
+        let need = Plan::new(&Model::parse(&bytes).unwrap(), &run, 2).unwrap().scratch_bytes();
+        let mut scratch = Scratch::new(need).unwrap();
         let picture = Picture::rgb8(&pixels, 90, 70, 270);
 
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let model = Model::parse(&bytes).unwrap();
-        let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
+        let plan = Plan::new(&model, &run, 2).unwrap();
+        let mut session = plan.open(&model, &pool, &mut scratch).unwrap();
         for _ in 0..3 {
-            let logits = session.run_picture(&picture).unwrap();
-            assert!(logits.iter().all(|x| x.is_finite()));
+            let results = session.run_picture(&picture).unwrap();
+            assert!(results.first().iter().all(|x| x.is_finite()));
         }
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{precision:?}");
     }

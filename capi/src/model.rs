@@ -2,17 +2,39 @@
 
 use core::ffi::{c_char, c_void};
 
-use engine::Model;
+use engine::{Model, ModelParts};
 
 use crate::pointers::{copy_text, elements, memory, shared, store};
 use crate::status::{status, vitlet_status, vitlet_status as Status};
 
 /// A model: weights and labels, read only. Any number of sessions on any threads may use one at the same time.
 pub struct vitlet_model {
-    pub(crate) model: Model<'static>,
+    parts: ModelParts,
+    /// The file's bytes, the caller's or mapped.
+    file: *const u8,
+    file_bytes: usize,
     /// Keeps the file mapped.
     #[cfg(feature = "std")]
-    _file: Option<memmap2::Mmap>,
+    _map: Option<memmap2::Mmap>,
+}
+
+impl vitlet_model {
+    fn new(bytes: &[u8], #[cfg(feature = "std")] map: Option<memmap2::Mmap>) -> Result<Self, Status> {
+        Ok(Self {
+            parts: Model::parse(bytes)?.parts(),
+            file: bytes.as_ptr(),
+            file_bytes: bytes.len(),
+            #[cfg(feature = "std")]
+            _map: map,
+        })
+    }
+
+    /// # Safety
+    /// The file's bytes are there, as they were when it was parsed.
+    pub(crate) unsafe fn model(&self) -> Result<Model<'_>, Status> {
+        // SAFETY: the caller's promise.
+        Ok(self.parts.model(unsafe { elements(self.file, self.file_bytes) }?)?)
+    }
 }
 
 /// What a network takes and gives.
@@ -54,13 +76,13 @@ pub unsafe extern "C" fn vitlet_model_parse(
     status(|| {
         // SAFETY: the caller's promises.
         unsafe {
-            let bytes: &'static [u8] = elements(file.cast(), file_bytes)?;
-            let parsed = Model::parse(bytes)?;
-            place(memory, memory_bytes, model, || vitlet_model {
-                model: parsed,
+            let bytes = elements(file.cast(), file_bytes)?;
+            let parsed = vitlet_model::new(
+                bytes,
                 #[cfg(feature = "std")]
-                _file: None,
-            })
+                None,
+            )?;
+            place(memory, memory_bytes, model, parsed)
         }
     })
 }
@@ -87,9 +109,8 @@ pub unsafe extern "C" fn vitlet_model_open(
         unsafe {
             let file = std::fs::File::open(as_path(path)?).map_err(|_| Status::File)?;
             let map = memmap2::Mmap::map(&file).map_err(|_| Status::File)?;
-            let bytes: &'static [u8] = elements(map.as_ptr(), map.len())?;
-            let parsed = Model::parse(bytes)?;
-            place(memory, memory_bytes, model, || vitlet_model { model: parsed, _file: Some(map) })
+            let bytes = elements(map.as_ptr(), map.len())?;
+            place(memory, memory_bytes, model, vitlet_model::new(bytes, Some(map))?)
         }
     })
 }
@@ -114,13 +135,13 @@ unsafe fn place(
     at: *mut c_void,
     bytes: usize,
     handle: *mut *mut vitlet_model,
-    make: impl FnOnce() -> vitlet_model,
+    model: vitlet_model,
 ) -> Result<(), Status> {
     crate::pointers::check(handle)?;
     // SAFETY: the memory is aligned, large enough and the caller's to give.
     unsafe {
         let start = memory(at, bytes, vitlet_model_bytes())?.as_mut_ptr().cast::<vitlet_model>();
-        start.write(make());
+        start.write(model);
         store(handle, start)
     }
 }
@@ -148,7 +169,8 @@ pub unsafe extern "C" fn vitlet_model_describe(
 ) -> vitlet_status {
     status(|| {
         // SAFETY: the caller's promises.
-        let config = unsafe { shared(model)? }.model.config();
+        let model = unsafe { shared(model)?.model()? };
+        let config = model.config();
         let described = vitlet_model_info {
             input_width: config.image_width as u32,
             input_height: config.image_height as u32,
@@ -176,7 +198,7 @@ pub unsafe extern "C" fn vitlet_model_label(
 ) -> usize {
     // SAFETY: the caller's promises.
     unsafe {
-        let label = shared(model).ok().and_then(|m| m.model.label(index));
+        let label = shared(model).ok().and_then(|model| model.model().ok()?.label(index));
         copy_text(label.unwrap_or(""), buffer, buffer_bytes)
     }
 }
@@ -193,7 +215,7 @@ pub unsafe extern "C" fn vitlet_model_name(
 ) -> usize {
     // SAFETY: the caller's promises.
     unsafe {
-        let name = shared(model).ok().and_then(|m| m.model.name());
+        let name = shared(model).ok().and_then(|model| model.model().ok()?.name());
         copy_text(name.unwrap_or(""), buffer, buffer_bytes)
     }
 }

@@ -36,7 +36,7 @@ pub unsafe extern "C" fn vitlet_top_k(
     status(|| {
         // SAFETY: the caller's promises.
         unsafe {
-            let scores = shared(model)?.model.config().scores;
+            let scores = shared(model)?.model()?.config().scores;
             let logits = elements(logits, len)?;
             let written = fill(logits, &Scorer::new(logits, scores), elements_mut(guesses, k)?);
             if count.is_null() { Ok(()) } else { store(count, written) }

@@ -2,7 +2,7 @@
 
 use core::ffi::{c_char, c_void};
 
-use engine::{Kernels, Output, RunConfig, Session};
+use engine::{Error, Executor, Kernels, Model, Output, Plan, Results, RunConfig, Session};
 
 use crate::executor::{Host, vitlet_executor};
 use crate::model::vitlet_model;
@@ -14,8 +14,21 @@ use crate::status::{status, vitlet_status, vitlet_status as Status};
 
 /// A session: the memory in which a model runs, for one thread at a time. It holds nothing that would have to be closed.
 pub struct vitlet_session {
-    session: Session<'static, 'static>,
-    kernels: Kernels,
+    plan: Plan,
+    executor: Host,
+    model: *const vitlet_model,
+    scratch: *mut u8,
+}
+
+impl vitlet_session {
+    /// # Safety
+    /// Model and memory are there, and no other thread runs the session.
+    unsafe fn run<T>(&mut self, work: impl FnOnce(Session<'_>) -> Result<T, Error>) -> Result<T, Status> {
+        let Self { plan, executor, model, scratch } = self;
+        // SAFETY: the caller's promises; `open` was given that much memory.
+        let (model, scratch) = unsafe { (shared(*model)?.model()?, elements_mut(*scratch, plan.scratch_bytes())?) };
+        Ok(work(plan.reopen(&model, executor, scratch)?)?)
+    }
 }
 
 /// What runs give.
@@ -53,7 +66,7 @@ pub struct vitlet_options {
 impl vitlet_options {
     /// # Safety
     /// `kernels` is null or ends with a NUL.
-    unsafe fn config<'e>(&self, executor: &'e Host) -> Result<RunConfig<'e>, Status> {
+    unsafe fn plan(&self, model: &Model<'_>, executor: &Host) -> Result<Plan, Status> {
         const OUTPUTS: [(vitlet_output, Output); 3] = [
             (vitlet_output::Logits, Output::Logits),
             (vitlet_output::Features, Output::Features),
@@ -66,12 +79,11 @@ impl vitlet_options {
             false => unsafe { text(self.kernels) }.and_then(by_name).ok_or(Status::Kernels)?,
         };
         let edge = |pixels: u32| if pixels == 0 { 4096 } else { pixels };
-        Ok(RunConfig {
-            kernels,
-            executor,
-            max_picture: (edge(self.max_picture_width), edge(self.max_picture_height)),
-            output,
-        })
+        let mut run = RunConfig::new(kernels).max_picture(edge(self.max_picture_width), edge(self.max_picture_height));
+        if output != Output::Logits {
+            run = run.outputs(&[output]);
+        }
+        Ok(Plan::new(model, &run, executor.threads())?)
     }
 }
 
@@ -105,10 +117,8 @@ fn by_name(name: &str) -> Option<Kernels> {
     Kernels::baseline().slower(name).or_else(|| fastest().slower(name))
 }
 
-/// Where the executor, which the session borrows, stands in a session's memory: behind the session itself.
-const HOST_AT: usize = size_of::<vitlet_session>().next_multiple_of(VITLET_ALIGNMENT);
 /// Bytes before the scratch memory.
-const HEADER_BYTES: usize = HOST_AT + size_of::<Host>().next_multiple_of(VITLET_ALIGNMENT);
+const HEADER_BYTES: usize = size_of::<vitlet_session>().next_multiple_of(VITLET_ALIGNMENT);
 
 /// Stores the bytes of memory, at a multiple of VITLET_ALIGNMENT, that a session with these options needs.
 ///
@@ -125,8 +135,8 @@ pub unsafe extern "C" fn vitlet_session_bytes(
         unsafe {
             let options = shared(options)?;
             let host = Host::new(options.executor, options.threads)?;
-            let scratch_bytes = shared(model)?.model.scratch_bytes(&options.config(&host)?)?;
-            store(bytes, (HEADER_BYTES + scratch_bytes).next_multiple_of(VITLET_ALIGNMENT))
+            let plan = options.plan(&shared(model)?.model()?, &host)?;
+            store(bytes, (HEADER_BYTES + plan.scratch_bytes()).next_multiple_of(VITLET_ALIGNMENT))
         }
     })
 }
@@ -144,13 +154,13 @@ pub unsafe extern "C" fn vitlet_session_open(
     session: *mut *mut vitlet_session,
 ) -> vitlet_status {
     // SAFETY: the caller's promises.
-    status(|| unsafe { open(shared(model)?, shared(options)?, (memory, memory_bytes), session) })
+    status(|| unsafe { open(model, shared(options)?, (memory, memory_bytes), session) })
 }
 
 /// # Safety
 /// As [`vitlet_session_open`].
 unsafe fn open(
-    model: &'static vitlet_model,
+    model: *const vitlet_model,
     options: &vitlet_options,
     (at, bytes): (*mut c_void, usize),
     session: *mut *mut vitlet_session,
@@ -158,16 +168,13 @@ unsafe fn open(
     check(session)?;
     // SAFETY: the caller's promises: the memory is the session's alone, and aligned, so that its first bytes can hold one.
     unsafe {
-        let host = Host::new(options.executor, options.threads)?;
-        let scratch_bytes = model.model.scratch_bytes(&options.config(&host)?)?;
-        let (header, scratch) = memory(at, bytes, HEADER_BYTES + scratch_bytes)?.split_at_mut(HEADER_BYTES);
-        let (header, host_at) = header.split_at_mut(HOST_AT);
-        let host_at = host_at.as_mut_ptr().cast::<Host>();
-        host_at.write(host);
-        let config = options.config(&*host_at)?;
+        let executor = Host::new(options.executor, options.threads)?;
+        let parsed = shared(model)?.model()?;
+        let plan = options.plan(&parsed, &executor)?;
+        let (header, scratch) = memory(at, bytes, HEADER_BYTES + plan.scratch_bytes())?.split_at_mut(HEADER_BYTES);
+        plan.open(&parsed, &executor, scratch)?;
         let header = header.as_mut_ptr().cast::<vitlet_session>();
-        header
-            .write(vitlet_session { session: Session::new(&model.model, &config, scratch)?, kernels: config.kernels });
+        header.write(vitlet_session { plan, executor, model, scratch: scratch.as_mut_ptr() });
         store(session, header)
     }
 }
@@ -188,9 +195,9 @@ pub unsafe extern "C" fn vitlet_run_picture(
         check(output)?;
         // SAFETY: the caller's promises.
         unsafe {
-            let session = &mut exclusive(session)?.session;
             let picture = shared(picture)?.borrow()?;
-            give(session.run_picture(&picture)?, output, len)
+            let (at, count) = exclusive(session)?.run(|mut session| Ok(place(session.run_picture(&picture)?)))?;
+            give(at, count, output, len)
         }
     })
 }
@@ -211,8 +218,9 @@ pub unsafe extern "C" fn vitlet_run_tensor(
         check(output)?;
         // SAFETY: the caller's promises.
         unsafe {
-            let session = &mut exclusive(session)?.session;
-            give(session.run_tensor(elements(tensor, tensor_len)?)?, output, len)
+            let tensor = elements(tensor, tensor_len)?;
+            let (at, count) = exclusive(session)?.run(|mut session| Ok(place(session.run_tensor(tensor)?)))?;
+            give(at, count, output, len)
         }
     })
 }
@@ -231,9 +239,9 @@ pub unsafe extern "C" fn vitlet_prepare_picture(
     status(|| {
         // SAFETY: the caller's promises.
         unsafe {
-            let session = exclusive(session)?;
             let picture = shared(picture)?.borrow()?;
-            Ok(session.session.prepare(&picture, elements_mut(tensor, tensor_len)?)?)
+            let tensor = elements_mut(tensor, tensor_len)?;
+            exclusive(session)?.run(|mut session| session.prepare(&picture, tensor))
         }
     })
 }
@@ -249,15 +257,20 @@ pub unsafe extern "C" fn vitlet_session_kernels(
     buffer_bytes: usize,
 ) -> usize {
     // SAFETY: the caller's promises.
-    unsafe { copy_text(shared(session).map_or("", |s| s.kernels.name()), buffer, buffer_bytes) }
+    unsafe { copy_text(shared(session).map_or("", |s| s.plan.kernels().name()), buffer, buffer_bytes) }
+}
+
+/// Where the first output stands: in the session's memory, until its next run.
+fn place(results: Results<'_>) -> (*const f32, usize) {
+    (results.first().as_ptr(), results.first().len())
 }
 
 /// # Safety
 /// `output` was checked; a length can be stored at `len` unless it is null.
-unsafe fn give(result: &[f32], output: *mut *const f32, len: *mut usize) -> Result<(), Status> {
+unsafe fn give(at: *const f32, count: usize, output: *mut *const f32, len: *mut usize) -> Result<(), Status> {
     // SAFETY: the caller's promises.
     unsafe {
-        store(output, result.as_ptr())?;
-        if len.is_null() { Ok(()) } else { store(len, result.len()) }
+        store(output, at)?;
+        if len.is_null() { Ok(()) } else { store(len, count) }
     }
 }

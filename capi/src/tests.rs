@@ -7,7 +7,7 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use engine::{Kernels, Model, Output, Picture, RunConfig, Sequential, Session};
+use engine::{Kernels, Model, Output, Picture, Plan, RunConfig, Sequential};
 
 use crate::vitlet_status as Status;
 use crate::*;
@@ -102,10 +102,10 @@ fn results_are_the_engines() {
     let pixels: Vec<u8> = (0..70 * 50 * 3).map(|i| (i * 7) as u8).collect();
     let model = Model::parse(FILE).unwrap();
     for (number, output) in [Output::Logits, Output::Features, Output::Tokens].into_iter().enumerate() {
-        let config = RunConfig { kernels: Kernels::detect(), executor: &Sequential, max_picture: (70, 50), output };
-        let mut scratch = Memory::new(model.scratch_bytes(&config).unwrap());
-        let mut session = Session::new(&model, &config, engine::scratch_from(&mut scratch.0)).unwrap();
-        let expected = session.run_picture(&Picture::rgb8(&pixels, 70, 50, 210)).unwrap().to_vec();
+        let plan = Plan::new(&model, &RunConfig::new(Kernels::detect()).outputs(&[output]), 1).unwrap();
+        let mut scratch = Memory::new(plan.scratch_bytes());
+        let mut session = plan.open(&model, &Sequential, engine::scratch_from(&mut scratch.0)).unwrap();
+        let expected = session.run_picture(&Picture::rgb8(&pixels, 70, 50, 210)).unwrap().first().to_vec();
 
         let opened = open(&vitlet_options { output: number as u32, ..NO_OPTIONS }).unwrap();
         let picture = vitlet_picture { format: vitlet_format::Rgb8 as u32, ..gray(&pixels, 70, 50) };

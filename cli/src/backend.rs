@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use vitlet::picture::Preprocess;
-use vitlet::{Kernels, Named, Output, Scores};
+use vitlet::{Kernels, Named, Scores};
 use vitlet_convert::onnx::Preparation;
 #[cfg(feature = "tract")]
 use vitlet_convert::reference::Reference;
@@ -96,10 +96,10 @@ impl Network {
         }
     }
 
-    /// Makes it ready to run; `output` is the engine's to give, tract gives what the file does.
-    pub fn start<'n>(&'n self, compute: &'n Compute, output: Output) -> Result<Runner<'n>> {
+    /// Makes it ready to run: for the engine the network's first output, for tract what the file gives.
+    pub fn start<'n>(&'n self, compute: &'n Compute) -> Result<Runner<'n>> {
         Ok(match self {
-            Self::Model(file) => Runner::Model(Box::new(Inference::new(file.parse()?, compute, output))),
+            Self::Model(file) => Runner::Model(Box::new(Inference::new(file, compute)?)),
             Self::Onnx(file) => Runner::Onnx(file),
         })
     }

@@ -1,13 +1,14 @@
 //! Runs a model: which kernels, how many threads, and memory that grows with the pictures.
 
-use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use vitlet::{Executor, Kernels, Model, Output, Picture, RunConfig, Sequential, Session, ThreadPool};
+use vitlet::{Executor, Kernels, Model, Picture, Plan, RunConfig, Runner, Sequential, ThreadPool};
 
 use crate::error::{Context, Error, Result};
+use crate::model::ModelFile;
 use crate::pictures::Rgb8;
 use crate::threads;
 
@@ -34,7 +35,7 @@ impl ComputeArgs {
 pub struct Compute {
     pub kernels: Kernels,
     pub threads: usize,
-    executor: Box<dyn Executor>,
+    executor: Arc<dyn Executor + Send + Sync>,
 }
 
 impl Compute {
@@ -45,11 +46,16 @@ impl Compute {
             Some(name) => Kernels::by_name(name).ok_or_else(|| no_such_kernel(name))?,
         };
         let threads = threads::plan(args.threads.map(usize::from));
-        let executor: Box<dyn Executor> = match threads {
-            1 => Box::new(Sequential),
-            _ => Box::new(ThreadPool::new(threads).about(format!("{threads} threads"))?),
+        let executor: Arc<dyn Executor + Send + Sync> = match threads {
+            1 => Arc::new(Sequential),
+            _ => Arc::new(ThreadPool::new(threads).about(format!("{threads} threads"))?),
         };
         Ok(Self { kernels, threads, executor })
+    }
+
+    /// A run with these kernels that has no memory for pictures yet.
+    pub fn run(&self) -> RunConfig {
+        RunConfig::new(self.kernels).max_picture(1, 1)
     }
 }
 
@@ -109,18 +115,22 @@ pub fn finite(values: Vec<f32>, what: &str) -> Result<Vec<f32>, String> {
 pub struct Inference<'m> {
     model: Model<'m>,
     compute: &'m Compute,
-    output: Output,
-    /// Width and height of the picture at hand, at least a pixel.
-    size: (u32, u32),
-    scratch: Vec<u8>,
+    runner: Runner,
     /// What the last picture became, `[3, height, width]`.
     input: Vec<f32>,
 }
 
 impl<'m> Inference<'m> {
-    /// Allocates nothing yet.
-    pub fn new(model: Model<'m>, compute: &'m Compute, output: Output) -> Self {
-        Self { model, compute, output, size: (1, 1), scratch: Vec::new(), input: Vec::new() }
+    /// Takes the memory of a session that gives the network's first output; pictures may need more.
+    pub fn new(file: &'m ModelFile, compute: &'m Compute) -> Result<Self> {
+        Self::with(file, compute, compute.run())
+    }
+
+    /// The same for another run than [`Compute::run`].
+    pub fn with(file: &'m ModelFile, compute: &'m Compute, run: RunConfig) -> Result<Self> {
+        let model = file.parse()?;
+        let runner = Runner::new(file.shared(), run, Arc::clone(&compute.executor)).about(&file.name)?;
+        Ok(Self { model, compute, runner, input: Vec::new() })
     }
 
     /// What runs.
@@ -128,61 +138,59 @@ impl<'m> Inference<'m> {
         &self.model
     }
 
+    /// How it runs.
+    pub fn plan(&self) -> &Plan {
+        self.runner.plan()
+    }
+
     /// On what it runs.
     pub fn compute(&self) -> &'m Compute {
         self.compute
     }
 
-    /// Logits, features or tokens of one picture. Errors say why only.
+    /// The output of one picture. Errors say why only.
     pub fn picture(&mut self, picture: &Rgb8) -> Result<Answer, String> {
         self.frame(&picture.borrow())
     }
 
-    /// Logits, features or tokens of one picture in any format. Errors say why only.
+    /// The output of one picture in any format. Errors say why only.
     pub fn frame(&mut self, picture: &Picture<'_>) -> Result<Answer, String> {
-        self.size = (picture.width, picture.height);
-        let mut input = mem::take(&mut self.input);
-        input.resize(self.model.config().input_len(), 0.0);
+        self.input.resize(self.plan().config().input_len(), 0.0);
         let start = Instant::now();
-        let ran = self.session().and_then(|mut session| {
-            session.prepare(picture, &mut input)?;
+        let ran = self.runner.make_room(picture).and_then(|()| {
+            let mut session = self.runner.session()?;
+            session.prepare(picture, &mut self.input)?;
             let began = Instant::now();
-            Ok((began, session.run_tensor(&input)?.to_vec()))
+            Ok((began, session.run_tensor(&self.input)?.first().to_vec()))
         });
         let end = Instant::now();
-        self.input = input;
         let (began, values) = ran.map_err(|e| e.to_string())?;
         Ok(Answer { values: finite(values, self.what())?, times: Times::between(start, began, end) })
     }
 
-    /// Logits, features or tokens of one normalized input `[3, height, width]`. Errors say why only.
+    /// The output of one normalized input `[3, height, width]`. Errors say why only.
     pub fn tensor(&mut self, input: &[f32]) -> Result<Vec<f32>, String> {
-        let mut session = self.session().map_err(|e| e.to_string())?;
-        let values = session.run_tensor(input).map_err(|e| e.to_string())?.to_vec();
+        let values = self.runner.run_tensor(input).map_err(|e| e.to_string())?.first().to_vec();
         finite(values, self.what())
     }
 
-    /// What runs give.
+    /// The name of the output.
     fn what(&self) -> &'static str {
-        match self.output {
-            Output::Logits if self.model.config().classes > 0 => "logits",
-            Output::Logits | Output::Features => "features",
-            Output::Tokens => "tokens",
-        }
+        self.runner.outputs().next().map_or("outputs", |info| info.name())
     }
 
     /// [`Inference::tensor`], showing activations to `tap` on the way.
     pub fn tap(&mut self, input: &[f32], tap: &dyn vitlet::Tap) -> Result<Vec<f32>, String> {
-        let mut session = self.session().map_err(|e| e.to_string())?;
-        let values = session.tap_tensor(input, tap).map_err(|e| e.to_string())?.to_vec();
+        let mut session = self.runner.session().map_err(|e| e.to_string())?;
+        let values = session.tap_tensor(input, tap).map_err(|e| e.to_string())?.first().to_vec();
         finite(values, self.what())
     }
 
     /// The normalized input `[3, height, width]` that a picture becomes.
     pub fn prepare(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
-        self.size = (picture.width, picture.height);
-        let mut input = vec![0.0; self.model.config().input_len()];
-        self.session()?.prepare(&picture.borrow(), &mut input)?;
+        let (picture, mut input) = (picture.borrow(), vec![0.0; self.plan().config().input_len()]);
+        self.runner.make_room(&picture)?;
+        self.runner.session()?.prepare(&picture, &mut input)?;
         Ok(input)
     }
 
@@ -193,7 +201,7 @@ impl<'m> Inference<'m> {
         profile: Option<&vitlet::Profile<'_>>,
         each: impl FnOnce(&mut dyn FnMut() -> Result<(), vitlet::Error>) -> T,
     ) -> Result<T, vitlet::Error> {
-        let mut session = self.session()?;
+        let mut session = self.runner.session()?;
         Ok(each(&mut || {
             match profile {
                 None => session.run_tensor(input),
@@ -201,29 +209,6 @@ impl<'m> Inference<'m> {
             }
             .map(|_| ())
         }))
-    }
-
-    /// Bytes that a session needs.
-    pub fn scratch_bytes(&self) -> Result<usize, vitlet::Error> {
-        self.model.scratch_bytes(&self.run_config())
-    }
-
-    fn run_config(&self) -> RunConfig<'m> {
-        let executor = &*self.compute.executor;
-        RunConfig { kernels: self.compute.kernels, executor, max_picture: self.size, output: self.output }
-    }
-
-    fn session(&mut self) -> Result<Session<'_, 'm>, vitlet::Error> {
-        let run = self.run_config();
-        let need = self.model.scratch_bytes(&run)?;
-        if self.scratch.len() < need + 63 {
-            self.scratch = Vec::new();
-            let no_memory = |_| vitlet::Error::RunConfig("no memory is free for a picture of this size");
-            self.scratch.try_reserve_exact(need + 63).map_err(no_memory)?;
-            self.scratch.resize(need + 63, 0);
-        }
-        let start = self.scratch.as_ptr().align_offset(64);
-        Session::new(&self.model, &run, &mut self.scratch[start..start + need])
     }
 }
 

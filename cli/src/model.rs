@@ -1,8 +1,9 @@
 //! Model files: mapped into memory, or the built-in one.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use vitlet::Model;
+use vitlet::{Model, ModelBytes};
 use vitlet_convert::output::TemporaryFolder;
 
 use crate::error::{Context, Error, Result, why};
@@ -41,7 +42,7 @@ pub const BUILT_IN_NOTE: &str =
 
 /// The bytes of a model, and what to call it in messages.
 pub struct ModelFile {
-    bytes: Bytes,
+    bytes: Arc<Bytes>,
     pub name: String,
 }
 
@@ -51,10 +52,20 @@ enum Bytes {
     Converted(Box<vitlet_convert::Converted>),
 }
 
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::BuiltIn => BUILT_IN,
+            Self::Mapped(map) => map,
+            Self::Converted(converted) => &converted.bytes,
+        }
+    }
+}
+
 impl ModelFile {
     /// The model that is part of the program.
     pub fn built_in() -> Self {
-        Self { bytes: Bytes::BuiltIn, name: "built-in".to_string() }
+        Self { bytes: Arc::new(Bytes::BuiltIn), name: "built-in".to_string() }
     }
 
     /// Maps a model file into memory.
@@ -74,7 +85,7 @@ impl ModelFile {
         if map.starts_with(b"version https://git-lfs") {
             return Err(Error::new(name, "a git-LFS pointer, not the model itself: fetch it with `git lfs pull`"));
         }
-        Ok(Self { bytes: Bytes::Mapped(map), name })
+        Ok(Self { bytes: Arc::new(Bytes::Mapped(map)), name })
     }
 
     /// A model file, or a checkpoint directory that is converted in memory to f32.
@@ -90,21 +101,22 @@ impl ModelFile {
 
     /// A model that has just been converted.
     pub fn converted(converted: vitlet_convert::Converted, name: String) -> Self {
-        Self { bytes: Bytes::Converted(Box::new(converted)), name }
+        Self { bytes: Arc::new(Bytes::Converted(Box::new(converted))), name }
     }
 
     /// All bytes of the file.
     pub fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::BuiltIn => BUILT_IN,
-            Bytes::Mapped(map) => map,
-            Bytes::Converted(converted) => &converted.bytes,
-        }
+        (*self.bytes).as_ref()
+    }
+
+    /// The same for an owner.
+    pub fn shared(&self) -> ModelBytes {
+        Arc::clone(&self.bytes) as ModelBytes
     }
 
     /// Whether the file is still the one that was opened.
     pub fn unchanged(&self) -> Result<()> {
-        match &self.bytes {
+        match &*self.bytes {
             Bytes::Mapped(map) => map.unchanged(),
             Bytes::BuiltIn | Bytes::Converted(_) => Ok(()),
         }

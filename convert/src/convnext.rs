@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
-use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores};
+use vitlet::{Activation, Config, Family, LayerScale, Pooling, Positions, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -38,6 +38,7 @@ pub(crate) fn config(stages: [StageConfig; 4], size: (usize, usize)) -> Config {
         head_dim: 0,
         hidden: last.hidden(),
         prefix_tokens: 0,
+        positions: Positions::Free,
         norm_eps: 1e-6,
         attention_scale: 0.0,
         qk_norm: false,

@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::json::Object;
 use crate::network::{Block, Layer, Network, Source};
 use crate::options::Options;
-use crate::position::Resampling;
 use crate::residual::Residual;
 use crate::{labels, position, preprocess, relative};
 
@@ -48,7 +47,6 @@ struct Plan {
     registers: usize,
     distilled: bool,
     position: Position,
-    resampling: Resampling,
     relative: Relative,
 }
 
@@ -248,6 +246,7 @@ fn plan(
         head_dim,
         hidden,
         prefix_tokens: usize::from(class_token) + usize::from(distilled) + registers,
+        positions: relative.positions,
         norm_eps: args.number("norm_eps")?.unwrap_or(1e-6) as f32,
         attention_scale: crate::attention_scale(head_dim),
         qk_norm: flag("qk_norm", false)?,
@@ -282,7 +281,6 @@ fn plan(
         distilled,
         position,
         relative,
-        resampling: if name.starts_with("flexivit") { Resampling::Bilinear } else { Resampling::BicubicAntialias },
     })
 }
 
@@ -387,18 +385,10 @@ fn network(
         Position::None if !config.has_positions() => Vec::new(),
         Position::None => vec![0.0; config.patches() * config.dim],
         Position::Fourier => xcit::positions(checkpoint, &config)?,
-        _ => position::take(
-            checkpoint,
-            "pos_embed",
-            &config,
-            plan.native,
-            with_position,
-            plan.resampling,
-            announcements,
-        )?,
+        _ => position::take(checkpoint, "pos_embed", &config, plan.native, with_position, announcements)?,
     };
     let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
-    let rotation = (config.family == Family::Dinov3).then(|| relative::rotation(&config, plan.relative.rope_base));
+    let rotation = relative::rotation(&config);
     let shared = match plan.relative.tables.1 {
         true => Some(plan.table(checkpoint, "rel_pos_bias.relative_position_bias_table")?),
         false => None,
@@ -481,7 +471,7 @@ impl Plan {
     fn table(&self, checkpoint: &mut Checkpoint, name: &str) -> Result<Vec<f32>, Error> {
         let c = &self.config;
         let native = (self.native.0 / c.patch_height, self.native.1 / c.patch_width);
-        relative::table(checkpoint, name, c, native, Resampling::Geometric)
+        relative::table(checkpoint, name, c, native, relative::Rule::Geometric)
     }
 
     /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero. Class attention has three layers (but for XCiT's authors).

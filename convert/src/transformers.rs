@@ -8,14 +8,13 @@
 use std::path::Path;
 
 use vitlet::picture::{Preprocess, Resize};
-use vitlet::{Activation, Config, LayerScale, Named, Pooling, Precision, Scores};
+use vitlet::{Activation, Config, LayerScale, Named, Pooling, Positions, Precision, Resampling, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
 use crate::network::{Block, Layer, Network, Source};
 use crate::options::Options;
-use crate::position::Resampling;
 use crate::preprocess::Processor;
 use crate::{labels, position, relative, timm};
 
@@ -67,9 +66,14 @@ impl Family {
         if self == Self::Dinov3 { "patch_embeddings" } else { "patch_embeddings.projection" }
     }
 
-    /// How `interpolate_pos_encoding` resamples.
-    fn resampling(self) -> Resampling {
-        if self == Self::Dinov2WithRegisters { Resampling::BicubicAntialias } else { Resampling::Bicubic }
+    /// How positions follow another size: as `interpolate_pos_encoding` resamples, or as `rope_theta` rotates.
+    fn positions(self, json: &Object) -> Result<Positions, Error> {
+        Ok(match self {
+            Self::Beit => Positions::Fixed,
+            Self::Dinov2WithRegisters => Positions::Resampled(Resampling::BicubicAntialias),
+            Self::Dinov3 => Positions::Rotated(json.number("rope_theta")?.unwrap_or(100.0) as f32),
+            Self::Vit | Self::Deit | Self::Dinov2 => Positions::Resampled(Resampling::Bicubic),
+        })
     }
 }
 
@@ -86,8 +90,6 @@ struct Plan {
     layerscale: bool,
     /// BEiT: a table in each block; one for all blocks.
     tables: (bool, bool),
-    /// DINOv3: the longest period of the rotations.
-    rope_base: f64,
     /// How many labels config.json has.
     labels: usize,
     /// What stands before the base model's names: `vit.` and the like, nothing in a headless model.
@@ -251,6 +253,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         head_dim,
         hidden,
         prefix_tokens: 1 + usize::from(family == Family::Deit) + registers,
+        positions: family.positions(json)?,
         norm_eps: json.number("layer_norm_eps")?.unwrap_or(eps) as f32,
         attention_scale: crate::attention_scale(head_dim),
         qk_norm: false,
@@ -290,7 +293,6 @@ fn plan(json: &Object) -> Result<Plan, Error> {
             other => other.is_dino() || is_dino3,
         },
         tables,
-        rope_base: json.number("rope_theta")?.unwrap_or(100.0),
         labels: labels::count(json),
         base: String::new(),
     })
@@ -349,9 +351,9 @@ fn network(
     if plan.family == Family::Deit {
         prefix.extend(checkpoint.take(&embeddings("distillation_token"), &[1, 1, config.dim])?);
     }
-    let (table, how) = (embeddings("position_embeddings"), plan.family.resampling());
+    let table = embeddings("position_embeddings");
     let positions = match config.has_positions() {
-        true => position::take(checkpoint, &table, &config, plan.native, &mut prefix, how, announcements)?,
+        true => position::take(checkpoint, &table, &config, plan.native, &mut prefix, announcements)?,
         false => Vec::new(),
     };
     let registers = config.prefix_tokens - prefix.len() / config.dim;
@@ -359,7 +361,7 @@ fn network(
         // They come without a position.
         prefix.extend(checkpoint.take(&embeddings("register_tokens"), &[1, registers, config.dim])?);
     }
-    let rotation = (plan.family == Family::Dinov3).then(|| relative::rotation(&config, plan.rope_base));
+    let rotation = relative::rotation(&config);
     let shared = match plan.tables.1 {
         true => Some(plan.table(checkpoint, "relative_position_bias")?),
         false => None,
@@ -466,7 +468,7 @@ impl Plan {
         let c = &self.config;
         let native = (self.native.0 / c.patch_height, self.native.1 / c.patch_width);
         let name = format!("{}encoder.{name}.relative_position_bias_table", self.base);
-        relative::table(checkpoint, &name, c, native, Resampling::Bilinear)
+        relative::table(checkpoint, &name, c, native, relative::Rule::Bilinear)
     }
 
     /// Names of the norms and of the MLP's layers: first (the gate before the other half), last.

@@ -4,7 +4,7 @@
 
 use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
-use vitlet::{Config, Family, Named};
+use vitlet::{Config, Family, Named, Positions, Resampling};
 
 use crate::network::{Gammas, Source};
 use crate::quantize::WeightScale;
@@ -99,6 +99,7 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
     if c.family == Family::Xcit {
         meta.put(keys::TOKENS_NORM, 7, &[u8::from(c.tokens_norm)]);
     }
+    positions(meta, c);
     meta.number(keys::NORM_EPS, c.norm_eps);
     meta.number(keys::ATTENTION_SCALE, c.attention_scale);
     for (key, value) in
@@ -116,6 +117,17 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
         meta.put(keys::HEAD_FACTORS, 7, &[1]);
     }
     meta.text(keys::SCORES, c.scores.name());
+}
+
+/// timm's rule is not written: files without a rule are read so.
+fn positions(meta: &mut Metadata, c: &Config) {
+    match c.positions {
+        Positions::Resampled(Resampling::BicubicAntialias) | Positions::Free => {}
+        Positions::Resampled(rule) => meta.text(keys::POSITION_RESAMPLING, rule.name()),
+        Positions::Rotated(base) => meta.number(keys::ROPE_BASE, base),
+        Positions::Fixed if c.has_positions() => meta.text(keys::POSITION_RESAMPLING, "fixed"),
+        Positions::Fixed => {}
+    }
 }
 
 fn preprocess(meta: &mut Metadata, p: &Preprocess) {

@@ -12,28 +12,22 @@
 //! TalkingHeads: W_w softmax(W_l q k^T / sqrt(d) + b_l) v + b_w v          W_l, W_w: heads x heads, for each pair of tokens
 //! ```
 
-use crate::config::Config;
 use crate::error::Error;
 use crate::family::transformer::{Buffers, Input, Pass};
 use crate::kernels::isa::F32x16;
-use crate::session::Output;
 
-/// One inference. `out` receives what `output` says, compact.
-pub(crate) fn forward(
-    c: &Config,
-    pass: &Pass<'_>,
-    input: Input<'_>,
-    output: Output,
-    b: &mut Buffers<'_>,
-    out: &mut [F32x16],
-) -> Result<(), Error> {
+/// One inference. `out` receives the outputs.
+pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+    let c = pass.c;
     pass.embed(input, b)?;
     let mut blocks = pass.model.blocks().enumerate();
     for (i, block) in blocks.by_ref().take(c.depth) {
+        pass.watch.go_on()?;
         pass.block(i, &block, c.prefix_tokens..c.tokens(), c.patches(), b)?;
     }
     for (i, block) in blocks {
+        pass.watch.go_on()?;
         pass.block(i, &block, 0..c.tokens(), 1, b)?;
     }
-    pass.head(output, b, out)
+    pass.head(b, out)
 }

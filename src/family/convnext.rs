@@ -16,6 +16,7 @@ use crate::arena::Arena;
 use crate::bytes::floats_mut;
 use crate::config::{Config, pad16};
 use crate::error::Error;
+use crate::family::Run;
 use crate::family::transformer::{Head, Input, ROWS, layer_norm_in_place};
 use crate::kernels::Kernels;
 use crate::kernels::depthwise::DepthwiseConv;
@@ -24,9 +25,10 @@ use crate::kernels::linear::Store;
 use crate::kernels::rows::LayerNorm;
 use crate::model::{ConvBlock, Downsampling, Model};
 use crate::ops::{OperandScratch, Residual, multiply};
+use crate::output::Outputs;
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
+use crate::plan::Plan;
 use crate::profile::{Laps, Stage, Watch};
-use crate::session::{Output, Plan};
 use crate::tap::Place;
 
 /// Memory that all workers share, and each worker's own.
@@ -43,7 +45,7 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, plan: &Plan<'_>, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, plan: &Plan, arena: &mut Arena<'a>) -> Self {
         let mut worker = Arena::counting();
         let _ = Worker::carve(c, &mut worker);
         let worker_bytes = worker.used();
@@ -101,23 +103,18 @@ fn stage_width(c: &Config, stage: usize) -> usize {
 }
 
 /// What every phase needs.
-pub(crate) struct Pass<'p> {
-    pub(crate) model: &'p Model<'p>,
-    pub(crate) k: Kernels,
-    pub(crate) threads: usize,
-    pub(crate) executor: &'p dyn Executor,
-    pub(crate) watch: Watch<'p>,
+struct Pass<'p> {
+    model: &'p Model<'p>,
+    k: Kernels,
+    threads: usize,
+    executor: &'p dyn Executor,
+    watch: Watch<'p>,
 }
 
-/// One inference. `out` receives what `output` says, compact.
-pub(crate) fn forward(
-    c: &Config,
-    pass: &Pass<'_>,
-    input: Input<'_>,
-    output: Output,
-    b: &mut Buffers<'_>,
-    out: &mut [F32x16],
-) -> Result<(), Error> {
+/// One inference. `out` receives the outputs.
+pub(crate) fn forward(run: &Run<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+    let Run { model, plan, executor, watch, .. } = *run;
+    let (c, pass) = (&plan.config, Pass { model, k: plan.kernels, threads: plan.threads, executor, watch });
     let (mut stages, mut block) = (pass.model.stages(), 0);
     pass.embed(c, input, b)?;
     for stage in 0..c.stages.len() {
@@ -125,11 +122,12 @@ pub(crate) fn forward(
             pass.downsample(c, stage, block, &stages.downsampling(stage), b)?;
         }
         for _ in 0..c.stages[stage].depth {
+            pass.watch.go_on()?;
             pass.block(c, stage, block, &stages.block(stage), b)?;
             block += 1;
         }
     }
-    pass.head(c, output, b, out)
+    pass.head(c, plan.outputs, b, out)
 }
 
 impl Pass<'_> {
@@ -241,8 +239,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Pooling, norm, head; or the tokens themselves.
-    fn head(&self, c: &Config, output: Output, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+    /// Tokens, pooling, norm, features, head.
+    fn head(&self, c: &Config, outputs: Outputs, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
         let (k, tail) = (self.k, &self.model.tail());
         let last = c.stages.len() - 1;
         // One worker for a few rows; through `for_each` for the floating-point environment.
@@ -251,7 +249,7 @@ impl Pass<'_> {
         let pieces = ((x, Chunks::new(b.features, usize::MAX)), Chunks::new(out, usize::MAX));
         for_each(&Sequential, workers, pieces, |memory, _, ((x, features), out)| {
             let mut laps = Laps::start(self.watch.profile);
-            Head { c, k, tail, output }.run(x, features, Worker::of(c, memory).operand, out);
+            Head { c, k, tail, outputs }.run(x, features, Worker::of(c, memory).operand, out);
             laps.end(Stage::Head);
         })
     }

@@ -21,8 +21,8 @@ use crate::model::{MixerBlock, Mlp};
 use crate::ops::Residual;
 use crate::ops::mixing::BLOCK;
 use crate::parallel::{Chunks, for_each};
+use crate::plan::Plan;
 use crate::profile::{Laps, Stage};
-use crate::session::{Output, Plan};
 use crate::tap::Place;
 
 /// Memory that all workers share.
@@ -33,26 +33,21 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, plan: &Plan<'_>, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, plan: &Plan, arena: &mut Arena<'a>) -> Self {
         let mixed = arena.take(c.tokens() * pad16(c.dim) / 16);
         Self { transformer: transformer::Buffers::carve(c, plan, arena), mixed }
     }
 }
 
-/// One inference. `out` receives what `output` says, compact.
-pub(crate) fn forward(
-    pass: &Pass<'_>,
-    input: Input<'_>,
-    output: Output,
-    b: &mut Buffers<'_>,
-    out: &mut [F32x16],
-) -> Result<(), Error> {
+/// One inference. `out` receives the outputs.
+pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
     pass.embed(input, &mut b.transformer)?;
     for (i, block) in pass.model.mixer_blocks().enumerate() {
+        pass.watch.go_on()?;
         mix(pass, &block, b)?;
         transform(pass, i, &block.mlp, b)?;
     }
-    pass.head(output, &mut b.transformer, out)
+    pass.head(&mut b.transformer, out)
 }
 
 /// x = x + gamma_1 * (M x + b).

@@ -10,18 +10,20 @@ use crate::arena::Arena;
 use crate::bytes::{floats, floats_mut};
 use crate::config::{Config, Family, Pooling, pad16};
 use crate::error::Error;
+use crate::family::Run;
 use crate::kernels::Kernels;
 use crate::kernels::attention::RelativeBias;
 use crate::kernels::isa::F32x16;
 use crate::kernels::linear::{Add, Store};
 use crate::kernels::rows::{self, LayerNorm};
-use crate::model::{Affine, Block, Mlp, Model, Norm, Rotation, Tail};
+use crate::model::{Affine, Block, Embedding, Mlp, Model, Norm, Rotation, Tail};
 use crate::ops::attention::{AttentionScratch, Cache, Mixing, Queries};
 use crate::ops::mixing::MixingScratch;
 use crate::ops::{OperandScratch, Residual, multiply};
+use crate::output::{Output, Outputs};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
+use crate::plan::Plan;
 use crate::profile::{Laps, Stage, Watch};
-use crate::session::{Output, Plan};
 use crate::tap::Place;
 
 /// Tokens that a worker takes at a time: a multiple of 16, few enough that a block's activations stay in L2.
@@ -33,7 +35,7 @@ pub(crate) enum Input<'i> {
     /// `[3, height, width]`, normalized.
     Tensor(&'i [f32]),
     /// `[height, width, 3]`, and each channel's normalized value of a byte.
-    Rgb8 { pixels: &'i [u8], normalized: &'i [[f32; 256]; 3] },
+    Rgb8 { pixels: &'i [u8], normalized: &'i [[f32; 256]] },
 }
 
 impl Input<'_> {
@@ -80,7 +82,7 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, plan: &Plan<'_>, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, plan: &Plan, arena: &mut Arena<'a>) -> Self {
         let dim = pad16(c.dim) / 16;
         let worker_bytes = Worker::bytes(c);
         Self {
@@ -139,21 +141,31 @@ pub(crate) struct Pass<'p> {
     pub(super) model: &'p Model<'p>,
     pub(super) c: &'p Config,
     pub(super) k: Kernels,
-    rotation: Option<Rotation<'p>>,
+    outputs: Outputs,
+    /// At the session's input size.
+    pub(super) embedding: Embedding<'p>,
     pub(super) executor: &'p dyn Executor,
     pub(super) watch: Watch<'p>,
 }
 
 impl<'p> Pass<'p> {
-    pub(crate) fn new(model: &'p Model<'p>, kernels: Kernels, executor: &'p dyn Executor, watch: Watch<'p>) -> Self {
-        let rotation = model.embedding().rotation;
-        Self { model, c: model.config(), k: kernels, rotation, executor, watch }
+    pub(crate) fn new(run: &Run<'p>) -> Self {
+        let Run { model, plan, executor, tables, watch } = *run;
+        let stated = model.embedding();
+        let (positions, rotation) = (tables.positions.or(stated.positions), tables.rotation.or(stated.rotation));
+        let embedding = Embedding { positions, rotation, ..stated };
+        Self { model, c: &plan.config, k: plan.kernels, outputs: plan.outputs, embedding, executor, watch }
+    }
+
+    /// Tokens that the last block has to compute.
+    pub(super) fn rows_read(&self) -> usize {
+        self.outputs.rows_read(self.c)
     }
 
     /// x = [prefix; Linear(patch) + position], then the optional first norm.
     pub(crate) fn embed(&self, input: Input<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
-        let embedding = self.model.embedding();
+        let embedding = &self.embedding;
         let dim = pad16(c.dim) / 16;
         let patch = pad16(c.patch_len()) / 16;
         let workers = Chunks::new(b.workers, b.worker_bytes);
@@ -237,7 +249,7 @@ impl<'p> Pass<'p> {
                     layer_norm_in_place(k, k_norm, &mut rest[..width], w.attended);
                 }
             }
-            if let Some(rotation) = &self.rotation {
+            if let Some(rotation) = &self.embedding.rotation {
                 let first = if needs_q { 0 } else { 1 };
                 rotate(c, rotation, span.start + i * ROWS, qkv, first..2);
             }
@@ -343,12 +355,12 @@ impl<'p> Pass<'p> {
         self.watch.show(Place::Mlp(index), first, x, dim);
     }
 
-    /// Norm, pooling, norm, head; or the tokens themselves.
-    pub(crate) fn head(&self, output: Output, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+    /// Norm, tokens, pooling, norm, features, head.
+    pub(crate) fn head(&self, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
         let tail = self.model.tail();
-        let rows = if output == Output::Tokens { c.tokens() } else { c.rows_read() };
+        let rows = self.rows_read();
         // One worker for a few rows; through `for_each` for the floating-point environment.
         let workers = Chunks::new(&mut b.workers[..b.worker_bytes], usize::MAX);
         let x = Chunks::new(&mut b.x[..rows * dim], usize::MAX);
@@ -356,7 +368,7 @@ impl<'p> Pass<'p> {
         for_each(&Sequential, workers, pieces, |memory, _, ((x, features), out)| {
             let mut laps = Laps::start(self.watch.profile);
             let w = Worker::of(c, memory);
-            Head { c, k, tail: &tail, output }.run(x, features, w.operand, out);
+            Head { c, k, tail: &tail, outputs: self.outputs }.run(x, features, w.operand, out);
             laps.end(Stage::Head);
         })
     }
@@ -367,11 +379,12 @@ pub(crate) struct Head<'h> {
     pub(crate) c: &'h Config,
     pub(crate) k: Kernels,
     pub(crate) tail: &'h Tail<'h>,
-    pub(crate) output: Output,
+    pub(crate) outputs: Outputs,
 }
 
 impl Head<'_> {
-    /// Norm, pooling, norm, head; or the tokens themselves. `x`, the tokens that are read, is overwritten; `features` is `[parts, pad16(dim)]`.
+    /// Norm, tokens, pooling, norm, features, head. `x`, the tokens that are read, is overwritten; `features` is
+    /// `[parts, pad16(dim)]`.
     pub(crate) fn run(
         self,
         x: &mut [F32x16],
@@ -379,7 +392,7 @@ impl Head<'_> {
         mut operand: OperandScratch<'_>,
         out: &mut [F32x16],
     ) {
-        let Self { c, k, tail, output } = self;
+        let Self { c, k, tail, outputs } = self;
         let dim = pad16(c.dim) / 16;
         if let Some(Affine { factor, offset }) = tail.affine {
             k.run(rows::Affine { x, factor, offset });
@@ -387,23 +400,27 @@ impl Head<'_> {
         if let Some(norm) = &tail.norm {
             x.chunks_mut(ROWS * dim).for_each(|block| layer_norm_in_place(k, norm, block, operand.normed));
         }
-        if output == Output::Tokens {
-            return compact(&x[c.prefix_tokens * dim..], c.dim, out);
+        if let Some(place) = outputs.place(c, Output::Tokens) {
+            compact(&x[c.prefix_tokens * dim..], c.dim, &mut out[place]);
+        }
+        if !outputs.pools() {
+            return;
         }
         pool(c, x, features);
         if let Some(norm) = &tail.fc_norm {
             layer_norm_in_place(k, norm, features, operand.normed);
         }
-        match &tail.head {
-            Some(head) if output == Output::Logits => {
-                let stride = out.len();
-                if let Some(gamma) = tail.head_factor {
-                    k.run(rows::Scale { y: features, gamma });
-                }
-                let a = operand.plain(k, features, 1, head);
-                multiply(k, a, 1, head, 0..stride, Store { out, stride });
+        if let Some(place) = outputs.place(c, Output::Features) {
+            compact(features, c.dim, &mut out[place]);
+        }
+        if let (Some(place), Some(head)) = (outputs.place(c, Output::Logits), &tail.head) {
+            let out = &mut out[place];
+            let stride = out.len();
+            if let Some(gamma) = tail.head_factor {
+                k.run(rows::Scale { y: features, gamma });
             }
-            _ => compact(features, c.dim, out),
+            let a = operand.plain(k, features, 1, head);
+            multiply(k, a, 1, head, 0..stride, Store { out, stride });
         }
     }
 }

@@ -12,26 +12,18 @@
 //! DINOv3:    softmax(R q (R k)^T / sqrt(d)) v      R rotates pairs of channels by the patch's position (Simeoni et al. 2025)
 //! ```
 
-use crate::config::Config;
 use crate::error::Error;
 use crate::family::transformer::{Buffers, Input, Pass};
 use crate::kernels::isa::F32x16;
-use crate::session::Output;
 
-/// One inference. `out` receives what `output` says, compact.
-pub(crate) fn forward(
-    c: &Config,
-    pass: &Pass<'_>,
-    input: Input<'_>,
-    output: Output,
-    b: &mut Buffers<'_>,
-    out: &mut [F32x16],
-) -> Result<(), Error> {
-    let rows_read = if output == Output::Tokens { c.tokens() } else { c.rows_read() };
+/// One inference. `out` receives the outputs.
+pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+    let c = pass.c;
     pass.embed(input, b)?;
     for (i, block) in pass.model.blocks().enumerate() {
-        let rows = if i + 1 == c.depth { rows_read } else { c.tokens() };
+        pass.watch.go_on()?;
+        let rows = if i + 1 == c.depth { pass.rows_read() } else { c.tokens() };
         pass.block(i, &block, 0..c.tokens(), rows, b)?;
     }
-    pass.head(output, b, out)
+    pass.head(b, out)
 }

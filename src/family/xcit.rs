@@ -33,8 +33,8 @@ use crate::ops::attention::Cache;
 use crate::ops::cross::{self, Channels, Matrices};
 use crate::ops::{Operand, Residual, multiply};
 use crate::parallel::{Chunks, for_each};
+use crate::plan::Plan;
 use crate::profile::{Laps, Stage};
-use crate::session::{Output, Plan};
 use crate::tap::Place;
 
 /// Memory that all workers share, and each worker's own.
@@ -51,7 +51,7 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, plan: &Plan<'_>, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, plan: &Plan, arena: &mut Arena<'a>) -> Self {
         let dim = pad16(c.dim) / 16;
         let worker_bytes = Worker::bytes(c).max(cross::worker_bytes(c));
         let phases = [
@@ -126,29 +126,25 @@ impl<'a> Patches<'a> {
     }
 }
 
-/// One inference. `out` receives what `output` says, compact.
-pub(crate) fn forward(
-    c: &Config,
-    pass: &Pass<'_>,
-    input: Input<'_>,
-    output: Output,
-    b: &mut Buffers<'_>,
-    out: &mut [F32x16],
-) -> Result<(), Error> {
+/// One inference. `out` receives the outputs.
+pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+    let c = pass.c;
     pass.embed_by_convolutions(input, b)?;
     let mut blocks = pass.model.blocks().enumerate();
     for (i, block) in blocks.by_ref().take(c.depth) {
+        pass.watch.go_on()?;
         pass.cross_covariance(i, &block, b)?;
         pass.interact_and_transform(i, &block, b)?;
     }
-    let reads_patches = output == Output::Tokens || c.rows_read() > 1;
+    let reads_patches = pass.rows_read() > 1;
     for (i, block) in blocks {
+        pass.watch.go_on()?;
         pass.block(i, &block, 0..c.tokens(), 1, &mut b.transformer(c))?;
         if i + 1 < c.blocks() || reads_patches {
             pass.carry_patches(i, &block, b)?;
         }
     }
-    pass.head(output, &mut b.transformer(c), out)
+    pass.head(&mut b.transformer(c), out)
 }
 
 impl Pass<'_> {
@@ -156,7 +152,7 @@ impl Pass<'_> {
     fn embed_by_convolutions(&self, input: Input<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
-        let embedding = self.model.embedding();
+        let embedding = &self.embedding;
         let Maps([mut from, mut to]) = Maps::carve(c, &mut Arena::over(b.phases));
         for (i, layer) in embedding.stem.iter().flatten().enumerate() {
             core::mem::swap(&mut from, &mut to);

@@ -36,6 +36,16 @@ impl<'a> Kept<'a> {
         Ok(Self { masks })
     }
 
+    /// The bytes of all masks.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.masks.as_flattened()
+    }
+
+    /// The masks that [`bytes`](Self::bytes) gave once.
+    pub(crate) fn from_bytes(bytes: &'a [u8]) -> Self {
+        Self { masks: bytes.as_chunks().0 }
+    }
+
     /// The mask of a branch of `block`, attention's (0) or the MLP's (1), as 16 bits for each 16 channels; `None` if it has all of its rows.
     #[inline(never)]
     pub fn mask(self, config: &Config, block: usize, branch: usize) -> Option<&'a [[u8; 2]]> {

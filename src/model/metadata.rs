@@ -1,6 +1,6 @@
 //! The metadata of a model file, as hyperparameters and what stands beside them.
 
-use crate::config::{Config, Family, LayerScale, Named, StageConfig};
+use crate::config::{Config, Family, LayerScale, Named, Positions, Resampling, StageConfig};
 use crate::error::Error;
 use crate::gguf::{File, Value};
 use crate::layout::{self, ALIGNMENT, Kept, keys};
@@ -81,6 +81,7 @@ impl<'a> Metadata<'_, 'a> {
             head_dim: self.len(keys::HEAD_DIM)?,
             hidden: self.len(keys::HIDDEN)?,
             prefix_tokens: self.len(keys::PREFIX_TOKENS)?,
+            positions: self.positions(family)?,
             norm_eps: self.f32(keys::NORM_EPS)?,
             attention_scale: self.f32(keys::ATTENTION_SCALE)?,
             qk_norm: self.flag(keys::QK_NORM)?,
@@ -96,6 +97,23 @@ impl<'a> Metadata<'_, 'a> {
             precision: self.named(keys::PRECISION)?,
             layerscale: self.named::<LayerScale>(keys::LAYERSCALE_MODE)?,
             pruned: self.0.get(keys::KEPT).is_some(),
+        })
+    }
+
+    /// Files that do not say how a position embedding is resampled are timm's, or of vitlet 0.1.
+    fn positions(&self, family: Family) -> Result<Positions, Error> {
+        let said = |key| self.0.get(key).is_some();
+        Ok(match family {
+            Family::ConvNeXt => Positions::Free,
+            Family::Dinov3 if said(keys::ROPE_BASE) => Positions::Rotated(self.f32(keys::ROPE_BASE)?),
+            Family::Vit | Family::ParallelVit | Family::Cait if !said(keys::POSITION_RESAMPLING) => {
+                Positions::Resampled(Resampling::BicubicAntialias)
+            }
+            Family::Vit | Family::ParallelVit | Family::Cait => match self.text(keys::POSITION_RESAMPLING)? {
+                "fixed" => Positions::Fixed,
+                _ => Positions::Resampled(self.named(keys::POSITION_RESAMPLING)?),
+            },
+            Family::Beit | Family::Dinov3 | Family::Xcit | Family::ResMlp => Positions::Fixed,
         })
     }
 

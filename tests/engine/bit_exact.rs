@@ -1,7 +1,7 @@
 //! int8 and f32 outputs are the same bits from every instruction set and at any number of threads.
 
 use crate::common::{checkpoints, convert, npy, run};
-use vitlet::{Executor, Kernels, Output, Precision, Sequential, ThreadPool, digest};
+use vitlet::{Executor, Kernels, Precision, Sequential, ThreadPool, digest};
 use vitlet_convert::Options;
 
 #[test]
@@ -11,11 +11,11 @@ fn every_kernel_and_thread_count_gives_the_same_bits() {
         let (_, inputs) = npy(&source.join("input.npy"));
         for precision in [Precision::Int8, Precision::F32] {
             let model = convert(&source, &Options { precision, ..Options::default() });
-            let expected = digest(&run(&model.bytes, &inputs, Kernels::scalar(), &Sequential, Output::Logits));
+            let expected = digest(&run(&model.bytes, &inputs, Kernels::scalar(), &Sequential, None));
             for kernels in Kernels::available() {
                 let executors = [&Sequential as &dyn Executor, &pools[0], &pools[1]];
                 for executor in executors {
-                    let got = digest(&run(&model.bytes, &inputs, kernels, executor, Output::Logits));
+                    let got = digest(&run(&model.bytes, &inputs, kernels, executor, None));
                     assert_eq!(got, expected, "{} {precision:?} {kernels:?} {}", source.display(), executor.threads());
                 }
             }

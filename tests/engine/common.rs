@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vitlet::{Executor, F32x16, Kernels, Model, Output, RunConfig, Session};
+use vitlet::{Executor, Kernels, Model, Output, Plan, RunConfig, Scratch};
 use vitlet_convert::{Converted, Options};
 
 /// Every checkpoint under tests/fixtures/checkpoints.
@@ -36,14 +36,33 @@ pub fn npy(path: &Path) -> (Vec<usize>, Vec<f32>) {
     (shape, bytes[end..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect())
 }
 
-/// The outputs for a batch of input tensors, one after another.
-pub fn run(bytes: &[u8], inputs: &[f32], kernels: Kernels, executor: &dyn Executor, output: Output) -> Vec<f32> {
+/// One output for a batch of input tensors, one after another; the first if none is named.
+pub fn run(
+    bytes: &[u8],
+    inputs: &[f32],
+    kernels: Kernels,
+    executor: &dyn Executor,
+    output: impl Into<Option<Output>>,
+) -> Vec<f32> {
     let model = Model::parse(bytes).unwrap();
-    let run = RunConfig { kernels, executor, max_picture: (1, 1), output };
-    let mut scratch = vec![F32x16([f32::NAN; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
-    let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
-    let inputs = inputs.chunks_exact(model.config().input_len());
-    inputs.flat_map(|x| session.run_tensor(x).unwrap().to_vec()).collect()
+    let outputs: Vec<Output> = output.into().into_iter().collect();
+    run_as(&model, RunConfig::new(kernels).outputs(&outputs), inputs, executor)
+}
+
+/// The first output of a run for a batch of input tensors, one after another, in memory that holds NaN before.
+pub fn run_as(model: &Model<'_>, run: RunConfig, inputs: &[f32], executor: &dyn Executor) -> Vec<f32> {
+    let plan = Plan::new(model, &run.max_picture(1, 1), executor.threads()).unwrap();
+    let mut scratch = of_nan(&plan);
+    let mut session = plan.open(model, executor, &mut scratch).unwrap();
+    let inputs = inputs.chunks_exact(plan.config().input_len());
+    inputs.flat_map(|x| session.run_tensor(x).unwrap().first().to_vec()).collect()
+}
+
+/// Memory for a session: every float is NaN.
+pub fn of_nan(plan: &Plan) -> Scratch {
+    let mut scratch = Scratch::new(plan.scratch_bytes()).unwrap();
+    scratch.fill(0xff);
+    scratch
 }
 
 /// `||a - b|| / ||b||` over everything.

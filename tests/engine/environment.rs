@@ -3,8 +3,8 @@
 
 use vitlet::picture::Resize;
 use vitlet::{
-    Error, Executor, F32x16, Kernels, Model, Output, Picture, Preprocess, RunConfig, Scorer, Scores, Sequential,
-    Session, ThreadPool,
+    Error, Executor, Kernels, Model, Picture, Plan, Preprocess, RunConfig, Scorer, Scores, Scratch, Sequential,
+    ThreadPool,
 };
 use vitlet_convert::Options;
 
@@ -144,18 +144,19 @@ fn sessions_give_the_same() {
         let model = Model::parse(&file.bytes).unwrap();
         let mut logits = Vec::new();
         for executor in [&Sequential as &dyn Executor, &pool, &CarelessHelper] {
-            let run = RunConfig { kernels: Kernels::detect(), executor, max_picture: (90, 70), output: Output::Logits };
-            let mut scratch = vec![F32x16([0.0; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
+            let run = RunConfig::new(Kernels::detect()).max_picture(90, 70);
+            let plan = Plan::new(&model, &run, executor.threads()).unwrap();
+            let mut scratch = Scratch::new(plan.scratch_bytes()).unwrap();
             let input = vec![0.3; model.config().input_len()];
-            let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
-            logits.push(bits(session.run_tensor(&input).unwrap()));
+            let mut session = plan.open(&model, executor, &mut scratch).unwrap();
+            logits.push(bits(session.run_tensor(&input).unwrap().first()));
             // Made in the host's environment as well: the session holds the normalized values of bytes.
             is_the_same_everywhere(name, || {
-                let mut session = Session::new(&model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
+                let mut session = plan.open(&model, executor, &mut scratch).unwrap();
                 let mut prepared = vec![0.0; input.len()];
                 session.prepare(&picture, &mut prepared).unwrap();
-                let picture = bits(session.run_picture(&picture).unwrap());
-                (bits(&prepared), picture, bits(session.run_tensor(&input).unwrap()))
+                let picture = bits(session.run_picture(&picture).unwrap().first());
+                (bits(&prepared), picture, bits(session.run_tensor(&input).unwrap().first()))
             });
         }
         assert!(logits.iter().all(|other| *other == logits[0]), "{name}: the helper's environment shows");

@@ -4,7 +4,7 @@
 #![cfg(unix)]
 
 use vitlet::layout::{self, Kept, keys};
-use vitlet::{Config, Error, Kernels, Model, Output, Picture, Precision, RunConfig, Sequential, Session};
+use vitlet::{Config, Error, Kernels, Model, Picture, Plan, Precision, RunConfig, Sequential};
 use vitlet_convert::Options;
 
 use crate::balance;
@@ -43,13 +43,12 @@ impl Guarded {
 fn try_to_run(bytes: &[u8], scratch: &mut Guarded) -> Result<(), Error> {
     let model = Model::parse(bytes)?;
     let _ = (model.name(), model.labels().count(), model.label(3), model.original_gamma(0).map(Iterator::count));
-    let run =
-        RunConfig { kernels: Kernels::detect(), executor: &Sequential, max_picture: (40, 30), output: Output::Logits };
-    let need = model.scratch_bytes(&run)?;
+    let plan = Plan::new(&model, &RunConfig::new(Kernels::detect()).max_picture(40, 30), 1)?;
+    let need = plan.scratch_bytes();
     if need > scratch.len {
         return Err(Error::Scratch { need, have: scratch.len });
     }
-    let mut session = Session::new(&model, &run, scratch.last(need))?;
+    let mut session = plan.open(&model, &Sequential, scratch.last(need))?;
     let pixels: Vec<u8> = (0..3 * 40 * 30).map(|i| (i * 7) as u8).collect();
     session.run_picture(&Picture::rgb8(&pixels, 40, 30, 120))?;
     Ok(())
@@ -311,9 +310,8 @@ fn scratch_memory_is_counted_or_refused() {
         (c.image_height, c.image_width, c.patch_height, c.patch_width) = (255, 256, 1, 1);
         (c.heads, c.head_dim) = (1024, 64);
     };
-    let run =
-        RunConfig { kernels: Kernels::detect(), executor: &Sequential, max_picture: (40, 30), output: Output::Logits };
-    let need = parsed(&resized(many), |model| model.unwrap().scratch_bytes(&run));
+    let run = RunConfig::new(Kernels::detect()).max_picture(40, 30);
+    let need = parsed(&resized(many), |model| Plan::new(&model.unwrap(), &run, 1).map(|plan| plan.scratch_bytes()));
     // q, k and v: 65,280 tokens x 65,536 channels x 4 bytes each.
     match usize::BITS {
         32 => assert!(matches!(need, Err(Error::RunConfig(_))), "{need:?}"),

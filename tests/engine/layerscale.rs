@@ -6,7 +6,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use vitlet::{Kernels, Model, Output, Precision, Sequential};
+use vitlet::{Kernels, Model, Precision, Sequential};
 use vitlet_convert::{Mode, Options, WeightScale};
 
 use crate::common::{convert, relative_error, run};
@@ -65,7 +65,7 @@ fn logits(source: &Path, precision: Precision, weight_scale: WeightScale, layers
     let len = Model::parse(&model.bytes).unwrap().config().input_len();
     let mut random = Uniform(3);
     let input: Vec<f32> = (0..4 * len).map(|_| 4.0 * random.next() - 2.0).collect();
-    run(&model.bytes, &input, Kernels::detect(), &Sequential, Output::Logits)
+    run(&model.bytes, &input, Kernels::detect(), &Sequential, None)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use vitlet::layout::{Kept, keys};
-use vitlet::{Config, Error, Executor, Kernels, Model, Output, Precision, Sequential, ThreadPool};
+use vitlet::{Config, Error, Executor, Kernels, Model, Precision, Sequential, ThreadPool};
 use vitlet_convert::Options;
 
 use crate::common::{checkpoint, convert, run};
@@ -97,12 +97,12 @@ fn rows_that_are_gone_are_rows_of_zeros() {
 
             let x = inputs(model.config());
             for kernels in Kernels::available() {
-                let logits = |bytes: &[u8]| run(bytes, &x, kernels, &Sequential, Output::Logits);
+                let logits = |bytes: &[u8]| run(bytes, &x, kernels, &Sequential, None);
                 assert_eq!(logits(&small.bytes), logits(&whole.bytes), "{what}, {}", kernels.name());
             }
             let pool = ThreadPool::new(3).unwrap();
             let [threads, alone] = [&pool as &dyn Executor, &Sequential]
-                .map(|executor| run(&small.bytes, &x, Kernels::detect(), executor, Output::Logits));
+                .map(|executor| run(&small.bytes, &x, Kernels::detect(), executor, None));
             assert_eq!(threads, alone, "{what}, threads");
         }
     }
@@ -120,8 +120,7 @@ fn a_pruned_f32_file_is_converted_to_the_same_network() {
         let model = Model::parse(&whole.bytes).unwrap();
         assert!(!model.config().pruned && whole.bytes.len() > small.bytes.len(), "{name}");
         let x = inputs(model.config());
-        let [whole, small] =
-            [&whole, &small].map(|m| run(&m.bytes, &x, Kernels::detect(), &Sequential, Output::Logits));
+        let [whole, small] = [&whole, &small].map(|m| run(&m.bytes, &x, Kernels::detect(), &Sequential, None));
         assert_eq!(whole, small, "{name}");
     }
 }
@@ -145,7 +144,7 @@ fn whole_branches_may_be_gone() {
         let report = converted.report.pruned.as_ref().unwrap();
         assert_eq!(report.removed, report.channels, "{name}");
         let model = Model::parse(&converted.bytes).unwrap();
-        let logits = run(&converted.bytes, &inputs(model.config()), Kernels::detect(), &Sequential, Output::Logits);
+        let logits = run(&converted.bytes, &inputs(model.config()), Kernels::detect(), &Sequential, None);
         assert!(logits.iter().all(|x| x.is_finite()), "{name}");
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use vitlet::{Kernels, Output, Precision, Sequential};
+use vitlet::{Kernels, Precision, Sequential};
 use vitlet_convert::Options;
 
 use crate::common::{checkpoints, convert, npy, relative_error, run};
@@ -22,7 +22,7 @@ fn every_tensor_moves_the_logits() {
     let options = Options { precision: Precision::F32, ..Options::default() };
     let outputs = |source: &Path, inputs: &[f32]| {
         let model = convert(source, &options);
-        run(&model.bytes, inputs, Kernels::detect(), &Sequential, Output::Logits)
+        run(&model.bytes, inputs, Kernels::detect(), &Sequential, None)
     };
     let mut checked = 0;
     for source in checkpoints() {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use vitlet::{Kernels, Named, Output, Precision, Sequential};
+use vitlet::{Kernels, Named, Precision, Sequential};
 use vitlet_convert::{Mode, Options, WeightScale};
 
 use crate::common::{checkpoint, checkpoints, convert, npy, relative_error, run};
@@ -19,7 +19,7 @@ fn families_are_those_of_the_simulation() {
         let (_, expected) = npy(&source.join("int8.npy"));
         let model = convert(source, &Options::default());
         for kernels in Kernels::available() {
-            let got = run(&model.bytes, &inputs, kernels, &Sequential, Output::Logits);
+            let got = run(&model.bytes, &inputs, kernels, &Sequential, None);
             let (difference, error) = (relative_error(&got, &expected), relative_error(&expected, &exact));
             println!(
                 "{} {}: {difference:.1e} from the simulation, whose error is {error:.1e}",
@@ -47,7 +47,7 @@ fn logits_are_those_of_the_simulation() {
             let options = Options { precision: Precision::Int8, layerscale, weight_scale, ..Options::default() };
             let model = convert(&source, &options);
             for kernels in Kernels::available() {
-                let got = run(&model.bytes, &inputs, kernels, &Sequential, Output::Logits);
+                let got = run(&model.bytes, &inputs, kernels, &Sequential, None);
                 let got: Vec<_> = got.iter().map(|y| y.to_le_bytes()).collect();
                 assert_eq!(got, expected, "{name} {}", kernels.name());
             }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use vitlet::{F32x16, Kernels, Model, Output, Place, Precision, RunConfig, Session, Tap, ThreadPool};
+use vitlet::{Kernels, Model, Output, Place, Plan, Precision, RunConfig, Tap, ThreadPool};
 use vitlet_convert::Options;
 
-use crate::common::{checkpoint, convert, npy};
+use crate::common::{checkpoint, convert, npy, of_nan};
 
 /// Every token that came, by place.
 #[derive(Default)]
@@ -26,11 +26,11 @@ impl Tap for Seen {
 /// Every token that a run on so many threads shows, and what the run returns: the same as without looking.
 fn look(model: &Model<'_>, input: &[f32], threads: usize, output: Output) -> (Tokens, Vec<f32>) {
     let (seen, pool) = (Seen::default(), ThreadPool::new(threads).unwrap());
-    let run = RunConfig { kernels: Kernels::detect(), executor: &pool, max_picture: (1, 1), output };
-    let mut scratch = vec![F32x16([f32::NAN; 16]); model.scratch_bytes(&run).unwrap().div_ceil(64)];
-    let mut session = Session::new(model, &run, vitlet::scratch_from(&mut scratch)).unwrap();
-    let plain = session.run_tensor(input).unwrap().to_vec();
-    assert_eq!(session.tap_tensor(input, &seen).unwrap(), plain, "looking changes nothing");
+    let plan = Plan::new(model, &RunConfig::new(Kernels::detect()).outputs(&[output]), threads).unwrap();
+    let mut scratch = of_nan(&plan);
+    let mut session = plan.open(model, &pool, &mut scratch).unwrap();
+    let plain = session.run_tensor(input).unwrap().first().to_vec();
+    assert_eq!(session.tap_tensor(input, &seen).unwrap().first(), plain, "looking changes nothing");
     (seen.0.into_inner().unwrap(), plain)
 }
 

@@ -13,4 +13,4 @@ mod report;
 
 pub use error::Error;
 pub use picture::{Rgb8, decode};
-pub use report::{Clock, classify, describe, scratch};
+pub use report::{Clock, classify, describe};

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use vitlet::{Executor, F32x16, Format, Kernels, Model, Output, Picture, RunConfig, Session};
+use vitlet::{Executor, Format, Kernels, Model, Picture, Plan, RunConfig, Scratch};
 
 use crate::error::Error;
 use crate::picture::Rgb8;
@@ -54,15 +54,15 @@ pub fn classify(
     }
     let view = Picture::frame(Format::Rgb8, &picture.data, picture.width, picture.height);
     for (i, &team) in teams.iter().enumerate() {
-        let max_picture = (picture.width, picture.height);
-        let run = RunConfig { kernels, executor: team, max_picture, output: Output::Logits };
-        let mut scratch = scratch(model.scratch_bytes(&run)?)?;
-        let mut session = Session::new(model, &run, vitlet::scratch_from(&mut scratch))?;
+        let run = RunConfig::new(kernels).max_picture(picture.width, picture.height);
+        let plan = Plan::new(model, &run, team.threads())?;
+        let mut scratch = Scratch::new(plan.scratch_bytes())?;
+        let mut session = plan.open(model, team, &mut scratch)?;
         let mut ticks = [0; RUNS];
         let mut digests = [0; RUNS];
         for run in 0..RUNS {
             let start = (clock.now)();
-            let logits = session.run_picture(&view)?;
+            let logits = session.run_picture(&view)?.first();
             ticks[run] = (clock.now)().wrapping_sub(start);
             digests[run] = vitlet::digest(logits);
             if (i, run) == (0, 0) {
@@ -91,18 +91,6 @@ fn print_best(out: &mut dyn Write, model: &Model<'_>, logits: &[f32]) -> Result<
         }
     }
     Ok(())
-}
-
-/// At least that many bytes on a 64-byte boundary, zeroed; a full heap is an error.
-///
-/// # Errors
-/// `Memory`.
-pub fn scratch(bytes: usize) -> Result<Vec<F32x16>, Error> {
-    let mut chunks = Vec::new();
-    let len = bytes.div_ceil(size_of::<F32x16>());
-    chunks.try_reserve_exact(len).map_err(|_| Error::Memory(bytes))?;
-    chunks.resize(len, F32x16([0.0; 16]));
-    Ok(chunks)
 }
 
 #[cfg(test)]

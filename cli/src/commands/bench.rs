@@ -9,7 +9,7 @@ use serde::Serialize;
 use vitlet::config::CONVNEXT_KERNEL;
 use vitlet::layout::Kept;
 use vitlet::peak::{Mac, Peak};
-use vitlet::{Activation, Config, Family, Kernels, Model, Named, Output, Precision, Profile, Stage};
+use vitlet::{Activation, Config, Family, Kernels, Model, Named, Precision, Profile, Stage};
 
 use crate::backend::OnnxFile;
 use crate::board::{self, Board};
@@ -195,7 +195,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     };
     let model = file.parse()?;
     let compute = Compute::new(&args.compute)?;
-    let mut inference = Inference::new(model, &compute, Output::Logits);
+    let mut inference = Inference::new(&file, &compute)?;
 
     let c = *model.config();
     let input = synthetic_input(c.input_len());
@@ -252,7 +252,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         gmac,
         gmac_per_s: gmac / (median_ms / 1e3),
         model_bytes: file.bytes().len(),
-        scratch_bytes: inference.scratch_bytes().about(&file.name)?,
+        scratch_bytes: inference.plan().scratch_bytes(),
         peak_memory_bytes: peak_memory(),
         minute_medians_ms,
         reference: beside.map(|b| b.times(median_ms)).transpose()?,
@@ -560,6 +560,7 @@ mod tests {
             head_dim: 64,
             hidden: 768,
             prefix_tokens: 1,
+            positions: vitlet::Positions::Free,
             norm_eps: 1e-6,
             attention_scale: 0.125,
             qk_norm: false,

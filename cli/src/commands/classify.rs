@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::Output;
 
 use crate::backend::{BackendArgs, Facts, Network, Runner};
 use crate::error::{Context, Error, Inputs, Result};
@@ -88,7 +87,7 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
         None => return Err(Error::Usage("--backend tract needs an ONNX file, -m model.onnx".to_string())),
     };
     let compute = Compute::new(&args.compute)?;
-    let mut runner = network.start(&compute, Output::Logits)?;
+    let mut runner = network.start(&compute)?;
     let facts = runner.facts();
     if facts.classes == 0 {
         return Err(Error::new(network.name(), "no classification head: `vitlet embed` writes its features"));

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::{Config, Named, Output};
+use vitlet::{Config, Named};
 
 use crate::error::{Context, Inputs, Result};
 use crate::files;
@@ -108,7 +108,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     }
     let reference = Source::open(&args.reference, &model)?;
     let compute = Compute::new(&args.compute)?;
-    let mut inference = Inference::new(model, &compute, Output::Logits);
+    let mut inference = Inference::new(&file, &compute)?;
     let mut truth = reference.start(&compute)?;
 
     let (mut all, mut inputs, mut results) = (Compared::default(), Inputs::default(), Vec::new());

@@ -74,7 +74,7 @@ pub fn run(args: EmbedArgs) -> Result<()> {
     files::refuse_stdout(args.json, outputs())?;
     let compute = Compute::new(&args.compute)?;
     let output = if args.tokens { Output::Tokens } else { Output::Features };
-    let mut inference = Inference::new(model, &compute, output);
+    let mut inference = Inference::with(&file, &compute, compute.run().outputs(&[output]))?;
 
     let (mut data, mut named) = (Vec::new(), vec![["row", "image"].map(str::to_string)]);
     let (mut inputs, mut results) = (Inputs::default(), Vec::new());

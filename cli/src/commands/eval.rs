@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::Output;
 
 use crate::backend::{self, BackendArgs, Network, OnnxFile, Runner};
 use crate::dataset::{self, Classes, Dataset, Entry};
@@ -143,7 +142,7 @@ fn decide(args: &EvalArgs, results: &Results, summary: &Summary) -> Result<()> {
 
 fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     let compute = Compute::new(&args.compute)?;
-    let runner = network.start(&compute, Output::Logits)?;
+    let runner = network.start(&compute)?;
     let facts = runner.facts();
     let classes = classes(facts.labels.clone(), facts.classes);
     if classes.count == 0 {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use vitlet::Output;
 
 use crate::error::{Context, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
@@ -33,7 +32,7 @@ pub fn run(args: PreprocessArgs) -> Result<()> {
     files::refuse_inputs(&args.output, files::of_pictures([&source]).chain([args.model]))?;
     let picture = pictures::load(&source)?;
     let compute = Compute::new(&ComputeArgs::one_thread())?;
-    let input = Inference::new(model, &compute, Output::Logits).prepare(&picture).about(&source)?;
+    let input = Inference::new(&file, &compute)?.prepare(&picture).about(&source)?;
     let shape = [1, 3, model.config().image_height, model.config().image_width];
     npy::write(&args.output, &shape, &input)?;
     let (width, height) = (picture.width, picture.height);

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use vitlet::Output;
 
 use crate::backend::{Backend, Network, OnnxFile};
 use crate::error::{Error, Result};
@@ -55,7 +54,7 @@ pub fn run(args: RunArgs) -> Result<()> {
         }
     };
     let compute = Compute::new(&args.compute)?;
-    let mut runner = network.start(&compute, Output::Logits)?;
+    let mut runner = network.start(&compute)?;
     let facts = runner.facts();
     let (height, width) = facts.size;
     if x.shape.len() != 4 || x.shape[1..] != [3, height, width] {

@@ -60,10 +60,9 @@ fn assert_whole(model: &proto::Model) -> (Preprocess, Scores, String) {
     let want = convert(&fixture("vit"), &options, &mut |_| {}).expect("the checkpoint");
     assert!(tensors(&got) == tensors(&want), "other weights");
     let parsed = Model::parse(&got.bytes).expect("a model");
-    assert_eq!(
-        parsed.config(),
-        &vitlet::Config { scores: parsed.config().scores, ..*Model::parse(&want.bytes).expect("a model").config() }
-    );
+    let want = *Model::parse(&want.bytes).expect("a model").config();
+    let (scores, positions) = (parsed.config().scores, vitlet::Positions::Fixed);
+    assert_eq!(*parsed.config(), vitlet::Config { scores, positions, ..want });
     (*parsed.preprocess(), parsed.config().scores, got.report.announcements.join("\n"))
 }
 

@@ -102,6 +102,8 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         head_dim: hyper.head_dim,
         hidden: hyper.hidden,
         prefix_tokens: stem.prefix_tokens,
+        // The graph does not say how they are resampled.
+        positions: vitlet::Positions::Fixed,
         norm_eps: walk.epsilon.unwrap_or_default(),
         attention_scale: hyper.scale,
         qk_norm: blocks.iter().any(|b| b.qk_norm.is_some()),

@@ -1,7 +1,7 @@
 //! BEiT, DINOv3, CaiT and XCiT in timm, whose constructors (`Beit`, `Eva`, `Cait` and `Xcit`) call some arguments otherwise than
 //! `VisionTransformer` does.
 
-use vitlet::Family;
+use vitlet::{Family, Positions, Resampling};
 
 use crate::error::Error;
 use crate::json::Object;
@@ -18,8 +18,7 @@ pub(super) struct Relative {
     pub(super) fourier: bool,
     /// BEiT: a table in each block; one for all blocks.
     pub(super) tables: (bool, bool),
-    /// DINOv3: the longest period of the rotations.
-    pub(super) rope_base: f64,
+    pub(super) positions: Positions,
 }
 
 /// Finds out the family, and gives its arguments the names of `VisionTransformer`.
@@ -27,13 +26,14 @@ pub(super) struct Relative {
 /// # Errors
 /// A variant that we do not run.
 pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error> {
+    let rule = if name.starts_with("flexivit") { Resampling::Bilinear } else { Resampling::BicubicAntialias };
     let mut relative = Relative {
         family: Family::Vit,
         class_blocks: 0,
         tokens_norm: false,
         fourier: false,
         tables: (false, false),
-        rope_base: 100.0,
+        positions: Positions::Resampled(rule),
     };
     if args.text("block_fn")? == Some("parallel_scaling") {
         relative.family = Family::ParallelVit;
@@ -44,7 +44,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         };
     }
     if name.starts_with("beit") {
-        relative.family = Family::Beit;
+        (relative.family, relative.positions) = (Family::Beit, Positions::Fixed);
         let flag = |key| args.flag(key).map(Option::unwrap_or_default);
         relative.tables = (flag("use_rel_pos_bias")?, flag("use_shared_rel_pos_bias")?);
         if args.flag("use_abs_pos_emb")?.unwrap_or(true) || relative.tables == (false, false) {
@@ -54,7 +54,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         ["use_rel_pos_bias", "use_shared_rel_pos_bias"].into_iter().for_each(|key| args.remove(key));
     } else if args.text("rope_type")? == Some("dinov3") {
         relative.family = Family::Dinov3;
-        relative.rope_base = args.number("rope_temperature")?.unwrap_or(10_000.0);
+        relative.positions = Positions::Rotated(args.number("rope_temperature")?.unwrap_or(10_000.0) as f32);
         for (key, needed) in [("use_rot_pos_emb", true), ("rope_rotate_half", true), ("use_abs_pos_emb", false)] {
             if args.flag(key)? != Some(needed) {
                 return Err(args.error(key, format!("DINOv3 is run with {needed}")));
@@ -79,7 +79,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         args.default("fc_norm", false);
         return Ok(relative);
     } else if name.starts_with("xcit") {
-        relative.family = Family::Xcit;
+        (relative.family, relative.positions) = (Family::Xcit, Positions::Fixed);
         translate_xcit(args, &mut relative)?;
         return Ok(relative);
     } else {

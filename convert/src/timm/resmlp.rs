@@ -4,7 +4,7 @@
 //! embedding. The last one stays, since features and tokens are what comes after it.
 
 use serde_json::Value;
-use vitlet::{Activation, Config, Family, LayerScale, Precision, Scores};
+use vitlet::{Activation, Config, Family, LayerScale, Positions, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::diagonal::{self, Affine};
@@ -70,6 +70,7 @@ pub(super) fn plan(
         head_dim: 0,
         hidden: (dim as f64 * args.number("mlp_ratio")?.unwrap_or(4.0)) as usize,
         prefix_tokens: 0,
+        positions: Positions::Fixed,
         norm_eps: 0.0,
         attention_scale: 0.0,
         qk_norm: false,

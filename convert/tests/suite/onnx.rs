@@ -32,7 +32,8 @@ fn tensors(converted: &Converted) -> (Config, Vec<(String, Vec<u8>)>) {
     let model = Model::parse(&converted.bytes).expect("a model");
     let mut all = Vec::new();
     model.for_each_tensor(|spec, bytes| all.push((spec.name.as_str().to_owned(), bytes.to_vec())));
-    (*model.config(), all)
+    // A graph does not say by which rule its positions are resampled.
+    (Config { positions: vitlet::Positions::Fixed, ..*model.config() }, all)
 }
 
 /// Converts both, and compares hyperparameters and every tensor.
@@ -158,7 +159,7 @@ fn damaged_files_are_one_line() {
 #[cfg(feature = "tract")]
 mod tract {
     use super::*;
-    use vitlet::{Kernels, Output, RunConfig, Sequential, Session};
+    use vitlet::{Kernels, Plan, RunConfig, Scratch, Sequential};
     use vitlet_convert::reference::Reference;
 
     /// The numbers of a .npy file of f32.
@@ -171,16 +172,10 @@ mod tract {
     fn vitlet_f32(file: &Path, input: &[f32]) -> Vec<f32> {
         let converted = convert_ok(file, &Options { precision: Precision::F32, ..Options::default() });
         let model = Model::parse(&converted.bytes).expect("a model");
-        let run = RunConfig {
-            kernels: Kernels::detect(),
-            executor: &Sequential,
-            max_picture: (1, 1),
-            output: Output::Logits,
-        };
-        let mut scratch = vec![0; model.scratch_bytes(&run).expect("bytes") + 63];
-        let start = scratch.as_ptr().align_offset(64);
-        let mut session = Session::new(&model, &run, &mut scratch[start..]).expect("a session");
-        session.run_tensor(input).expect("logits").to_vec()
+        let plan = Plan::new(&model, &RunConfig::new(Kernels::detect()), 1).expect("a plan");
+        let mut scratch = Scratch::new(plan.scratch_bytes()).expect("memory");
+        let mut session = plan.open(&model, &Sequential, &mut scratch).expect("a session");
+        session.run_tensor(input).expect("logits").first().to_vec()
     }
 
     fn relative_error(got: &[f32], want: &[f32]) -> f64 {

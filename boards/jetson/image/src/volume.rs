@@ -7,7 +7,7 @@ use core::fmt;
 use uefi::boot;
 use uefi::fs::FileSystem;
 use uefi::{CStr16, cstr16};
-use vitlet::F32x16;
+use vitlet::Scratch;
 
 /// Displays as one line.
 pub enum Failure {
@@ -35,29 +35,10 @@ impl From<vitlet_firmware::Error> for Failure {
     }
 }
 
-/// A file on a 64-byte boundary, as models need.
-pub struct Aligned {
-    chunks: Vec<F32x16>,
-    len: usize,
-}
-
-impl Aligned {
-    fn new(bytes: &[u8]) -> Result<Self, vitlet_firmware::Error> {
-        let mut chunks = vitlet_firmware::scratch(bytes.len())?;
-        vitlet::scratch_from(&mut chunks)[..bytes.len()].copy_from_slice(bytes);
-        Ok(Self { chunks, len: bytes.len() })
-    }
-
-    /// What the file holds.
-    pub fn bytes(&mut self) -> &[u8] {
-        &vitlet::scratch_from(&mut self.chunks)[..self.len]
-    }
-}
-
 /// What is to be classified by what.
 pub struct Files {
     /// A model file.
-    pub model: Aligned,
+    pub model: Scratch,
     /// A JPEG or PPM.
     pub picture: Vec<u8>,
     /// Which of the two names it had.
@@ -70,7 +51,7 @@ pub fn read() -> Result<Files, Failure> {
     let mut volume = FileSystem::new(volume);
     let model = cstr16!("model.gguf");
     let model = volume.read(model).map_err(|e| Failure::File(model, e))?;
-    let model = Aligned::new(&model)?;
+    let model = Scratch::copied(&model).map_err(vitlet_firmware::Error::from)?;
     let (jpeg, ppm) = (cstr16!("picture.jpg"), cstr16!("picture.ppm"));
     let picture_name = if volume.try_exists(jpeg).unwrap_or(false) { jpeg } else { ppm };
     let picture = volume.read(picture_name).map_err(|e| Failure::File(picture_name, e))?;

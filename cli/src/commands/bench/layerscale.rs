@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use vitlet::{Named, Output, Precision};
+use vitlet::{Named, Precision};
 use vitlet_convert::{Mode, Options, WeightScale};
 
 use crate::commands::eval;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::mapped::Watch;
 use crate::model::{ModelFile, built_in_checkpoint};
@@ -143,11 +143,11 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
     let mut inferences: Vec<Inference> =
-        models.iter().map(|file| Ok(Inference::new(file.parse()?, &compute, Output::Logits))).collect::<Result<_>>()?;
+        models.iter().map(|file| Inference::new(file, &compute)).collect::<Result<_>>()?;
 
     let times = time(&mut inferences, args.rounds, pictures.len())?;
-    let scratch: Vec<usize> = inferences.iter().map(Inference::scratch_bytes).collect::<Result<_, _>>().about(&name)?;
-    let reference_model = Inference::new(reference.parse()?, &compute, Output::Logits);
+    let scratch: Vec<usize> = inferences.iter().map(|inference| inference.plan().scratch_bytes()).collect();
+    let reference_model = Inference::new(&reference, &compute)?;
     let tallies = classify(&mut inferences, reference_model, &pictures);
 
     let rows: Vec<Row> = (0..variants.len())

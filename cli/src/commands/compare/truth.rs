@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vitlet::{Config, Model, Output};
+use vitlet::{Config, Model};
 
 use super::activations::{Activations, Seen};
 use crate::error::{Error, Result};
@@ -43,7 +43,7 @@ impl Source {
 
     pub fn start<'s>(&'s self, compute: &'s Compute) -> Result<Truth<'s>> {
         Ok(match self {
-            Self::Model(file) => Truth::Model(Box::new(Inference::new(file.parse()?, compute, Output::Logits))),
+            Self::Model(file) => Truth::Model(Box::new(Inference::new(file, compute)?)),
             #[cfg(feature = "tract")]
             Self::Onnx(onnx) => Truth::Onnx(onnx),
         })

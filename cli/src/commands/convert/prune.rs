@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use serde::Serialize;
-use vitlet::Output;
 use vitlet_convert::prune::PruneReport;
 use vitlet_convert::{Converted, Options};
 
@@ -43,14 +42,13 @@ impl Effect {
         let name = source.display().to_string();
         let [whole, pruned] = [whole, pruned].map(|model| ModelFile::converted(model, name.clone()));
         let compute = Compute::new(&ComputeArgs::default())?;
-        let [whole, pruned] = [whole.parse()?, pruned.parse()?];
-        let inference = |model| Inference::new(model, &compute, Output::Logits);
+        let inference = |model| Inference::new(model, &compute);
 
         let samples = built_in_checkpoint()?;
         let sources = pictures::below(&samples.path().join("pictures")).pictures;
         let entries: Vec<Entry> = sources.into_iter().map(|source| Entry { source, label: None }).collect();
-        let times = time(&mut [inference(whole), inference(pruned)], ROUNDS, entries.len())?;
-        let tallies = classify(&mut [inference(pruned)], inference(whole), &entries);
+        let times = time(&mut [inference(&whole)?, inference(&pruned)?], ROUNDS, entries.len())?;
+        let tallies = classify(&mut [inference(&pruned)?], inference(&whole)?, &entries);
         tallies.inputs.end()?;
         let Some(accuracy) = tallies.accuracy(0) else { return Err(Error::new("sample pictures", "none")) };
         Ok(Self {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use vitlet::picture::Preprocess;
-use vitlet::{Named, Output, Precision};
+use vitlet::{Named, Precision};
 
 use crate::backend::{Network, Runner};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ enum Source<'m> {
 
 impl<'m> Reference<'m> {
     pub fn network(network: &'m Network, compute: &'m Compute, classes: usize) -> Result<Self> {
-        let runner = network.start(compute, Output::Logits)?;
+        let runner = network.start(compute)?;
         let facts = runner.facts();
         if facts.classes != classes {
             return Err(Error::new(network.name(), format!("{} classes, the model has {classes}", facts.classes)));

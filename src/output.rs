@@ -1,0 +1,135 @@
+//! What a network gives: outputs with a name and a shape, known before a run.
+
+use core::ops::Range;
+
+use crate::config::{Config, Named};
+
+/// An output of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Output {
+    /// One number a class, `[classes]`. A network without a classifier has none.
+    Logits,
+    /// The pooled features before the classifier, `[features]`.
+    Features,
+    /// The patch tokens after the last norm, `[patches, dim]`.
+    Tokens,
+}
+
+impl Named for Output {
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::Logits, "logits"), (Self::Features, "features"), (Self::Tokens, "tokens")];
+}
+
+/// An output's name and shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputInfo {
+    output: Output,
+    dims: [usize; 2],
+    rank: usize,
+}
+
+impl OutputInfo {
+    /// As the network `c` has it; `None` if it has no such output.
+    pub(crate) fn of(c: &Config, output: Output) -> Option<Self> {
+        let (dims, rank) = match output {
+            Output::Logits if c.classes == 0 => return None,
+            Output::Logits => ([c.classes, 1], 1),
+            Output::Features => ([c.features(), 1], 1),
+            Output::Tokens => ([c.patches(), c.dim], 2),
+        };
+        Some(Self { output, dims, rank })
+    }
+
+    /// Which output it is.
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.output.name()
+    }
+
+    /// Its dimensions, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// Its elements.
+    pub fn elements(&self) -> usize {
+        self.dims[0] * self.dims[1]
+    }
+
+    /// Its chunks of 16 floats in memory.
+    fn chunks(&self) -> usize {
+        self.elements().div_ceil(16)
+    }
+}
+
+/// Outputs that are asked for. None of them stands for the network's first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outputs(u8);
+
+impl Outputs {
+    pub(crate) fn of(outputs: &[Output]) -> Self {
+        Self(outputs.iter().fold(0, |bits, output| bits | 1 << *output as u8))
+    }
+
+    /// These, or the network's first if there are none. `None` if the network does not have one of them.
+    pub(crate) fn or_first(self, c: &Config) -> Option<Self> {
+        if self.0 == 0 {
+            return Some(Self::of(&[if c.classes > 0 { Output::Logits } else { Output::Features }]));
+        }
+        (c.classes > 0 || !self.has(Output::Logits)).then_some(self)
+    }
+
+    pub(crate) fn has(self, output: Output) -> bool {
+        self.0 & 1 << output as u8 != 0
+    }
+
+    /// Whether there is one that the pooled features are needed for.
+    pub(crate) fn pools(self) -> bool {
+        self.has(Output::Logits) || self.has(Output::Features)
+    }
+
+    /// Tokens that the last block has to compute.
+    pub(crate) fn rows_read(self, c: &Config) -> usize {
+        if self.has(Output::Tokens) { c.tokens() } else { c.rows_read() }
+    }
+
+    /// In their order, with their names and shapes.
+    pub(crate) fn infos(self, c: &Config) -> impl Iterator<Item = OutputInfo> {
+        let asked = Output::NAMES.iter().filter(move |(output, _)| self.has(*output));
+        asked.filter_map(move |(output, _)| OutputInfo::of(c, *output))
+    }
+
+    /// Chunks of memory for all of them.
+    pub(crate) fn chunks(self, c: &Config) -> usize {
+        self.infos(c).map(|info| info.chunks()).sum()
+    }
+
+    /// Where one of them stands in that memory.
+    pub(crate) fn place(self, c: &Config, output: Output) -> Option<Range<usize>> {
+        let mut at = 0;
+        for info in self.infos(c) {
+            let end = at + info.chunks();
+            if info.output == output {
+                return Some(at..end);
+            }
+            at = end;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_outputs_fit_the_set() {
+        assert!(Output::NAMES.len() <= 8);
+        assert!(Output::NAMES.iter().enumerate().all(|(i, (output, _))| i == *output as usize));
+    }
+}

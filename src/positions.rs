@@ -1,0 +1,182 @@
+//! Positions for another grid of patches than the one that a network was trained on.
+//!
+//! A position embedding is resampled as PyTorch's `interpolate(align_corners=False)` does it: separably, each line a
+//! weighted sum of lines, first along the width, then along the height. Weights are computed in f64 and rounded to
+//! f32; sums are f32, in the order of the taps. So the result is the same bits everywhere, in a session and in a file.
+
+use crate::config::Resampling;
+use crate::kernels::fpenv::exact;
+
+/// Resamples `table` `[from.0, from.1, row]` into `out` `[to.0, to.1, row]`. Grids are (height, width).
+pub fn resample(
+    table: &[f32],
+    from: (usize, usize),
+    to: (usize, usize),
+    row: usize,
+    rule: Resampling,
+    out: &mut [f32],
+) {
+    exact(|| {
+        if from == to {
+            return out.copy_from_slice(table);
+        }
+        for (y, line) in out.chunks_exact_mut(to.1 * row).enumerate() {
+            let down = Taps::new(y, from.0, to.0, rule);
+            for (x, place) in line.chunks_exact_mut(row).enumerate() {
+                let across = Taps::new(x, from.1, to.1, rule);
+                for (at, out) in (0..).step_by(LANES).zip(place.chunks_mut(LANES)) {
+                    let narrowed = |y: usize| across.sum(|x| &table[(y * from.1 + x) * row + at..][..out.len()]);
+                    let sum = down.sum(narrowed);
+                    out.copy_from_slice(&sum[..out.len()]);
+                }
+            }
+        }
+    });
+}
+
+/// Channels that are summed side by side.
+const LANES: usize = 16;
+
+/// One line of the output: lines of the input, with their weights.
+struct Taps {
+    rule: Resampling,
+    /// The first tap and the one after the last; where borders are repeated they may lie outside.
+    first: isize,
+    end: isize,
+    /// Lines of the input.
+    from: usize,
+    center: f64,
+    /// What the kernel is widened by.
+    stretch: f64,
+    /// What the weights are divided by.
+    total: f64,
+}
+
+impl Taps {
+    fn new(i: usize, from: usize, to: usize, rule: Resampling) -> Self {
+        let spread = if rule == Resampling::BicubicOffset { to as f64 + 0.1 } else { to as f64 };
+        let scale = from as f64 / spread;
+        let middle = scale * (i as f64 + 0.5);
+        let around = |center: f64, reach: isize| {
+            let base = libm::floor(center) as isize;
+            Self { rule, first: base + 1 - reach, end: base + reach + 1, from, center, stretch: 1.0, total: 1.0 }
+        };
+        match rule {
+            Resampling::BicubicAntialias => {
+                let stretch = scale.max(1.0);
+                let support = 2.0 * stretch;
+                let first = ((middle - support + 0.5) as isize).max(0);
+                let end = ((middle + support + 0.5) as isize).min(from as isize);
+                let mut taps = Self { rule, first, end, from, center: middle, stretch, total: 1.0 };
+                taps.total = (first..end).map(|j| taps.weight(j)).sum();
+                taps
+            }
+            Resampling::Bicubic | Resampling::BicubicOffset => around(middle - 0.5, 2),
+            // PyTorch keeps the center inside for linear modes only.
+            Resampling::Bilinear => around((middle - 0.5).max(0.0), 1),
+        }
+    }
+
+    fn weight(&self, j: isize) -> f64 {
+        match self.rule {
+            Resampling::BicubicAntialias => cubic((j as f64 - self.center + 0.5) / self.stretch, -0.5) / self.total,
+            Resampling::Bicubic | Resampling::BicubicOffset => cubic(j as f64 - self.center, -0.75),
+            Resampling::Bilinear => (1.0 - libm::fabs(j as f64 - self.center)).max(0.0),
+        }
+    }
+
+    /// The weighted sum over the taps of what `line` gives.
+    fn sum<L: AsRef<[f32]>>(&self, line: impl Fn(usize) -> L) -> [f32; LANES] {
+        let (last, mut sum) = (self.from as isize - 1, [0.0; LANES]);
+        for j in self.first..self.end {
+            let weight = self.weight(j) as f32;
+            let line = line(j.clamp(0, last) as usize);
+            sum.iter_mut().zip(line.as_ref()).for_each(|(sum, x)| *sum += weight * x);
+        }
+        sum
+    }
+}
+
+/// Keys' cubic convolution kernel.
+fn cubic(x: f64, a: f64) -> f64 {
+    let x = libm::fabs(x);
+    if x < 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        ((x - 5.0) * x + 8.0) * x * a - 4.0 * a
+    } else {
+        0.0
+    }
+}
+
+/// Angles of DINOv3's rotations: 2 pi times a patch's center in [-1, 1], over periods from 1 to `base`; for each patch
+/// first those of its row, then those of its column, `head_dim / 2` in all. In f32 as the original, but for the
+/// functions themselves, which are rounded from f64. `cos` and `sin` are `[grid.0 * grid.1, row]`.
+pub fn rotations(grid: (usize, usize), head_dim: usize, base: f64, row: usize, cos: &mut [f32], sin: &mut [f32]) {
+    let center = |i: usize, n: usize| 2.0 * ((i as f32 + 0.5) / n as f32) - 1.0;
+    exact(|| {
+        for l in 0..head_dim / 2 {
+            let i = l % (head_dim / 4);
+            let period = libm::pow(base, f64::from(4.0 * i as f32 / head_dim as f32)) as f32;
+            for (patch, (cos, sin)) in cos.chunks_exact_mut(row).zip(sin.chunks_exact_mut(row)).enumerate() {
+                let (y, x) = (patch / grid.1, patch % grid.1);
+                let coordinate = if l < head_dim / 4 { center(y, grid.0) } else { center(x, grid.1) };
+                let angle = f64::from(core::f32::consts::TAU * coordinate / period);
+                (cos[l], sin[l]) = (libm::cos(angle) as f32, libm::sin(angle) as f32);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `[3, 4]`, one channel.
+    const TABLE: [f32; 12] = [0.0, 0.3, 0.6, 0.9, 0.7, 1.1, 1.5, 1.9, 2.8, 3.3, 3.8, 3.8];
+
+    /// What `torch.nn.functional.interpolate(align_corners=False)` (PyTorch 2.15) makes of it.
+    #[rustfmt::skip]
+    const WANT: [(Resampling, (usize, usize), &[f32]); 8] = [
+        (Resampling::BicubicAntialias, (5, 6), &[
+            -0.07207, 0.067592, 0.288365, 0.483333, 0.704107, 0.843769, 0.129743, 0.287621, 0.53693, 0.756292, 1.019008,
+            1.188894, 0.673684, 0.864706, 1.166667, 1.433333, 1.735294, 1.926316, 2.063895, 2.28806, 2.646171, 2.974135,
+            3.137841, 3.187883, 2.925099, 3.16748, 3.556853, 3.920113, 3.987458, 3.94141,
+        ]),
+        (Resampling::Bicubic, (5, 6), &[
+            -0.092408, 0.050775, 0.285044, 0.451756, 0.686025, 0.829209, 0.091616, 0.255113, 0.521994, 0.709857, 0.998488,
+            1.18311, 0.665278, 0.8625, 1.185185, 1.414815, 1.7375, 1.934722, 1.994941, 2.225888, 2.609065, 2.899211,
+            3.097512, 3.148898, 2.957365, 3.208625, 3.629241, 3.959845, 4.049376, 3.979068,
+        ]),
+        (Resampling::Bilinear, (5, 6), &[
+            0.0, 0.15, 0.35, 0.55, 0.75, 0.9, 0.28, 0.45, 0.676667, 0.903333, 1.13, 1.3, 0.7, 0.9, 1.166667, 1.433333, 1.7,
+            1.9, 1.96, 2.19, 2.496667, 2.803334, 2.96, 3.04, 2.8, 3.05, 3.383333, 3.716666, 3.8, 3.8,
+        ]),
+        (Resampling::BicubicAntialias, (2, 3), &[0.223537, 0.656436, 1.105854, 2.18234, 2.808232, 3.16653]),
+        (Resampling::Bicubic, (2, 3), &[0.125028, 0.561829, 1.016981, 2.409492, 3.106372, 3.399526]),
+        (Resampling::Bilinear, (2, 3), &[0.229167, 0.6625, 1.095833, 2.354167, 2.9875, 3.308333]),
+        (Resampling::BicubicAntialias, (1, 2), &[1.366457, 2.021578]),
+        (Resampling::Bicubic, (1, 2), &[0.8625, 1.7375]),
+    ];
+
+    #[test]
+    fn resampling_is_that_of_pytorch() {
+        for (how, to, want) in WANT {
+            // Twice, as two channels, the second negated: channels must not mix.
+            let table: std::vec::Vec<f32> = TABLE.iter().flat_map(|x| [*x, -*x]).collect();
+            let mut got = std::vec![f32::NAN; 2 * to.0 * to.1];
+            resample(&table, (3, 4), to, 2, how, &mut got);
+            assert_eq!(got.len(), 2 * want.len(), "{how:?} {to:?}");
+            for (i, (pair, want)) in got.chunks_exact(2).zip(want).enumerate() {
+                assert!(
+                    (pair[0] - want).abs() < 5e-6 && pair[1] == -pair[0],
+                    "{how:?} {to:?} {i}: {} for {want}",
+                    pair[0]
+                );
+            }
+        }
+        let mut same = [f32::NAN; 12];
+        resample(&TABLE, (3, 4), (3, 4), 1, Resampling::BicubicAntialias, &mut same);
+        assert_eq!(same, TABLE);
+    }
+}
