@@ -1,7 +1,9 @@
 //! Each kernel at the sizes of DeiT-Tiny: against scalar, beside the peak of its instruction, and timed by criterion.
 //!
-//!     cargo bench --bench kernels                      everything, about two minutes
-//!     cargo bench --bench kernels -- linear_i8         names that contain `linear_i8`; the table of peaks comes first in any case
+//!     cargo bench --features bench --bench kernels                   everything, about two minutes
+//!     cargo bench --features bench --bench kernels -- linear_i8      names that contain `linear_i8`
+//!
+//! The table of peaks comes first in any case.
 //!
 //! Before anything is timed, every instruction set must leave the bits that scalar leaves.
 

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod attention;
-#[cfg(feature = "std")]
+#[cfg(feature = "bench")]
 pub mod bench;
 pub(crate) mod depthwise;
 pub(crate) mod dot_f16;
@@ -19,7 +19,7 @@ pub(crate) mod isa;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod mixing;
-#[cfg(feature = "std")]
+#[cfg(feature = "bench")]
 pub mod peak;
 pub(crate) mod resample;
 pub(crate) mod rows;

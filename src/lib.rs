@@ -39,6 +39,9 @@
 //! Data flows one way and imports point one way: `runner` -> `session` -> `family` -> `ops` -> `kernels`; `model`
 //! borrows weights from `gguf`. `unsafe` lives in `kernels`, `bytes` and `parallel` (and `threads` with an operating
 //! system).
+//!
+//! Features: `std` (the default) detects the CPU and has a thread pool; `alloc` has `Runner` and `Scratch`, which own
+//! their memory. `bench` is for this project's own benches; it is not part of the stable interface.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -81,7 +84,7 @@ pub use digest::{checksum, digest};
 pub use error::Error;
 pub use kernels::Kernels;
 pub use kernels::isa::F32x16;
-#[cfg(feature = "std")]
+#[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use kernels::{bench, peak};
 pub use model::{Model, ModelParts};

@@ -1,4 +1,4 @@
-//! Single kernels with operands of their own, for `benches/kernels`. Hidden from the documentation: no part of the API.
+//! Single kernels with operands of their own, for `benches/kernels`. Feature `bench`: no part of the stable interface.
 //!
 //! A [`Case`] is one call as the network makes it: a block of rows, all output channels. Operands are the same on every
 //! instruction set, so that a bench can compare what two of them leave before it times them.

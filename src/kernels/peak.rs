@@ -1,7 +1,7 @@
 //! The most multiply-adds that one core does: loops of nothing but the instruction that a kernel is made of, with as many
 //! accumulators as hide its latency. Measured beside the kernel, so that neither clock nor vendor need be known.
 //!
-//! Hidden from the documentation: for `vitlet bench --profile` and `benches/kernels`, no part of the API.
+//! For `vitlet bench --profile` and `benches/kernels`. Feature `bench`: no part of the stable interface.
 
 use std::time::Instant;
 
