@@ -55,6 +55,7 @@ impl<'a> Reader<'a> {
             8 => Value::Str(self.string()?),
             9 => self.array_value()?,
             10 => Value::U64(self.u64()?),
+            12 => Value::F64(f64::from_bits(self.u64()?)),
             other => {
                 self.take(scalar_bytes(other)?)?;
                 Value::Other
@@ -102,6 +103,7 @@ pub(crate) enum Value<'a> {
     U32(u32),
     U64(u64),
     F32(f32),
+    F64(f64),
     Bool(bool),
     Str(&'a str),
     Strs(Strs<'a>),

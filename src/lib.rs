@@ -24,9 +24,8 @@
 //! // The file's bytes, on a 64-byte boundary: see `include_model!`.
 //! let model = Model::parse(FILE)?;
 //! let plan = Plan::new(&model, &RunConfig::new(Kernels::baseline()).max_picture(640, 480), Sequential.threads())?;
-//! static mut MEMORY: [vitlet::F32x16; 1 << 16] = [vitlet::F32x16([0.0; 16]); 1 << 16];
-//! let scratch = vitlet::scratch_from(unsafe { &mut *(&raw mut MEMORY) });
-//! let mut session = plan.open(&model, &Sequential, scratch)?;
+//! let mut memory = [vitlet::F32x16([0.0; 16]); 1 << 12]; // or a static: plan.scratch_bytes() are needed
+//! let mut session = plan.open(&model, &Sequential, vitlet::scratch_from(&mut memory))?;
 //! let input = [0.0; 3 * 224 * 224];
 //! let results = session.run_tensor(&input)?;
 //! for (info, values) in results.iter() {

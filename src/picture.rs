@@ -98,6 +98,9 @@ pub struct Preprocess {
     pub interpolation: Interpolation,
     /// Where the crop starts.
     pub crop_rounding: CropRounding,
+    /// timm's `crop_pct`, the input's part of the resized picture, which [`at_size`](Self::at_size) goes by. `None` where
+    /// the proportion of `resize` to the input says as much.
+    pub crop_pct: Option<f64>,
     /// Mean of R, G, B in [0, 1].
     pub mean: [f32; 3],
     /// Standard deviation of R, G, B.
@@ -140,21 +143,27 @@ impl fmt::Display for PictureError {
 impl core::error::Error for PictureError {}
 
 impl Preprocess {
-    /// The same preparation for an input of another size: what is resized to keeps its proportion to it, rounded down.
+    /// The same preparation for an input of another size: what pictures are resized to is the new size divided by
+    /// [`crop_pct`](Self::crop_pct), or keeps its proportion to the input; both rounded down.
     pub fn at_size(mut self, height: u32, width: u32) -> Self {
-        let (own_height, own_width) = (self.height.max(1), self.width.max(1));
+        let (own_height, own_width) = (self.height, self.width);
         if (height, width) == (own_height, own_width) {
             return self;
         }
-        // The longest edges are 2^24 and 16,384.
         let scaled = |n: u32, own: u32, new: u32| {
-            let n = u64::from(n) * u64::from(new) / u64::from(own);
+            let n = match self.crop_pct {
+                Some(pct) => exact(|| libm::floor(f64::from(new) / pct)) as u64,
+                None => u64::from(n) * u64::from(new) / u64::from(own.max(1)),
+            };
             n.clamp(1, Picture::MAX_EDGE.into()) as u32
         };
         let (tall, wide) = (|n| scaled(n, own_height, height), |n| scaled(n, own_width, width));
+        // timm's center crop keeps the ratio by one rule where the input is square and by another where it is not.
+        let by_edge = height == width && self.crop_rounding == CropRounding::Even;
         self.resize = match self.resize {
             Resize::ShorterEdge(edge) if height == width => Resize::ShorterEdge(tall(edge)),
             Resize::ShorterEdge(edge) => Resize::Cover { height: tall(edge), width: wide(edge) },
+            Resize::Cover { height, .. } if by_edge => Resize::ShorterEdge(tall(height)),
             Resize::Exact { height, width } => Resize::Exact { height: tall(height), width: wide(width) },
             Resize::Cover { height, width } => Resize::Cover { height: tall(height), width: wide(width) },
             Resize::Contain { height, width } => Resize::Contain { height: tall(height), width: wide(width) },

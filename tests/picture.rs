@@ -39,7 +39,7 @@ fn fnv1a(data: impl IntoIterator<Item = u8>) -> u64 {
 /// A resize to `height` x `width` without a crop, unless fields are changed.
 fn exact(height: u32, width: u32, interpolation: Interpolation) -> Preprocess {
     let (resize, crop_rounding) = (Resize::Exact { height, width }, CropRounding::Even);
-    Preprocess { height, width, resize, interpolation, crop_rounding, mean: [0.0; 3], std: [1.0; 3] }
+    Preprocess { height, width, resize, interpolation, crop_rounding, crop_pct: None, mean: [0.0; 3], std: [1.0; 3] }
 }
 
 /// Scratch measured for exactly this picture, and filled, as a used one would be.
@@ -89,6 +89,7 @@ fn preprocess_of(fields: &[&str]) -> Preprocess {
         resize,
         interpolation: Interpolation::from_name(fields[9]).expect("a filter"),
         crop_rounding: CropRounding::from_name(fields[10]).expect("a rounding"),
+        crop_pct: None,
         mean: triple(&fields[11..14]),
         std: [1.0; 3],
     }

@@ -9,7 +9,16 @@ const ROTATIONS: [Rotation; 4] = [Rotation::None, Rotation::Quarter, Rotation::H
 
 fn preprocess(interpolation: Interpolation) -> Preprocess {
     let (resize, crop_rounding) = (Resize::ShorterEdge(20), CropRounding::Even);
-    Preprocess { height: 17, width: 19, resize, interpolation, crop_rounding, mean: [0.0; 3], std: [1.0; 3] }
+    Preprocess {
+        height: 17,
+        width: 19,
+        resize,
+        interpolation,
+        crop_rounding,
+        crop_pct: None,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    }
 }
 
 fn noise(len: usize) -> Vec<u8> {

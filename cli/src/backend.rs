@@ -12,7 +12,7 @@ use vitlet_convert::onnx::Preparation;
 use vitlet_convert::reference::Reference;
 
 use crate::error::{Error, Result};
-use crate::inference::{Answer, Compute, Inference, Times, finite};
+use crate::inference::{Answer, Compute, Inference, Size, Times, finite};
 use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::Rgb8;
@@ -96,12 +96,16 @@ impl Network {
         }
     }
 
-    /// Makes it ready to run: for the engine the network's first output, for tract what the file gives.
-    pub fn start<'n>(&'n self, compute: &'n Compute) -> Result<Runner<'n>> {
-        Ok(match self {
-            Self::Model(file) => Runner::Model(Box::new(Inference::new(file, compute)?)),
-            Self::Onnx(file) => Runner::Onnx(file),
-        })
+    /// Makes it ready to run, at `size` or the file's: for the engine the network's first output, for tract what the
+    /// file gives.
+    pub fn start<'n>(&'n self, compute: &'n Compute, size: Option<Size>) -> Result<Runner<'n>> {
+        match self {
+            Self::Model(file) => Ok(Runner::Model(Box::new(Inference::with(file, compute, compute.run(size))?))),
+            Self::Onnx(_) if size.is_some() => {
+                Err(Error::Usage("--size is for model files; for an ONNX file there is --image-size HxW".to_string()))
+            }
+            Self::Onnx(file) => Ok(Runner::Onnx(file)),
+        }
     }
 }
 
@@ -115,8 +119,6 @@ pub struct Facts<'n> {
     pub size: (usize, usize),
     /// Classes, 0 where there is no head (or, of an ONNX file, features that can not be told from classes).
     pub classes: usize,
-    /// Numbers that one run gives.
-    pub outputs: usize,
     pub scores: Scores,
     pub labels: Vec<&'n str>,
 }
@@ -132,7 +134,7 @@ impl<'n> Runner<'n> {
         match self {
             Self::Model(inference) => {
                 let (model, compute) = (inference.model(), inference.compute());
-                let c = *model.config();
+                let c = *inference.plan().config();
                 Facts {
                     precision: c.precision.name(),
                     layerscale: c.layerscale.name(),
@@ -140,7 +142,6 @@ impl<'n> Runner<'n> {
                     threads: compute.threads,
                     size: (c.image_height, c.image_width),
                     classes: c.classes,
-                    outputs: if c.classes > 0 { c.classes } else { c.features() },
                     scores: c.scores,
                     labels: model.labels().collect(),
                 }
@@ -152,7 +153,6 @@ impl<'n> Runner<'n> {
                 threads: 1,
                 size: file.size(),
                 classes: file.outputs(),
-                outputs: file.outputs(),
                 // As conversion decides: a softmax of one number is always 1.
                 scores: if file.outputs() == 1 { Scores::Sigmoid } else { Scores::Softmax },
                 labels: file.labels.iter().map(String::as_str).collect(),
@@ -163,7 +163,7 @@ impl<'n> Runner<'n> {
     /// How pictures are prepared.
     pub fn preprocess(&self) -> Result<Preprocess> {
         match self {
-            Self::Model(inference) => Ok(*inference.model().preprocess()),
+            Self::Model(inference) => Ok(*inference.plan().preprocess()),
             Self::Onnx(file) => file.preprocess.ok_or_else(|| Error::new(&file.name, "no preparation of pictures")),
         }
     }
@@ -173,6 +173,24 @@ impl<'n> Runner<'n> {
         match self {
             Self::Model(inference) => inference.picture(picture),
             Self::Onnx(file) => file.picture(picture),
+        }
+    }
+
+    /// Names and shapes of what [`Runner::outputs`] gives.
+    pub fn listed(&self) -> Vec<(&'static str, Vec<usize>)> {
+        match self {
+            Self::Model(inference) => {
+                inference.plan().outputs().map(|info| (info.name(), info.shape().to_vec())).collect()
+            }
+            Self::Onnx(file) => vec![("logits", vec![file.outputs()])],
+        }
+    }
+
+    /// Every output that was asked for, of one normalized input `[3, height, width]`.
+    pub fn outputs(&mut self, input: &[f32]) -> Result<Vec<Vec<f32>>, String> {
+        match self {
+            Self::Model(inference) => inference.outputs(input),
+            Self::Onnx(_) => self.tensor(input).map(|values| vec![values]),
         }
     }
 

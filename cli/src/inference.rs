@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use vitlet::{Executor, Kernels, Model, Picture, Plan, RunConfig, Runner, Sequential, ThreadPool};
+use vitlet::layout::keys;
+use vitlet::{Executor, Kernels, Model, Picture, Plan, Positions, RunConfig, Runner, Sequential, ThreadPool};
 
 use crate::error::{Context, Error, Result};
 use crate::model::ModelFile;
 use crate::pictures::Rgb8;
-use crate::threads;
+use crate::{output, threads};
 
 /// Options of every command that runs a model.
 #[derive(Args, Default)]
@@ -24,11 +25,34 @@ pub struct ComputeArgs {
     kernel: Option<String>,
 }
 
+impl SizeArgs {
+    /// What was asked for.
+    pub fn get(&self) -> Option<Size> {
+        self.size
+    }
+}
+
 impl ComputeArgs {
     /// For what threads would not make faster.
     pub fn one_thread() -> Self {
         Self { threads: Some(1), kernel: None }
     }
+}
+
+/// The option of commands that take pictures.
+#[derive(Args, Default)]
+pub struct SizeArgs {
+    /// Input size of the network instead of the file's: multiples of the patch; positions are resampled
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    size: Option<Size>,
+}
+
+/// Width and height of a network's input, in pixels.
+pub type Size = (u32, u32);
+
+fn size(text: &str) -> Result<Size, &'static str> {
+    let edges = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    edges.ok_or("WxH is two numbers of pixels, as in 320x240")
 }
 
 /// Kernels and threads, shared by the models of one command.
@@ -53,9 +77,10 @@ impl Compute {
         Ok(Self { kernels, threads, executor })
     }
 
-    /// A run with these kernels that has no memory for pictures yet.
-    pub fn run(&self) -> RunConfig {
-        RunConfig::new(self.kernels).max_picture(1, 1)
+    /// A run with these kernels that has no memory for pictures yet, at `size` or the file's.
+    pub fn run(&self, size: Option<Size>) -> RunConfig {
+        let run = RunConfig::new(self.kernels).max_picture(1, 1);
+        size.map_or(run, |(width, height)| run.input_size(width, height))
     }
 }
 
@@ -123,13 +148,16 @@ pub struct Inference<'m> {
 impl<'m> Inference<'m> {
     /// Takes the memory of a session that gives the network's first output; pictures may need more.
     pub fn new(file: &'m ModelFile, compute: &'m Compute) -> Result<Self> {
-        Self::with(file, compute, compute.run())
+        Self::with(file, compute, compute.run(None))
     }
 
     /// The same for another run than [`Compute::run`].
     pub fn with(file: &'m ModelFile, compute: &'m Compute, run: RunConfig) -> Result<Self> {
         let model = file.parse()?;
         let runner = Runner::new(file.shared(), run, Arc::clone(&compute.executor)).about(&file.name)?;
+        if is_resampled(&model, runner.plan()) && model.text(keys::POSITION_RESAMPLING).is_none() {
+            output::note(&format!("{} does not say how its positions are resampled: as timm does it", file.name));
+        }
         Ok(Self { model, compute, runner, input: Vec::new() })
     }
 
@@ -174,6 +202,12 @@ impl<'m> Inference<'m> {
         finite(values, self.what())
     }
 
+    /// Every output that the run asks for, of one normalized input. Errors say why only.
+    pub fn outputs(&mut self, input: &[f32]) -> Result<Vec<Vec<f32>>, String> {
+        let results = self.runner.run_tensor(input).map_err(|e| e.to_string())?;
+        results.iter().map(|(info, values)| finite(values.to_vec(), info.name())).collect()
+    }
+
     /// The name of the output.
     fn what(&self) -> &'static str {
         self.runner.outputs().next().map_or("outputs", |info| info.name())
@@ -210,6 +244,11 @@ impl<'m> Inference<'m> {
             .map(|_| ())
         }))
     }
+}
+
+/// Whether a run has other positions than the file.
+fn is_resampled(model: &Model<'_>, plan: &Plan) -> bool {
+    matches!(model.config().positions, Positions::Resampled(_)) && plan.config().grid() != model.config().grid()
 }
 
 impl Rgb8 {

@@ -94,6 +94,7 @@ fn timm_or_default(cfg: &Object, size: (usize, usize), options: &Options) -> Res
         resize,
         interpolation,
         crop_rounding: CropRounding::Even,
+        crop_pct: [size.0, size.1].iter().any(|n| (*n as f64 / pct).fract() != 0.0).then_some(pct),
         mean: options.mean.or(cfg.rgb("mean")?.map(narrow)).unwrap_or(narrow(IMAGENET.0)),
         std: options.std.or(cfg.rgb("std")?.map(narrow)).unwrap_or(narrow(IMAGENET.1)),
     })
@@ -137,6 +138,7 @@ pub(crate) fn overridden(mut preprocess: Preprocess, options: &Options) -> Resul
     if let Some(pct) = options.crop_pct {
         let (height, width) = enlarged((preprocess.height as usize, preprocess.width as usize), pct)?;
         preprocess.resize = Resize::Cover { height, width };
+        preprocess.crop_pct = None;
     }
     preprocess.interpolation = options.interpolation.unwrap_or(preprocess.interpolation);
     preprocess.mean = options.mean.unwrap_or(preprocess.mean);

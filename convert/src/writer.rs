@@ -152,6 +152,9 @@ fn preprocess(meta: &mut Metadata, p: &Preprocess) {
         CropRounding::Floor => "floor",
     };
     meta.text(keys::CROP_ROUNDING, rounding);
+    if let Some(pct) = p.crop_pct {
+        meta.put(keys::CROP_PCT, 12, &pct.to_le_bytes());
+    }
 }
 
 /// Key-value pairs as they stand in the file.

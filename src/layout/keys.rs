@@ -24,6 +24,7 @@ pub const INTERPOLATION: &str = "vitlet.preprocess.interpolation";
 pub const RESIZE: &str = "vitlet.preprocess.resize";
 pub const RESIZE_HEIGHT: &str = "vitlet.preprocess.resize_height";
 pub const RESIZE_WIDTH: &str = "vitlet.preprocess.resize_width";
+pub const CROP_PCT: &str = "vitlet.preprocess.crop_pct";
 pub const CROP_ROUNDING: &str = "vitlet.preprocess.crop_rounding";
 
 pub const IMAGE_HEIGHT: &str = "vit.image_height";

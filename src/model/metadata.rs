@@ -155,6 +155,9 @@ impl<'a> Metadata<'_, 'a> {
             "floor" => CropRounding::Floor,
             _ => return Err(Error::Metadata { key: keys::CROP_ROUNDING, why: "unknown" }),
         };
+        let usable = |pct: &f64| (0.01..=1.0).contains(pct);
+        let number = |value| if let Value::F64(pct) = value { Some(pct).filter(usable) } else { None };
+        let crop_pct = self.0.get(keys::CROP_PCT).map(|_| self.get(keys::CROP_PCT, number)).transpose()?;
         let (mean, std) = (self.rgb(keys::MEAN)?, self.rgb(keys::STD)?);
         if !mean.iter().all(|x| x.is_finite()) {
             return Err(Error::Metadata { key: keys::MEAN, why: "must be finite" });
@@ -173,6 +176,7 @@ impl<'a> Metadata<'_, 'a> {
             resize,
             interpolation,
             crop_rounding,
+            crop_pct,
             mean,
             std,
         })

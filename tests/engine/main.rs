@@ -7,6 +7,7 @@ mod common;
 mod environment;
 mod finite;
 mod hostile;
+mod interface;
 mod layerscale;
 mod pruned;
 mod pytorch;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::backend::{BackendArgs, Facts, Network, Runner};
 use crate::error::{Context, Error, Inputs, Result};
-use crate::inference::{Compute, ComputeArgs};
+use crate::inference::{Compute, ComputeArgs, SizeArgs};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
 use crate::output::{self, NAME, Out, PLAIN, QUIET, STRONG};
 use crate::pictures::{self, Source};
@@ -33,6 +33,9 @@ pub struct ClassifyArgs {
     /// Labels to show: 5 per picture, 1 per frame
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
+
+    #[command(flatten)]
+    size: SizeArgs,
 
     #[command(flatten)]
     compute: ComputeArgs,
@@ -87,7 +90,7 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
         None => return Err(Error::Usage("--backend tract needs an ONNX file, -m model.onnx".to_string())),
     };
     let compute = Compute::new(&args.compute)?;
-    let mut runner = network.start(&compute)?;
+    let mut runner = network.start(&compute, args.size.get())?;
     let facts = runner.facts();
     if facts.classes == 0 {
         return Err(Error::new(network.name(), "no classification head: `vitlet embed` writes its features"));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use vitlet::Output;
 
 use crate::error::{Context, Inputs, Result};
-use crate::inference::{Compute, ComputeArgs, Inference};
+use crate::inference::{Compute, ComputeArgs, Inference, SizeArgs};
 use crate::model::ModelFile;
 use crate::pictures::{self, Source};
 use crate::results::{Done, PictureResult};
@@ -37,6 +37,9 @@ pub struct EmbedArgs {
     tokens: bool,
 
     #[command(flatten)]
+    size: SizeArgs,
+
+    #[command(flatten)]
     compute: ComputeArgs,
 
     /// Print one JSON document
@@ -63,7 +66,6 @@ struct Row {
 /// A picture that cannot be read or run has no row.
 pub fn run(args: EmbedArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
-    let model = file.parse()?;
     let sources = pictures::list(&args.images)?;
     let rows = args.rows.clone().or_else(|| beside(&args.output));
     let outputs = || rows.iter().chain([&args.output]);
@@ -74,7 +76,7 @@ pub fn run(args: EmbedArgs) -> Result<()> {
     files::refuse_stdout(args.json, outputs())?;
     let compute = Compute::new(&args.compute)?;
     let output = if args.tokens { Output::Tokens } else { Output::Features };
-    let mut inference = Inference::with(&file, &compute, compute.run().outputs(&[output]))?;
+    let mut inference = Inference::with(&file, &compute, compute.run(args.size.get()).outputs(&[output]))?;
 
     let (mut data, mut named) = (Vec::new(), vec![["row", "image"].map(str::to_string)]);
     let (mut inputs, mut results) = (Inputs::default(), Vec::new());
@@ -96,7 +98,7 @@ pub fn run(args: EmbedArgs) -> Result<()> {
     }
     bar.finish_and_clear();
 
-    let (count, c) = (inputs.count(), model.config());
+    let (count, c) = (inputs.count(), inference.plan().config());
     let shape = if args.tokens { vec![count, c.patches(), c.dim] } else { vec![count, c.features()] };
     if count > 0 {
         npy::write(&args.output, &shape, &data)?;

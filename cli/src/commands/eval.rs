@@ -142,7 +142,7 @@ fn decide(args: &EvalArgs, results: &Results, summary: &Summary) -> Result<()> {
 
 fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     let compute = Compute::new(&args.compute)?;
-    let runner = network.start(&compute)?;
+    let runner = network.start(&compute, None)?;
     let facts = runner.facts();
     let classes = classes(facts.labels.clone(), facts.classes);
     if classes.count == 0 {

@@ -1,13 +1,14 @@
-//! `vitlet run`: normalized tensors in, logits (or features) out, both .npy. What a Python pipeline compares with.
+//! `vitlet run`: normalized tensors in, logits (or every output) out, all .npy. What a Python pipeline compares with.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use vitlet::Output;
 
-use crate::backend::{Backend, Network, OnnxFile};
-use crate::error::{Error, Result};
-use crate::inference::{Compute, ComputeArgs};
+use crate::backend::{Backend, Network, OnnxFile, Runner};
+use crate::error::{Error, Result, why};
+use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::model::ModelFile;
 use crate::{files, npy, output, pictures, stats};
 
@@ -22,8 +23,12 @@ pub struct RunArgs {
     input: Option<PathBuf>,
 
     /// Where to write f32 [batch, classes], or [batch, features] for a model without head
-    #[arg(long, value_name = "FILE", required_unless_present = "images")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["images", "outputs"])]
     output: Option<PathBuf>,
+
+    /// Where to write every output of the network, one NAME.npy each: logits, features, tokens
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    outputs: Option<PathBuf>,
 
     #[command(flatten)]
     compute: ComputeArgs,
@@ -41,45 +46,99 @@ pub fn run(args: RunArgs) -> Result<()> {
     if let Some(picture) = args.images.first().or(args.input.as_ref().filter(|p| pictures::is_pictures_name(p))) {
         return Err(was_classify_meant(picture));
     }
-    let (Some(model), Some(input), Some(output)) = (&args.model, &args.input, &args.output) else {
-        return Err(Error::Usage("run needs --model, --input and --output".to_string()));
+    let (Some(model), Some(input)) = (&args.model, &args.input) else {
+        return Err(Error::Usage("run needs --model, --input and --output or --outputs".to_string()));
     };
-    files::refuse_inputs(output, [model, input])?;
-    let (network, x) = match args.backend {
-        Backend::Vitlet => (Network::Model(Box::new(ModelFile::open(model)?)), npy::read(input)?),
-        Backend::Tract => {
-            let x = npy::read(input)?;
-            let size = if let [_, _, height, width] = x.shape[..] { Some((height, width)) } else { None };
-            (Network::Onnx(Box::new(OnnxFile::open(model, size)?)), x)
-        }
+    let all = args.outputs.is_some();
+    let file = match args.backend {
+        Backend::Vitlet => Some(Box::new(ModelFile::open(model)?)),
+        Backend::Tract => None,
+    };
+    let x = npy::read(input)?;
+    let [_, 3, height, width] = x.shape[..] else {
+        let why = format!("shape {:?}, networks take [batch, 3, height, width]", x.shape);
+        return Err(Error::new(input.display(), why));
+    };
+    let network = match file {
+        Some(file) => Network::Model(file),
+        None => Network::Onnx(Box::new(OnnxFile::open(model, Some((height, width)))?)),
     };
     let compute = Compute::new(&args.compute)?;
-    let mut runner = network.start(&compute)?;
-    let facts = runner.facts();
-    let (height, width) = facts.size;
-    if x.shape.len() != 4 || x.shape[1..] != [3, height, width] {
-        let want = format!("shape {:?}, the model takes [batch, 3, {height}, {width}]", x.shape);
-        return Err(Error::new(input.display(), want));
+    let mut runner = match &network {
+        Network::Model(file) => Runner::Model(Box::new(inference(file, &compute, (height, width), all)?)),
+        Network::Onnx(file) => Runner::Onnx(file),
+    };
+    if (height, width) != runner.facts().size {
+        let (height, width) = runner.facts().size;
+        let why = format!("shape {:?}, the model takes [batch, 3, {height}, {width}]", x.shape);
+        return Err(Error::new(input.display(), why));
+    }
+    let outputs = outputs(&args, &runner)?;
+    for output in &outputs {
+        files::refuse_inputs(&output.path, [model, input])?;
     }
 
-    let (mut y, mut ms) = (Vec::new(), Vec::new());
+    let (mut y, mut ms) = (vec![Vec::new(); outputs.len()], Vec::new());
     for (i, row) in x.data.chunks_exact(3 * height * width).enumerate() {
         let what = || format!("{}, row {i}", input.display());
         if let Some(at) = row.iter().position(|x| !x.is_finite()) {
             return Err(Error::new(what(), format!("element {at} is {}: inputs are finite numbers", row[at])));
         }
         let start = Instant::now();
-        y.extend(runner.tensor(row).map_err(|e| Error::new(what(), e))?);
+        let values = runner.outputs(row).map_err(|e| Error::new(what(), e))?;
         ms.push(start.elapsed().as_secs_f64() * 1e3);
+        y.iter_mut().zip(values).for_each(|(y, values)| y.extend(values));
     }
-    let shape = [x.shape[0], facts.outputs];
-    npy::write(output, &shape, &y)?;
-    let (path, mut out) = (output.display(), output::beside([output]));
-    match ms.is_empty() {
-        true => writeln!(out, "{path}: f32 {shape:?}")?,
-        false => writeln!(out, "{path}: f32 {shape:?}, {:.2} ms a row", stats::median(&ms))?,
+    let mut out = output::beside(outputs.iter().map(|output| &output.path));
+    for (output, y) in outputs.iter().zip(y) {
+        let shape = [&[x.shape[0]], &output.shape[..]].concat();
+        npy::write(&output.path, &shape, &y)?;
+        write!(out, "{}: f32 {shape:?}", output.path.display())?;
+        match ms.is_empty() || all {
+            true => writeln!(out)?,
+            false => writeln!(out, ", {:.2} ms a row", stats::median(&ms))?,
+        }
+    }
+    if all && !ms.is_empty() {
+        writeln!(out, "{:.2} ms a row", stats::median(&ms))?;
     }
     Ok(())
+}
+
+/// The network at the size of the input, for its first output or `all` that it has.
+fn inference<'m>(
+    file: &'m ModelFile,
+    compute: &'m Compute,
+    (height, width): (usize, usize),
+    all: bool,
+) -> Result<Inference<'m>> {
+    let edge = |n: usize| u32::try_from(n).map_err(|_| Error::new(&file.name, format!("{n} pixels are too many")));
+    let mut run = compute.run(Some((edge(width)?, edge(height)?)));
+    if all {
+        let logits = (file.parse()?.config().classes > 0).then_some(Output::Logits);
+        run = run.outputs(&[Output::Features, Output::Tokens, logits.unwrap_or(Output::Features)]);
+    }
+    Inference::with(file, compute, run)
+}
+
+/// An output and where it goes.
+struct Written {
+    path: PathBuf,
+    /// Without the batch.
+    shape: Vec<usize>,
+}
+
+/// What is written: the first output to `--output`, or each under its name in the folder `--outputs`, which is made.
+fn outputs(args: &RunArgs, runner: &Runner) -> Result<Vec<Written>> {
+    let listed = runner.listed().into_iter();
+    match (&args.output, &args.outputs) {
+        (Some(path), _) => Ok(listed.take(1).map(|(_, shape)| Written { path: path.clone(), shape }).collect()),
+        (None, Some(folder)) => {
+            std::fs::create_dir_all(folder).map_err(|e| Error::new(folder.display(), why(&e)))?;
+            Ok(listed.map(|(name, shape)| Written { path: folder.join(format!("{name}.npy")), shape }).collect())
+        }
+        (None, None) => Err(Error::Usage("run needs --output or --outputs".to_string())),
+    }
 }
 
 fn was_classify_meant(picture: &Path) -> Error {

@@ -14,6 +14,7 @@ mod onnx;
 mod outputs;
 mod pictures;
 mod run;
+mod sizes;
 mod stream;
 mod terminal;
 mod torch;

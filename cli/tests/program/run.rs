@@ -119,7 +119,7 @@ fn wrong_tensors_are_refused_and_nothing_is_written() {
     let run = || error(&format!("run -m {model} --input {x} --output {y}"), 1);
     assert!(run().ends_with("x.npy: No such file or directory"));
     write_npy(&x, "(3, 32, 32)", &vec![0.0; 3 * 32 * 32]);
-    assert!(run().ends_with("shape [3, 32, 32], the model takes [batch, 3, 32, 32]"));
+    assert!(run().ends_with("shape [3, 32, 32], networks take [batch, 3, height, width]"));
     write_npy(&x, "(2, 3, 32, 32)", &vec![0.0; 3 * 32 * 32]);
     assert!(run().contains("bytes of data where shape"));
     std::fs::write(&x, "hello").unwrap();

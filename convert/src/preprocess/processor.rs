@@ -217,6 +217,7 @@ impl Processor {
             resize,
             interpolation: self.interpolation(options)?,
             crop_rounding: CropRounding::Floor,
+            crop_pct: None,
             mean,
             std,
         })

@@ -25,7 +25,7 @@ enum Source<'m> {
 
 impl<'m> Reference<'m> {
     pub fn network(network: &'m Network, compute: &'m Compute, classes: usize) -> Result<Self> {
-        let runner = network.start(compute)?;
+        let runner = network.start(compute, None)?;
         let facts = runner.facts();
         if facts.classes != classes {
             return Err(Error::new(network.name(), format!("{} classes, the model has {classes}", facts.classes)));
