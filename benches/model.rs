@@ -10,9 +10,6 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use vitlet::{Kernels, Model, Plan, Precision, RunConfig, Scratch, ThreadPool};
 
-static BUILT_IN: &[u8] =
-    vitlet::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/cifar10-vit-layerscale/model.gguf"));
-
 const THREADS: [usize; 2] = [1, 2];
 
 fn main() {
@@ -22,7 +19,7 @@ fn main() {
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
     match std::env::var_os("VITLET_MODEL") {
-        None => bench(&mut criterion, "built-in", BUILT_IN),
+        None => bench(&mut criterion, "built-in", vitlet_models::MODEL),
         Some(path) => {
             let bytes = std::fs::read(&path).expect("VITLET_MODEL names a model file");
             let aligned = Scratch::copied(&bytes).expect("there is memory for the model");

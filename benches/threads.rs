@@ -13,9 +13,6 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use vitlet::{Executor, Kernels, Model, Plan, RunConfig, Scratch, ThreadPool};
 
-static BUILT_IN: &[u8] =
-    vitlet::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/cifar10-vit-layerscale/model.gguf"));
-
 const THREADS: usize = 2;
 /// About as many as an inference of a deep network has.
 const JOINS: usize = 100;
@@ -83,7 +80,8 @@ fn joins(executor: &dyn Executor) {
 
 /// One inference a call; returns the logits' digest.
 fn inference(executor: &dyn Executor) -> impl FnMut() -> u64 + '_ {
-    let model: &'static Model<'static> = Box::leak(Box::new(Model::parse(BUILT_IN).expect("the model is valid")));
+    let model: &'static Model<'static> =
+        Box::leak(Box::new(Model::parse(vitlet_models::MODEL).expect("the model is valid")));
     let run = RunConfig::new(Kernels::detect()).max_picture(1, 1);
     let plan = Box::leak(Box::new(Plan::new(model, &run, executor.threads()).expect("the run is valid")));
     let scratch = Box::leak(Box::new(Scratch::new(plan.scratch_bytes()).expect("there is memory for a session")));

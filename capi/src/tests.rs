@@ -12,8 +12,7 @@ use engine::{Kernels, Model, Output, Picture, Plan, RunConfig, Sequential};
 use crate::vitlet_status as Status;
 use crate::*;
 
-static FILE: &[u8] =
-    engine::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/cifar10-vit-layerscale/model.gguf"));
+static FILE: &[u8] = vitlet_models::MODEL;
 
 /// Memory at a multiple of 64.
 struct Memory(Vec<engine::F32x16>);

@@ -9,27 +9,11 @@ use vitlet_convert::output::TemporaryFolder;
 use crate::error::{Context, Error, Result, why};
 use crate::mapped::{Mapped, Watch};
 
-/// The built-in model, on a 64-byte boundary.
-static BUILT_IN: &[u8] =
-    vitlet::include_model!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/cifar10-vit-layerscale/model.gguf"));
-
-/// What the built-in model was converted from, and pictures to show to it. An int8 model has no gammas left to study.
-static BUILT_IN_CHECKPOINT: [(&str, &[u8]); 8] = [
-    ("config.json", include_bytes!("../../models/cifar10-vit-layerscale/config.json")),
-    ("model.safetensors", include_bytes!("../../models/cifar10-vit-layerscale/model.safetensors")),
-    ("pictures/astronaut.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/astronaut.jpg")),
-    ("pictures/camera.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/camera.jpg")),
-    ("pictures/chelsea.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/chelsea.jpg")),
-    ("pictures/coffee.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/coffee.jpg")),
-    ("pictures/horse.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/horse.jpg")),
-    ("pictures/rocket.jpg", include_bytes!("../../models/cifar10-vit-layerscale/pictures/rocket.jpg")),
-];
-
 /// The built-in model's checkpoint in a directory that is removed with the value.
 pub fn built_in_checkpoint() -> Result<TemporaryFolder> {
     let folder = TemporaryFolder::create()?;
     std::fs::create_dir(folder.path().join("pictures")).map_err(|e| Error::new(folder.path().display(), why(&e)))?;
-    for (name, bytes) in BUILT_IN_CHECKPOINT {
+    for (name, bytes) in vitlet_models::CHECKPOINT {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).map_err(|e| Error::new(path.display(), why(&e)))?;
     }
@@ -55,7 +39,7 @@ enum Bytes {
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
         match self {
-            Self::BuiltIn => BUILT_IN,
+            Self::BuiltIn => vitlet_models::MODEL,
             Self::Mapped(map) => map,
             Self::Converted(converted) => &converted.bytes,
         }

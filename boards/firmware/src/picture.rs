@@ -89,16 +89,13 @@ fn zeros(len: usize) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    extern crate std;
+    use vitlet_models::pictures::{CAMERA, CHELSEA, HORSE};
 
     #[test]
     fn jpegs_are_the_pixels_that_the_program_sees() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/cifar10-vit-layerscale/pictures");
-        for name in ["chelsea", "camera", "horse"] {
-            let bytes = std::fs::read(std::format!("{folder}/{name}.jpg")).unwrap();
-            let expected = image::load_from_memory(&bytes).unwrap().into_rgb8();
-            let picture = decode(&bytes).unwrap();
+        for (name, bytes) in [("chelsea", CHELSEA), ("camera", CAMERA), ("horse", HORSE)] {
+            let expected = image::load_from_memory(bytes).unwrap().into_rgb8();
+            let picture = decode(bytes).unwrap();
             assert_eq!((picture.width, picture.height), expected.dimensions(), "{name}");
             assert!(picture.data == *expected.as_raw(), "{name}");
             assert_eq!(decode(&bytes[..bytes.len() - 2]), Err(Error::Picture("truncated JPEG")));

@@ -102,15 +102,8 @@ mod tests {
 
     #[test]
     fn the_report_says_what_the_program_says() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-        static MODEL: &[u8] = vitlet::include_model!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../models/cifar10-vit-layerscale/model.gguf"
-        ));
-        extern crate std;
-        let jpeg = std::fs::read(std::format!("{root}/models/cifar10-vit-layerscale/pictures/chelsea.jpg")).unwrap();
-        let picture = crate::decode(&jpeg).unwrap();
-        let model = Model::parse(MODEL).unwrap();
+        let picture = crate::decode(vitlet_models::pictures::CHELSEA).unwrap();
+        let model = Model::parse(vitlet_models::MODEL).unwrap();
         let clock = Clock { now: || 0, hz: 1 };
         let mut text = String::new();
         classify(&mut text, &model, &picture, Kernels::baseline(), &[&Sequential, &Sequential], clock).unwrap();

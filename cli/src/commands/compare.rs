@@ -13,6 +13,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 use vitlet::{Config, Named};
+use vitlet_models::pictures as samples;
 
 use crate::error::{Context, Inputs, Result};
 use crate::files;
@@ -25,12 +26,8 @@ use activations::{Activations, Spot};
 use distance::{Distance, Sums};
 use truth::{Source, Truth};
 
-/// Photos for a comparison without pictures of one's own (models/cifar10-vit-layerscale/pictures/README.md).
-const SAMPLES: [&[u8]; 3] = [
-    include_bytes!("../../../models/cifar10-vit-layerscale/pictures/astronaut.jpg"),
-    include_bytes!("../../../models/cifar10-vit-layerscale/pictures/chelsea.jpg"),
-    include_bytes!("../../../models/cifar10-vit-layerscale/pictures/coffee.jpg"),
-];
+/// Photos for a comparison without pictures of one's own.
+static SAMPLES: [&[u8]; 3] = [samples::ASTRONAUT, samples::CHELSEA, samples::COFFEE];
 /// Characters of the bar that shows an error.
 const BAR: usize = 16;
 

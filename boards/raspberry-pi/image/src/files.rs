@@ -12,9 +12,6 @@ use tar_no_std::TarArchiveRef;
 
 use crate::console::println;
 
-static MODEL: &[u8] = vitlet::include_model!("../../../../models/cifar10-vit-layerscale/model.gguf");
-static PICTURE: &[u8] = include_bytes!("../../../../models/cifar10-vit-layerscale/pictures/chelsea.jpg");
-
 /// Where initramfs and device tree may be: mapped, and not the heap.
 const WINDOW: core::ops::Range<usize> = crate::heap::END..0x1800_0000;
 
@@ -39,8 +36,8 @@ impl Files {
     /// The initramfs's files, if the device tree names one, and the built-in ones for what it lacks.
     pub fn find(device_tree: usize) -> Self {
         let mut files = Self {
-            model: File { bytes: MODEL, origin: "built in" },
-            picture: File { bytes: PICTURE, origin: "built in" },
+            model: File { bytes: vitlet_models::MODEL, origin: "built in" },
+            picture: File { bytes: vitlet_models::pictures::CHELSEA, origin: "built in" },
         };
         let Some(initramfs) = device_tree_at(device_tree).and_then(initramfs) else { return files };
         let Ok(archive) = TarArchiveRef::new(initramfs) else {
