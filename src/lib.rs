@@ -103,7 +103,7 @@ pub use scratch::Scratch;
 pub use session::{Results, Session};
 pub use tap::{Place, Rows, Tap};
 #[cfg(feature = "std")]
-pub use threads::ThreadPool;
+pub use threads::{PoolConfig, ThreadPool};
 
 /// The bytes of a model file as a `&'static [u8]` on a 64-byte boundary, for [`Model::parse`].
 #[macro_export]

@@ -10,15 +10,19 @@
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
+use std::string::String;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use crate::parallel::{Executor, MAX_THREADS};
 
-/// Rounds of `spin_loop` before a waiting helper sleeps: some tens of microseconds.
-const SPINS: u32 = 10_000;
+/// Rounds of `spin_loop` between two looks at the clock, while a helper waits for a job.
+const ROUNDS: u32 = 100;
+/// Rounds of `spin_loop` before a caller that waits for its helpers lets other threads run.
+const CALLER_ROUNDS: u32 = 10_000;
 
 /// `state`: helpers in the job, in the low bits, which hold more than [`MAX_THREADS`].
 const INSIDE: u64 = 0xffff;
@@ -29,6 +33,45 @@ const OPEN: u64 = 1 << 16;
 const NEXT: u64 = 1 << 17;
 
 type Job<'j> = &'j (dyn Fn() + Sync);
+
+/// How a pool's helpers are started, and how they wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    threads: usize,
+    name: String,
+    stack_bytes: Option<usize>,
+    spin: Duration,
+}
+
+impl PoolConfig {
+    /// The least stack of a helper, in bytes.
+    pub const MIN_STACK_BYTES: usize = 128 << 10;
+
+    /// For `threads` threads, the calling one included. Helpers are called `vitlet-1` and so on, have the stack that
+    /// Rust's threads have, and spin for 200 microseconds.
+    pub fn new(threads: usize) -> Self {
+        Self { threads, name: "vitlet".into(), stack_bytes: None, spin: Duration::from_micros(200) }
+    }
+
+    /// What helpers are called, before a hyphen and a number. (Linux shows 15 bytes.)
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Stack of each helper, at least [`MIN_STACK_BYTES`](Self::MIN_STACK_BYTES).
+    pub fn stack_bytes(mut self, bytes: usize) -> Self {
+        self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// How long a helper that waits for a job spins before it sleeps. Waking takes longer than the gaps between the
+    /// jobs of an inference do; spinning takes a core.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = spin;
+        self
+    }
+}
 
 /// A fixed number of threads that work on one job at a time; dropping it ends them.
 pub struct ThreadPool {
@@ -48,6 +91,8 @@ struct Shared {
     wake: Condvar,
     stop: AtomicBool,
     panicked: AtomicBool,
+    /// How long helpers spin.
+    spin: Duration,
 }
 
 impl ThreadPool {
@@ -56,9 +101,23 @@ impl ThreadPool {
     /// # Errors
     /// `InvalidInput`, unless there are 1 to [`MAX_THREADS`]; the operating system's, if a thread could not be started.
     pub fn new(threads: usize) -> std::io::Result<Self> {
-        if !(1..=MAX_THREADS).contains(&threads) {
-            let why = std::format!("a pool has 1 to {MAX_THREADS} threads");
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        Self::with(&PoolConfig::new(threads))
+    }
+
+    /// A pool as `config` says.
+    ///
+    /// # Errors
+    /// As [`ThreadPool::new`]; `InvalidInput` for a stack that is too small and a name with a NUL, too.
+    pub fn with(config: &PoolConfig) -> std::io::Result<Self> {
+        let invalid = |why: &str| Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        if !(1..=MAX_THREADS).contains(&config.threads) {
+            return invalid("a pool has 1 to 256 threads");
+        }
+        if config.stack_bytes.is_some_and(|bytes| bytes < PoolConfig::MIN_STACK_BYTES) {
+            return invalid("a helper's stack has at least 131072 bytes");
+        }
+        if config.name.contains('\0') {
+            return invalid("a thread's name has no NUL");
         }
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -68,14 +127,23 @@ impl ThreadPool {
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
+            spin: config.spin,
         });
         let mut pool = Self { shared, helpers: Vec::new(), running: Mutex::new(()) };
-        for i in 1..threads {
+        for i in 1..config.threads {
             let shared = Arc::clone(&pool.shared);
-            let helper = std::thread::Builder::new().name(std::format!("vitlet-{i}")).spawn(move || shared.help())?;
-            pool.helpers.push(helper);
+            let mut helper = std::thread::Builder::new().name(std::format!("{}-{i}", config.name));
+            if let Some(bytes) = config.stack_bytes {
+                helper = helper.stack_size(bytes);
+            }
+            pool.helpers.push(helper.spawn(move || shared.help())?);
         }
         Ok(pool)
+    }
+
+    /// The helpers: all of the pool's threads but the calling one. For what a system lets one ask of its threads.
+    pub fn helpers(&self) -> &[JoinHandle<()>] {
+        &self.helpers
     }
 }
 
@@ -106,11 +174,14 @@ impl Shared {
             let state = self.state.load(Ordering::SeqCst);
             (state & OPEN != 0 && state / NEXT != done).then_some(state)
         };
-        for _ in 0..SPINS {
-            if let Some(state) = open() {
-                return Some(state);
+        let start = Instant::now();
+        while start.elapsed() < self.spin {
+            for _ in 0..ROUNDS {
+                if let Some(state) = open() {
+                    return Some(state);
+                }
+                core::hint::spin_loop();
             }
-            core::hint::spin_loop();
         }
         let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
         self.asleep.fetch_add(1, Ordering::SeqCst);
@@ -145,7 +216,7 @@ impl Shared {
         let mut spins = 0;
         while inside != 0 {
             spins += 1;
-            if spins < SPINS {
+            if spins < CALLER_ROUNDS {
                 core::hint::spin_loop()
             } else {
                 std::thread::yield_now()
@@ -279,5 +350,18 @@ mod tests {
             assert_eq!(error, Some(std::io::ErrorKind::InvalidInput), "{threads}");
         }
         meet(&ThreadPool::new(MAX_THREADS).unwrap(), MAX_THREADS);
+    }
+
+    #[test]
+    fn helpers_are_as_the_configuration_says() {
+        let config = PoolConfig::new(3).name("camera").stack_bytes(PoolConfig::MIN_STACK_BYTES).spin(Duration::ZERO);
+        let pool = ThreadPool::with(&config).unwrap();
+        let names: Vec<_> = pool.helpers().iter().map(|helper| helper.thread().name().unwrap()).collect();
+        assert_eq!(names, ["camera-1", "camera-2"]);
+        (0..50).for_each(|_| meet(&pool, 3));
+        let small = config.clone().stack_bytes(PoolConfig::MIN_STACK_BYTES - 1);
+        for refused in [small, config.name("a\0b")] {
+            assert_eq!(ThreadPool::with(&refused).err().map(|e| e.kind()), Some(std::io::ErrorKind::InvalidInput));
+        }
     }
 }

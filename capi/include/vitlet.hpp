@@ -8,7 +8,8 @@
 //         std::cout << model.label(guess.index) << ' ' << guess.probability << '\n';
 //     }
 //
-// Every failure throws vitlet::Error. A model must outlive its sessions; a pool its sessions, too. A session serves one thread at a time, a model any number.
+// Every failure throws vitlet::Error. A model must outlive its sessions; a pool its sessions, too. A session serves one
+// thread at a time, a model any number.
 
 #ifndef VITLET_HPP
 #define VITLET_HPP
@@ -30,13 +31,23 @@ class Error : public std::runtime_error {
   public:
     Error(const std::string &what, vitlet_status status)
         : std::runtime_error(what + ": " + vitlet_status_string(status)), status(status) {}
+    Error(const std::string &what, const vitlet_error &error)
+        : std::runtime_error(what + ": " + error.text), status(error.status) {}
 
     vitlet_status status;
 };
 
+/// For functions that return a status alone.
 inline void check(vitlet_status status, const std::string &what) {
     if (status != VITLET_STATUS_OK) {
         throw Error(what, status);
+    }
+}
+
+/// For functions that fill an error.
+inline void check(const vitlet_error &error, const std::string &what) {
+    if (error.status != VITLET_STATUS_OK) {
+        throw Error(what, error);
     }
 }
 
@@ -74,14 +85,18 @@ class Model {
     /// Maps a file.
     static Model open(const std::string &path) {
         Model model;
-        check(vitlet_model_open(model.memory_.get(), vitlet_model_bytes(), path.c_str(), &model.model_), path);
+        vitlet_error error;
+        vitlet_model_open(model.memory_.get(), VITLET_MODEL_BYTES, path.c_str(), &model.model_, &error);
+        check(error, path);
         return model;
     }
 
     /// Reads `bytes` in place: they start at a multiple of VITLET_ALIGNMENT and outlive the model.
     static Model parse(const void *bytes, size_t len) {
         Model model;
-        check(vitlet_model_parse(model.memory_.get(), vitlet_model_bytes(), bytes, len, &model.model_), "model");
+        vitlet_error error;
+        vitlet_model_parse(model.memory_.get(), VITLET_MODEL_BYTES, bytes, len, &model.model_, &error);
+        check(error, "model");
         return model;
     }
 
@@ -95,7 +110,8 @@ class Model {
     ~Model() { vitlet_model_close(model_); }
 
     vitlet_model_info info() const {
-        vitlet_model_info info;
+        vitlet_model_info info = {};
+        info.size = sizeof info;
         check(vitlet_model_describe(model_, &info), "model");
         return info;
     }
@@ -111,14 +127,14 @@ class Model {
     /// The `k` largest of a run's logits, largest first.
     std::vector<vitlet_guess> top_k(const Output &logits, size_t k) const {
         std::vector<vitlet_guess> best(k < logits.size ? k : logits.size);
-        check(vitlet_top_k(model_, logits.data, logits.size, best.data(), best.size(), nullptr), "top_k");
+        check(vitlet_top_k(model_, logits.data, logits.size, best.data(), sizeof(vitlet_guess), best.size(), nullptr), "top_k");
         return best;
     }
 
     const vitlet_model *get() const { return model_; }
 
   private:
-    Model() : memory_(detail::memory(vitlet_model_bytes())) {}
+    Model() : memory_(detail::memory(VITLET_MODEL_BYTES)) {}
 
     detail::Memory memory_;
     vitlet_model *model_ = nullptr;
@@ -127,7 +143,12 @@ class Model {
 /// Threads that sessions may share; they take turns.
 class Pool {
   public:
-    explicit Pool(uint32_t threads) { check(vitlet_pool_start(threads, &pool_), "threads"); }
+    explicit Pool(const vitlet_pool_options &options) {
+        vitlet_error error;
+        vitlet_pool_start(&options, &pool_, &error);
+        check(error, "threads");
+    }
+    explicit Pool(uint32_t threads) : Pool(of(threads)) {}
     Pool(const Pool &) = delete;
     Pool &operator=(const Pool &) = delete;
     ~Pool() { vitlet_pool_stop(pool_); }
@@ -140,16 +161,25 @@ class Pool {
     }
 
   private:
+    static vitlet_pool_options of(uint32_t threads) {
+        vitlet_pool_options options = {};
+        options.threads = threads;
+        return options;
+    }
+
     vitlet_pool *pool_ = nullptr;
 };
 
 class Session {
   public:
     explicit Session(const Model &model, const vitlet_options &options = {}) {
+        vitlet_error error;
         size_t bytes = 0;
-        check(vitlet_session_bytes(model.get(), &options, &bytes), "session");
+        vitlet_session_bytes(model.get(), &options, &bytes, &error);
+        check(error, "session");
         memory_ = detail::memory(bytes);
-        check(vitlet_session_open(model.get(), &options, memory_.get(), bytes, &session_), "session");
+        vitlet_session_open(model.get(), &options, memory_.get(), bytes, &session_, &error);
+        check(error, "session");
     }
 
     /// The memory stays where it is, and with it the output of the last run. What is moved from must not run: it
@@ -164,16 +194,36 @@ class Session {
         return *this;
     }
 
+    /// The first output.
     Output run(const vitlet_picture &picture) {
-        Output output = {};
-        check(vitlet_run_picture(session_, &picture, &output.data, &output.size), "picture");
-        return output;
+        vitlet_error error;
+        vitlet_run_picture(session_, &picture, &error);
+        check(error, "picture");
+        return output(0);
     }
 
     /// `tensor`: `[3, input_height, input_width]`, normalized.
     Output run(const std::vector<float> &tensor) {
+        vitlet_error error;
+        vitlet_run_tensor(session_, tensor.data(), tensor.size(), &error);
+        check(error, "tensor");
+        return output(0);
+    }
+
+    size_t outputs() const { return vitlet_output_count(session_); }
+
+    /// Name and shape of an output, known before the first run.
+    vitlet_tensor_info info(size_t index) const {
+        vitlet_tensor_info info = {};
+        info.size = sizeof info;
+        check(vitlet_output_info(session_, index, &info), "output");
+        return info;
+    }
+
+    /// An output of the last run; no floats, if there was none.
+    Output output(size_t index) const {
         Output output = {};
-        check(vitlet_run_tensor(session_, tensor.data(), tensor.size(), &output.data, &output.size), "tensor");
+        output.data = vitlet_output_data(session_, index, &output.size);
         return output;
     }
 

@@ -1,11 +1,9 @@
-//! The host's threads, and a pool for hosts that have none.
+//! The host's threads. (pool.rs has some for hosts without.)
 
 use core::ffi::c_void;
 
 use engine::Executor;
 
-#[cfg(feature = "std")]
-use crate::status::vitlet_status;
 use crate::status::vitlet_status as Status;
 
 /// Work to be done by threads.
@@ -15,9 +13,9 @@ pub type vitlet_job = Option<unsafe extern "C" fn(data: *mut c_void)>;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vitlet_executor {
-    /// Calls `job(data)` once on each thread that shall help, the calling one included if it likes, and returns when all those calls have
-    /// returned. A call that finds nothing left to do returns at once. NULL: the calling thread works alone. It must not throw: an exception
-    /// ends the process where it reaches the library.
+    /// Calls `job(data)` once on each thread that shall help, the calling one included if it likes, and returns when
+    /// all those calls have returned. A call that finds nothing left to do returns at once. NULL: the calling thread
+    /// works alone. It must not throw: an exception ends the process where it reaches the library.
     pub run: Option<unsafe extern "C" fn(context: *mut c_void, job: vitlet_job, data: *mut c_void)>,
     /// Passed on to `run`.
     pub context: *mut c_void,
@@ -54,9 +52,9 @@ impl Host {
 #[cfg(feature = "std")]
 unsafe fn pool_threads(run: Run, context: *mut c_void) -> Option<usize> {
     // There is one `run_on_pool`, and no other function is like it, so that its address is its own.
-    let is_pool = core::ptr::fn_addr_eq(run, run_on_pool as Run);
+    let is_pool = core::ptr::fn_addr_eq(run, crate::pool::run_on_pool as Run);
     // SAFETY: the caller's promise.
-    is_pool.then(|| unsafe { &*context.cast::<vitlet_pool>() }.threads.threads())
+    is_pool.then(|| unsafe { &*context.cast::<crate::pool::vitlet_pool>() }.threads())
 }
 
 /// There are no pools without std.
@@ -81,7 +79,8 @@ impl Executor for Host {
             return job();
         };
         let mut data = job;
-        // SAFETY: the job's data is what `call` takes, and outlives `run`, which returns after the last call has returned (the host's promise).
+        // SAFETY: the job's data is what `call` takes, and outlives `run`, which returns after the last call has
+        // returned (the host's promise).
         unsafe { call_host(run, self.executor.context, (&raw mut data).cast()) };
     }
 }
@@ -107,72 +106,4 @@ unsafe extern "C" fn call(data: *mut c_void) {
     // SAFETY: the caller's promise; `&dyn Fn() + Sync` may be shared among threads.
     let job = unsafe { *data.cast::<&(dyn Fn() + Sync)>() };
     job();
-}
-
-/// Threads of the library's own, for hosts without: started by the host, never by themselves.
-#[cfg(feature = "std")]
-pub struct vitlet_pool {
-    threads: engine::ThreadPool,
-}
-
-/// Starts `threads - 1` threads that wait for work (spinning for some microseconds, then asleep); the calling thread is the last one. This function alone
-/// takes memory from the system. Not in libraries built without std.
-///
-/// # Safety
-/// A pointer can be stored at `pool`.
-#[cfg(feature = "std")]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vitlet_pool_start(threads: u32, pool: *mut *mut vitlet_pool) -> vitlet_status {
-    crate::status::status(|| {
-        if !(1..=engine::MAX_THREADS).contains(&(threads as usize)) {
-            return Err(vitlet_status::Value);
-        }
-        crate::pointers::check(pool)?;
-        let threads = engine::ThreadPool::new(threads as usize).map_err(|_| vitlet_status::Threads)?;
-        let started = std::boxed::Box::new(vitlet_pool { threads });
-        // SAFETY: the caller's promise.
-        unsafe { crate::pointers::store(pool, std::boxed::Box::into_raw(started)) }
-    })
-}
-
-/// Ends the threads of a pool, which no session may use any more. NULL is allowed.
-///
-/// # Safety
-/// `pool` is NULL or a pool that is not stopped yet.
-#[cfg(feature = "std")]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vitlet_pool_stop(pool: *mut vitlet_pool) {
-    if crate::pointers::check(pool).is_ok() {
-        // SAFETY: made by `vitlet_pool_start`, and given back once.
-        drop(unsafe { std::boxed::Box::from_raw(pool) });
-    }
-}
-
-/// The executor that works on a pool's threads; several sessions may share one, and take turns.
-#[cfg(feature = "std")]
-#[unsafe(no_mangle)]
-pub extern "C" fn vitlet_pool_executor(pool: *mut vitlet_pool) -> vitlet_executor {
-    vitlet_executor { run: if pool.is_null() { None } else { Some(run_on_pool) }, context: pool.cast() }
-}
-
-/// # Safety
-/// `context` is a pool, `job` may be called with `data` on any thread.
-#[cfg(feature = "std")]
-unsafe extern "C" fn run_on_pool(context: *mut c_void, job: vitlet_job, data: *mut c_void) {
-    /// A pointer that the job may take to other threads.
-    struct Data(*mut c_void);
-    // SAFETY: the engine's jobs are `Sync`.
-    unsafe impl Sync for Data {}
-    impl Data {
-        fn get(&self) -> *mut c_void {
-            self.0
-        }
-    }
-    // SAFETY: the caller's promise.
-    let pool = unsafe { &*context.cast::<vitlet_pool>() };
-    let data = Data(data);
-    if let Some(job) = job {
-        // SAFETY: the caller's promise.
-        pool.threads.run(&|| unsafe { job(data.get()) });
-    }
 }

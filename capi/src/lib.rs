@@ -1,9 +1,11 @@
-//! libvitlet: the engine for C and C++. include/vitlet.h, made from this file's comments by cbindgen, says how to use it.
+//! libvitlet: the engine for C and C++. include/vitlet.h, made from this file's comments by cbindgen, says how to use
+//! it.
 //!
-//! This crate is a boundary: it turns pointers into references and errors into statuses, and computes nothing. Rules that every
-//! function here keeps:
+//! This crate is a boundary: it turns pointers into references and errors into statuses, and computes nothing. Rules
+//! that every function here keeps:
 //!
-//! - All memory is the caller's; handles are structs at the start of it. Only `vitlet_pool_start` takes some from the system.
+//! - All memory is the caller's; handles are structs at the start of it. Only `vitlet_pool_start` takes some from the
+//!   system.
 //! - A pointer that is null or misaligned gives a status before anything is read or written through it.
 //! - Numbers from C (formats, rotations, ...) are looked up, never transmuted.
 //! - No panic unwinds into the host. The engine does not panic after a model is parsed; if a bug did, functions that
@@ -16,20 +18,30 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+mod error;
 mod executor;
 mod model;
-// Builds without std abort. One that unwinds is a check of the whole workspace, where other crates bring std and its handler.
+mod output;
+// Builds without std abort. One that unwinds is a check of the whole workspace, where other crates bring std and its
+// handler.
 #[cfg(all(not(feature = "std"), panic = "abort"))]
 mod panic;
 mod picture;
 mod pointers;
+#[cfg(feature = "std")]
+mod pool;
 mod result;
 mod session;
 mod status;
+mod versions;
 
+pub use error::*;
 pub use executor::*;
 pub use model::*;
+pub use output::*;
 pub use picture::*;
+#[cfg(feature = "std")]
+pub use pool::*;
 pub use result::*;
 pub use session::*;
 pub use status::*;

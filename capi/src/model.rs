@@ -4,8 +4,12 @@ use core::ffi::{c_char, c_void};
 
 use engine::{Model, ModelParts};
 
+use crate::error::{Failure, reported, vitlet_error};
 use crate::pointers::{copy_text, elements, memory, shared, store};
-use crate::status::{status, vitlet_status, vitlet_status as Status};
+#[cfg(feature = "std")]
+use crate::status::vitlet_status as Status;
+use crate::status::{status, vitlet_status};
+use crate::versions::{self, Versioned};
 
 /// A model: weights and labels, read only. Any number of sessions on any threads may use one at the same time.
 pub struct vitlet_model {
@@ -19,7 +23,7 @@ pub struct vitlet_model {
 }
 
 impl vitlet_model {
-    fn new(bytes: &[u8], #[cfg(feature = "std")] map: Option<memmap2::Mmap>) -> Result<Self, Status> {
+    fn new(bytes: &[u8], #[cfg(feature = "std")] map: Option<memmap2::Mmap>) -> Result<Self, Failure> {
         Ok(Self {
             parts: Model::parse(bytes)?.parts(),
             file: bytes.as_ptr(),
@@ -29,9 +33,22 @@ impl vitlet_model {
         })
     }
 
+    /// Reads a byte of each page, so that the system has all of the file in memory.
+    ///
+    /// # Safety
+    /// The file's bytes are there.
+    pub(crate) unsafe fn prefault(&self) {
+        /// The smallest page of any system.
+        const PAGE: usize = 4096;
+        for at in (0..self.file_bytes).step_by(PAGE) {
+            // SAFETY: within the file; the caller's promise.
+            unsafe { self.file.add(at).read_volatile() };
+        }
+    }
+
     /// # Safety
     /// The file's bytes are there, as they were when it was parsed.
-    pub(crate) unsafe fn model(&self) -> Result<Model<'_>, Status> {
+    pub(crate) unsafe fn model(&self) -> Result<Model<'_>, Failure> {
         // SAFETY: the caller's promise.
         Ok(self.parts.model(unsafe { elements(self.file, self.file_bytes) }?)?)
     }
@@ -40,6 +57,8 @@ impl vitlet_model {
 /// What a network takes and gives.
 #[repr(C)]
 pub struct vitlet_model_info {
+    /// sizeof(vitlet_model_info), set before the call; 0 for the fields of version 1. As much is filled.
+    pub size: usize,
     /// Pixels per row of the network's input; pictures of any size are resized to it.
     pub input_width: u32,
     /// Rows of the network's input.
@@ -54,14 +73,21 @@ pub struct vitlet_model_info {
     pub dim: usize,
 }
 
+// SAFETY: numbers, the size first; a multiple of their alignment.
+unsafe impl Versioned for vitlet_model_info {}
+
 /// Bytes of memory, at a multiple of VITLET_ALIGNMENT, for a model. (The weights stay where the file's bytes are.)
+pub const VITLET_MODEL_BYTES: usize = 1024;
+const _: () = assert!(size_of::<vitlet_model>() <= VITLET_MODEL_BYTES);
+
+/// VITLET_MODEL_BYTES, for hosts that do not read this header.
 #[unsafe(no_mangle)]
 pub extern "C" fn vitlet_model_bytes() -> usize {
-    size_of::<vitlet_model>().next_multiple_of(crate::pointers::VITLET_ALIGNMENT)
+    VITLET_MODEL_BYTES
 }
 
 /// Checks the bytes of a model file, which start at a multiple of VITLET_ALIGNMENT and stay unchanged as long as the
-/// model is used, and makes a model in `memory`. Nothing has to be closed.
+/// model is used, and makes a model in `memory`. Nothing has to be closed. `error` may be NULL.
 ///
 /// # Safety
 /// As the comment says, and `file` has `file_bytes` bytes, `memory` `memory_bytes`.
@@ -72,10 +98,11 @@ pub unsafe extern "C" fn vitlet_model_parse(
     file: *const c_void,
     file_bytes: usize,
     model: *mut *mut vitlet_model,
+    error: *mut vitlet_error,
 ) -> vitlet_status {
-    status(|| {
-        // SAFETY: the caller's promises.
-        unsafe {
+    // SAFETY: the caller's promises.
+    unsafe {
+        reported(error, || {
             let bytes = elements(file.cast(), file_bytes)?;
             let parsed = vitlet_model::new(
                 bytes,
@@ -83,13 +110,13 @@ pub unsafe extern "C" fn vitlet_model_parse(
                 None,
             )?;
             place(memory, memory_bytes, model, parsed)
-        }
-    })
+        })
+    }
 }
 
 /// Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`;
 /// vitlet_model_close() unmaps it. The file must not be changed meanwhile (rename another over it; one that is cut
-/// short gives SIGBUS). Not in libraries built without std.
+/// short gives SIGBUS). `error` may be NULL. Not in libraries built without std.
 ///
 /// # Safety
 /// `memory` has `memory_bytes` bytes, `path` ends with a NUL.
@@ -100,19 +127,44 @@ pub unsafe extern "C" fn vitlet_model_open(
     memory_bytes: usize,
     path: *const c_char,
     model: *mut *mut vitlet_model,
+    error: *mut vitlet_error,
 ) -> vitlet_status {
-    status(|| {
-        if path.is_null() {
-            return Err(Status::Null);
-        }
-        // SAFETY: the caller's promises; the map is part of the model that borrows from it, and unmapped after it.
-        unsafe {
-            let file = std::fs::File::open(as_path(path)?).map_err(|_| Status::File)?;
-            let map = memmap2::Mmap::map(&file).map_err(|_| Status::File)?;
+    // SAFETY: the caller's promises; the map is part of the model that borrows from it, and unmapped after it.
+    unsafe {
+        reported(error, || {
+            if path.is_null() {
+                return Err(Status::Null.into());
+            }
+            let map = map(as_path(path)?).map_err(|e| unreadable(&e))?;
             let bytes = elements(map.as_ptr(), map.len())?;
             place(memory, memory_bytes, model, vitlet_model::new(bytes, Some(map))?)
-        }
-    })
+        })
+    }
+}
+
+/// # Safety
+/// The file does not change while it is mapped.
+#[cfg(feature = "std")]
+unsafe fn map(path: &std::path::Path) -> std::io::Result<memmap2::Mmap> {
+    let file = std::fs::File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    // SAFETY: the caller's promise.
+    unsafe { memmap2::Mmap::map(&file) }
+}
+
+/// In words of this library: the system's would have to be allocated.
+#[cfg(feature = "std")]
+fn unreadable(error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind;
+    let why = match error.kind() {
+        ErrorKind::NotFound => "no such file",
+        ErrorKind::PermissionDenied => "the file may not be read: permission denied",
+        ErrorKind::IsADirectory => "a directory, not a file",
+        _ => return Failure::System(Status::File, "the file cannot be opened or mapped", error.raw_os_error()),
+    };
+    Failure::Because(Status::File, why)
 }
 
 /// Paths are bytes on Unix; elsewhere they are UTF-8.
@@ -136,17 +188,18 @@ unsafe fn place(
     bytes: usize,
     handle: *mut *mut vitlet_model,
     model: vitlet_model,
-) -> Result<(), Status> {
+) -> Result<(), Failure> {
     crate::pointers::check(handle)?;
     // SAFETY: the memory is aligned, large enough and the caller's to give.
     unsafe {
-        let start = memory(at, bytes, vitlet_model_bytes())?.as_mut_ptr().cast::<vitlet_model>();
+        let start = memory(at, bytes, VITLET_MODEL_BYTES)?.as_mut_ptr().cast::<vitlet_model>();
         start.write(model);
-        store(handle, start)
+        Ok(store(handle, start)?)
     }
 }
 
-/// Unmaps the file of a model that vitlet_model_open() made; no session may use it any more. Its memory is the caller's again. NULL is allowed.
+/// Unmaps the file of a model that vitlet_model_open() made; no session may use it any more. Its memory is the caller's
+/// again. NULL is allowed.
 ///
 /// # Safety
 /// `model` is NULL or a model that is not closed yet.
@@ -161,7 +214,7 @@ pub unsafe extern "C" fn vitlet_model_close(model: *mut vitlet_model) {
 /// What the network takes and gives.
 ///
 /// # Safety
-/// `model` is a model.
+/// `model` is a model; the size in `info` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_model_describe(
     model: *const vitlet_model,
@@ -172,6 +225,7 @@ pub unsafe extern "C" fn vitlet_model_describe(
         let model = unsafe { shared(model)?.model()? };
         let config = model.config();
         let described = vitlet_model_info {
+            size: size_of::<vitlet_model_info>(),
             input_width: config.image_width as u32,
             input_height: config.image_height as u32,
             classes: config.classes,
@@ -180,12 +234,12 @@ pub unsafe extern "C" fn vitlet_model_describe(
             dim: config.dim,
         };
         // SAFETY: as above.
-        unsafe { store(info, described) }
+        unsafe { versions::fill(info, &described) }
     })
 }
 
-/// Copies the label of class `index`, UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes` with a NUL at its end. Returns the bytes of
-/// the whole label without the NUL; 0 where there is none. `buffer` may be NULL.
+/// Copies the label of class `index`, UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes` with a NUL at its
+/// end. Returns the bytes of the whole label without the NUL; 0 where there is none. `buffer` may be NULL.
 ///
 /// # Safety
 /// `model` is a model, `buffer` has `buffer_bytes` bytes.

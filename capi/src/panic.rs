@@ -1,4 +1,5 @@
-//! Without an operating system there is nobody to tell: a panic, which only a bug can cause, traps, so that the firmware's fault handler sees it.
+//! Without an operating system there is nobody to tell: a panic, which only a bug can cause, traps, so that the
+//! firmware's fault handler sees it.
 
 use core::panic::PanicInfo;
 

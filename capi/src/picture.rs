@@ -2,10 +2,13 @@
 
 use engine::{Format, Picture, Plane, Region, Rotation, Yuv};
 
+use crate::error::Failure;
 use crate::pointers::elements;
 use crate::status::vitlet_status as Status;
+use crate::versions::Versioned;
 
-/// How pixels lie in memory. The chroma of the last three stands for two pixels of a row or for 2 x 2 pixels, and is repeated.
+/// How pixels lie in memory. The chroma of the last three stands for two pixels of a row or for 2 x 2 pixels, and is
+/// repeated.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub enum vitlet_format {
@@ -56,6 +59,8 @@ pub enum vitlet_yuv {
 /// A picture. Zeros are good defaults for all but format, size and the first plane.
 #[repr(C)]
 pub struct vitlet_picture {
+    /// sizeof(vitlet_picture), or 0 where only the fields of version 1 are used.
+    pub size: usize,
     /// A vitlet_format.
     pub format: u32,
     /// Pixels per row.
@@ -112,26 +117,29 @@ const YUVS: [(vitlet_yuv, Yuv); 4] = [
     (vitlet_yuv::Bt709Full, Yuv::Bt709Full),
 ];
 
+// SAFETY: numbers and pointers, the size first; a multiple of their alignment.
+unsafe impl Versioned for vitlet_picture {}
+
 impl vitlet_picture {
     /// # Safety
     /// The planes hold the rows that format, size and strides ask for, not written for `'a`.
-    pub(crate) unsafe fn borrow<'a>(&self) -> Result<Picture<'a>, Status> {
+    pub(crate) unsafe fn borrow<'a>(&self) -> Result<Picture<'a>, Failure> {
         let find_format = FORMATS.iter().find(|(number, _)| *number as u32 == self.format);
         let find_rotation = ROTATIONS.iter().find(|(number, _)| *number as u32 == self.rotation);
         let find_yuv = YUVS.iter().find(|(number, _)| *number as u32 == self.yuv);
         let (Some((_, format)), Some((_, rotation)), Some((_, yuv))) = (find_format, find_rotation, find_yuv) else {
-            return Err(Status::Value);
+            return Err(Status::Value.into());
         };
         let edge = 1..=Picture::MAX_EDGE;
         if !edge.contains(&self.width) || !edge.contains(&self.height) {
-            return Err(Status::PictureSize);
+            return Err(Status::PictureSize.into());
         }
         let sizes = format.plane_sizes(self.width, self.height).ok_or(Status::PictureSize)?;
         let mut planes = [Plane::default(); 3];
         for (i, (row_bytes, rows)) in sizes.into_iter().enumerate() {
             let stride = if self.strides[i] == 0 { row_bytes } else { self.strides[i] };
             if stride < row_bytes {
-                return Err(Status::PictureStride);
+                return Err(Status::PictureStride.into());
             }
             // Rows, the last one without what follows its pixels. No rows: not a plane of this format.
             let Some(rows_before) = rows.checked_sub(1) else {

@@ -66,7 +66,8 @@ pub(crate) unsafe fn store<T>(pointer: *mut T, value: T) -> Result<(), Status> {
     Ok(())
 }
 
-/// The caller's memory for a handle, as zeroed bytes: it has the alignment that handles need, and `need` bytes at least.
+/// The caller's memory for a handle, as zeroed bytes: it has the alignment that handles need, and `need` bytes at
+/// least.
 ///
 /// # Safety
 /// Unless null, `memory` leads to `have` bytes that are nobody else's for `'a`.
@@ -99,7 +100,8 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char) -> Option<&'a str> {
     unsafe { CStr::from_ptr(pointer) }.to_str().ok()
 }
 
-/// Copies `text` as snprintf does: cut to the buffer (at a character), always with a NUL, and returns the bytes of all of it.
+/// Copies `text` as snprintf does: cut to the buffer (at a character), always with a NUL, and returns the bytes of all
+/// of it.
 ///
 /// # Safety
 /// Unless null, `buffer` leads to `buffer_bytes` bytes that are nobody else's.

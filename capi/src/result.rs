@@ -3,8 +3,9 @@
 use engine::{Scorer, next_best};
 
 use crate::model::vitlet_model;
-use crate::pointers::{elements, elements_mut, shared, store};
+use crate::pointers::{elements, shared, store};
 use crate::status::{status, vitlet_status};
+use crate::versions::Elements;
 
 /// A class that a picture may show.
 #[repr(C)]
@@ -19,17 +20,18 @@ pub struct vitlet_guess {
 }
 
 /// Writes the `k` largest of `len` logits, largest first, NaN last, and stores how many there are: `k`, or fewer where
-/// there are fewer classes. Of equals the lower index comes first. Where a logit is NaN, so is each probability of a
-/// softmax. `count` may be NULL.
+/// there are fewer classes. `guess_bytes` is sizeof(vitlet_guess). Of equals the lower index comes first. Where a logit
+/// is NaN, so is each probability of a softmax. `count` may be NULL.
 ///
 /// # Safety
-/// `model` is a model, `logits` has `len` elements, `guesses` has `k`.
+/// `model` is a model, `logits` has `len` elements, `guesses` has `k`, each of `guess_bytes` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_top_k(
     model: *const vitlet_model,
     logits: *const f32,
     len: usize,
     guesses: *mut vitlet_guess,
+    guess_bytes: usize,
     k: usize,
     count: *mut usize,
 ) -> vitlet_status {
@@ -38,27 +40,31 @@ pub unsafe extern "C" fn vitlet_top_k(
         unsafe {
             let scores = shared(model)?.model()?.config().scores;
             let logits = elements(logits, len)?;
-            let written = fill(logits, &Scorer::new(logits, scores), elements_mut(guesses, k)?);
-            if count.is_null() { Ok(()) } else { store(count, written) }
+            let mut guesses = Elements::new(guesses, guess_bytes, k)?;
+            let written = fill(logits, &Scorer::new(logits, scores), &mut guesses);
+            if !count.is_null() {
+                store(count, written)?;
+            }
+            Ok(())
         }
     })
 }
 
-fn fill(logits: &[f32], scorer: &Scorer, guesses: &mut [vitlet_guess]) -> usize {
+fn fill(logits: &[f32], scorer: &Scorer, guesses: &mut Elements<vitlet_guess>) -> usize {
     let mut last = None;
-    for (i, guess) in guesses.iter_mut().enumerate() {
+    for i in 0..guesses.len() {
         last = next_best(logits, last);
         let Some(index) = last else {
             return i;
         };
         let logit = logits[index];
-        *guess = vitlet_guess { index, logit, probability: scorer.score(logit) };
+        guesses.set(i, vitlet_guess { index, logit, probability: scorer.score(logit) });
     }
     guesses.len()
 }
 
-/// A hash of `len` floats' bits: equal on two machines exactly if every bit is. `vitlet classify --digest` prints the same number for the same
-/// picture and int8 model. 0 where `values` is NULL or misaligned.
+/// A hash of `len` floats' bits: equal on two machines exactly if every bit is. `vitlet classify --digest` prints the
+/// same number for the same picture and int8 model. 0 where `values` is NULL or misaligned.
 ///
 /// # Safety
 /// `values` has `len` elements.

@@ -1,51 +1,83 @@
 //! Sessions: one model's runs, one after another, in the caller's memory.
 
 use core::ffi::{c_char, c_void};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use engine::{Error, Executor, Kernels, Model, Output, Plan, Results, RunConfig, Session};
+use engine::{Error, Executor, Kernels, Model, Plan, Results, RunConfig, Session};
 
+use crate::error::{Failure, reported, vitlet_error};
 use crate::executor::{Host, vitlet_executor};
 use crate::model::vitlet_model;
+use crate::output::{OUTPUTS, described, of_bits, vitlet_tensor_info};
 use crate::picture::vitlet_picture;
 use crate::pointers::{
     VITLET_ALIGNMENT, check, copy_text, elements, elements_mut, exclusive, memory, shared, store, text,
 };
 use crate::status::{status, vitlet_status, vitlet_status as Status};
+use crate::versions::{self, Versioned};
 
-/// A session: the memory in which a model runs, for one thread at a time. It holds nothing that would have to be closed.
+/// A session: the memory in which a model runs, for one thread at a time. It holds nothing that would have to be
+/// closed.
 pub struct vitlet_session {
     plan: Plan,
     executor: Host,
     model: *const vitlet_model,
     scratch: *mut u8,
+    /// Unless null, ends runs while it is true.
+    stop: *const bool,
+    /// Where the last run's outputs stand in it, and their lengths; null and 0 where there are none.
+    results: [(*const f32, usize); OUTPUTS],
 }
+
+const NO_RESULTS: [(*const f32, usize); OUTPUTS] = [(ptr::null(), 0); OUTPUTS];
 
 impl vitlet_session {
     /// # Safety
     /// Model and memory are there, and no other thread runs the session.
-    unsafe fn run<T>(&mut self, work: impl FnOnce(Session<'_>) -> Result<T, Error>) -> Result<T, Status> {
-        let Self { plan, executor, model, scratch } = self;
+    unsafe fn run<T>(&mut self, work: impl FnOnce(Session<'_>) -> Result<T, Error>) -> Result<T, Failure> {
+        let Self { plan, executor, model, scratch, stop, .. } = self;
         // SAFETY: the caller's promises; `open` was given that much memory.
         let (model, scratch) = unsafe { (shared(*model)?.model()?, elements_mut(*scratch, plan.scratch_bytes())?) };
-        Ok(work(plan.reopen(&model, executor, scratch)?)?)
+        let mut session = plan.reopen(&model, executor, scratch)?;
+        if !stop.is_null() {
+            // SAFETY: the host keeps the flag as long as the session runs, and changes it atomically.
+            session.stop_on(unsafe { AtomicBool::from_ptr(stop.cast_mut()) });
+        }
+        Ok(work(session)?)
+    }
+
+    /// Where output `index` of the last run stands.
+    fn result(&self, index: usize) -> (*const f32, usize) {
+        self.results.get(index).copied().unwrap_or(NO_RESULTS[0])
     }
 }
 
-/// What runs give.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub enum vitlet_output {
-    /// `[classes]`; the features if the network has no head.
-    Logits = 0,
-    /// The pooled features before the head, `[features]`.
-    Features,
-    /// The patch tokens after the last norm, `[patches, dim]`.
-    Tokens,
+/// A session, whose last run's results are gone from now on.
+///
+/// # Safety
+/// Unless null or misaligned, the pointer leads to a session that no other thread uses for `'a`.
+unsafe fn without_results<'a>(session: *mut vitlet_session) -> Result<&'a mut vitlet_session, Status> {
+    // SAFETY: the caller's promise.
+    let session = unsafe { exclusive(session) }?;
+    session.results = NO_RESULTS;
+    Ok(session)
+}
+
+/// Where a run's outputs stand: in the session's memory, until its next run.
+fn places(results: &Results<'_>) -> [(*const f32, usize); OUTPUTS] {
+    let mut places = NO_RESULTS;
+    for (place, (_, values)) in places.iter_mut().zip(results.iter()) {
+        *place = (values.as_ptr(), values.len());
+    }
+    places
 }
 
 /// How a model is run. Zeros are good defaults: `vitlet_options options = {0};`.
 #[repr(C)]
 pub struct vitlet_options {
+    /// sizeof(vitlet_options), or 0 where only the fields of version 1 are used.
+    pub size: usize,
     /// Threads of the executor, the calling one included, at most 256. 0: those of the pool if the executor is a
     /// pool's, 1 if there is no executor; for another executor it must be said. A number that is not the executor's
     /// gives VITLET_STATUS_OPTIONS.
@@ -54,25 +86,35 @@ pub struct vitlet_options {
     pub max_picture_width: u32,
     /// Rows of the largest picture (of its region), at most 2^24; 0 is 4096.
     pub max_picture_height: u32,
-    /// A vitlet_output.
-    pub output: u32,
-    /// Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2", "avx-vnni" or "avx512-vnni"; NULL for the fastest that this CPU has.
-    /// All give the same bits in int8 models. Without std, NULL reads the CPU's ID registers, which needs EL1 or above and cores that are alike.
+    /// What runs give: vitlet_outputs, combined by `|`; 0 for the logits, or the features if the network has no head.
+    pub outputs: u32,
+    /// Pixels per row of the network's input, a multiple of the patch; 0 in both for the model's own size. Positions
+    /// are resampled when the session opens.
+    pub input_width: u32,
+    /// Rows of the network's input, a multiple of the patch.
+    pub input_height: u32,
+    /// 1: a byte of each 4096 bytes of the model's file is read when the session opens, so that the first run does not
+    /// wait for the disk. (The session's memory is written then in any case.) 0: the first run reads them.
+    pub prefault: u32,
+    /// Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2", "avx-vnni" or
+    /// "avx512-vnni"; NULL for the fastest that this CPU has. All give the same bits in int8 models. Without std, NULL
+    /// reads the CPU's ID registers, which needs EL1 or above and cores that are alike.
     pub kernels: *const c_char,
     /// The threads that work.
     pub executor: vitlet_executor,
+    /// A flag that is looked at between the network's blocks: while it is true, runs end with VITLET_STATUS_STOPPED.
+    /// Another thread or a signal handler sets it by vitlet_stop_set() or as an atomic_bool. It must be there as long
+    /// as the session runs. NULL: nothing stops a run.
+    pub stop: *const bool,
 }
+
+// SAFETY: numbers, pointers and a function that may be null, the size first; a multiple of their alignment.
+unsafe impl Versioned for vitlet_options {}
 
 impl vitlet_options {
     /// # Safety
     /// `kernels` is null or ends with a NUL.
-    unsafe fn plan(&self, model: &Model<'_>, executor: &Host) -> Result<Plan, Status> {
-        const OUTPUTS: [(vitlet_output, Output); 3] = [
-            (vitlet_output::Logits, Output::Logits),
-            (vitlet_output::Features, Output::Features),
-            (vitlet_output::Tokens, Output::Tokens),
-        ];
-        let output = OUTPUTS.iter().find(|(number, _)| *number as u32 == self.output).ok_or(Status::Value)?.1;
+    unsafe fn plan(&self, model: &Model<'_>, executor: &Host) -> Result<Plan, Failure> {
         let kernels = match self.kernels.is_null() {
             true => fastest(),
             // SAFETY: the caller's promise.
@@ -80,8 +122,13 @@ impl vitlet_options {
         };
         let edge = |pixels: u32| if pixels == 0 { 4096 } else { pixels };
         let mut run = RunConfig::new(kernels).max_picture(edge(self.max_picture_width), edge(self.max_picture_height));
-        if output != Output::Logits {
-            run = run.outputs(&[output]);
+        if self.prefault > 1 {
+            return Err(Failure::Because(Status::Value, "prefault: 0 or 1"));
+        }
+        let (count, outputs) = of_bits(self.outputs)?;
+        run = run.outputs(&outputs[..count]);
+        if self.input_width | self.input_height != 0 {
+            run = run.input_size(self.input_width, self.input_height);
         }
         Ok(Plan::new(model, &run, executor.threads())?)
     }
@@ -117,10 +164,12 @@ fn by_name(name: &str) -> Option<Kernels> {
     Kernels::baseline().slower(name).or_else(|| fastest().slower(name))
 }
 
-/// Bytes before the scratch memory.
-const HEADER_BYTES: usize = size_of::<vitlet_session>().next_multiple_of(VITLET_ALIGNMENT);
+/// Bytes before the scratch memory: the same on all machines, so that `vitlet inspect --c-header` knows them.
+const HEADER_BYTES: usize = 1024;
+const _: () = assert!(size_of::<vitlet_session>() <= HEADER_BYTES && HEADER_BYTES.is_multiple_of(VITLET_ALIGNMENT));
 
-/// Stores the bytes of memory, at a multiple of VITLET_ALIGNMENT, that a session with these options needs.
+/// Stores the bytes of memory, at a multiple of VITLET_ALIGNMENT, that a session with these options needs. `error` may
+/// be NULL.
 ///
 /// # Safety
 /// `model` is a model; the options' strings end with a NUL.
@@ -129,19 +178,23 @@ pub unsafe extern "C" fn vitlet_session_bytes(
     model: *const vitlet_model,
     options: *const vitlet_options,
     bytes: *mut usize,
+    error: *mut vitlet_error,
 ) -> vitlet_status {
-    status(|| {
-        // SAFETY: the caller's promises.
-        unsafe {
-            let options = shared(options)?;
+    // SAFETY: the caller's promises.
+    unsafe {
+        reported(error, || {
+            check(bytes)?;
+            let options = versions::read(options)?;
             let host = Host::new(options.executor, options.threads)?;
             let plan = options.plan(&shared(model)?.model()?, &host)?;
-            store(bytes, (HEADER_BYTES + plan.scratch_bytes()).next_multiple_of(VITLET_ALIGNMENT))
-        }
-    })
+            Ok(store(bytes, (HEADER_BYTES + plan.scratch_bytes()).next_multiple_of(VITLET_ALIGNMENT))?)
+        })
+    }
 }
 
-/// Makes a session in `memory`, which it uses from then on, and which is the caller's again when it runs no more. The model must live longer.
+/// Makes a session in `memory`, which it uses from then on, and which is the caller's again when it runs no more. All
+/// of that memory is written here, so that runs meet no page for the first time. The model must live longer. `error`
+/// may be NULL.
 ///
 /// # Safety
 /// As the comment says, and `memory` has `memory_bytes` bytes; the options' strings end with a NUL.
@@ -152,9 +205,10 @@ pub unsafe extern "C" fn vitlet_session_open(
     memory: *mut c_void,
     memory_bytes: usize,
     session: *mut *mut vitlet_session,
+    error: *mut vitlet_error,
 ) -> vitlet_status {
     // SAFETY: the caller's promises.
-    status(|| unsafe { open(model, shared(options)?, (memory, memory_bytes), session) })
+    unsafe { reported(error, || open(model, &versions::read(options)?, (memory, memory_bytes), session)) }
 }
 
 /// # Safety
@@ -164,23 +218,28 @@ unsafe fn open(
     options: &vitlet_options,
     (at, bytes): (*mut c_void, usize),
     session: *mut *mut vitlet_session,
-) -> Result<(), Status> {
+) -> Result<(), Failure> {
     check(session)?;
-    // SAFETY: the caller's promises: the memory is the session's alone, and aligned, so that its first bytes can hold one.
+    // SAFETY: the caller's promises: the memory is the session's alone, and aligned, so that its first bytes can hold
+    // one.
     unsafe {
         let executor = Host::new(options.executor, options.threads)?;
         let parsed = shared(model)?.model()?;
         let plan = options.plan(&parsed, &executor)?;
         let (header, scratch) = memory(at, bytes, HEADER_BYTES + plan.scratch_bytes())?.split_at_mut(HEADER_BYTES);
         plan.open(&parsed, &executor, scratch)?;
+        if options.prefault == 1 {
+            (*model).prefault();
+        }
         let header = header.as_mut_ptr().cast::<vitlet_session>();
-        header.write(vitlet_session { plan, executor, model, scratch: scratch.as_mut_ptr() });
-        store(session, header)
+        let (scratch, stop) = (scratch.as_mut_ptr(), options.stop);
+        header.write(vitlet_session { plan, executor, model, scratch, stop, results: NO_RESULTS });
+        Ok(store(session, header)?)
     }
 }
 
-/// Resizes, crops and normalizes a picture as the model was trained, runs the network, and stores where the result is, valid until the next run.
-/// `len` may be NULL.
+/// Resizes, crops and normalizes a picture as the model was trained, and runs the network; vitlet_output_data() then
+/// has the results. `error` may be NULL.
 ///
 /// # Safety
 /// `session` is a session that no other thread uses now; the picture's planes hold its rows.
@@ -188,21 +247,21 @@ unsafe fn open(
 pub unsafe extern "C" fn vitlet_run_picture(
     session: *mut vitlet_session,
     picture: *const vitlet_picture,
-    output: *mut *const f32,
-    len: *mut usize,
+    error: *mut vitlet_error,
 ) -> vitlet_status {
-    status(|| {
-        check(output)?;
-        // SAFETY: the caller's promises.
-        unsafe {
-            let picture = shared(picture)?.borrow()?;
-            let (at, count) = exclusive(session)?.run(|mut session| Ok(place(session.run_picture(&picture)?)))?;
-            give(at, count, output, len)
-        }
-    })
+    // SAFETY: the caller's promises.
+    unsafe {
+        reported(error, || {
+            let session = without_results(session)?;
+            let picture = versions::read(picture)?.borrow()?;
+            session.results = session.run(|mut session| Ok(places(&session.run_picture(&picture)?)))?;
+            Ok(())
+        })
+    }
 }
 
-/// Runs the network on a normalized tensor `[3, input_height, input_width]` of `tensor_len` floats; the rest is as in vitlet_run_picture().
+/// Runs the network on a normalized tensor `[3, input_height, input_width]` of `tensor_len` floats; the rest is as in
+/// vitlet_run_picture().
 ///
 /// # Safety
 /// `session` is a session that no other thread uses now; `tensor` has `tensor_len` elements.
@@ -211,21 +270,72 @@ pub unsafe extern "C" fn vitlet_run_tensor(
     session: *mut vitlet_session,
     tensor: *const f32,
     tensor_len: usize,
-    output: *mut *const f32,
-    len: *mut usize,
+    error: *mut vitlet_error,
+) -> vitlet_status {
+    // SAFETY: the caller's promises.
+    unsafe {
+        reported(error, || {
+            let session = without_results(session)?;
+            let tensor = elements(tensor, tensor_len)?;
+            session.results = session.run(|mut session| Ok(places(&session.run_tensor(tensor)?)))?;
+            Ok(())
+        })
+    }
+}
+
+/// How many outputs a session's runs give, at least 1. 0 where `session` is NULL.
+///
+/// # Safety
+/// `session` is a session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_output_count(session: *const vitlet_session) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { shared(session) }.map_or(0, |session| session.plan.outputs().count())
+}
+
+/// Name and shape of output `index`; they are known before the first run. Outputs are in the order of their bits.
+///
+/// # Safety
+/// `session` is a session; the size in `info` is set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_output_info(
+    session: *const vitlet_session,
+    index: usize,
+    info: *mut vitlet_tensor_info,
 ) -> vitlet_status {
     status(|| {
-        check(output)?;
+        check(info)?;
         // SAFETY: the caller's promises.
         unsafe {
-            let tensor = elements(tensor, tensor_len)?;
-            let (at, count) = exclusive(session)?.run(|mut session| Ok(place(session.run_tensor(tensor)?)))?;
-            give(at, count, output, len)
+            let output = shared(session)?.plan.outputs().nth(index).ok_or(Status::Value)?;
+            versions::fill(info, &described(&output).ok_or(Status::Value)?)
         }
     })
 }
 
-/// Writes the normalized tensor `[3, input_height, input_width]` that vitlet_run_picture() feeds to the network: to look at it, or to time it.
+/// Where output `index` stands, valid until the session's next run, and how many floats it has (`len` may be NULL).
+/// NULL and 0 where there is no such output, or where the last run did not succeed.
+///
+/// # Safety
+/// `session` is a session that no other thread runs now.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_output_data(
+    session: *const vitlet_session,
+    index: usize,
+    len: *mut usize,
+) -> *const f32 {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let (start, count) = shared(session).map_or((ptr::null(), 0), |session| session.result(index));
+        if check(len).is_ok() {
+            len.write(count);
+        }
+        start
+    }
+}
+
+/// Writes the normalized tensor `[3, input_height, input_width]` that vitlet_run_picture() feeds to the network: to
+/// look at it, or to time it. The results of the last run are gone. `error` may be NULL.
 ///
 /// # Safety
 /// As vitlet_run_picture(); `tensor` has `tensor_len` elements.
@@ -235,15 +345,29 @@ pub unsafe extern "C" fn vitlet_prepare_picture(
     picture: *const vitlet_picture,
     tensor: *mut f32,
     tensor_len: usize,
+    error: *mut vitlet_error,
 ) -> vitlet_status {
-    status(|| {
-        // SAFETY: the caller's promises.
-        unsafe {
-            let picture = shared(picture)?.borrow()?;
+    // SAFETY: the caller's promises.
+    unsafe {
+        reported(error, || {
+            let session = without_results(session)?;
+            let picture = versions::read(picture)?.borrow()?;
             let tensor = elements_mut(tensor, tensor_len)?;
-            exclusive(session)?.run(|mut session| session.prepare(&picture, tensor))
-        }
-    })
+            session.run(|mut session| session.prepare(&picture, tensor))
+        })
+    }
+}
+
+/// Sets a flag that vitlet_options.stop points to: atomically, and safely in a signal handler. NULL is allowed.
+///
+/// # Safety
+/// `flag` is NULL or a bool that is read and written atomically only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_stop_set(flag: *mut bool, stop: bool) {
+    if check(flag).is_ok() {
+        // SAFETY: the caller's promise.
+        unsafe { AtomicBool::from_ptr(flag) }.store(stop, Ordering::Relaxed);
+    }
 }
 
 /// Copies the name of the kernels that a session uses, like vitlet_model_label().
@@ -258,19 +382,4 @@ pub unsafe extern "C" fn vitlet_session_kernels(
 ) -> usize {
     // SAFETY: the caller's promises.
     unsafe { copy_text(shared(session).map_or("", |s| s.plan.kernels().name()), buffer, buffer_bytes) }
-}
-
-/// Where the first output stands: in the session's memory, until its next run.
-fn place(results: Results<'_>) -> (*const f32, usize) {
-    (results.first().as_ptr(), results.first().len())
-}
-
-/// # Safety
-/// `output` was checked; a length can be stored at `len` unless it is null.
-unsafe fn give(at: *const f32, count: usize, output: *mut *const f32, len: *mut usize) -> Result<(), Status> {
-    // SAFETY: the caller's promises.
-    unsafe {
-        store(output, at)?;
-        if len.is_null() { Ok(()) } else { store(len, count) }
-    }
 }

@@ -4,6 +4,8 @@ use core::ffi::{CStr, c_char};
 
 use engine::{Error, PictureError};
 
+use crate::error::Failure;
+
 /// What functions return; vitlet_status_string() says it in words.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +18,8 @@ pub enum vitlet_status {
     Misaligned,
     /// The memory is smaller than vitlet_model_bytes() or vitlet_session_bytes() says.
     Memory,
-    /// A number is not one of its enum, or an index is out of range.
+    /// A number is not one of its enum, an index is out of range, a struct's size is not that of any version, or a
+    /// field is set that this library is too old for.
     Value,
     /// The file cannot be opened or mapped.
     File,
@@ -47,13 +50,15 @@ pub enum vitlet_status {
     PictureTooLarge,
     /// The executor returned before the work was done.
     Executor,
-    /// The system could not start a thread.
+    /// The system could not start a thread, or does not let it have its CPUs or its priority.
     Threads,
+    /// The flag of vitlet_options.stop ended the run.
+    Stopped,
 }
 
 use vitlet_status as Status;
 
-const TEXTS: [(Status, &CStr); 20] = [
+const TEXTS: [(Status, &CStr); 21] = [
     (Status::Ok, c"done"),
     (Status::Null, c"a pointer is NULL"),
     (Status::Misaligned, c"a pointer is misaligned: models and memory start at a multiple of 64 bytes"),
@@ -76,18 +81,29 @@ const TEXTS: [(Status, &CStr); 20] = [
     (Status::PictureRegion, c"picture: the region is empty or not inside the picture"),
     (Status::PictureTooLarge, c"picture: larger than the session's largest"),
     (Status::Executor, c"executor: it returned before the work was done"),
-    (Status::Threads, c"the system could not start a thread"),
+    (Status::Threads, c"the system could not start a thread as it was asked for"),
+    (Status::Stopped, c"stopped: the caller ended the run"),
 ];
 
-/// One line for people, for any number.
-#[unsafe(no_mangle)]
-pub extern "C" fn vitlet_status_string(status: u32) -> *const c_char {
-    let text = TEXTS.iter().find(|(known, _)| *known as u32 == status);
-    text.map_or(c"unknown status", |(_, text)| text).as_ptr()
+impl Status {
+    /// The status in words.
+    pub(crate) fn words(self) -> &'static str {
+        text(self as u32).and_then(|text| text.to_str().ok()).unwrap_or_default()
+    }
 }
 
-impl From<Error> for Status {
-    fn from(e: Error) -> Self {
+fn text(status: u32) -> Option<&'static CStr> {
+    Some(TEXTS.iter().find(|(known, _)| *known as u32 == status)?.1)
+}
+
+/// One line for people, for any number; vitlet_error has more to say.
+#[unsafe(no_mangle)]
+pub extern "C" fn vitlet_status_string(status: u32) -> *const c_char {
+    text(status).unwrap_or(c"unknown status").as_ptr()
+}
+
+impl From<&Error> for Status {
+    fn from(e: &Error) -> Self {
         match e {
             Error::NotGguf => Self::NotGguf,
             Error::Truncated => Self::Truncated,
@@ -106,12 +122,13 @@ impl From<Error> for Status {
                 PictureError::OutputLength => Self::Length,
             },
             Error::Executor => Self::Executor,
+            Error::Stopped => Self::Stopped,
             _ => Self::Unsupported,
         }
     }
 }
 
 /// The status of what `work` does.
-pub(crate) fn status(work: impl FnOnce() -> Result<(), Status>) -> Status {
-    work().err().unwrap_or(Status::Ok)
+pub(crate) fn status(work: impl FnOnce() -> Result<(), Failure>) -> Status {
+    work().err().map_or(Status::Ok, |failure| failure.status())
 }

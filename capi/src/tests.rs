@@ -1,5 +1,9 @@
-//! The boundary: what C may get wrong gives a status, what it gets right gives what the engine gives. (examples/c is built and run by
-//! scripts/test_capi.sh.)
+//! The boundary: what C may get wrong gives a status, what it gets right gives what the engine gives. (examples/c is
+//! built and run by scripts/test_capi.sh.)
+
+mod outputs;
+mod pools;
+mod versions;
 
 use core::ffi::{c_char, c_void};
 use core::ptr::{null, null_mut};
@@ -28,19 +32,42 @@ impl Memory {
 }
 
 const NO_OPTIONS: vitlet_options = vitlet_options {
+    size: 0,
     threads: 0,
     max_picture_width: 0,
     max_picture_height: 0,
-    output: 0,
+    outputs: 0,
+    input_width: 0,
+    input_height: 0,
+    prefault: 0,
     kernels: null(),
     executor: vitlet_executor { run: None, context: null_mut() },
+    stop: null(),
+};
+
+const NO_POOL_OPTIONS: vitlet_pool_options = vitlet_pool_options {
+    size: 0,
+    threads: 0,
+    spin_microseconds: 0,
+    priority: 0,
+    name: null(),
+    cpus: null(),
+    cpu_count: 0,
+    stack_bytes: 0,
 };
 
 fn parse(memory: &mut Memory, file: &[u8]) -> Result<*mut vitlet_model, Status> {
     let mut model = null_mut();
     // SAFETY: memory and file are as long as said.
     match unsafe {
-        vitlet_model_parse(memory.start(), vitlet_model_bytes(), file.as_ptr().cast(), file.len(), &mut model)
+        vitlet_model_parse(
+            memory.start(),
+            vitlet_model_bytes(),
+            file.as_ptr().cast(),
+            file.len(),
+            &mut model,
+            null_mut(),
+        )
     } {
         Status::Ok => Ok(model),
         status => Err(status),
@@ -60,12 +87,12 @@ fn open(options: &vitlet_options) -> Result<Opened, Status> {
     let (mut bytes, mut session) = (0, null_mut());
     // SAFETY: the model is one; the memory is as long as said.
     unsafe {
-        match vitlet_session_bytes(model, options, &mut bytes) {
+        match vitlet_session_bytes(model, options, &mut bytes, null_mut()) {
             Status::Ok => (),
             status => return Err(status),
         }
         let mut memory = Memory::new(bytes);
-        match vitlet_session_open(model, options, memory.start(), bytes, &mut session) {
+        match vitlet_session_open(model, options, memory.start(), bytes, &mut session, null_mut()) {
             Status::Ok => Ok(Opened { _memory: [model_memory, memory], model, session }),
             status => Err(status),
         }
@@ -74,6 +101,7 @@ fn open(options: &vitlet_options) -> Result<Opened, Status> {
 
 fn gray(pixels: &[u8], width: u32, height: u32) -> vitlet_picture {
     vitlet_picture {
+        size: 0,
         format: vitlet_format::Gray8 as u32,
         width,
         height,
@@ -86,42 +114,64 @@ fn gray(pixels: &[u8], width: u32, height: u32) -> vitlet_picture {
 }
 
 fn run(opened: &Opened, picture: &vitlet_picture) -> Result<Vec<f32>, Status> {
-    let (mut output, mut len) = (null(), 0);
-    // SAFETY: the session is one; the picture has its pixels; the result is valid until the next run.
-    unsafe {
-        match vitlet_run_picture(opened.session, picture, &mut output, &mut len) {
-            Status::Ok => Ok(core::slice::from_raw_parts(output, len).to_vec()),
-            status => Err(status),
-        }
+    // SAFETY: the session is one; the picture has its pixels.
+    match unsafe { vitlet_run_picture(opened.session, picture, null_mut()) } {
+        Status::Ok => Ok(data(opened, 0).unwrap()),
+        status => Err(status),
     }
+}
+
+/// Output `index` of the last run.
+fn data(opened: &Opened, index: usize) -> Option<Vec<f32>> {
+    let mut len = 77;
+    // SAFETY: the session is one; the result is valid until the next run.
+    unsafe {
+        let start = vitlet_output_data(opened.session, index, &mut len);
+        assert_eq!(start.is_null(), len == 0);
+        (len > 0).then(|| core::slice::from_raw_parts(start, len).to_vec())
+    }
+}
+
+/// For vitlet_output_info().
+fn shape() -> vitlet_tensor_info {
+    vitlet_tensor_info { size: 0, name: null(), output: 0, rank: 0, dims: [0; 4], elements: 0 }
+}
+
+/// What an error says.
+fn text(error: &vitlet_error) -> &str {
+    // SAFETY: the library ends its texts with a NUL.
+    unsafe { core::ffi::CStr::from_ptr(error.text.as_ptr()) }.to_str().unwrap()
+}
+
+/// An error with other words in it.
+fn stale() -> vitlet_error {
+    vitlet_error { status: Status::Value, text: [b'#' as c_char; VITLET_ERROR_TEXT_BYTES] }
 }
 
 #[test]
 fn results_are_the_engines() {
     let pixels: Vec<u8> = (0..70 * 50 * 3).map(|i| (i * 7) as u8).collect();
     let model = Model::parse(FILE).unwrap();
-    for (number, output) in [Output::Logits, Output::Features, Output::Tokens].into_iter().enumerate() {
+    for (bit, output) in [(1, Output::Logits), (2, Output::Features), (4, Output::Tokens)] {
         let plan = Plan::new(&model, &RunConfig::new(Kernels::detect()).outputs(&[output]), 1).unwrap();
         let mut scratch = Memory::new(plan.scratch_bytes());
         let mut session = plan.open(&model, &Sequential, engine::scratch_from(&mut scratch.0)).unwrap();
         let expected = session.run_picture(&Picture::rgb8(&pixels, 70, 50, 210)).unwrap().first().to_vec();
 
-        let opened = open(&vitlet_options { output: number as u32, ..NO_OPTIONS }).unwrap();
+        let opened = open(&vitlet_options { outputs: bit, ..NO_OPTIONS }).unwrap();
         let picture = vitlet_picture { format: vitlet_format::Rgb8 as u32, ..gray(&pixels, 70, 50) };
         assert_eq!(run(&opened, &picture), Ok(expected.clone()), "{output:?}");
         // SAFETY: the session is one; the arrays have their lengths.
         unsafe {
             let mut tensor = vec![0.0; model.config().input_len()];
-            assert_eq!(vitlet_prepare_picture(opened.session, &picture, tensor.as_mut_ptr(), tensor.len()), Status::Ok);
-            let (mut out, mut len) = (null(), 0);
-            assert_eq!(
-                vitlet_run_tensor(opened.session, tensor.as_ptr(), tensor.len(), &mut out, &mut len),
-                Status::Ok
-            );
-            assert_eq!(vitlet_digest(out, len), engine::digest(&expected));
-            let short = tensor.len() - 1;
-            assert_eq!(vitlet_run_tensor(opened.session, tensor.as_ptr(), short, &mut out, &mut len), Status::Length);
-            assert_eq!(vitlet_prepare_picture(opened.session, &picture, tensor.as_mut_ptr(), short), Status::Length);
+            let (session, len, none) = (opened.session, tensor.len(), null_mut());
+            assert_eq!(vitlet_prepare_picture(session, &picture, tensor.as_mut_ptr(), len, none), Status::Ok);
+            assert_eq!(data(&opened, 0), None, "no run, no results");
+            assert_eq!(vitlet_run_tensor(session, tensor.as_ptr(), len, none), Status::Ok);
+            assert_eq!(data(&opened, 0), Some(expected));
+            assert_eq!(vitlet_run_tensor(session, tensor.as_ptr(), len - 1, none), Status::Length);
+            assert_eq!(data(&opened, 0), None, "a failed run has none either");
+            assert_eq!(vitlet_prepare_picture(session, &picture, tensor.as_mut_ptr(), len - 1, none), Status::Length);
         }
     }
 }
@@ -135,7 +185,7 @@ fn the_best_classes_have_the_engines_scores_and_labels() {
     let mut count = 0;
     // SAFETY: the model is one; the arrays have their lengths.
     unsafe {
-        let status = vitlet_top_k(opened.model, logits.as_ptr(), 10, guesses.as_mut_ptr(), 12, &mut count);
+        let status = vitlet_top_k(opened.model, logits.as_ptr(), 10, guesses.as_mut_ptr(), GUESS, 12, &mut count);
         assert_eq!((status, count), (Status::Ok, 10), "fewer classes than asked for");
     }
     let expected = engine::top_k::<10>(&logits);
@@ -156,14 +206,15 @@ fn the_best_classes_have_the_engines_scores_and_labels() {
     assert_eq!(label(1, 0).1.len(), 32, "no room, nothing written");
     // SAFETY: the model is one; no buffer.
     assert_eq!(unsafe { vitlet_model_label(opened.model, 1, null_mut(), 9) }, 10);
-    let mut info = core::mem::MaybeUninit::<vitlet_model_info>::uninit();
-    // SAFETY: the model is one; the information is initialised where the status says so.
-    unsafe {
-        assert_eq!(vitlet_model_describe(opened.model, info.as_mut_ptr()), Status::Ok);
-        let info = info.assume_init();
-        assert_eq!((info.input_width, info.classes, info.dim), (model.config().image_width as u32, 10, 96));
-    }
+    let mut info =
+        vitlet_model_info { size: 0, input_width: 0, input_height: 0, classes: 0, features: 0, patches: 0, dim: 0 };
+    // SAFETY: the model is one.
+    assert_eq!(unsafe { vitlet_model_describe(opened.model, &mut info) }, Status::Ok);
+    assert_eq!((info.input_width, info.classes, info.dim), (model.config().image_width as u32, 10, 96));
 }
+
+/// Size of an array's element.
+const GUESS: usize = size_of::<vitlet_guess>();
 
 #[test]
 fn nan_is_the_last_of_the_best_classes() {
@@ -172,8 +223,9 @@ fn nan_is_the_last_of_the_best_classes() {
         let mut guesses = [vitlet_guess { index: 77, logit: 0.0, probability: 0.0 }; 4];
         let mut count = 0;
         // SAFETY: the model is one; the arrays have their lengths.
-        let status =
-            unsafe { vitlet_top_k(opened.model, logits.as_ptr(), logits.len(), guesses.as_mut_ptr(), 4, &mut count) };
+        let status = unsafe {
+            vitlet_top_k(opened.model, logits.as_ptr(), logits.len(), guesses.as_mut_ptr(), GUESS, 4, &mut count)
+        };
         assert_eq!(status, Status::Ok);
         (guesses.map(|guess| guess.index), guesses[0].probability.is_nan(), count)
     };
@@ -188,38 +240,39 @@ fn null_pointers_are_statuses() {
     let picture = gray(&[0; 16], 4, 4);
     let mut memory = Memory::new(1 << 20);
     let (at, file, len) = (memory.start(), FILE.as_ptr().cast::<c_void>(), FILE.len());
-    let (mut m, mut s, mut n, mut out) = (null_mut(), null_mut(), 0, null());
+    let (mut m, mut s, mut n, mut pool, none) = (null_mut(), null_mut(), 0, null_mut(), null_mut());
     let mut floats = [0.0; 16];
     // SAFETY: what is not null is what it should be.
     let statuses = unsafe {
         [
-            vitlet_model_parse(null_mut(), 4096, file, len, &mut m),
-            vitlet_model_parse(at, 4096, null(), len, &mut m),
-            vitlet_model_parse(at, 4096, file, len, null_mut()),
-            vitlet_model_open(at, 4096, null(), &mut m),
+            vitlet_model_parse(null_mut(), 4096, file, len, &mut m, none),
+            vitlet_model_parse(at, 4096, null(), len, &mut m, none),
+            vitlet_model_parse(at, 4096, file, len, null_mut(), none),
+            vitlet_model_open(at, 4096, null(), &mut m, none),
             vitlet_model_describe(null(), null_mut()),
             vitlet_model_describe(model, null_mut()),
-            vitlet_session_bytes(null(), &NO_OPTIONS, &mut n),
-            vitlet_session_bytes(model, null(), &mut n),
-            vitlet_session_bytes(model, &NO_OPTIONS, null_mut()),
-            vitlet_session_open(null(), &NO_OPTIONS, at, 1 << 20, &mut s),
-            vitlet_session_open(model, null(), at, 1 << 20, &mut s),
-            vitlet_session_open(model, &NO_OPTIONS, null_mut(), 1 << 20, &mut s),
-            vitlet_session_open(model, &NO_OPTIONS, at, 1 << 20, null_mut()),
-            vitlet_run_picture(null_mut(), &picture, &mut out, &mut n),
-            vitlet_run_picture(session, null(), &mut out, &mut n),
-            vitlet_run_picture(session, &picture, null_mut(), &mut n),
-            vitlet_run_picture(session, &gray_without_pixels(), &mut out, &mut n),
-            vitlet_run_tensor(null_mut(), floats.as_ptr(), 16, &mut out, &mut n),
-            vitlet_run_tensor(session, null(), 16, &mut out, &mut n),
-            vitlet_run_tensor(session, floats.as_ptr(), 16, null_mut(), &mut n),
-            vitlet_prepare_picture(null_mut(), &picture, floats.as_mut_ptr(), 16),
-            vitlet_prepare_picture(session, null(), floats.as_mut_ptr(), 16),
-            vitlet_prepare_picture(session, &picture, null_mut(), 16),
-            vitlet_top_k(null(), floats.as_ptr(), 16, null_mut(), 0, &mut n),
-            vitlet_top_k(model, null(), 16, null_mut(), 0, &mut n),
-            vitlet_top_k(model, floats.as_ptr(), 16, null_mut(), 1, &mut n),
-            vitlet_pool_start(2, null_mut()),
+            vitlet_session_bytes(null(), &NO_OPTIONS, &mut n, none),
+            vitlet_session_bytes(model, null(), &mut n, none),
+            vitlet_session_bytes(model, &NO_OPTIONS, null_mut(), none),
+            vitlet_session_open(null(), &NO_OPTIONS, at, 1 << 20, &mut s, none),
+            vitlet_session_open(model, null(), at, 1 << 20, &mut s, none),
+            vitlet_session_open(model, &NO_OPTIONS, null_mut(), 1 << 20, &mut s, none),
+            vitlet_session_open(model, &NO_OPTIONS, at, 1 << 20, null_mut(), none),
+            vitlet_run_picture(null_mut(), &picture, none),
+            vitlet_run_picture(session, null(), none),
+            vitlet_run_picture(session, &gray_without_pixels(), none),
+            vitlet_run_tensor(null_mut(), floats.as_ptr(), 16, none),
+            vitlet_run_tensor(session, null(), 16, none),
+            vitlet_prepare_picture(null_mut(), &picture, floats.as_mut_ptr(), 16, none),
+            vitlet_prepare_picture(session, null(), floats.as_mut_ptr(), 16, none),
+            vitlet_prepare_picture(session, &picture, null_mut(), 16, none),
+            vitlet_top_k(null(), floats.as_ptr(), 16, null_mut(), GUESS, 0, &mut n),
+            vitlet_top_k(model, null(), 16, null_mut(), GUESS, 0, &mut n),
+            vitlet_top_k(model, floats.as_ptr(), 16, null_mut(), GUESS, 1, &mut n),
+            vitlet_pool_start(&NO_POOL_OPTIONS, null_mut(), none),
+            vitlet_pool_start(null(), &mut pool, none),
+            vitlet_output_info(null(), 0, &mut shape()),
+            vitlet_output_info(session, 0, null_mut()),
         ]
     };
     for (i, status) in statuses.into_iter().enumerate() {
@@ -232,11 +285,16 @@ fn null_pointers_are_statuses() {
         assert_eq!(vitlet_model_name(null(), null_mut(), 0), 0);
         assert_eq!(vitlet_session_kernels(null(), null_mut(), 0), 0);
         assert_eq!(vitlet_digest(null(), 3), 0);
+        assert_eq!(vitlet_output_count(null()), 0);
+        assert_eq!(vitlet_output_data(null(), 0, &mut n), null());
+        assert_eq!(n, 0);
+        vitlet_stop_set(null_mut(), true);
     }
     // The length may be null, and a pool that is not there is the calling thread.
     // SAFETY: all else is what it should be.
     unsafe {
-        assert_eq!(vitlet_run_picture(session, &picture, &mut out, null_mut()), Status::Ok);
+        assert_eq!(vitlet_run_picture(session, &picture, none), Status::Ok);
+        assert!(!vitlet_output_data(session, 0, null_mut()).is_null());
         assert!(vitlet_pool_executor(null_mut()).run.is_none());
     }
 }
@@ -250,22 +308,24 @@ fn misaligned_pointers_are_statuses() {
     let opened = open(&NO_OPTIONS).unwrap();
     let picture = gray(&[0; 16], 4, 4);
     let mut memory = Memory::new(4 << 20);
-    let (mut m, mut s, mut n, mut out) = (null_mut(), null_mut(), 0, null());
+    let (mut m, mut s, mut n, none) = (null_mut(), null_mut(), 0, null_mut());
     let mut floats = [0.0; 4000];
+    let mut error = stale();
     let odd = |pointer: *mut c_void| pointer.wrapping_byte_add(1);
     let at = memory.start();
     // SAFETY: misaligned pointers lead nowhere else than into memory that is there.
     let statuses = unsafe {
         [
-            vitlet_model_parse(at.wrapping_byte_add(8), 4096, FILE.as_ptr().cast(), FILE.len(), &mut m),
-            vitlet_model_parse(at, 4096, FILE.as_ptr().cast(), FILE.len(), odd((&raw mut m).cast()).cast()),
-            vitlet_session_open(opened.model, &NO_OPTIONS, at.wrapping_byte_add(32), 4 << 20, &mut s),
-            vitlet_session_bytes(odd(opened.model.cast()).cast(), &NO_OPTIONS, &mut n),
-            vitlet_session_bytes(opened.model, &NO_OPTIONS, odd((&raw mut n).cast()).cast()),
-            vitlet_run_picture(odd(opened.session.cast()).cast(), &picture, &mut out, &mut n),
-            vitlet_run_picture(opened.session, odd((&raw const picture).cast_mut().cast()).cast(), &mut out, &mut n),
-            vitlet_run_tensor(opened.session, odd(floats.as_mut_ptr().cast()).cast(), 3072, &mut out, &mut n),
-            vitlet_prepare_picture(opened.session, &picture, odd(floats.as_mut_ptr().cast()).cast(), 3072),
+            vitlet_model_parse(at.wrapping_byte_add(8), 4096, FILE.as_ptr().cast(), FILE.len(), &mut m, none),
+            vitlet_model_parse(at, 4096, FILE.as_ptr().cast(), FILE.len(), odd((&raw mut m).cast()).cast(), none),
+            vitlet_session_open(opened.model, &NO_OPTIONS, at.wrapping_byte_add(32), 4 << 20, &mut s, none),
+            vitlet_session_bytes(odd(opened.model.cast()).cast(), &NO_OPTIONS, &mut n, none),
+            vitlet_session_bytes(opened.model, &NO_OPTIONS, odd((&raw mut n).cast()).cast(), none),
+            vitlet_session_bytes(opened.model, &NO_OPTIONS, &mut n, odd((&raw mut error).cast()).cast()),
+            vitlet_run_picture(odd(opened.session.cast()).cast(), &picture, none),
+            vitlet_run_picture(opened.session, odd((&raw const picture).cast_mut().cast()).cast(), none),
+            vitlet_run_tensor(opened.session, odd(floats.as_mut_ptr().cast()).cast(), 3072, none),
+            vitlet_prepare_picture(opened.session, &picture, odd(floats.as_mut_ptr().cast()).cast(), 3072, none),
         ]
     };
     for (i, status) in statuses.into_iter().enumerate() {
@@ -276,7 +336,7 @@ fn misaligned_pointers_are_statuses() {
     unsafe {
         let inside = copy.start().wrapping_byte_add(4).cast::<u8>();
         inside.copy_from_nonoverlapping(FILE.as_ptr(), FILE.len());
-        assert_eq!(vitlet_model_parse(at, 4096, inside.cast(), FILE.len(), &mut m), Status::Misaligned);
+        assert_eq!(vitlet_model_parse(at, 4096, inside.cast(), FILE.len(), &mut m, none), Status::Misaligned);
     }
 }
 
@@ -288,7 +348,9 @@ fn broken_arguments_are_statuses() {
     assert_eq!(parse(&mut memory, &FILE[64..]), Err(Status::NotGguf));
     let failed = |options| open(&options).err();
     assert_eq!(failed(vitlet_options { threads: 257, ..NO_OPTIONS }), Some(Status::Options));
-    assert_eq!(failed(vitlet_options { output: 3, ..NO_OPTIONS }), Some(Status::Value));
+    assert_eq!(failed(vitlet_options { outputs: 8, ..NO_OPTIONS }), Some(Status::Value));
+    assert_eq!(failed(vitlet_options { prefault: 2, ..NO_OPTIONS }), Some(Status::Value));
+    assert_eq!(failed(vitlet_options { prefault: 1, ..NO_OPTIONS }), None);
     assert_eq!(failed(vitlet_options { kernels: c"mmx".as_ptr(), ..NO_OPTIONS }), Some(Status::Kernels));
     assert_eq!(failed(vitlet_options { kernels: c"scalar".as_ptr(), ..NO_OPTIONS }), None);
 
@@ -322,18 +384,17 @@ fn broken_arguments_are_statuses() {
         refused(vitlet_picture { region: region(4, 4, 5, 4), ..gray(&pixels, 8, 8) }),
         Some(Status::PictureRegion)
     );
-    let mut bytes = 0;
-    let mut session = null_mut();
+    let (mut bytes, mut session, none) = (0, null_mut(), null_mut());
     // SAFETY: the model is one; the memory is larger than said.
     unsafe {
-        assert_eq!(vitlet_session_bytes(opened.model, &NO_OPTIONS, &mut bytes), Status::Ok);
+        assert_eq!(vitlet_session_bytes(opened.model, &NO_OPTIONS, &mut bytes, none), Status::Ok);
         let mut memory = Memory::new(bytes);
-        let status = vitlet_session_open(opened.model, &NO_OPTIONS, memory.start(), bytes - 1, &mut session);
+        let status = vitlet_session_open(opened.model, &NO_OPTIONS, memory.start(), bytes - 1, &mut session, none);
         assert_eq!(status, Status::Memory);
         let mut model = null_mut();
         let at = memory.start();
-        assert_eq!(vitlet_model_open(at, bytes, c"/nowhere".as_ptr(), &mut model), Status::File);
-        assert_eq!(vitlet_model_open(at, bytes, c"/".as_ptr(), &mut model), Status::File, "a directory");
+        assert_eq!(vitlet_model_open(at, bytes, c"/nowhere".as_ptr(), &mut model, none), Status::File);
+        assert_eq!(vitlet_model_open(at, bytes, c"/".as_ptr(), &mut model, none), Status::File, "a directory");
     }
 }
 
@@ -343,7 +404,8 @@ fn a_misaligned_file_is_misaligned_whatever_it_holds() {
     let mut model = null_mut();
     let inside = text.start().wrapping_byte_add(4);
     // SAFETY: the bytes lie within memory that is large enough.
-    let status = unsafe { vitlet_model_parse(memory.start(), vitlet_model_bytes(), inside, 64, &mut model) };
+    let status =
+        unsafe { vitlet_model_parse(memory.start(), vitlet_model_bytes(), inside, 64, &mut model, null_mut()) };
     assert_eq!(status, Status::Misaligned);
 }
 
@@ -356,8 +418,9 @@ unsafe extern "C" fn alone(_: *mut c_void, job: vitlet_job, data: *mut c_void) {
 #[test]
 fn the_number_of_threads_is_the_executors() {
     let mut pool = null_mut();
+    let four = vitlet_pool_options { threads: 4, ..NO_POOL_OPTIONS };
     // SAFETY: the pool is stopped once, after its last session.
-    assert_eq!(unsafe { vitlet_pool_start(4, &mut pool) }, Status::Ok);
+    assert_eq!(unsafe { vitlet_pool_start(&four, &mut pool, null_mut()) }, Status::Ok);
     let of_pool = vitlet_pool_executor(pool);
     let of_host = vitlet_executor { run: Some(alone), context: null_mut() };
     let with = |executor, threads| vitlet_options { executor, threads, ..NO_OPTIONS };
@@ -376,7 +439,7 @@ fn the_number_of_threads_is_the_executors() {
     let bytes = |options: vitlet_options| {
         let mut bytes = 0;
         // SAFETY: the model is one.
-        assert_eq!(unsafe { vitlet_session_bytes(model.model, &options, &mut bytes) }, Status::Ok);
+        assert_eq!(unsafe { vitlet_session_bytes(model.model, &options, &mut bytes, null_mut()) }, Status::Ok);
         bytes
     };
     assert_eq!(bytes(with(of_pool, 0)), bytes(with(of_pool, 4)));
@@ -396,11 +459,11 @@ fn every_status_has_its_words() {
         // SAFETY: the library's strings end with a NUL.
         unsafe { core::ffi::CStr::from_ptr(vitlet_status_string(status)) }.to_str().unwrap()
     };
-    let mut all: Vec<_> = (0..=Status::Threads as u32).map(text).collect();
+    let mut all: Vec<_> = (0..=Status::Stopped as u32).map(text).collect();
     assert!(!all.contains(&"unknown status"));
     all.sort_unstable();
     all.dedup();
-    assert_eq!(all.len(), Status::Threads as usize + 1, "no two are alike");
+    assert_eq!(all.len(), Status::Stopped as usize + 1, "no two are alike");
     assert_eq!(text(12345), "unknown status");
 }
 
@@ -423,14 +486,14 @@ fn child_that_panics_within_the_library() {
     let opened = open(&vitlet_options { threads: 2, executor, ..NO_OPTIONS }).unwrap();
     let picture = gray(&[0; 16], 4, 4);
     let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let (mut out, mut n) = (null(), 0);
         // SAFETY: the session is one.
-        unsafe { vitlet_run_picture(opened.session, &picture, &mut out, &mut n) }
+        unsafe { vitlet_run_picture(opened.session, &picture, null_mut()) }
     }));
     std::process::exit(if unwound.is_err() { 42 } else { 43 });
 }
 
-/// This build unwinds (`panic = "unwind"` in the profile that tests run in), and still no panic leaves a function of the library.
+/// This build unwinds (`panic = "unwind"` in the profile that tests run in), and still no panic leaves a function of
+/// the library.
 #[test]
 #[cfg(unix)]
 fn a_panic_aborts_and_never_unwinds_into_the_host() {

@@ -1,6 +1,7 @@
-// libvitlet without an operating system: no C library, no allocator, not even a main(). It is linked with nothing but libvitlet.a, so that every
-// symbol that the library misses is an error of the linker; scripts/test_capi.sh runs it under QEMU's user mode, whose two system calls at the end are
-// all that it asks of its host. (examples/c/firmware is the same on a Raspberry Pi 3.)
+// libvitlet without an operating system: no C library, no allocator, not even a main(). It is linked with nothing but
+// libvitlet.a, so that every symbol that the library misses is an error of the linker; scripts/test_capi.sh runs it
+// under QEMU's user mode, whose two system calls at the end are all that it asks of its host. (examples/c/firmware is
+// the same on a Raspberry Pi 3.)
 
 #include <vitlet.h>
 
@@ -13,8 +14,8 @@ __asm__(".section .rodata\n"
         ".previous\n");
 extern const unsigned char model_start[], model_end[];
 
-static _Alignas(64) unsigned char model_memory[4096];
-static _Alignas(64) unsigned char session_memory[8 << 20];
+static _Alignas(VITLET_ALIGNMENT) unsigned char model_memory[VITLET_MODEL_BYTES];
+static _Alignas(VITLET_ALIGNMENT) unsigned char session_memory[8 << 20];
 static unsigned char luma[64 * 48], chroma[64 * 24];
 
 static long system_call(long number, long a, long b, long c) {
@@ -32,25 +33,26 @@ static void finish(const char *text, unsigned long len, long code) {
     __builtin_unreachable();
 }
 
+static vitlet_error error;
+
 static void check(vitlet_status status) {
     if (status != VITLET_STATUS_OK) {
-        const char *text = vitlet_status_string(status);
         unsigned long len = 0;
-        while (text[len]) {
+        while (error.text[len]) {
             len++;
         }
-        finish(text, len, 1);
+        finish(error.text, len, 1);
     }
 }
 
 void _start(void) {
     vitlet_model *model;
-    check(vitlet_model_parse(model_memory, sizeof model_memory, model_start, (size_t)(model_end - model_start), &model));
+    check(vitlet_model_parse(model_memory, sizeof model_memory, model_start, (size_t)(model_end - model_start), &model, &error));
     vitlet_options options = {0};
     options.max_picture_width = 64;
     options.max_picture_height = 48;
     vitlet_session *session;
-    check(vitlet_session_open(model, &options, session_memory, sizeof session_memory, &session));
+    check(vitlet_session_open(model, &options, session_memory, sizeof session_memory, &session, &error));
 
     for (unsigned i = 0; i < sizeof luma; i++) {
         luma[i] = (unsigned char)(16 + i % 64 * 3);
@@ -59,11 +61,11 @@ void _start(void) {
         chroma[i] = (unsigned char)(i % 2 ? 90 : 150);
     }
     vitlet_picture picture = {.format = VITLET_FORMAT_NV12, .width = 64, .height = 48, .planes = {luma, chroma}};
-    const float *logits;
+    check(vitlet_run_picture(session, &picture, &error));
     size_t len, count;
-    check(vitlet_run_picture(session, &picture, &logits, &len));
+    const float *logits = vitlet_output_data(session, 0, &len);
     vitlet_guess best;
-    check(vitlet_top_k(model, logits, len, &best, 1, &count));
+    check(vitlet_top_k(model, logits, len, &best, sizeof best, 1, &count));
 
     uint64_t digest = vitlet_digest(logits, len);
     char text[] = "digest 0000000000000000\n";

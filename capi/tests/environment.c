@@ -53,30 +53,31 @@ static void check(vitlet_status status) {
 // A hash of everything that the library computes from bytes and pictures, in the environment of the caller.
 static uint64_t everything(const char *path, void *model_memory, void *session_memory, const uint8_t *pixels, float *tensor) {
     vitlet_model *model;
-    check(vitlet_model_open(model_memory, vitlet_model_bytes(), path, &model));
-    vitlet_model_info info;
+    check(vitlet_model_open(model_memory, vitlet_model_bytes(), path, &model, NULL));
+    vitlet_model_info info = {0};
     check(vitlet_model_describe(model, &info));
     vitlet_options options = {0};
     options.max_picture_width = options.max_picture_height = EDGE;
     size_t bytes, len, count, tensor_len = (size_t)3 * info.input_width * info.input_height;
-    check(vitlet_session_bytes(model, &options, &bytes));
+    check(vitlet_session_bytes(model, &options, &bytes, NULL));
     vitlet_session *session;
-    check(vitlet_session_open(model, &options, session_memory, bytes, &session));
+    check(vitlet_session_open(model, &options, session_memory, bytes, &session, NULL));
     uint64_t hash = bytes;
     for (uint32_t i = 0; i < SIZES; i++) {
         vitlet_picture picture = {0};
         picture.format = VITLET_FORMAT_RGB8;
         picture.width = 20 + i * 37 % 211, picture.height = 20 + i * 53 % 173;
         picture.planes[0] = pixels;
-        check(vitlet_prepare_picture(session, &picture, tensor, tensor_len));
+        check(vitlet_prepare_picture(session, &picture, tensor, tensor_len, NULL));
         hash = 31 * hash + vitlet_digest(tensor, tensor_len);
-        const float *logits;
         vitlet_guess best[3];
-        check(vitlet_run_picture(session, &picture, &logits, &len));
+        check(vitlet_run_picture(session, &picture, NULL));
+        const float *logits = vitlet_output_data(session, 0, &len);
         hash = 31 * hash + vitlet_digest(logits, len);
-        check(vitlet_run_tensor(session, tensor, tensor_len, &logits, &len));
+        check(vitlet_run_tensor(session, tensor, tensor_len, NULL));
+        logits = vitlet_output_data(session, 0, &len);
         hash = 31 * hash + vitlet_digest(logits, len);
-        check(vitlet_top_k(model, logits, len, best, 3, &count));
+        check(vitlet_top_k(model, logits, len, best, sizeof best[0], 3, &count));
         for (size_t k = 0; k < count; k++) {
             hash = 31 * hash + best[k].index + vitlet_digest(&best[k].probability, 1);
         }

@@ -1,4 +1,5 @@
-// A host that throws an exception through the library: the process must end (SIGABRT) before the handler sees it. scripts/test_capi.sh runs it.
+// A host that throws an exception through the library: the process must end (SIGABRT) before the handler sees it.
+// scripts/test_capi.sh runs it.
 
 #include <stdexcept>
 #include <vector>

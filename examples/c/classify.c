@@ -3,8 +3,9 @@
 //     classify model.gguf photo.ppm
 //     classify model.gguf frame.nv12 nv12 1920 1080          formats: rgb bgr rgba gray yuyv nv12 i420
 //
-// Options before the model: -t THREADS, -r DEGREES clockwise, -k KERNELS by name, -y MATRIX of luma and chroma (bt601 bt601-full bt709 bt709-full),
-// -c X,Y,WIDTH,HEIGHT looks at this part only. Prints the five likeliest labels, and the hash of the logits that `vitlet classify --digest` prints.
+// Options before the model: -t THREADS, -r DEGREES clockwise, -k KERNELS by name, -y MATRIX of luma and chroma (bt601
+// bt601-full bt709 bt709-full), -c X,Y,WIDTH,HEIGHT looks at this part only. Prints the five likeliest labels, and the
+// hash of the logits that `vitlet classify --digest` prints.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +17,9 @@ static void fail(const char *what, const char *why) {
     exit(EXIT_FAILURE);
 }
 
-static void check(vitlet_status status, const char *what) {
-    if (status != VITLET_STATUS_OK) {
-        fail(what, vitlet_status_string(status));
+static void check(const vitlet_error *error, const char *what) {
+    if (error->status != VITLET_STATUS_OK) {
+        fail(what, error->text);
     }
 }
 
@@ -64,7 +65,8 @@ static uint32_t ppm_number(FILE *file, const char *path) {
     return number;
 }
 
-// Points the picture's planes into the frame that follows in the file, row after row and plane after plane; the caller frees the first.
+// Points the picture's planes into the frame that follows in the file, row after row and plane after plane; the caller
+// frees the first.
 static void read_frame(FILE *file, const char *path, vitlet_picture *picture) {
     size_t width = picture->width, height = picture->height, half = (width + 1) / 2, half_height = (height + 1) / 2;
     size_t bytes[3] = {0, 0, 0};
@@ -138,15 +140,18 @@ int main(int argc, char **argv) {
     fclose(file);
 
     // The model: weights stay in the file, which is mapped.
+    vitlet_error error;
     vitlet_model *model;
-    void *model_memory = memory(vitlet_model_bytes());
-    check(vitlet_model_open(model_memory, vitlet_model_bytes(), model_path, &model), model_path);
+    void *model_memory = memory(VITLET_MODEL_BYTES);
+    vitlet_model_open(model_memory, VITLET_MODEL_BYTES, model_path, &model, &error);
+    check(&error, model_path);
 
     // Threads that help; a program with threads of its own fills in `executor` itself.
     vitlet_pool *pool = NULL;
     if (threads > 1) {
-        check(vitlet_pool_start(threads, &pool), "threads");
-        options.threads = threads;
+        const vitlet_pool_options pool_options = {.threads = threads};
+        vitlet_pool_start(&pool_options, &pool, &error);
+        check(&error, "threads");
         options.executor = vitlet_pool_executor(pool);
     }
 
@@ -154,16 +159,21 @@ int main(int argc, char **argv) {
     options.max_picture_width = picture.width;
     options.max_picture_height = picture.height;
     size_t bytes;
-    check(vitlet_session_bytes(model, &options, &bytes), "session");
+    vitlet_session_bytes(model, &options, &bytes, &error);
+    check(&error, "session");
     void *scratch = memory(bytes);
     vitlet_session *session;
-    check(vitlet_session_open(model, &options, scratch, bytes, &session), "session");
+    vitlet_session_open(model, &options, scratch, bytes, &session, &error);
+    check(&error, "session");
 
-    const float *logits;
+    vitlet_run_picture(session, &picture, &error);
+    check(&error, path);
     size_t len, count;
-    check(vitlet_run_picture(session, &picture, &logits, &len), path);
+    const float *logits = vitlet_output_data(session, 0, &len);
     vitlet_guess best[5];
-    check(vitlet_top_k(model, logits, len, best, 5, &count), path);
+    if (vitlet_top_k(model, logits, len, best, sizeof best[0], 5, &count) != VITLET_STATUS_OK) {
+        fail(path, "no classes");
+    }
 
     char kernels[32], label[128];
     vitlet_session_kernels(session, kernels, sizeof kernels);

@@ -2,8 +2,9 @@
 //
 //     threads model.gguf frame.rgb WIDTH HEIGHT
 //
-// Classifies an RGB frame in four threads at once, each with a session of its own, then in one session whose work is done by threads that this program
-// starts through the executor's callback. The results are the same to the bit; prints the likeliest label and the digest.
+// Classifies an RGB frame in four threads at once, each with a session of its own, then in one session whose work is
+// done by threads that this program starts through the executor's callback. The results are the same to the bit; prints
+// the likeliest label and the digest.
 
 #include <fstream>
 #include <iostream>
@@ -11,7 +12,8 @@
 #include <thread>
 #include <vitlet.hpp>
 
-// An executor: any function that calls the job on some threads and waits for them. (A real program would keep its threads.)
+// An executor: any function that calls the job on some threads and waits for them. (A real program would keep its
+// threads.)
 static void run_on_my_threads(void *context, vitlet_job job, void *data) {
     std::vector<std::thread> helpers;
     for (unsigned i = 1; i < *static_cast<const unsigned *>(context); i++) {

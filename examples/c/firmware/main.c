@@ -1,7 +1,8 @@
-// vitlet in C on a Raspberry Pi 3 without an operating system: no allocator, no C library. All memory is in the arrays below.
+// vitlet in C on a Raspberry Pi 3 without an operating system: no allocator, no C library. All memory is in the arrays
+// below.
 //
-// Boot code and memory map are those of the Rust image (boards/raspberry-pi/image: src/boot.s, image.ld). They leave a core at EL1 with
-// FP/SIMD, MMU and caches on, a stack and a zeroed .bss, and call kernel_main().
+// Boot code and memory map are those of the Rust image (boards/raspberry-pi/image: src/boot.s, image.ld). They leave a
+// core at EL1 with FP/SIMD, MMU and caches on, a stack and a zeroed .bss, and call kernel_main().
 
 #include <vitlet.h>
 
@@ -16,7 +17,7 @@ __asm__(".section .rodata\n"
         ".previous\n");
 extern const unsigned char model_start[], model_end[], picture_start[], picture_end[];
 
-static _Alignas(VITLET_ALIGNMENT) unsigned char model_memory[4096];
+static _Alignas(VITLET_ALIGNMENT) unsigned char model_memory[VITLET_MODEL_BYTES];
 static _Alignas(VITLET_ALIGNMENT) unsigned char session_memory[8 << 20];
 
 // The console: UART0, a PL011 (BCM2837 ARM Peripherals, 6.1 and 13.4), at 115,200 baud from a clock of 48 MHz.
@@ -91,12 +92,12 @@ void fault(uint64_t kind, uint64_t esr, uint64_t elr, uint64_t far) {
     }
 }
 
-static void check(vitlet_status status, const char *what) {
-    if (status != VITLET_STATUS_OK) {
+static void check(const vitlet_error *error, const char *what) {
+    if (error->status != VITLET_STATUS_OK) {
         print("error: ");
         print(what);
         print(": ");
-        print(vitlet_status_string(status));
+        print(error->text);
         print("\r\n");
         stop(1);
     }
@@ -127,18 +128,23 @@ void kernel_main(void) {
     print(vitlet_version());
     print(" in C\r\n");
 
+    vitlet_error error;
     vitlet_model *model;
-    check(vitlet_model_parse(model_memory, sizeof model_memory, model_start, (size_t)(model_end - model_start), &model), "model");
+    const size_t model_bytes = (size_t)(model_end - model_start);
+    vitlet_model_parse(model_memory, sizeof model_memory, model_start, model_bytes, &model, &error);
+    check(&error, "model");
     const vitlet_picture picture = picture_from_ppm(picture_start);
     const vitlet_options options = {.max_picture_width = picture.width, .max_picture_height = picture.height};
     vitlet_session *session;
-    check(vitlet_session_open(model, &options, session_memory, sizeof session_memory, &session), "session");
-    const float *logits;
-    size_t len, count;
-    check(vitlet_run_picture(session, &picture, &logits, &len), "picture");
+    vitlet_session_open(model, &options, session_memory, sizeof session_memory, &session, &error);
+    check(&error, "session");
+    vitlet_run_picture(session, &picture, &error);
+    check(&error, "picture");
 
+    size_t len, count;
+    const float *logits = vitlet_output_data(session, 0, &len);
     vitlet_guess best[5];
-    check(vitlet_top_k(model, logits, len, best, 5, &count), "top-5");
+    vitlet_top_k(model, logits, len, best, sizeof best[0], 5, &count);
     for (size_t i = 0; i < count; i++) {
         char label[64];
         const unsigned basis_points = (unsigned)(best[i].probability * 10000.0f + 0.5f);
