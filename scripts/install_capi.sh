@@ -15,20 +15,15 @@ cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${2:-$host}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-# Versions 0.x may change the interface with x.
-case "$version" in
-    0.*) interface=$(cut -d. -f1,2 <<<"$version") ;;
-    *) interface=$(cut -d. -f1 <<<"$version") ;;
-esac
+# The interface's version; its first number is in the name that programs look for (SONAME: capi/build.rs).
+file_version=$(sed -n '/^\[package.metadata.capi.library\]/,$s/^version = "\(.*\)"/\1/p' capi/Cargo.toml)
+interface=${file_version%%.*}
 built=${CARGO_TARGET_DIR:-target}/$target/library
 mkdir -p "$built"
 native=$PWD/$built/vitlet-native-libs
 case "$built" in /*) native=$built/vitlet-native-libs ;; esac
 
 flags=(--print "native-static-libs=$native")
-case "$target" in
-    *-linux-*) flags+=(-C "link-arg=-Wl,-soname,libvitlet.so.$interface") ;;
-esac
 # Programs with musl in them are static.
 kinds=()
 case "$target" in *-musl) kinds=(--crate-type staticlib) ;; esac
@@ -38,8 +33,8 @@ mkdir -p "$prefix/include" "$prefix/lib/pkgconfig" "$prefix/lib/cmake/vitlet"
 cp capi/include/vitlet.h capi/include/vitlet.hpp "$prefix/include/"
 cp "$built/libvitlet.a" "$prefix/lib/"
 if [ -e "$built/libvitlet.so" ]; then
-    cp "$built/libvitlet.so" "$prefix/lib/libvitlet.so.$version"
-    ln -sf "libvitlet.so.$version" "$prefix/lib/libvitlet.so.$interface"
+    cp "$built/libvitlet.so" "$prefix/lib/libvitlet.so.$file_version"
+    ln -sf "libvitlet.so.$file_version" "$prefix/lib/libvitlet.so.$interface"
     ln -sf "libvitlet.so.$interface" "$prefix/lib/libvitlet.so"
 fi
 

@@ -79,6 +79,13 @@ for language in "c -std=c99" "c++ -std=c++11"; do
     # shellcheck disable=SC2086
     gcc -x $language -pedantic -Wall -Wextra -Wpedantic -Werror -fsyntax-only capi/include/vitlet.h
 done
+library=$work/host/lib/libvitlet.so
+readelf -d "$library" | grep -q 'SONAME.*\[libvitlet\.so\.1\]' || die "$library: another SONAME than libvitlet.so.1"
+readelf -d "$work/gcc/classify" | grep -q 'NEEDED.*\[libvitlet\.so\.1\]' || die "classify: not linked with libvitlet.so.1"
+nm -D --defined-only --format=just-symbols "$library" | sort >"$work/exported.txt"
+grep -oE '^[a-z].*[ *](vitlet_[a-z0-9_]+)\(' capi/include/vitlet.h | grep -oE 'vitlet_[a-z0-9_]+\($' | tr -d '(' | sort >"$work/declared.txt"
+diff "$work/declared.txt" "$work/exported.txt" || die "$library exports other symbols than vitlet.h declares"
+echo "SONAME libvitlet.so.1; $(wc -l <"$work/exported.txt") symbols, the functions of vitlet.h"
 if has cmake; then
     PKG_CONFIG_PATH=$work/host/lib/pkgconfig cmake -S examples/c -B "$work/cmake" >/dev/null
     cmake --build "$work/cmake" >/dev/null
