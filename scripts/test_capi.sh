@@ -173,9 +173,10 @@ if has qemu-aarch64-static && has aarch64-linux-gnu-gcc; then
     say "Without an operating system: no allocator, no libc"
     cargo build --profile library --quiet -p vitlet-capi --no-default-features --target aarch64-unknown-none
     bare=target/aarch64-unknown-none/library/libvitlet.a
+    target/release/vitlet inspect --c-header --max-picture 64x48 "$model" >"$work/model.h"
     # Linked with nothing else: a symbol that the library misses is an error here.
     aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -Wl,--gc-sections -Wl,--fatal-warnings \
-        -Icapi/include -DMODEL="\"$model\"" -o "$work/bare" capi/tests/bare.c "$bare"
+        -Icapi/include -I"$work" -DMODEL="\"$model\"" -o "$work/bare" capi/tests/bare.c "$bare"
     undefined=$(aarch64-linux-gnu-nm --undefined-only "$work/bare")
     [ -z "$undefined" ] || die "undefined symbols: $undefined"
     echo "undefined symbols: none"
@@ -199,7 +200,7 @@ END
 
     say "Sizes"
     ./scripts/capi_size.sh "$work/aarch64-static/classify"
-    ./scripts/capi_size.sh "$work/bare" 424000
+    ./scripts/capi_size.sh "$work/bare" 428000
 else
     skip "qemu-user-static and gcc-aarch64-linux-gnu are not installed"
 fi

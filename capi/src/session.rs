@@ -168,6 +168,29 @@ fn by_name(name: &str) -> Option<Kernels> {
 const HEADER_BYTES: usize = 1024;
 const _: () = assert!(size_of::<vitlet_session>() <= HEADER_BYTES && HEADER_BYTES.is_multiple_of(VITLET_ALIGNMENT));
 
+/// What a session is made of.
+struct Planned<'m> {
+    model: Model<'m>,
+    options: vitlet_options,
+    executor: Host,
+    plan: Plan,
+}
+
+impl Planned<'_> {
+    /// # Safety
+    /// As [`vitlet_session_bytes`].
+    unsafe fn new(model: *const vitlet_model, options: *const vitlet_options) -> Result<Self, Failure> {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let options = versions::read(options)?;
+            let model = shared(model)?.model()?;
+            let executor = Host::new(options.executor, options.threads)?;
+            let plan = options.plan(&model, &executor)?;
+            Ok(Self { model, options, executor, plan })
+        }
+    }
+}
+
 /// Stores the bytes of memory, at a multiple of VITLET_ALIGNMENT, that a session with these options needs. `error` may
 /// be NULL.
 ///
@@ -184,9 +207,7 @@ pub unsafe extern "C" fn vitlet_session_bytes(
     unsafe {
         reported(error, || {
             check(bytes)?;
-            let options = versions::read(options)?;
-            let host = Host::new(options.executor, options.threads)?;
-            let plan = options.plan(&shared(model)?.model()?, &host)?;
+            let plan = Planned::new(model, options)?.plan;
             Ok(store(bytes, (HEADER_BYTES + plan.scratch_bytes()).next_multiple_of(VITLET_ALIGNMENT))?)
         })
     }
@@ -208,14 +229,14 @@ pub unsafe extern "C" fn vitlet_session_open(
     error: *mut vitlet_error,
 ) -> vitlet_status {
     // SAFETY: the caller's promises.
-    unsafe { reported(error, || open(model, &versions::read(options)?, (memory, memory_bytes), session)) }
+    unsafe { reported(error, || open(model, options, (memory, memory_bytes), session)) }
 }
 
 /// # Safety
 /// As [`vitlet_session_open`].
 unsafe fn open(
     model: *const vitlet_model,
-    options: &vitlet_options,
+    options: *const vitlet_options,
     (at, bytes): (*mut c_void, usize),
     session: *mut *mut vitlet_session,
 ) -> Result<(), Failure> {
@@ -223,9 +244,7 @@ unsafe fn open(
     // SAFETY: the caller's promises: the memory is the session's alone, and aligned, so that its first bytes can hold
     // one.
     unsafe {
-        let executor = Host::new(options.executor, options.threads)?;
-        let parsed = shared(model)?.model()?;
-        let plan = options.plan(&parsed, &executor)?;
+        let Planned { model: parsed, options, executor, plan } = Planned::new(model, options)?;
         let (header, scratch) = memory(at, bytes, HEADER_BYTES + plan.scratch_bytes())?.split_at_mut(HEADER_BYTES);
         plan.open(&parsed, &executor, scratch)?;
         if options.prefault == 1 {

@@ -5,6 +5,9 @@
 
 #include <vitlet.h>
 
+// `vitlet inspect --c-header --max-picture 64x48` of the file at MODEL, model.gguf.
+#include "model.h"
+
 // MODEL: the path of a model file.
 __asm__(".section .rodata\n"
         ".balign 64\n"
@@ -15,7 +18,7 @@ __asm__(".section .rodata\n"
 extern const unsigned char model_start[], model_end[];
 
 static _Alignas(VITLET_ALIGNMENT) unsigned char model_memory[VITLET_MODEL_BYTES];
-static _Alignas(VITLET_ALIGNMENT) unsigned char session_memory[8 << 20];
+static _Alignas(VITLET_ALIGNMENT) unsigned char session_memory[MODEL_SESSION_BYTES];
 static unsigned char luma[64 * 48], chroma[64 * 24];
 
 static long system_call(long number, long a, long b, long c) {
@@ -51,6 +54,11 @@ void _start(void) {
     vitlet_options options = {0};
     options.max_picture_width = 64;
     options.max_picture_height = 48;
+    size_t bytes;
+    check(vitlet_session_bytes(model, &options, &bytes, &error));
+    if (bytes != sizeof session_memory) {
+        finish("other bytes than model.h has\n", 29, 1);
+    }
     vitlet_session *session;
     check(vitlet_session_open(model, &options, session_memory, sizeof session_memory, &session, &error));
 

@@ -1,5 +1,6 @@
 //! `vitlet inspect`: what a model file holds, and whether it still does.
 
+mod c_header;
 mod gamma;
 mod plot;
 mod weights;
@@ -40,6 +41,9 @@ pub struct InspectArgs {
     /// Print one JSON document, tensors included
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    c_header: c_header::CHeaderArgs,
 }
 
 #[derive(Serialize)]
@@ -141,6 +145,9 @@ struct Tensor {
 pub fn run(args: InspectArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let model = file.parse()?;
+    if args.c_header.is_asked_for() {
+        return args.c_header.print(&file, &model);
+    }
     files::refuse_stdout(args.json, &args.plot)?;
     if let Some(path) = &args.plot {
         files::refuse_inputs(path, [&args.model])?;

@@ -196,3 +196,33 @@ fn a_model_file_is_drawn() {
     let model = scene.model("timm_vit", "int8");
     assert!(error(&format!("inspect {model} --plot {}/x/y.svg", scene.path("nowhere")), 1).contains("cannot write"));
 }
+
+#[test]
+fn a_header_for_c_has_the_bytes_of_static_arrays() {
+    let scene = Scene::new();
+    let model = scene.model("timm_deit3", "int8");
+    let header = |options: &str| stdout(&format!("inspect {model} --c-header {options}"));
+    let of = |header: &str, name: &str| -> Option<usize> {
+        header.lines().find_map(|line| line.strip_prefix(&format!("#define TIMM_DEIT3_INT8_{name} "))?.parse().ok())
+    };
+    let plain = header("");
+    let bytes = of(&plain, "SESSION_BYTES").unwrap();
+    assert_eq!(of(&plain, "FILE_BYTES"), std::fs::metadata(&model).ok().map(|file| file.len() as usize));
+    let d = json(&format!("inspect {model} --json"));
+    assert_eq!(of(&plain, "LOGITS_FLOATS"), d["config"]["classes"].as_u64().map(|n| n as usize));
+    assert_eq!((bytes % 64, of(&plain, "TOKENS_FLOATS")), (0, None));
+    assert!(of(&header("--max-picture 60000x60000"), "SESSION_BYTES").unwrap() > bytes);
+    let more = header("--threads 4 --outputs tokens,features");
+    assert!(of(&more, "SESSION_BYTES").unwrap() > bytes);
+    assert!(of(&more, "TOKENS_FLOATS").is_some() && of(&more, "LOGITS_FLOATS").is_none(), "{more}");
+    for (refused, status, what) in [
+        ("--c-header --max-picture 64", 2, "WIDTHxHEIGHT"),
+        ("--c-header --outputs scores", 2, "logits, features, tokens"),
+        ("--c-header --threads 257", 1, "256 threads"),
+        ("--threads 2", 2, "--c-header"),
+        ("--c-header --json", 2, "--json"),
+    ] {
+        let line = error(&format!("inspect {model} {refused}"), status);
+        assert!(line.contains(what), "{line}");
+    }
+}
