@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
-packages=(gcc g++ make cmake pkg-config valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3)
+packages=(gcc g++ make cmake pkg-config valgrind gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static python3
+    libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-plugins-base)
 has() { command -v "$1" >/dev/null; }
 
 need_packages "${packages[@]}"
@@ -92,6 +93,54 @@ if has cmake; then
     classify_all "$work/cmake/classify"
 else
     skip "CMake is not installed"
+fi
+
+if pkg-config --exists gstreamer-app-1.0 gstreamer-video-1.0; then
+    say "Frames of a GStreamer pipeline"
+    PKG_CONFIG_PATH=$work/host/lib/pkgconfig make --silent -C examples/c OUT="$work/gcc" gstreamer
+    # Classifies frames of GStreamer's format $1, which is ours of name $2, at a width whose rows have gaps, and compares
+    # with the same frame without gaps; $3 are the bytes of a row of each plane, with gaps and without, and its rows; $4
+    # the matrix of luma and chroma.
+    stream() {
+        local pipeline got want matrix=${4:-bt601}
+        pipeline="videotestsrc num-buffers=3 pattern=smpte75 ! video/x-raw,format=$1,width=98,height=76"
+        [ -z "${4:-}" ] || pipeline+=",colorimetry=$4"
+        pipeline+=" ! tee name=t ! queue ! filesink location=$work/stream t. ! queue ! appsink name=vitlet"
+        got=$("$work/gcc/gstreamer" "$model" "$pipeline" | digest)
+        [ "$(wc -l <<<"$got")" = 3 ] || die "gstreamer: not three frames of $1"
+        python3 - "$work/stream" "$work/frame.$2" "$3" <<'END'
+import sys
+data, at, frame = open(sys.argv[1], "rb").read(), 0, b""
+for plane in sys.argv[3].split():
+    stride, row, rows = map(int, plane.split(","))
+    frame += b"".join(data[at + i * stride : at + i * stride + row] for i in range(rows))
+    at += stride * rows
+assert 3 * at == len(data), (at, len(data))
+open(sys.argv[2], "wb").write(frame)
+END
+        want=$("$work/gcc/classify" -y "$matrix" "$model" "$work/frame.$2" "$2" 98 76 2>/dev/null | digest)
+        [ "$(sort -u <<<"$got")" = "$want" ] || die "gstreamer: $1: digests $got, not $want"
+        echo "$1 $matrix: $want"
+    }
+    stream RGB rgb "296,294,76"
+    stream BGR bgr "296,294,76"
+    stream RGBx rgba "392,392,76"
+    stream GRAY8 gray "100,98,76"
+    stream YUY2 yuyv "196,196,76"
+    stream NV12 nv12 "100,98,76 100,98,38"
+    stream NV12 nv12 "100,98,76 100,98,38" bt709
+    stream I420 i420 "100,98,76 52,49,38 52,49,38"
+    # A stream without end: a signal stops it.
+    endless="videotestsrc ! video/x-raw,width=64,height=48 ! appsink name=vitlet"
+    code=0
+    timeout --signal=INT 2 "$work/gcc/gstreamer" "$model" "$endless" >"$work/endless.txt" || code=$?
+    [ "$code" = 124 ] && grep -q digest "$work/endless.txt" || die "gstreamer: exit status $code after SIGINT"
+    for pipeline in "videotestsrc ! fakesink" "nosuchsource ! appsink name=vitlet"; do
+        if "$work/gcc/gstreamer" "$model" "$pipeline" 2>"$work/refused.txt"; then die "gstreamer: not refused: $pipeline"; fi
+        grep '^error: pipeline: ' "$work/refused.txt"
+    done
+else
+    skip "GStreamer's headers are not installed"
 fi
 
 say "Errors are one line"
