@@ -52,7 +52,7 @@ fn main() -> Status {
 }
 
 fn classify() -> Result<(), Failure> {
-    let mut files = volume::read()?;
+    let files = volume::read()?;
     let model = Model::parse(&files.model).map_err(vitlet_firmware::Error::from)?;
     let picture = vitlet_firmware::decode(&files.picture)?;
     // SAFETY: UEFI runs at EL1 or EL2 with FP/SIMD on (UEFI specification, 2.3.6), and the kernels run on this core alone.
