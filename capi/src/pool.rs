@@ -186,7 +186,9 @@ mod system {
             return Err(Failure::Because(Status::Value, "priority: 1 to 99, or 0 for none"));
         }
         for helper in pool.helpers() {
-            let thread = helper.as_pthread_t();
+            // A number in std; with musl, a pointer in libc.
+            #[allow(clippy::unnecessary_cast, reason = "not with musl")]
+            let thread = helper.as_pthread_t() as libc::pthread_t;
             if !cpus.is_empty() {
                 // SAFETY: the thread runs as long as its handle is there; the set is as large as said.
                 let code = unsafe { libc::pthread_setaffinity_np(thread, size_of::<libc::cpu_set_t>(), &set) };
