@@ -249,7 +249,7 @@ END
 
     say "Sizes"
     ./scripts/capi_size.sh "$work/aarch64-static/classify"
-    ./scripts/capi_size.sh "$work/bare" 428000
+    ./scripts/capi_size.sh "$work/bare" 420000
 else
     skip "qemu-user-static and gcc-aarch64-linux-gnu are not installed"
 fi

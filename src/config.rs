@@ -90,8 +90,8 @@ pub enum Positions {
     Free,
     /// A position embedding is resampled.
     Resampled(Resampling),
-    /// DINOv3's rotations are computed anew, from periods of 1 to this base.
-    Rotated(f32),
+    /// DINOv3's rotations are computed anew, from the periods in the file.
+    Rotated,
     /// The file does not say how, or they are part of what was learnt.
     Fixed,
 }
@@ -463,6 +463,7 @@ impl Config {
 
     /// Every length within what the arithmetic is proved for: K and tokens at most 65,536, so that no product of
     /// lengths below overflows 64 bits and no int8 dot product overflows 32.
+    #[inline(never)]
     pub fn check(&self) -> Result<(), Error> {
         let ok = |cond: bool, what: &'static str| if cond { Ok(()) } else { Err(Error::Config(what)) };
         let within = |n: usize, most: usize| (1..=most).contains(&n);
@@ -513,8 +514,6 @@ impl Config {
         )?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(!self.head_factors || self.classes > 0, "head factors without a head")?;
-        let base = if let Positions::Rotated(base) = self.positions { base } else { 1.0 };
-        ok(base.is_finite() && base >= 1.0, "the base of rotations must be finite and at least 1")?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
         ok(
             self.attention_scale.is_finite() && self.attention_scale >= 0.0,

@@ -136,7 +136,7 @@ impl<'a> Iterator for Strs<'a> {
 }
 
 /// An f32 array, unaligned.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct F32s<'a>(&'a [u8]);
 
 impl<'a> F32s<'a> {
@@ -144,7 +144,7 @@ impl<'a> F32s<'a> {
         self.0.len() / 4
     }
 
-    pub(crate) fn iter(self) -> impl Iterator<Item = f32> + 'a {
+    pub(crate) fn iter(self) -> impl ExactSizeIterator<Item = f32> + 'a {
         self.0.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
     }
 }

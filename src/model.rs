@@ -9,7 +9,7 @@ mod parts;
 
 use crate::config::{Config, Family, Precision, pad16};
 use crate::error::Error;
-use crate::gguf::{File, Places, TensorInfo, Value};
+use crate::gguf::{F32s, File, Places, TensorInfo, Value};
 use crate::kernels::fpenv::exact;
 use crate::layout::{self, ALIGNMENT, DType, Kept, TensorSpec, keys};
 use crate::picture::Preprocess;
@@ -84,6 +84,7 @@ impl<'a> Model<'a> {
         meta.check_origin()?;
         let config = meta.config()?;
         config.check()?;
+        meta.check_periods(&config)?;
         let preprocess = meta.preprocess(&config)?;
         if let Some(Value::Strs(labels)) = file.get(keys::LABELS)
             && labels.len() != config.classes as u64
@@ -172,6 +173,15 @@ impl<'a> Model<'a> {
             Value::F32s(values) if values.len() == channels => Some(values.iter()),
             _ => None,
         }
+    }
+
+    /// Periods of DINOv3's rotations; none where the file does not have them.
+    pub fn rope_periods(&self) -> impl ExactSizeIterator<Item = f32> + use<'a> {
+        let periods = match self.file.get(keys::ROPE_PERIODS) {
+            Some(Value::F32s(periods)) => periods,
+            _ => F32s::default(),
+        };
+        periods.iter()
     }
 
     /// Which rows the last matrices of the branches have left.

@@ -104,22 +104,23 @@ impl Outputs {
         asked.filter_map(move |(output, _)| OutputInfo::of(c, *output))
     }
 
+    /// Chunks of memory for those before `end`, in their order.
+    #[inline(never)]
+    fn chunks_before(self, c: &Config, end: usize) -> usize {
+        let before = Output::NAMES.iter().take(end).filter(|(output, _)| self.has(*output));
+        before.filter_map(|(output, _)| OutputInfo::of(c, *output)).map(|info| info.chunks()).sum()
+    }
+
     /// Chunks of memory for all of them.
     pub(crate) fn chunks(self, c: &Config) -> usize {
-        self.infos(c).map(|info| info.chunks()).sum()
+        self.chunks_before(c, Output::NAMES.len())
     }
 
     /// Where one of them stands in that memory.
     pub(crate) fn place(self, c: &Config, output: Output) -> Option<Range<usize>> {
-        let mut at = 0;
-        for info in self.infos(c) {
-            let end = at + info.chunks();
-            if info.output == output {
-                return Some(at..end);
-            }
-            at = end;
-        }
-        None
+        let number = output as usize;
+        let place = || self.chunks_before(c, number)..self.chunks_before(c, number + 1);
+        self.has(output).then(place)
     }
 }
 

@@ -163,7 +163,7 @@ impl<'a> Front<'a> {
             if there && other { c.patches() * pad16(width) / 16 } else { 0 }
         };
         let positions = grows(matches!(c.positions, Positions::Resampled(_)), c.dim);
-        let rotation = grows(matches!(c.positions, Positions::Rotated(_)), c.head_dim / 2);
+        let rotation = grows(c.positions == Positions::Rotated, c.head_dim / 2);
         Self {
             tables: TablesMut {
                 normalized: arena.take(3 * 256 / 16),

@@ -228,9 +228,9 @@ fn fill(plan: &Plan, model: &Model<'_>, tables: TablesMut<'_>) {
             let out = floats_mut(tables.positions);
             positions::resample(floats(table), stated.grid(), c.grid(), pad16(c.dim), rule, out);
         }
-        (Positions::Rotated(base), _) if !tables.rotation[0].is_empty() => {
+        (Positions::Rotated, _) if !tables.rotation[0].is_empty() => {
             let [cos, sin] = tables.rotation.map(floats_mut);
-            positions::rotations(c.grid(), c.head_dim, f64::from(base), pad16(c.head_dim / 2), cos, sin);
+            positions::rotations(c.grid(), model.rope_periods(), pad16(c.head_dim / 2), cos, sin);
         }
         _ => {}
     }

@@ -13,7 +13,7 @@ use crate::diagonal::{self, Affine};
 use crate::error::Error;
 use crate::labels::Given;
 use crate::network::{
-    Block, ConvBlock, Depthwise, Layer, Linear, Local, Mixer, MixerBlock, Network, Norm, Source, Stage,
+    Block, ConvBlock, Depthwise, Layer, Linear, Local, Mixer, MixerBlock, Network, Norm, Rotation, Source, Stage,
 };
 use crate::options::Options;
 use crate::preprocess;
@@ -133,7 +133,8 @@ fn unpack(file: &Bytes, model: &Model<'_>) -> Result<Network, Error> {
         rotation: match c.family {
             Family::Dinov3 => {
                 let mut table = |name| t.vectors(name, c.patches(), c.head_dim / 2);
-                Some([table("rope_cos")?, table("rope_sin")?])
+                let (cos, sin) = (table("rope_cos")?, table("rope_sin")?);
+                Some(Rotation { periods: model.rope_periods().collect(), cos, sin })
             }
             _ => None,
         },

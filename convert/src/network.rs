@@ -166,6 +166,17 @@ pub struct Mixer {
     pub bias_factor: Vec<f32>,
 }
 
+/// Rotary position embedding.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// `[head_dim / 4]`; empty where the source does not have them.
+    pub periods: Vec<f32>,
+    /// Cosines of the angles, `[patches, head_dim / 2]`.
+    pub cos: Vec<f32>,
+    /// Their sines, of the same shape.
+    pub sin: Vec<f32>,
+}
+
 /// The whole network.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -177,8 +188,8 @@ pub struct Network {
     pub patch: Layer,
     /// Position embedding of the patches, `[patches, dim]`; empty in the families without.
     pub positions: Vec<f32>,
-    /// Cosines and sines of DINOv3's rotations, `[patches, head_dim / 2]` each.
-    pub rotation: Option<[Vec<f32>; 2]>,
+    /// DINOv3's.
+    pub rotation: Option<Rotation>,
     /// Class, distillation and register tokens with their position embedding added, `[prefix_tokens, dim]`.
     pub prefix: Vec<f32>,
     /// On the embedded tokens, `[dim]`.

@@ -12,7 +12,7 @@ use vitlet::{Config, LayerScale, Precision};
 use crate::diagonal;
 use crate::error::Error;
 use crate::network::{
-    Block, ConvBlock, Depthwise, Layer, Linear, Local, Mixer, MixerBlock, Network, Norm, Source, Stage,
+    Block, ConvBlock, Depthwise, Layer, Linear, Local, Mixer, MixerBlock, Network, Norm, Rotation, Source, Stage,
 };
 use crate::options::{Mode, Options};
 use crate::prune::{BRANCH_ENDS, Pruning};
@@ -100,7 +100,7 @@ impl File<'_> {
         if self.config.has_positions() {
             self.matrix("pos_embd", &network.positions, dim);
         }
-        if let Some([cos, sin]) = &network.rotation {
+        if let Some(Rotation { cos, sin, .. }) = &network.rotation {
             self.matrix("rope_cos", cos, self.config.head_dim / 2);
             self.matrix("rope_sin", sin, self.config.head_dim / 2);
         }

@@ -1,9 +1,10 @@
 //! Position in attention: BEiT's relative position tables and DINOv3's rotations, as the model file has them (docs/format.md).
 
-use vitlet::{Config, Positions, Resampling, positions};
+use vitlet::{Config, Resampling, positions};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
+use crate::network::Rotation;
 use crate::position::Grid;
 
 /// How a library makes a relative position table for another grid.
@@ -101,12 +102,12 @@ fn geometric_taps(i: usize, from: usize, to: usize) -> Taps {
     vec![(left, (after / (before + after)) as f32), (right, (before / (before + after)) as f32)]
 }
 
-/// Cosines and sines `[patches, head_dim / 2]` of DINOv3's angles.
-pub(crate) fn rotation(config: &Config) -> Option<[Vec<f32>; 2]> {
-    let Positions::Rotated(base) = config.positions else { return None };
-    let half = config.head_dim / 2;
-    let mut tables = [vec![0.0; config.patches() * half], vec![0.0; config.patches() * half]];
-    let [cos, sin] = &mut tables;
-    positions::rotations(config.grid(), config.head_dim, f64::from(base), half, cos, sin);
-    Some(tables)
+/// DINOv3's rotations for the grid of `config`, of periods from 1 to `base`.
+pub(crate) fn rotation(config: &Config, base: f64) -> Rotation {
+    let (quarter, half) = (config.head_dim / 4, config.head_dim / 2);
+    let exponent = |i: usize| f64::from(4.0 * i as f32 / config.head_dim as f32);
+    let periods: Vec<f32> = (0..quarter).map(|i| libm::pow(base, exponent(i)) as f32).collect();
+    let (mut cos, mut sin) = (vec![0.0; config.patches() * half], vec![0.0; config.patches() * half]);
+    positions::rotations(config.grid(), periods.iter().copied(), half, &mut cos, &mut sin);
+    Rotation { periods, cos, sin }
 }

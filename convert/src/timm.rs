@@ -388,7 +388,7 @@ fn network(
         _ => position::take(checkpoint, "pos_embed", &config, plan.native, with_position, announcements)?,
     };
     let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
-    let rotation = relative::rotation(&config);
+    let rotation = (config.family == Family::Dinov3).then(|| relative::rotation(&config, plan.relative.rope_base));
     let shared = match plan.relative.tables.1 {
         true => Some(plan.table(checkpoint, "rel_pos_bias.relative_position_bias_table")?),
         false => None,

@@ -66,14 +66,14 @@ impl Family {
         if self == Self::Dinov3 { "patch_embeddings" } else { "patch_embeddings.projection" }
     }
 
-    /// How positions follow another size: as `interpolate_pos_encoding` resamples, or as `rope_theta` rotates.
-    fn positions(self, json: &Object) -> Result<Positions, Error> {
-        Ok(match self {
+    /// How positions follow another size: as `interpolate_pos_encoding` resamples, or as rotations are computed.
+    fn positions(self) -> Positions {
+        match self {
             Self::Beit => Positions::Fixed,
             Self::Dinov2WithRegisters => Positions::Resampled(Resampling::BicubicAntialias),
-            Self::Dinov3 => Positions::Rotated(json.number("rope_theta")?.unwrap_or(100.0) as f32),
+            Self::Dinov3 => Positions::Rotated,
             Self::Vit | Self::Deit | Self::Dinov2 => Positions::Resampled(Resampling::Bicubic),
-        })
+        }
     }
 }
 
@@ -90,6 +90,8 @@ struct Plan {
     layerscale: bool,
     /// BEiT: a table in each block; one for all blocks.
     tables: (bool, bool),
+    /// DINOv3: the longest period of the rotations.
+    rope_base: f64,
     /// How many labels config.json has.
     labels: usize,
     /// What stands before the base model's names: `vit.` and the like, nothing in a headless model.
@@ -253,7 +255,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         head_dim,
         hidden,
         prefix_tokens: 1 + usize::from(family == Family::Deit) + registers,
-        positions: family.positions(json)?,
+        positions: family.positions(),
         norm_eps: json.number("layer_norm_eps")?.unwrap_or(eps) as f32,
         attention_scale: crate::attention_scale(head_dim),
         qk_norm: false,
@@ -293,6 +295,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
             other => other.is_dino() || is_dino3,
         },
         tables,
+        rope_base: json.number("rope_theta")?.unwrap_or(100.0),
         labels: labels::count(json),
         base: String::new(),
     })
@@ -361,7 +364,7 @@ fn network(
         // They come without a position.
         prefix.extend(checkpoint.take(&embeddings("register_tokens"), &[1, registers, config.dim])?);
     }
-    let rotation = relative::rotation(&config);
+    let rotation = (plan.family == Family::Dinov3).then(|| relative::rotation(&config, plan.rope_base));
     let shared = match plan.tables.1 {
         true => Some(plan.table(checkpoint, "relative_position_bias")?),
         false => None,

@@ -40,6 +40,10 @@ pub(crate) fn header(
     meta.put(keys::CHECKSUM, 10, &[0; 8]);
     let checksum_from_end = meta.bytes.len() - 8;
     hyperparameters(&mut meta, config);
+    positions(&mut meta, config);
+    if let Some(rotation) = source.network.rotation.as_ref().filter(|rotation| !rotation.periods.is_empty()) {
+        meta.numbers(keys::ROPE_PERIODS, &rotation.periods);
+    }
     meta.text(keys::LAYERSCALE_MODE, config.layerscale.name());
     meta.text(keys::LAYERSCALE_WEIGHT_SCALE, weight_scale.name());
     if let Some(branches) = gammas {
@@ -99,7 +103,6 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
     if c.family == Family::Xcit {
         meta.put(keys::TOKENS_NORM, 7, &[u8::from(c.tokens_norm)]);
     }
-    positions(meta, c);
     meta.number(keys::NORM_EPS, c.norm_eps);
     meta.number(keys::ATTENTION_SCALE, c.attention_scale);
     for (key, value) in
@@ -122,9 +125,9 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
 /// timm's rule is not written: files without a rule are read so.
 fn positions(meta: &mut Metadata, c: &Config) {
     match c.positions {
-        Positions::Resampled(Resampling::BicubicAntialias) | Positions::Free => {}
+        Positions::Resampled(Resampling::BicubicAntialias) => {}
         Positions::Resampled(rule) => meta.text(keys::POSITION_RESAMPLING, rule.name()),
-        Positions::Rotated(base) => meta.number(keys::ROPE_BASE, base),
+        Positions::Rotated | Positions::Free => {}
         Positions::Fixed if c.has_positions() => meta.text(keys::POSITION_RESAMPLING, "fixed"),
         Positions::Fixed => {}
     }

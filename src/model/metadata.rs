@@ -105,7 +105,7 @@ impl<'a> Metadata<'_, 'a> {
         let said = |key| self.0.get(key).is_some();
         Ok(match family {
             Family::ConvNeXt => Positions::Free,
-            Family::Dinov3 if said(keys::ROPE_BASE) => Positions::Rotated(self.f32(keys::ROPE_BASE)?),
+            Family::Dinov3 if said(keys::ROPE_PERIODS) => Positions::Rotated,
             Family::Vit | Family::ParallelVit | Family::Cait if !said(keys::POSITION_RESAMPLING) => {
                 Positions::Resampled(Resampling::BicubicAntialias)
             }
@@ -115,6 +115,16 @@ impl<'a> Metadata<'_, 'a> {
             },
             Family::Beit | Family::Dinov3 | Family::Xcit | Family::ResMlp => Positions::Fixed,
         })
+    }
+
+    /// As many periods as the rotations of `config` take, each at least 1.
+    pub(super) fn check_periods(&self, config: &Config) -> Result<(), Error> {
+        let usable = |value| {
+            let Value::F32s(periods) = value else { return None };
+            let fit = periods.len() == config.head_dim / 4 && periods.iter().all(|p| p.is_finite() && p >= 1.0);
+            fit.then_some(())
+        };
+        if config.positions == Positions::Rotated { self.get(keys::ROPE_PERIODS, usable) } else { Ok(()) }
     }
 
     /// Which rows the last matrices of branches have left.

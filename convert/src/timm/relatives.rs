@@ -19,6 +19,8 @@ pub(super) struct Relative {
     /// BEiT: a table in each block; one for all blocks.
     pub(super) tables: (bool, bool),
     pub(super) positions: Positions,
+    /// DINOv3: the longest period of the rotations.
+    pub(super) rope_base: f64,
 }
 
 /// Finds out the family, and gives its arguments the names of `VisionTransformer`.
@@ -34,6 +36,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         fourier: false,
         tables: (false, false),
         positions: Positions::Resampled(rule),
+        rope_base: 1.0,
     };
     if args.text("block_fn")? == Some("parallel_scaling") {
         relative.family = Family::ParallelVit;
@@ -54,7 +57,8 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         ["use_rel_pos_bias", "use_shared_rel_pos_bias"].into_iter().for_each(|key| args.remove(key));
     } else if args.text("rope_type")? == Some("dinov3") {
         relative.family = Family::Dinov3;
-        relative.positions = Positions::Rotated(args.number("rope_temperature")?.unwrap_or(10_000.0) as f32);
+        relative.positions = Positions::Rotated;
+        relative.rope_base = args.number("rope_temperature")?.unwrap_or(10_000.0);
         for (key, needed) in [("use_rot_pos_emb", true), ("rope_rotate_half", true), ("use_abs_pos_emb", false)] {
             if args.flag(key)? != Some(needed) {
                 return Err(args.error(key, format!("DINOv3 is run with {needed}")));
