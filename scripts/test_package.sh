@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 # A registry takes no package of more than 10 MB.
 limit=10000000
 target=$PWD/target/packaged
-rm -rf "$target/package"
+# Cargo believes that a published version never changes: what it unpacked and compiled last time would be used again.
+rm -rf "$target" "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/vitlet-*
 
 say "Packages: built from their own files"
 # Uncommitted work may be tested, too.
