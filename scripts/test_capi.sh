@@ -160,7 +160,7 @@ refused "rgb.ppm: picture: the region of interest is empty or not inside the pic
 cd "$OLDPWD"
 
 flags=$(PKG_CONFIG_LIBDIR=$work/host/lib/pkgconfig pkg-config --cflags --libs vitlet)
-say "Sessions that are moved, from C++"
+say "Sessions that are moved or stopped, from C++"
 # shellcheck disable=SC2086
 g++ -std=c++17 -Wall -Wextra -Wno-unused-parameter -Werror -o "$work/sessions" capi/tests/sessions.cpp $flags
 "$work/sessions" "$model" || die "sessions.cpp: exit status $?"

@@ -26,6 +26,11 @@ pub(crate) enum Failure {
     /// A status, and words for this case.
     Because(Status, &'static str),
     Engine(engine::Error),
+    /// Bytes for a handle.
+    Memory {
+        need: usize,
+        have: usize,
+    },
     /// The operating system's: what could not be done, and the system's number for it, if there is one.
     #[cfg(feature = "std")]
     System(Status, &'static str, Option<i32>),
@@ -36,6 +41,7 @@ impl Failure {
         match self {
             Self::Status(status) | Self::Because(status, _) => *status,
             Self::Engine(error) => Status::from(error),
+            Self::Memory { .. } => Status::Memory,
             #[cfg(feature = "std")]
             Self::System(status, ..) => *status,
         }
@@ -48,6 +54,7 @@ impl fmt::Display for Failure {
             Self::Status(status) => f.write_str(status.words()),
             Self::Because(_, why) => f.write_str(why),
             Self::Engine(error) => error.fmt(f),
+            Self::Memory { need, have } => write!(f, "memory: {need} bytes needed, {have} given"),
             #[cfg(feature = "std")]
             Self::System(_, what, None) => f.write_str(what),
             #[cfg(feature = "std")]

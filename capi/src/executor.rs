@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use engine::Executor;
 
+use crate::error::Failure;
 use crate::status::vitlet_status as Status;
 
 /// Work to be done by threads.
@@ -34,13 +35,18 @@ impl Host {
     ///
     /// # Safety
     /// A pool's executor has its pool.
-    pub(crate) unsafe fn new(executor: vitlet_executor, threads: u32) -> Result<Self, Status> {
+    pub(crate) unsafe fn new(executor: vitlet_executor, threads: u32) -> Result<Self, Failure> {
         // SAFETY: the caller's promise.
         let known = executor.run.map_or(Some(1), |run| unsafe { pool_threads(run, executor.context) });
         let asked = (threads > 0).then_some(threads as usize);
         match (asked, known) {
-            (Some(asked), Some(known)) if asked != known => Err(Status::Options),
-            _ => Ok(Self { executor, threads: asked.or(known).ok_or(Status::Options)? }),
+            (Some(asked), Some(known)) if asked != known => {
+                Err(Failure::Because(Status::Options, "threads: another number than the executor has"))
+            }
+            _ => {
+                let unknown = Failure::Because(Status::Options, "threads: the executor's number must be said");
+                Ok(Self { executor, threads: asked.or(known).ok_or(unknown)? })
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use core::ffi::{CStr, c_char};
 
 use engine::{Output, OutputInfo};
 
+use crate::error::Failure;
 use crate::status::vitlet_status as Status;
 use crate::versions::Versioned;
 
@@ -49,10 +50,10 @@ const NAMES: [(vitlet_output, Output, &CStr); OUTPUTS] = [
 ];
 
 /// The outputs that bits stand for, first the number of them.
-pub(crate) fn of_bits(bits: u32) -> Result<(usize, [Output; OUTPUTS]), Status> {
+pub(crate) fn of_bits(bits: u32) -> Result<(usize, [Output; OUTPUTS]), Failure> {
     let known = NAMES.iter().fold(0, |known, (bit, ..)| known | *bit as u32);
     if bits & !known != 0 {
-        return Err(Status::Value);
+        return Err(Failure::Because(Status::Value, "outputs: a bit that is not one of vitlet_output's"));
     }
     let (mut count, mut outputs) = (0, [Output::Logits; OUTPUTS]);
     for (bit, output, _) in NAMES {

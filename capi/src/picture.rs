@@ -128,7 +128,8 @@ impl vitlet_picture {
         let find_rotation = ROTATIONS.iter().find(|(number, _)| *number as u32 == self.rotation);
         let find_yuv = YUVS.iter().find(|(number, _)| *number as u32 == self.yuv);
         let (Some((_, format)), Some((_, rotation)), Some((_, yuv))) = (find_format, find_rotation, find_yuv) else {
-            return Err(Status::Value.into());
+            let why = "format, rotation or yuv: a number that is not one of its enum";
+            return Err(Failure::Because(Status::Value, why));
         };
         let edge = 1..=Picture::MAX_EDGE;
         if !edge.contains(&self.width) || !edge.contains(&self.height) {

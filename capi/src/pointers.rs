@@ -3,6 +3,7 @@
 use core::ffi::{CStr, c_char, c_void};
 use core::slice;
 
+use crate::error::Failure;
 use crate::status::vitlet_status as Status;
 
 /// The boundary, in bytes, on which models and the memory for handles start.
@@ -71,15 +72,15 @@ pub(crate) unsafe fn store<T>(pointer: *mut T, value: T) -> Result<(), Status> {
 ///
 /// # Safety
 /// Unless null, `memory` leads to `have` bytes that are nobody else's for `'a`.
-pub(crate) unsafe fn memory<'a>(memory: *mut c_void, have: usize, need: usize) -> Result<&'a mut [u8], Status> {
+pub(crate) unsafe fn memory<'a>(memory: *mut c_void, have: usize, need: usize) -> Result<&'a mut [u8], Failure> {
     if memory.is_null() {
-        return Err(Status::Null);
+        return Err(Status::Null.into());
     }
     if !memory.addr().is_multiple_of(VITLET_ALIGNMENT) {
-        return Err(Status::Misaligned);
+        return Err(Failure::Because(Status::Misaligned, "the memory does not start at a multiple of 64 bytes"));
     }
     if have < need {
-        return Err(Status::Memory);
+        return Err(Failure::Memory { need, have });
     }
     // SAFETY: `need` of the caller's bytes. Zeroed first, since memory from malloc has no values yet.
     unsafe {

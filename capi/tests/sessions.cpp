@@ -1,4 +1,5 @@
-// vitlet.hpp: a session that is moved takes its memory along, and what is left behind refuses to run.
+// vitlet.hpp: a session that is moved takes its memory along, and what is left behind refuses to run; outputs by index;
+// runs that are stopped.
 // scripts/test_capi.sh runs it.
 //
 //     sessions model.gguf
@@ -67,5 +68,41 @@ int main(int, char **argv) {
     const Pool pool(2);
     vitlet_options three = {};
     three.threads = 3;
-    return Session(model, pool.with(three)).run(dark).digest() == of_dark ? 0 : 8;
+    if (Session(model, pool.with(three)).run(dark).digest() != of_dark) {
+        return 8;
+    }
+    // Several outputs at once, by index; none before a run.
+    vitlet_options both = {};
+    both.size = sizeof both;
+    both.outputs = VITLET_OUTPUT_LOGITS | VITLET_OUTPUT_TOKENS;
+    Session several(model, both);
+    const vitlet_tensor_info tokens = several.info(1);
+    if (several.outputs() != 2 || tokens.output != VITLET_OUTPUT_TOKENS || std::string(tokens.name) != "tokens" ||
+        tokens.rank != 2 || tokens.dims[0] * tokens.dims[1] != tokens.elements || several.output(1).size != 0) {
+        return 9;
+    }
+    if (several.run(dark).digest() != of_dark || several.output(1).size != tokens.elements) {
+        return 10;
+    }
+    // A flag that is set stops every run, also of a pool that was asked for by options.
+    bool stop = false;
+    vitlet_pool_options helpers = {};
+    helpers.threads = 2;
+    helpers.name = "stopped";
+    helpers.spin_microseconds = 50;
+    const Pool named(helpers);
+    vitlet_options stoppable = named.with();
+    stoppable.stop = &stop;
+    Session session(model, stoppable);
+    vitlet_stop_set(&stop, true);
+    try {
+        session.run(dark);
+        return 11;
+    } catch (const vitlet::Error &e) {
+        if (e.status != VITLET_STATUS_STOPPED || std::string(e.what()) != "tensor: stopped: the caller ended the run") {
+            return 12;
+        }
+    }
+    vitlet_stop_set(&stop, false);
+    return session.run(dark).digest() == of_dark ? 0 : 13;
 }
