@@ -236,12 +236,12 @@ impl Reference {
             (state >> 40) as f32 / (1 << 23) as f32 - 1.0
         };
         let inputs: Vec<f32> = (0..len).map(|_| uniform() + uniform() + uniform() + uniform()).collect();
-        Self { expected: run(&model.bytes, &inputs, Kernels::detect(), &Sequential, Output::Logits), inputs }
+        Self { expected: run(&model.bytes, &inputs, Kernels::detect(), &Sequential, None), inputs }
     }
 
     /// The relative error of a model's logits, or features where there is no head.
     fn error(&self, model: &Converted) -> f64 {
-        relative_error(&run(&model.bytes, &self.inputs, Kernels::detect(), &Sequential, Output::Logits), &self.expected)
+        relative_error(&run(&model.bytes, &self.inputs, Kernels::detect(), &Sequential, None), &self.expected)
     }
 }
 
