@@ -4,7 +4,7 @@
 //! more than a 32-bit machine can address: sizes saturate, and `Model::scratch_bytes` refuses the run.
 
 use crate::bytes::{Plain, cast_mut};
-use crate::layout::ALIGNMENT;
+use crate::lanes::ALIGNMENT;
 
 /// Memory to take slices from. Over nothing, it only counts, so one list of `take`s serves to size and to carve.
 pub(crate) struct Arena<'a> {
@@ -54,7 +54,7 @@ impl<'a> Arena<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::isa::F32x16;
+    use crate::lanes::F32x16;
 
     #[test]
     fn sizes_that_cannot_be_addressed_saturate() {

@@ -6,7 +6,7 @@
 use core::mem::{align_of, size_of};
 use core::slice;
 
-use crate::kernels::isa::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 #[cfg(target_endian = "big")]
 compile_error!("model files are little-endian and are read in place");

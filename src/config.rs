@@ -4,12 +4,13 @@
 
 use core::ops::Range;
 
-use crate::error::Error;
+mod preprocess;
 
-/// `n` rounded up to a multiple of 16.
-pub const fn pad16(n: usize) -> usize {
-    n.div_ceil(16) * 16
-}
+pub(crate) use preprocess::MAX_EDGE;
+pub use preprocess::{CropRounding, Interpolation, Preprocess, Resize};
+
+use crate::error::Error;
+pub use crate::lanes::pad16;
 
 /// Edge of the kernel of ConvNeXt's depthwise convolutions.
 pub const CONVNEXT_KERNEL: usize = 7;

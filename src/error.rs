@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-use crate::layout::TensorName;
-use crate::picture::PictureError;
+use crate::lanes::FORMAT_VERSION;
 
 /// Why a model file was refused or a run could not be done. Every message is one line, `what: why`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,7 +76,7 @@ impl fmt::Display for Error {
                 write!(f, "not a vitlet model: a GGUF file of another architecture (make one with `vitlet convert`)")
             }
             Self::FormatVersion(v) => {
-                write!(f, "model format version {v}: newer than this vitlet reads ({})", crate::layout::FORMAT_VERSION)
+                write!(f, "model format version {v}: newer than this vitlet reads ({FORMAT_VERSION})")
             }
             Self::Metadata { key, why } => write!(f, "metadata {key}: {why}"),
             Self::Config(why) => write!(f, "hyperparameters: {why}"),
@@ -100,5 +99,79 @@ impl core::error::Error for Error {}
 impl From<PictureError> for Error {
     fn from(e: PictureError) -> Self {
         Self::Picture(e)
+    }
+}
+
+/// Why a picture cannot be prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PictureError {
+    /// An edge of the picture, of [`Preprocess::resize`](crate::Preprocess::resize) or of the network's input is zero.
+    ZeroSize,
+    /// The stride of a plane is less than the bytes of its rows.
+    StrideTooShort,
+    /// A plane ends before its last row does.
+    DataTooShort,
+    /// The region is empty, or not all of it is inside the picture.
+    Region,
+    /// An edge of the picture is longer than 2^24 pixels, or would be longer than 2^31 when resized.
+    SizeOutOfRange,
+    /// The picture needs more scratch than there is: it is larger than the `max_picture` that the scratch was measured for.
+    TooLarge,
+    /// The output is not `height * width * 3` bytes of the network's input.
+    OutputLength,
+}
+
+impl fmt::Display for PictureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroSize => "an edge is zero pixels long",
+            Self::StrideTooShort => "the stride is shorter than a row",
+            Self::DataTooShort => "the data ends before the last row",
+            Self::Region => "the region of interest is empty or not inside the picture",
+            Self::SizeOutOfRange => "an edge is too long, before or after resizing",
+            Self::TooLarge => "larger than the largest picture announced",
+            Self::OutputLength => "the output is not height * width * 3 bytes long",
+        })
+    }
+}
+
+impl core::error::Error for PictureError {}
+
+/// A tensor's name, without allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TensorName {
+    bytes: [u8; 32],
+    len: u8,
+}
+
+impl TensorName {
+    /// Nothing yet: what is written to it becomes the name. It has room for 32 bytes.
+    pub(crate) const EMPTY: Self = Self { bytes: [0; 32], len: 0 };
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+    }
+}
+
+impl fmt::Write for TensorName {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let start = usize::from(self.len);
+        let end = start + s.len();
+        self.bytes.get_mut(start..end).ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
+        self.len = end as u8;
+        Ok(())
+    }
+}
+
+impl fmt::Display for TensorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for TensorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }

@@ -10,7 +10,7 @@ mod xcit;
 use crate::arena::Arena;
 use crate::config::Family;
 use crate::error::Error;
-use crate::kernels::isa::F32x16;
+use crate::lanes::F32x16;
 use crate::model::{Model, Rotation};
 use crate::parallel::Executor;
 use crate::plan::Plan;

@@ -4,6 +4,7 @@
 //! allocated; arrays of arrays are refused, so depth is bounded and every step consumes bytes.
 
 use crate::error::Error;
+use crate::lanes::ALIGNMENT;
 
 const MAGIC: &[u8; 4] = b"GGUF";
 
@@ -239,7 +240,7 @@ impl<'a> File<'a> {
         for _ in 0..tensor_count {
             tensor_info(&mut r)?;
         }
-        let data_start = r.at.next_multiple_of(crate::layout::ALIGNMENT);
+        let data_start = r.at.next_multiple_of(ALIGNMENT);
         let data = bytes.get(data_start..).ok_or(Error::Truncated)?;
         Ok(Self { metadata, metadata_count, table, tensor_count, data })
     }

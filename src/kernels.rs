@@ -14,7 +14,6 @@ pub mod bench;
 pub(crate) mod depthwise;
 pub(crate) mod dot_f16;
 pub(crate) mod dot_i8;
-pub(crate) mod fpenv;
 pub(crate) mod isa;
 pub(crate) mod linear;
 pub(crate) mod math;

@@ -3,21 +3,18 @@
 //! The converter writes by this list and `Model::parse` checks against it, so there is one source of truth.
 //! docs/format.md says the same in words.
 
-use core::fmt;
+use core::fmt::Write;
 
 mod kept;
 pub mod keys;
 
 pub use kept::Kept;
-pub(crate) use kept::channels;
 
-use crate::config::{CONVNEXT_KERNEL, Config, Family, Precision, pad16};
+pub use crate::error::TensorName;
+pub use crate::lanes::{ALIGNMENT, FORMAT_VERSION};
 
-/// Version of the format that this crate writes and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// Every tensor starts at a multiple of this.
-pub const ALIGNMENT: usize = 64;
+use crate::config::{CONVNEXT_KERNEL, Config, Family, Precision};
+use crate::lanes::pad16;
 
 /// Element types of tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,59 +50,22 @@ impl DType {
     }
 }
 
-/// A tensor's name, without allocation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TensorName {
-    bytes: [u8; 32],
-    len: u8,
-}
-
-impl TensorName {
-    fn new(prefix: Prefix, stem: &str, suffix: &str) -> Self {
-        use fmt::Write;
-        let mut name = Self { bytes: [0; 32], len: 0 };
-        // The longest, "blk.1023.attn_q_norm.weight", fits.
-        let _ = match prefix {
-            Prefix::None => write!(name, "{stem}{suffix}"),
-            Prefix::Stage(i) => write!(name, "stage.{i}.{stem}{suffix}"),
-            Prefix::Block(i) => write!(name, "blk.{i}.{stem}{suffix}"),
-        };
-        name
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
-    }
-}
-
-impl fmt::Write for TensorName {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        let start = usize::from(self.len);
-        let end = start + s.len();
-        self.bytes.get_mut(start..end).ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
-        self.len = end as u8;
-        Ok(())
-    }
-}
-
-impl fmt::Display for TensorName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for TensorName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
-}
-
 #[derive(Clone, Copy)]
 enum Prefix {
     None,
     Stage(usize),
     Block(usize),
+}
+
+fn tensor_name(prefix: Prefix, stem: &str, suffix: &str) -> TensorName {
+    let mut name = TensorName::EMPTY;
+    // The longest, "blk.1023.attn_q_norm.weight", fits.
+    let _ = match prefix {
+        Prefix::None => write!(name, "{stem}{suffix}"),
+        Prefix::Stage(i) => write!(name, "stage.{i}.{stem}{suffix}"),
+        Prefix::Block(i) => write!(name, "blk.{i}.{stem}{suffix}"),
+    };
+    name
 }
 
 /// One tensor of the canonical list.
@@ -289,7 +249,7 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, V> {
     fn put(&mut self, at: Prefix, stem: &str, suffix: &str, dtype: DType, dims: &[usize]) -> Result<(), E> {
         let mut all = [1; 4];
         all[..dims.len()].copy_from_slice(dims);
-        let name = TensorName::new(at, stem, suffix);
+        let name = tensor_name(at, stem, suffix);
         (self.visit)(TensorSpec { name, dtype, dims: all, rank: dims.len() as u8 })
     }
 
@@ -373,7 +333,7 @@ mod tests {
     #[test]
     fn bytes_that_cannot_be_addressed_saturate() {
         let spec = |dims: [usize; 4]| TensorSpec {
-            name: TensorName::new(Prefix::None, "x", ""),
+            name: tensor_name(Prefix::None, "x", ""),
             dtype: DType::F32,
             dims,
             rank: 4,

@@ -35,9 +35,22 @@
 //! # }
 //! ```
 //!
-//! Data flows one way and imports point one way: `runner` -> `session` -> `family` -> `ops` -> `kernels`; `model`
-//! borrows weights from `gguf`. `unsafe` lives in `kernels`, `bytes` and `parallel` (and `threads` with an operating
-//! system).
+//! Modules stand in layers. Each imports only from the layers below its own (`tests/layers.rs`):
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 9 | `runner` (owns file, memory and plan) |
+//! | 8 | `session` (runs a plan in the caller's memory) |
+//! | 7 | `family` (forward passes) |
+//! | 6 | `plan` (what a run asks for, checked and measured) |
+//! | 5 | `ops` (hides the precision) |
+//! | 4 | `model` (views of a file's tensors), `picture` (pixels to input), `threads` (the pool) |
+//! | 3 | `kernels` (instruction sets); `layout` and `gguf` (the file); `output`, `positions`, `scores`, `parallel` |
+//! | 2 | `config` (hyperparameters), `arena`, `scratch`, `profile` |
+//! | 1 | `error`, `bytes` (memory changes its type) |
+//! | 0 | `lanes` (chunks of sixteen numbers), `fpenv` (rounding), `digest`, `ranking`, `tap` |
+//!
+//! `unsafe` lives in `kernels`, `fpenv`, `bytes` and `parallel` (and `threads` with an operating system).
 //!
 //! Features: `std` (the default) detects the CPU and has a thread pool; `alloc` has `Runner` and `Scratch`, which own
 //! their memory. `bench` is for this project's own benches; it is not part of the stable interface.
@@ -55,8 +68,10 @@ pub mod config;
 mod digest;
 mod error;
 mod family;
+mod fpenv;
 mod gguf;
 mod kernels;
+mod lanes;
 pub mod layout;
 mod model;
 mod ops;
@@ -82,10 +97,10 @@ pub use config::{Activation, Config, Family, LayerScale, Named, Pooling, Positio
 pub use digest::{checksum, digest};
 pub use error::Error;
 pub use kernels::Kernels;
-pub use kernels::isa::F32x16;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use kernels::{bench, peak};
+pub use lanes::F32x16;
 pub use model::{Model, ModelParts};
 pub use output::{Output, OutputInfo};
 pub use parallel::{Executor, MAX_THREADS, Sequential};

@@ -7,18 +7,18 @@
 mod metadata;
 mod parts;
 
-use crate::config::{Config, Family, Precision, pad16};
+use crate::config::{Config, Family, Precision, Preprocess};
 use crate::error::Error;
+use crate::fpenv::exact;
 use crate::gguf::{F32s, File, Places, TensorInfo, Value};
-use crate::kernels::fpenv::exact;
-use crate::layout::{self, ALIGNMENT, DType, Kept, TensorSpec, keys};
-use crate::picture::Preprocess;
+use crate::lanes::{ALIGNMENT, pad16};
+use crate::layout::{self, DType, Kept, TensorSpec, keys};
 
 use metadata::Metadata;
 use parts::Cursor;
 pub(crate) use parts::{
     Affine, Block, ConvBlock, Depthwise, Downsampling, Embedding, Linear, Local, Mixer, MixerBlock, MixerWeight, Mlp,
-    Norm, Rotation, Stages, Tail, Weight,
+    Norm, Rotation, Stages, Tail, Talking, Weight,
 };
 
 /// A parsed model, borrowing the file's bytes.

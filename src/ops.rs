@@ -13,7 +13,6 @@ pub(crate) mod mixing;
 use crate::arena::Arena;
 use crate::config::{Activation, LayerScale, Precision};
 use crate::kernels::Kernels;
-use crate::kernels::isa::{F16x16, F32x16, I8x16x4, U8x16};
 use crate::kernels::linear::{
     Add, AddScaled, Epilogue, LinearF16, LinearFloat, LinearI8, PairScratch, Store, WeightsI8,
 };
@@ -21,6 +20,7 @@ use crate::kernels::rows::{
     Activate, ActivateQuantize, AddKept, AddRows, Codes, CodesMut, Halves, HalvesMut, LayerNorm, LayerNormQuantize,
     Quantize, Scale,
 };
+use crate::lanes::{F16x16, F32x16, I8x16x4, U8x16};
 use crate::model::{Linear, Norm, Weight};
 
 /// A worker's memory for operands, enough for its block of rows and the widest matrix.

@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
-use crate::kernels::fpenv::FpEnv;
+use crate::fpenv::FpEnv;
 
 /// The most threads that work at once.
 pub const MAX_THREADS: usize = 256;

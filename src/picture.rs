@@ -18,129 +18,15 @@ mod pixels;
 mod resample;
 mod source;
 
-use core::fmt;
-
-use crate::config::Named;
+use crate::config::MAX_EDGE;
+pub use crate::config::{CropRounding, Interpolation, Preprocess, Resize};
+pub use crate::error::PictureError;
+use crate::fpenv::exact;
 use crate::kernels::Kernels;
-use crate::kernels::fpenv::exact;
 use geometry::Span;
 use pixels::Reader;
 use resample::{Filter, Layout};
 pub use source::{Format, Picture, Plane, Region, Rotation, Yuv};
-
-/// The resampling filter, widened by the scale when the picture shrinks (antialiased), as in Pillow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interpolation {
-    /// Triangle, support 1.
-    Bilinear,
-    /// Cubic convolution with a = -0.5, support 2.
-    Bicubic,
-}
-
-/// The size, in pixels, to which a picture is resized before the crop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resize {
-    /// The shorter edge to this length, the longer one in proportion, rounded down: torchvision's `Resize(size)` and transformers' `shortest_edge`.
-    ShorterEdge(u32),
-    /// Exactly to this size; the aspect ratio is lost. timm's crop mode `squash`.
-    Exact {
-        /// Rows.
-        height: u32,
-        /// Pixels per row.
-        width: u32,
-    },
-    /// In proportion, so that both edges are at least this long: timm's `ResizeKeepRatio(size, longest=0)`, crop mode `center`
-    /// for networks that are not square.
-    Cover {
-        /// Rows.
-        height: u32,
-        /// Pixels per row.
-        width: u32,
-    },
-    /// In proportion, so that both edges are at most this long: timm's `ResizeKeepRatio(size, longest=1)`, crop mode `border`.
-    /// What the picture does not fill gets the mean colour, `round(255 * mean)`. An edge that would vanish stays one pixel (timm fails there).
-    Contain {
-        /// Rows.
-        height: u32,
-        /// Pixels per row.
-        width: u32,
-    },
-}
-
-/// Where an odd difference between the resized picture and the network's input goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CropRounding {
-    /// The crop starts at half the difference, half to even; padding puts the smaller part first. torchvision and timm.
-    Even,
-    /// The crop starts at half the difference, rounded towards minus infinity. transformers.
-    Floor,
-}
-
-impl Named for Interpolation {
-    const NAMES: &'static [(Self, &'static str)] = &[(Self::Bilinear, "bilinear"), (Self::Bicubic, "bicubic")];
-}
-
-impl Named for CropRounding {
-    const NAMES: &'static [(Self, &'static str)] = &[(Self::Even, "even"), (Self::Floor, "floor")];
-}
-
-/// How a network wants its pictures, part of the model file.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Preprocess {
-    /// Rows of the network's input.
-    pub height: u32,
-    /// Pixels per row of the network's input.
-    pub width: u32,
-    /// The size before the center crop. Where it is smaller than the input, the picture is centered and padded with black
-    /// ([`Resize::Contain`]: with the mean colour).
-    pub resize: Resize,
-    /// The resampling filter.
-    pub interpolation: Interpolation,
-    /// Where the crop starts.
-    pub crop_rounding: CropRounding,
-    /// timm's `crop_pct`, the input's part of the resized picture, which [`at_size`](Self::at_size) goes by. `None` where
-    /// the proportion of `resize` to the input says as much.
-    pub crop_pct: Option<f64>,
-    /// Mean of R, G, B in [0, 1].
-    pub mean: [f32; 3],
-    /// Standard deviation of R, G, B.
-    pub std: [f32; 3],
-}
-
-/// Why a picture cannot be prepared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PictureError {
-    /// An edge of the picture, of [`Preprocess::resize`] or of the network's input is zero.
-    ZeroSize,
-    /// The stride of a plane is less than the bytes of its rows.
-    StrideTooShort,
-    /// A plane ends before its last row does.
-    DataTooShort,
-    /// The region is empty, or not all of it is inside the picture.
-    Region,
-    /// An edge of the picture is longer than 2^24 pixels, or would be longer than 2^31 when resized.
-    SizeOutOfRange,
-    /// The picture needs more scratch than there is: it is larger than the `max_picture` that the scratch was measured for.
-    TooLarge,
-    /// The output is not `height * width * 3` bytes of the network's input.
-    OutputLength,
-}
-
-impl fmt::Display for PictureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ZeroSize => "an edge is zero pixels long",
-            Self::StrideTooShort => "the stride is shorter than a row",
-            Self::DataTooShort => "the data ends before the last row",
-            Self::Region => "the region of interest is empty or not inside the picture",
-            Self::SizeOutOfRange => "an edge is too long, before or after resizing",
-            Self::TooLarge => "larger than the largest picture announced",
-            Self::OutputLength => "the output is not height * width * 3 bytes long",
-        })
-    }
-}
-
-impl core::error::Error for PictureError {}
 
 impl Preprocess {
     /// The same preparation for an input of another size: what pictures are resized to is the new size divided by
@@ -155,7 +41,7 @@ impl Preprocess {
                 Some(pct) => exact(|| libm::floor(f64::from(new) / pct)) as u64,
                 None => u64::from(n) * u64::from(new) / u64::from(own.max(1)),
             };
-            n.clamp(1, Picture::MAX_EDGE.into()) as u32
+            n.clamp(1, MAX_EDGE.into()) as u32
         };
         let (tall, wide) = (|n| scaled(n, own_height, height), |n| scaled(n, own_width, width));
         // timm's center crop keeps the ratio by one rule where the input is square and by another where it is not.
@@ -177,7 +63,7 @@ impl Preprocess {
     /// number does not fit.
     pub fn scratch_bytes(&self, max_picture: (u32, u32)) -> Option<usize> {
         let (long, short) = (max_picture.0.max(max_picture.1), max_picture.0.min(max_picture.1));
-        if self.height == 0 || self.width == 0 || short == 0 || long > Picture::MAX_EDGE {
+        if self.height == 0 || self.width == 0 || short == 0 || long > MAX_EDGE {
             return None;
         }
         exact(|| self.scratch_for(long, short))

@@ -1,15 +1,13 @@
 //! How a model is run: what the caller asks for, checked, and the memory that it takes.
 
 use crate::arena::Arena;
-use crate::config::{Config, Positions, pad16};
+use crate::config::{Config, Positions, Preprocess};
 use crate::error::Error;
 use crate::kernels::Kernels;
-use crate::kernels::isa::F32x16;
-use crate::layout::ALIGNMENT;
+use crate::lanes::{ALIGNMENT, F32x16, pad16};
 use crate::model::Model;
 use crate::output::{Output, OutputInfo, Outputs};
 use crate::parallel::MAX_THREADS;
-use crate::picture::Preprocess;
 
 /// How a model shall be run.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,7 +5,7 @@
 //! f32; sums are f32, in the order of the taps. So the result is the same bits everywhere, in a session and in a file.
 
 use crate::config::Resampling;
-use crate::kernels::fpenv::exact;
+use crate::fpenv::exact;
 
 /// Resamples `table` `[from.0, from.1, row]` into `out` `[to.0, to.1, row]`. Grids are (height, width).
 pub fn resample(

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::bytes::floats;
 use crate::error::Error;
-use crate::kernels::isa::F32x16;
+use crate::lanes::F32x16;
 use crate::tap::{Place, Rows, Tap};
 
 /// The operations that time is told apart by.

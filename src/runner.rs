@@ -46,7 +46,7 @@ impl Runner {
         let file = Scratch::copied(&std::fs::read(path)?).map_err(invalid)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(crate::parallel::MAX_THREADS);
         let executor = Arc::new(crate::threads::ThreadPool::new(threads)?);
-        Self::new(Arc::new(file), RunConfig::new(crate::Kernels::detect()), executor).map_err(invalid)
+        Self::new(Arc::new(file), RunConfig::new(crate::kernels::Kernels::detect()), executor).map_err(invalid)
     }
 
     /// Checks the file and takes the memory.

@@ -1,7 +1,7 @@
 //! Scores of classes: what a network's logits mean.
 
 use crate::config::Scores;
-use crate::kernels::fpenv::exact;
+use crate::fpenv::exact;
 
 /// Turns logits into scores: softmax, or a sigmoid each.
 pub struct Scorer {

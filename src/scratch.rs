@@ -5,7 +5,7 @@ use core::ops::{Deref, DerefMut};
 
 use crate::bytes::{bytes_of, scratch_from};
 use crate::error::Error;
-use crate::kernels::isa::F32x16;
+use crate::lanes::F32x16;
 
 /// Bytes at a 64-byte boundary.
 #[derive(Debug)]

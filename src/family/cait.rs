@@ -14,7 +14,7 @@
 
 use crate::error::Error;
 use crate::family::transformer::{Buffers, Input, Pass};
-use crate::kernels::isa::F32x16;
+use crate::lanes::F32x16;
 
 /// One inference. `out` receives the outputs.
 pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {

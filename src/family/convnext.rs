@@ -14,15 +14,15 @@ use core::mem::swap;
 
 use crate::arena::Arena;
 use crate::bytes::floats_mut;
-use crate::config::{Config, pad16};
+use crate::config::Config;
 use crate::error::Error;
 use crate::family::Run;
 use crate::family::transformer::{Head, Input, ROWS, layer_norm_in_place};
 use crate::kernels::Kernels;
 use crate::kernels::depthwise::DepthwiseConv;
-use crate::kernels::isa::F32x16;
 use crate::kernels::linear::Store;
 use crate::kernels::rows::LayerNorm;
+use crate::lanes::{F32x16, pad16};
 use crate::model::{ConvBlock, Downsampling, Model};
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::output::Outputs;

@@ -13,10 +13,10 @@
 //! after each; the stream goes from one form to the other and back.
 
 use crate::arena::Arena;
-use crate::config::{Config, pad16};
+use crate::config::Config;
 use crate::error::Error;
 use crate::family::transformer::{self, Input, Pass, ROWS, Worker};
-use crate::kernels::isa::F32x16;
+use crate::lanes::{F32x16, pad16};
 use crate::model::{MixerBlock, Mlp};
 use crate::ops::Residual;
 use crate::ops::mixing::BLOCK;

@@ -8,14 +8,14 @@ use core::ops::Range;
 
 use crate::arena::Arena;
 use crate::bytes::{floats, floats_mut};
-use crate::config::{Config, Family, Pooling, pad16};
+use crate::config::{Config, Family, Pooling};
 use crate::error::Error;
 use crate::family::Run;
 use crate::kernels::Kernels;
 use crate::kernels::attention::RelativeBias;
-use crate::kernels::isa::F32x16;
 use crate::kernels::linear::{Add, Store};
 use crate::kernels::rows::{self, LayerNorm};
+use crate::lanes::{F32x16, pad16};
 use crate::model::{Affine, Block, Embedding, Mlp, Model, Norm, Rotation, Tail};
 use crate::ops::attention::{AttentionScratch, Cache, Mixing, Queries};
 use crate::ops::mixing::MixingScratch;

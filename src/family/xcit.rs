@@ -20,14 +20,14 @@ use core::ops::Range;
 
 use crate::arena::Arena;
 use crate::bytes::floats_mut;
-use crate::config::{Activation, Config, pad16};
+use crate::config::{Activation, Config};
 use crate::error::Error;
 use crate::family::transformer::{self, Input, Pass, ROWS, Worker, layer_norm_in_place};
 use crate::kernels::Kernels;
 use crate::kernels::depthwise::DepthwiseConv;
-use crate::kernels::isa::F32x16;
 use crate::kernels::linear::{Add, Store};
 use crate::kernels::rows::{Activate, Affine, LayerNorm};
+use crate::lanes::{F32x16, pad16};
 use crate::model::{Block, Depthwise, Linear};
 use crate::ops::attention::Cache;
 use crate::ops::cross::{self, Channels, Matrices};

@@ -19,8 +19,8 @@ pub(crate) mod float;
 pub(crate) mod int8;
 pub(crate) mod talking;
 
-use super::isa::F32x16;
 use crate::bytes::{floats, floats_mut};
+use crate::lanes::F32x16;
 
 /// Where the scores of a query row end: the last block of 16 may be partly padding.
 struct Tokens {

@@ -9,12 +9,13 @@ use std::vec::Vec;
 
 use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use super::depthwise::DepthwiseConv;
-use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
+use super::isa::Isa;
 use super::linear::{Add, AddScaled, Epilogue, FloatWeights, LinearFloat, LinearI8, PairScratch, Store, WeightsI8};
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize, Scale};
 use super::{Kernels, Op};
 use crate::config::Activation;
 use crate::digest::{checksum, digest};
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// One kernel and its operands.
 pub struct Case {

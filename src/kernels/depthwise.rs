@@ -10,9 +10,10 @@
 //! A tile is some tokens side by side and one or two blocks of 16 channels: a weight is loaded once for all of its tokens. Blocks are
 //! outside, so that the weights of one stay in the first-level cache for all tokens of a call.
 
-use super::isa::{F32x16, Isa};
+use super::isa::Isa;
 use super::tiles::{Tile, for_tiles, slices};
 use super::{Op, Uses};
+use crate::lanes::F32x16;
 
 /// The tokens from `first` on, as many as `out` holds, of the depthwise convolution of `x`.
 pub(crate) struct DepthwiseConv<'a> {

@@ -40,7 +40,8 @@ pub(crate) mod neon_i8mm;
 #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
 pub(crate) mod scalar;
 
-use super::isa::{I8x16x4, Isa, U8x16};
+use super::isa::Isa;
+use crate::lanes::{I8x16x4, U8x16};
 
 /// Groups of weights that stay in a first-level cache from tile to tile, beside the rows that they are multiplied with: 32 KiB.
 pub(crate) const FIRST_LEVEL_GROUPS: usize = 512;

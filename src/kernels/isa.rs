@@ -22,31 +22,7 @@ pub(crate) use no_f16::NoF16;
 #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
 pub(crate) use scalar::Scalar;
 
-/// Sixteen f32, 64-byte aligned: the unit in which every f32 buffer and parameter vector is stored, zero-padded.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(C, align(64))]
-pub struct F32x16(pub [f32; 16]);
-
-/// Sixteen i32, 64-byte aligned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(64))]
-pub struct I32x16(pub [i32; 16]);
-
-/// Sixteen f16 bit patterns, 32-byte aligned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(32))]
-pub struct F16x16(pub [u16; 16]);
-
-/// 16 output channels by 4 inputs of int8 weights, `[channel][k]`: one 512-bit VNNI operand, four SDOT operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(64))]
-pub struct I8x16x4(pub [i8; 64]);
-
-/// Sixteen 8-bit activation codes of one row, 16-byte aligned. The stored byte is the u8 code xor
-/// [`Isa::CODE_XOR`], so that each instruction set finds the signedness that its dot product takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(16))]
-pub struct U8x16(pub [u8; 16]);
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// See the module documentation.
 pub(crate) trait Isa: Copy {

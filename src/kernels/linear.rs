@@ -18,10 +18,11 @@
 use core::ops::Range;
 
 use super::dot_i8::{FIRST_LEVEL_GROUPS, pair_rows};
-use super::isa::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, U8x16};
+use super::isa::{F16, Isa};
 use super::rows::{Codes, Halves};
 use super::tiles::{Tile, for_tiles, slices};
 use super::{Op, Uses, dot_f16};
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// What happens to 16 outputs of one row. `column` counts blocks of 16 from the start of the operation's `blocks`, so
 /// the slices of an epilogue begin at the first computed column.

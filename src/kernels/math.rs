@@ -8,7 +8,8 @@
 //! No table look-ups, no division where a polynomial does: division runs at a quarter or less of the speed of fused
 //! multiply-add on every core that we care about.
 
-use super::isa::{F32x16, Isa, ROUND};
+use super::isa::{Isa, ROUND};
+use crate::lanes::F32x16;
 
 const LOG2_E: f32 = core::f32::consts::LOG2_E;
 /// ln 2 in two parts; the second is what f32 loses.

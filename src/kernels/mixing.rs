@@ -16,11 +16,12 @@
 
 use super::attention::int8::{interleave, start_of_sum};
 use super::dot_i8::{pair_groups_in_place, pair_rows};
-use super::isa::{F16x16, F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16};
+use super::isa::{Isa, ROUND};
 use super::linear::{FloatWeights, dot_float};
 use super::rows::asymmetric;
 use super::tiles::{Tile, for_tiles, slices};
 use super::{Op, Uses};
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// Quantized columns: B chunks of 16 channels of all tokens; to be read.
 #[derive(Clone, Copy)]

@@ -1,7 +1,8 @@
 //! The two passes of a picture's resize: sums of weight times byte, exact in i32. `crate::picture` says whose weights these are.
 
-use super::isa::{I32x16, Isa};
+use super::isa::Isa;
 use super::{Op, Uses};
+use crate::lanes::I32x16;
 
 /// R, G, B and a byte of no meaning.
 pub(crate) type Pixel = [u8; 4];

@@ -9,11 +9,11 @@
 
 use core::slice::ChunksExact;
 
-use super::isa::{F16, F16x16, F32x16, Isa, ROUND, U8x16};
+use super::isa::{F16, Isa, ROUND};
 use super::{Op, Uses, math};
 use crate::bytes::floats;
 use crate::config::Activation;
-use crate::layout::channels;
+use crate::lanes::{F16x16, F32x16, U8x16, channels};
 
 /// Rows of 8-bit activation codes with one scale and one zero point each; to be read.
 #[derive(Clone, Copy)]

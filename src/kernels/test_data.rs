@@ -3,7 +3,8 @@
 use std::vec::Vec;
 
 use super::Op;
-use super::isa::{F32x16, I8x16x4, Isa};
+use super::isa::Isa;
+use crate::lanes::{F32x16, I8x16x4};
 
 /// A multiplicative congruence of which the high bits are used.
 pub(crate) struct Random(u64);

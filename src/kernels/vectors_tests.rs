@@ -18,12 +18,13 @@ use std::{format, vec};
 use safetensors::SafeTensors;
 
 use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
-use super::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
+use super::isa::Isa;
 use super::linear::{Add, Epilogue, LinearI8, PairScratch, Store, WeightsI8};
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNorm, LayerNormQuantize, Quantize};
 use super::{Kernels, Op, math};
 use crate::bytes::{floats, floats_mut};
-use crate::config::{Activation, pad16};
+use crate::config::Activation;
+use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16, pad16};
 use crate::layout::{index_i8, k8};
 
 mod attention;

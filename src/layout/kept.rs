@@ -1,6 +1,7 @@
 //! Which rows the last matrix of each residual branch has left, where conversion took the others out.
 
-use crate::config::{Config, pad16};
+use crate::config::Config;
+use crate::lanes::{channels, pad16};
 
 /// Bits of one word of the masks.
 const BITS: usize = u32::BITS as usize;
@@ -68,10 +69,4 @@ impl<'a> Kept<'a> {
     pub fn rows(self, config: &Config, block: usize, branch: usize) -> usize {
         self.mask(config, block, branch).map_or(config.dim, channels)
     }
-}
-
-/// Channels that a mask keeps. This and what calls it is out of line, since the walks over all tensors are inlined in many places.
-#[inline(never)]
-pub(crate) fn channels(mask: &[[u8; 2]]) -> usize {
-    mask.as_flattened().iter().map(|byte| byte.count_ones() as usize).sum()
 }

@@ -1,10 +1,13 @@
 //! The metadata of a model file, as hyperparameters and what stands beside them.
 
-use crate::config::{Config, Family, LayerScale, Named, Positions, Resampling, StageConfig};
+use crate::config::{
+    Config, CropRounding, Family, Interpolation, LayerScale, MAX_EDGE, Named, Positions, Preprocess, Resampling,
+    Resize, StageConfig,
+};
 use crate::error::Error;
 use crate::gguf::{File, Value};
-use crate::layout::{self, ALIGNMENT, Kept, keys};
-use crate::picture::{CropRounding, Interpolation, Picture, Preprocess, Resize};
+use crate::lanes::ALIGNMENT;
+use crate::layout::{self, Kept, keys};
 
 /// Typed access to the metadata.
 pub(super) struct Metadata<'f, 'a>(pub(super) &'f File<'a>);
@@ -145,7 +148,7 @@ impl<'a> Metadata<'_, 'a> {
     pub(super) fn preprocess(&self, config: &Config) -> Result<Preprocess, Error> {
         let size = |key| {
             let edge = self.len(key)?;
-            let edge = u32::try_from(edge).ok().filter(|edge| (1..=Picture::MAX_EDGE).contains(edge));
+            let edge = u32::try_from(edge).ok().filter(|edge| (1..=MAX_EDGE).contains(edge));
             edge.ok_or(Error::Metadata { key, why: "must be 1 to 16777216" })
         };
         let resize = match self.text(keys::RESIZE)? {

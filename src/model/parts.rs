@@ -1,10 +1,9 @@
 //! What a network is made of, borrowed from the model file, and the cursor that cuts it out of the tensor data.
 
 use crate::bytes::{self, Plain};
-use crate::config::{CONVNEXT_KERNEL, Config, Precision, StageConfig, pad16};
-use crate::kernels::attention::talking::TalkingHeads;
-use crate::kernels::isa::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
-use crate::layout::{self, ALIGNMENT, Kept};
+use crate::config::{CONVNEXT_KERNEL, Config, Precision, StageConfig};
+use crate::lanes::{ALIGNMENT, F16x16, F32x16, I8x16x4, I32x16, U8x16, pad16};
+use crate::layout::{self, Kept};
 
 /// LayerNorm's parameters, each `[pad16(n)]`.
 #[derive(Clone, Copy)]
@@ -51,6 +50,15 @@ pub(crate) struct Rotation<'a> {
     pub(crate) sin: &'a [F32x16],
 }
 
+/// CaiT's two mixings of heads, of logits and of weights: a matrix `[heads, pad16(heads)]` and a bias `[pad16(heads)]` each.
+#[derive(Clone, Copy)]
+pub(crate) struct Talking<'a> {
+    pub(crate) logits: &'a [F32x16],
+    pub(crate) logits_bias: &'a [F32x16],
+    pub(crate) weights: &'a [F32x16],
+    pub(crate) weights_bias: &'a [F32x16],
+}
+
 /// One transformer block.
 pub(crate) struct Block<'a> {
     /// `None` where the branch reads the stream itself.
@@ -60,7 +68,7 @@ pub(crate) struct Block<'a> {
     pub(crate) qk_norm: Option<(Norm<'a>, Norm<'a>)>,
     /// Relative position tables `[heads, pad16(relative_len)]`.
     pub(crate) bias: Option<&'a [F32x16]>,
-    pub(crate) talking: Option<TalkingHeads<'a>>,
+    pub(crate) talking: Option<Talking<'a>>,
     /// XCiT's factors on the scores `[pad16(heads)]`: the attention is between channels.
     pub(crate) temperature: Option<&'a [F32x16]>,
     pub(crate) out: Linear<'a>,
@@ -288,9 +296,9 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(super) fn talking(&mut self, heads: usize) -> TalkingHeads<'a> {
+    pub(super) fn talking(&mut self, heads: usize) -> Talking<'a> {
         let chunks = pad16(heads) / 16;
-        TalkingHeads {
+        Talking {
             logits: self.chunks(heads * chunks),
             logits_bias: self.chunks(chunks),
             weights: self.chunks(heads * chunks),

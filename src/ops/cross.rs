@@ -3,13 +3,13 @@
 //! In int8 models the matrices are int8, in the others f32.
 
 use crate::arena::Arena;
-use crate::config::{Config, Precision, pad16};
+use crate::config::{Config, Precision};
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::kernels::attention::cross::{CrossF32, CrossF32Scratch, CrossHead, CrossI8, CrossI8Scratch};
-use crate::kernels::isa::{F32x16, I8x16x4, I32x16, U8x16};
 use crate::kernels::linear::Store;
 use crate::kernels::tiles::MAX_ROWS;
+use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16, pad16};
 use crate::model::{Linear, Weight};
 use crate::ops::{OperandScratch, multiply};
 use crate::parallel::{Chunks, Either, Executor, for_each};

@@ -5,11 +5,11 @@
 use core::ops::Range;
 
 use crate::arena::Arena;
-use crate::config::{Config, Family, Precision, pad16};
+use crate::config::{Config, Family, Precision};
 use crate::kernels::Kernels;
-use crate::kernels::isa::{F32x16, I8x16x4, I32x16, U8x16};
 use crate::kernels::mixing::{Columns, ColumnsMut, Diagonals, MixFloat, MixI8, PackColumns};
 use crate::kernels::tiles::MAX_ROWS;
+use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16, pad16};
 use crate::layout::k8;
 use crate::model::{Mixer, MixerWeight};
 

@@ -3,10 +3,8 @@
 //! The arithmetic is that of torchvision (`Resize`, `center_crop`), timm (`ResizeKeepRatio`, `center_crop_or_pad`) and
 //! transformers (`center_crop`) in IEEE f64, in their order of operations, so that every size and offset is theirs.
 
-use super::{CropRounding, PictureError, Resize};
-
-/// The longest edge of a source: Pillow keeps the source box in f32, exact up to here.
-pub(super) const MAX_EDGE: u32 = 1 << 24;
+use crate::config::{CropRounding, Resize};
+use crate::error::PictureError;
 
 /// The longest edge of a resized picture, as in Pillow.
 const MAX_RESIZED: f64 = i32::MAX as f64;

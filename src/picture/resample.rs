@@ -15,9 +15,9 @@
 
 use core::ops::Range;
 
-use super::Interpolation;
 use super::pixels::{RUN, Reader};
 use crate::bytes::cast_mut;
+use crate::config::Interpolation;
 use crate::kernels::Kernels;
 use crate::kernels::resample::{FRACTION_BITS, GROUP, HALF, HEADER, Pixel, ResizeRow, SumRows, to_byte};
 

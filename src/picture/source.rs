@@ -1,7 +1,7 @@
 //! A picture as the caller has it: its pixel format, planes, the part of it that counts, and which way is up.
 
-use super::{PictureError, geometry};
-use crate::config::Named;
+use crate::config::{MAX_EDGE, Named};
+use crate::error::PictureError;
 
 /// How pixels lie in memory.
 ///
@@ -145,7 +145,7 @@ pub struct Picture<'a> {
 
 impl<'a> Picture<'a> {
     /// The longest edge, in pixels.
-    pub const MAX_EDGE: u32 = geometry::MAX_EDGE;
+    pub const MAX_EDGE: u32 = MAX_EDGE;
 
     /// `height` rows of `stride` bytes, of which the first `3 * width` are R, G, B, R, G, B, ... The last row may end after
     /// `3 * width` bytes.

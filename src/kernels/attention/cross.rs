@@ -15,11 +15,12 @@
 
 use super::Tokens;
 use super::int8::{PackV, encode, symmetric};
-use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
+use crate::kernels::isa::Isa;
 use crate::kernels::linear::dot_float;
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{Tile, for_tiles, slices};
 use crate::kernels::{Op, Uses};
+use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16};
 
 /// q and k of one head, within the rows of all: q of all heads, then k, then v.
 #[derive(Clone, Copy)]

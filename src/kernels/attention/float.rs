@@ -9,11 +9,12 @@
 //! With a bias by relative position B, t[j] = fma(sum over c, attention_scale, B[j]).
 
 use super::{RelativeBias, Tokens};
-use crate::kernels::isa::{F32x16, Isa};
+use crate::kernels::isa::Isa;
 use crate::kernels::linear::dot_float;
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 use crate::kernels::{Op, Uses};
+use crate::lanes::F32x16;
 
 /// Copies q and v of `rows` tokens and transposes k. The first token is at a multiple of 16, and only the last tokens
 /// of all may be a number of rows that is not.

@@ -14,10 +14,11 @@
 
 use super::{RelativeBias, Tokens};
 use crate::kernels::dot_i8::{pair_groups_in_place, pair_rows, pair_rows_in_place};
-use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16, rounded};
+use crate::kernels::isa::{Isa, ROUND, rounded};
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 use crate::kernels::{Op, Uses};
+use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16};
 
 /// Scale and inverse scale of symmetric codes for the largest magnitude `max`.
 #[inline(always)]

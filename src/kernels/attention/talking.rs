@@ -17,11 +17,12 @@ use super::Tokens;
 use super::float::AttendF32;
 use super::int8::{AttendI8, quantize};
 use crate::kernels::dot_i8::{pair_rows, pair_rows_in_place};
-use crate::kernels::isa::{F32x16, Isa};
+use crate::kernels::isa::Isa;
 use crate::kernels::linear::dot_float;
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 use crate::kernels::{Op, Uses};
+use crate::lanes::F32x16;
 
 /// The two mixings of heads. Row g of a matrix `[heads, pad16(heads)]` makes head g.
 #[derive(Clone, Copy)]

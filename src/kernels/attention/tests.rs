@@ -5,9 +5,10 @@ use std::vec::Vec;
 
 use super::float::{AttendF32, PackF32, attend_f32_scratch};
 use super::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
-use crate::kernels::isa::{F32x16, I8x16x4, I32x16, Isa, U8x16};
+use crate::kernels::isa::Isa;
 use crate::kernels::test_data::{Random, Unpaired, bits};
 use crate::kernels::{Kernels, Op};
+use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16};
 
 #[derive(Debug)]
 struct Case {

@@ -5,7 +5,7 @@
 //! without going through memory, and 4 registers of activations (which must be v0 to v15).
 
 use super::BLOCK;
-use crate::kernels::isa::F16x16;
+use crate::lanes::F16x16;
 use core::arch::aarch64::*;
 
 /// `acc[c] + w[c] * x[L]`, rounded once, eight f16. (A function of its own, since it needs the feature to be inlined.)

@@ -5,7 +5,7 @@
 //! shuffle, no final reduction, two accumulators a row. A 4 x 16 tile fills the 16 registers.
 
 use super::groups;
-use crate::kernels::isa::{I8x16x4, U8x16};
+use crate::lanes::{I8x16x4, U8x16};
 use core::arch::x86_64::*;
 
 /// The low byte of each i16, sign-extended.

@@ -8,7 +8,7 @@
 //! tile, a little too late for the multiplications unless they are asked for ahead.
 
 use super::{FIRST_LEVEL_GROUPS, groups};
-use crate::kernels::isa::{I8x16x4, U8x16};
+use crate::lanes::{I8x16x4, U8x16};
 use core::arch::x86_64::*;
 
 /// How many groups ahead longer weights are prefetched: some 100 cycles.

@@ -5,7 +5,7 @@
 //! get their own.
 
 use super::groups;
-use crate::kernels::isa::{I8x16x4, U8x16};
+use crate::lanes::{I8x16x4, U8x16};
 use core::arch::x86_64::*;
 
 /// Adds group `g` to `acc`.

@@ -6,7 +6,7 @@
 //! 16.
 
 use super::groups;
-use crate::kernels::isa::{I8x16x4, U8x16};
+use crate::lanes::{I8x16x4, U8x16};
 use core::arch::aarch64::*;
 
 /// Adds the groups `g` and `g + 1` of the weights; `even` and `odd` hold their activations in all lanes.

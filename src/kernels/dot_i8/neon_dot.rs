@@ -5,7 +5,7 @@
 
 use super::groups;
 use super::neon::load;
-use crate::kernels::isa::{I8x16x4, U8x16};
+use crate::lanes::{I8x16x4, U8x16};
 use core::arch::aarch64::*;
 
 /// `acc[c] + sum over k of w[4 c + k] * a[4 G + k]`, signed bytes. (The intrinsic is not stable yet.)

@@ -7,7 +7,7 @@
 //! partner.
 
 use super::groups;
-use crate::kernels::isa::{I8x16x4, U8x16};
+use crate::lanes::{I8x16x4, U8x16};
 use core::arch::aarch64::*;
 use core::mem::transmute;
 

@@ -1,7 +1,7 @@
 //! The specification of the int8 tile, one product after another.
 
 use super::groups;
-use crate::kernels::isa::{I8x16x4, I32x16, U8x16};
+use crate::lanes::{I8x16x4, I32x16, U8x16};
 
 /// See [`super`]; `a` is read as u8.
 #[inline(never)]

@@ -3,8 +3,9 @@
 
 use core::arch::x86_64::*;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16, expand_quarters};
+use super::{Isa, NoF16, expand_quarters};
 use crate::kernels::{Op, dot_i8};
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// Proof that the CPU has AVX2, FMA and F16C, and AVX-VNNI if `VNNI`: only the `run` functions make one.
 #[derive(Clone, Copy)]

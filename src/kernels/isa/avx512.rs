@@ -3,8 +3,9 @@
 
 use core::arch::x86_64::*;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16};
+use super::{Isa, NoF16};
 use crate::kernels::{Op, dot_i8};
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI: only [`run`] makes one.
 #[derive(Clone, Copy)]

@@ -7,8 +7,9 @@
 use core::arch::aarch64::*;
 use core::{mem, ptr};
 
-use super::{F16, F16x16, F32x16, I8x16x4, I32x16, Isa, ROUND, U8x16, expand_quarters};
+use super::{F16, Isa, ROUND, expand_quarters};
 use crate::kernels::{Op, dot_f16, dot_i8};
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// Proof that the CPU has NEON, and the extensions up to `LEVEL`: each level has those below it too. Only the `run` functions
 /// make one.

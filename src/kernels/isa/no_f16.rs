@@ -3,7 +3,8 @@
 use core::convert::Infallible;
 use core::marker::PhantomData;
 
-use super::{F16, F16x16};
+use super::F16;
+use crate::lanes::F16x16;
 
 /// No arithmetic in f16: a type without values.
 #[derive(Clone, Copy)]

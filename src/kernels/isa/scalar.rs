@@ -1,8 +1,9 @@
 //! Plain Rust: the specification that every other instruction set equals bit for bit. Never tuned, and small: arithmetic is calls, tiles
 //! are one row.
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, NoF16, U8x16};
+use super::{Isa, NoF16};
 use crate::kernels::dot_i8;
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// Needs no feature of the CPU.
 #[derive(Clone, Copy)]

@@ -2,9 +2,10 @@
 
 use std::vec::Vec;
 
-use super::{F16x16, F32x16, I8x16x4, I32x16, Isa, ROUND, Scalar, U8x16, rounded};
+use super::{Isa, ROUND, Scalar, rounded};
 use crate::kernels::dot_i8::{pair_groups_in_place, pair_rows_in_place};
 use crate::kernels::{Kernels, Op};
+use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
 /// Values at the edges of everything: signs of zero, denormals, halves (ties), huge, infinite, NaN.
 const EDGES: [f32; 24] = [

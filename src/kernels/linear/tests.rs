@@ -4,9 +4,9 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
-use crate::kernels::isa::U8x16;
 use crate::kernels::test_data::{Random, bits};
 use crate::kernels::{Kernels, Op};
+use crate::lanes::U8x16;
 
 /// Which epilogue a case runs with.
 #[derive(Clone, Copy, Debug)]
