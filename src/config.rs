@@ -372,7 +372,7 @@ impl Config {
         }
     }
 
-    /// Convolutions 3 x 3 with a stride of 2 before that which is the patch embedding (XCiT).
+    /// Number of 3 x 3 convolutions with a stride of 2 in XCiT's stem, without the last one, the patch embedding.
     pub const fn stem_layers(&self) -> usize {
         match (self.family, self.patch_height) {
             (Family::Xcit, 8) => 2,

@@ -33,12 +33,14 @@ use isa::Isa;
 /// One operation over slices; implementations mark `run` `#[inline(always)]` so that it is compiled for `S`.
 pub(crate) trait Op {
     type Output;
-    /// Less than everything makes the program smaller, and no bit different.
+    /// What `run` uses of [`Isa`]. Declaring less than `Everything` lets instruction sets share code, which makes the
+    /// program smaller. Results do not change.
     const USES: Uses = Uses::Everything;
     fn run<S: Isa>(self, s: S) -> Self::Output;
 }
 
-/// What an operation uses of [`Isa`] that is not the same at all levels of NEON, or with AVX-VNNI and without. Levels that do not differ in it share its code.
+/// The parts of [`Isa`] that an operation uses and that differ between the levels of NEON, or between AVX2 with and
+/// without AVX-VNNI. Levels whose parts are equal share the operation's code.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Uses {
     /// The lanes of f32 and i32.

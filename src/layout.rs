@@ -111,7 +111,7 @@ pub const fn index_float(n: usize, k: usize, k_len: usize) -> usize {
     ((n / 16) * k_len + k) * 16 + n % 16
 }
 
-/// XCiT's convolutions before that which is the patch embedding.
+/// The convolutions of XCiT's stem. The last one, the patch embedding, is not among them.
 pub const STEM: [&str; 3] = ["stem.0", "stem.1", "stem.2"];
 
 /// Factors on the head's inputs.

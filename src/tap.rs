@@ -6,13 +6,14 @@
 pub enum Place {
     /// The residual stream before the first block: patches with their positions, prefix tokens, the optional first norm.
     Embedding,
-    /// The residual stream before a block that is not the stream after the one before it: the first of a stage of ConvNeXt.
+    /// The input of a stage's first block, after downsampling (ConvNeXt).
     Downsampled(usize),
     /// The heads' outputs in a block, before the projection.
     Heads(usize),
-    /// The residual stream after a block's attention branch, LayerScale included. Less the stream before it, it is what the branch adds.
+    /// The residual stream after a block's attention branch, LayerScale included. Subtract the stream before the block
+    /// to get what the branch added.
     Attention(usize),
-    /// The residual stream after XCiT's branch between these two, LayerScale included.
+    /// The residual stream after XCiT's branch between attention and MLP, LayerScale included.
     Local(usize),
     /// The residual stream after a block's MLP branch, LayerScale included.
     Mlp(usize),

@@ -182,7 +182,8 @@ pub struct Rotation {
 pub struct Network {
     /// Hyperparameters. `precision` and `layerscale` are the packer's to set.
     pub config: Config,
-    /// XCiT's convolutions before that which is `patch`: inputs `[channel][dy][dx]` of the first, `[dy][dx][channel]` of the others and of `patch`.
+    /// XCiT's convolutions before the last one, which is `patch`. The inputs of the first are `[channel][dy][dx]`, the
+    /// inputs of the others and of `patch` are `[dy][dx][channel]`.
     pub stem: Vec<Layer>,
     /// The patch convolution as a matrix: outputs `[dim]`, inputs `[channel][dy][dx]`.
     pub patch: Layer,

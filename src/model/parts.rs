@@ -32,7 +32,8 @@ pub(crate) enum Weight<'a> {
 
 /// What turns pictures into tokens.
 pub(crate) struct Embedding<'a> {
-    /// XCiT's convolutions before that which is `patch`, their kernels as rows `[tap, channel]`, those of the first `[channel, tap]`.
+    /// XCiT's convolutions before the last one, which is `patch`. A row of the first kernel is `[channel, tap]`, a row
+    /// of the others is `[tap, channel]`.
     pub(crate) stem: [Option<Linear<'a>>; layout::STEM.len()],
     pub(crate) patch: Linear<'a>,
     /// `[patches, pad16(dim)]`.

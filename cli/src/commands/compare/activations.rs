@@ -16,7 +16,7 @@ pub struct Spot {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The stream before the block where that is not the stream after the one before it: the first block of a stage of ConvNeXt.
+    /// The input of a stage's first block, after downsampling (ConvNeXt).
     Downsampled,
     /// The heads' outputs.
     Heads,
