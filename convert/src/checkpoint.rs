@@ -283,6 +283,13 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Announces the tensors that [`Checkpoint::finish`] left out.
+pub(crate) fn announce_left_out(names: Vec<String>, announcements: &mut Vec<String>) {
+    if !names.is_empty() {
+        announcements.push(format!("left out, not read at inference: {}", names.join(", ")));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,9 +11,10 @@
 //! # }
 //! ```
 //!
-//! Data flows one way: an importer (`timm`, `transformers`, `onnx`, `model_file`) reads its source into a [`network::Network`] in f32;
-//! `pack` quantizes it ([`quantize`]), absorbs gamma ([`diagonal`]) and lays it out as `vitlet::layout` says; `writer` puts GGUF's
-//! header before it. The same input gives the same bytes on every machine.
+//! Data goes one way: an importer (`timm`, `transformers`, `onnx`, `model_file`) reads its source into a
+//! [`network::Network`] in f32; [`plan`] and `balance` say and do what folding asks; `pack` quantizes it ([`quantize`])
+//! with gamma absorbed and lays it out as `vitlet::layout` says; `writer` puts GGUF's header before it. No module
+//! imports one of a later stage (tests/suite/layers.rs). The same input gives the same bytes on every machine.
 #![deny(unsafe_code)]
 
 use std::io::Read;
@@ -25,6 +26,7 @@ use vitlet::{Config, Family, LayerScale, Named, Precision, Scores};
 mod arch;
 mod balance;
 mod checkpoint;
+mod config;
 mod convnext;
 pub mod diagonal;
 mod error;
@@ -57,9 +59,8 @@ mod writer;
 
 pub use error::{Error, why};
 pub use labels::{Given, Names, imagenet_names, imagenet_synsets};
-pub use options::{Balance, Mode, Options};
+pub use options::{Balance, Mode, Options, WeightScale};
 pub use output::write_file;
-pub use quantize::WeightScale;
 pub use report::Report;
 
 use checkpoint::Checkpoint;
@@ -112,7 +113,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         head_factors: source.network.head_factor.is_some(),
         ..source.network.config
     };
-    check(&config)?;
+    config::check(&config)?;
     let given = source.labels.take();
     let labels = labels::choose(options, given, config.classes, &mut source.announcements)?;
     if config.classes == 1 && config.scores == Scores::Softmax {
@@ -312,39 +313,5 @@ fn read_described(checkpoint: Checkpoint, config: &Path, options: &Options) -> R
         let runs = timm::what_we_run();
         let why = format!("neither timm's (architecture) nor transformers' (model_type); vitlet runs {runs}");
         Err(Error::file(config, why))
-    }
-}
-
-fn check(config: &Config) -> Result<(), Error> {
-    config.check().map_err(|e| {
-        let text = e.to_string();
-        let (what, why) = text.split_once(": ").unwrap_or(("hyperparameters", &text));
-        Error::new(what, why)
-    })
-}
-
-/// Refuses a picture size that is not whole patches (in ConvNeXt, whole tokens of the last stage), before anything is computed with it.
-fn check_size(c: &Config) -> Result<(), Error> {
-    let fits = |size: usize, unit: usize| unit > 0 && size > 0 && size.is_multiple_of(unit);
-    let unit = c.token_size();
-    if fits(c.image_height, unit.0) && fits(c.image_width, unit.1) {
-        return check(c);
-    }
-    let size = format!("picture size {}x{}", c.image_height, c.image_width);
-    let nearest = |size: usize, unit: usize| (size / unit.max(1)).max(1) * unit;
-    let (height, width) = (nearest(c.image_height, unit.0), nearest(c.image_width, unit.1));
-    let what = if c.has_stages() { "pixels of the last stage's tokens" } else { "patch" };
-    let why = format!("not a multiple of the {}x{} {what}; --image-size {height}x{width} is", unit.0, unit.1);
-    Err(Error::new(size, why))
-}
-
-/// `1 / sqrt(head_dim)`, as PyTorch rounds it: in double, then to single.
-fn attention_scale(head_dim: usize) -> f32 {
-    (head_dim as f64).sqrt().recip() as f32
-}
-
-fn announce_left_out(names: Vec<String>, announcements: &mut Vec<String>) {
-    if !names.is_empty() {
-        announcements.push(format!("left out, not read at inference: {}", names.join(", ")));
     }
 }

@@ -9,11 +9,12 @@ use vitlet::config::{CONVNEXT_KERNEL, StageConfig, pad16};
 use vitlet::layout::{self, Kept, keys};
 use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Precision};
 
-use crate::diagonal::{self, Affine};
+use crate::diagonal;
 use crate::error::Error;
 use crate::labels::Given;
 use crate::network::{
-    Block, ConvBlock, Depthwise, Layer, Linear, Local, Mixer, MixerBlock, Network, Norm, Rotation, Source, Stage,
+    Affine, Block, ConvBlock, Depthwise, Layer, Linear, Local, Mixer, MixerBlock, Network, Norm, Rotation, Source,
+    Stage,
 };
 use crate::options::Options;
 use crate::preprocess;
@@ -337,7 +338,7 @@ impl Tensors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quantize::WeightScale;
+    use crate::options::WeightScale;
     use crate::{pack, writer};
 
     /// A fixture in f32 as another program could write it: with factors before the head.

@@ -7,7 +7,6 @@
 use vitlet::picture::Preprocess;
 use vitlet::{Config, Family};
 
-use crate::diagonal::Affine;
 use crate::labels::Given;
 
 mod layer;
@@ -52,6 +51,36 @@ pub struct Norm {
     pub weight: Vec<f32>,
     /// Offsets.
     pub bias: Vec<f32>,
+}
+
+/// `diag(scale) x + offset` on the channels of x: LayerNorm's affine part, BatchNorm at inference, ActNorm, Fixup's
+/// scalars. `[n]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Affine {
+    /// Factors.
+    pub scale: Vec<f32>,
+    /// Offsets.
+    pub offset: Vec<f32>,
+}
+
+impl Affine {
+    /// The same for all of `n` channels.
+    pub fn scalar(scale: f32, offset: f32, n: usize) -> Self {
+        Self { scale: vec![scale; n], offset: vec![offset; n] }
+    }
+
+    /// BatchNorm at inference (Ioffe and Szegedy 2015): `weight (x - mean) / sqrt(variance + eps) + bias`, in f64.
+    pub fn batch_norm(weight: &[f32], bias: &[f32], mean: &[f32], variance: &[f32], eps: f64) -> Self {
+        let factors: Vec<f64> =
+            weight.iter().zip(variance).map(|(&w, &v)| f64::from(w) / (f64::from(v) + eps).sqrt()).collect();
+        let offsets = factors.iter().zip(bias).zip(mean).map(|((f, &b), &m)| (f64::from(b) - f * f64::from(m)) as f32);
+        Self { offset: offsets.collect(), scale: factors.iter().map(|f| *f as f32).collect() }
+    }
+
+    /// ActNorm (Kingma and Dhariwal 2018): `scale (x + loc)`.
+    pub fn act_norm(loc: &[f32], scale: &[f32]) -> Self {
+        Self { offset: loc.iter().zip(scale).map(|(l, s)| l * s).collect(), scale: scale.to_vec() }
+    }
 }
 
 /// A depthwise convolution over the picture of tokens.

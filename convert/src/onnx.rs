@@ -64,7 +64,7 @@ pub fn taps(path: &Path, size: Option<(usize, usize)>) -> Result<Vec<BlockTaps>,
 /// A file that is not whole, or not a plain ViT.
 pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
     let Vit { mut network, mut announcements, normalization, .. } = recognize(path, options.image_size)?;
-    crate::check_size(&network.config)?;
+    crate::config::check_size(&network.config)?;
     let size = (network.config.image_height, network.config.image_width);
     if let Some(head) = &options.head {
         network.head = Some(crate::head::replace(head, &mut network.config, &mut announcements)?);

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use vitlet::Precision;
 use vitlet::picture::Interpolation;
 
-use crate::quantize::WeightScale;
-
 /// Where LayerScale's gamma goes; without LayerScale the mode has no effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -39,6 +37,21 @@ impl vitlet::Named for Mode {
         (Self::Keep, "keep"),
         (Self::KeepPass, "keep-pass"),
     ];
+}
+
+/// One quantization scale for each output channel, or one for the whole matrix (a study of what that costs).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightScale {
+    /// `s[n] = max_k |W[n,k]| / 127`.
+    #[default]
+    PerChannel,
+    /// `s = max |W| / 127`.
+    PerTensor,
+}
+
+impl vitlet::Named for WeightScale {
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::PerChannel, "per-channel"), (Self::PerTensor, "per-tensor")];
 }
 
 /// Whether the channels of int8 networks are balanced.

@@ -16,8 +16,7 @@ use crate::network::{
 };
 use crate::options::{Mode, Options};
 use crate::prune::{BRANCH_ENDS, Pruning};
-use crate::quantize::{self, Damage, Packed, Values, damage};
-use crate::report::LinearReport;
+use crate::quantize::{self, Damage, LinearReport, Packed, Values, damage};
 
 /// The tensors of a network with their offsets into the tensor data, in file order, and the data's length. `masks` are a pruned network's.
 pub(crate) fn places(config: &Config, masks: &[[u8; 4]]) -> (Vec<(TensorSpec, usize)>, usize) {
@@ -307,7 +306,7 @@ impl File<'_> {
             }
         };
         if let Some(gamma) = gamma {
-            diagonal::fold_into_scale(&mut packed, gamma);
+            quantize::fold_into_scale(&mut packed, gamma);
         }
         let loss = damage(&packed, &linear, gamma);
         (packed, loss)

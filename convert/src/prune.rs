@@ -12,8 +12,7 @@ use vitlet::Config;
 use crate::error::Error;
 use crate::network::Network;
 use crate::plan::BlockPlan;
-use crate::quantize::{Packed, Values};
-use crate::report::LinearReport;
+use crate::quantize::{LinearReport, Packed, Values};
 
 /// The last matrices of attention's branch and of the MLP's.
 pub(crate) const BRANCH_ENDS: [&str; 2] = ["attn_out", "ffn_down"];

@@ -3,24 +3,12 @@
 //! Codes are still row by row here, `[n, k]`; `pack` puts them into the kernels' order.
 
 use half::f16;
+use serde::Serialize;
 
+use crate::diagonal;
 use crate::error::Error;
 use crate::network::Linear;
-
-/// One quantization scale for each output channel, or one for the whole matrix (a study of what that costs).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WeightScale {
-    /// `s[n] = max_k |W[n,k]| / 127`.
-    #[default]
-    PerChannel,
-    /// `s = max |W| / 127`.
-    PerTensor,
-}
-
-impl vitlet::Named for WeightScale {
-    const NAMES: &'static [(Self, &'static str)] =
-        &[(Self::PerChannel, "per-channel"), (Self::PerTensor, "per-tensor")];
-}
+use crate::options::WeightScale;
 
 /// A linear layer with its values as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +102,27 @@ pub fn keep_f32(linear: Linear) -> Packed {
     Packed { n: linear.n, k: linear.k, values: Values::F32(linear.weight), scale: Vec::new(), bias: linear.bias }
 }
 
+/// `diag(d) (W x + b)` after quantization: |d| into the scale, the sign into int8 codes (whose scales must not be
+/// negative) or into the scale of f16, d into the bias.
+///
+/// # Panics
+/// For f32 values, which have no scale: use [`diagonal::scale_rows`].
+pub fn fold_into_scale(packed: &mut Packed, d: &[f32]) {
+    match &mut packed.values {
+        Values::Int8 { codes, sums } => {
+            let rows = codes.chunks_exact_mut(packed.k).zip(sums);
+            for ((row, sum), _) in rows.zip(d).filter(|(_, g)| **g < 0.0) {
+                row.iter_mut().for_each(|code| *code = -*code);
+                *sum = -*sum;
+            }
+            packed.scale.iter_mut().zip(d).for_each(|(s, g)| *s *= g.abs());
+        }
+        Values::F16(_) => diagonal::scale(&mut packed.scale, d),
+        Values::F32(_) => panic!("f32 weights have no scale"),
+    }
+    diagonal::scale(&mut packed.bias, d);
+}
+
 /// The largest power of two that is not above `x` (1 for zero; 2^-126 for the denormal).
 fn power_of_two(x: f32) -> f32 {
     match x.to_bits() >> 23 {
@@ -170,6 +179,44 @@ pub fn damage(packed: &Packed, linear: &Linear, gamma: Option<&[f32]>) -> Damage
     }
     let sqnr_db = if noise == 0.0 { f64::INFINITY } else { 10.0 * (signal / noise).log10() };
     Damage { sqnr_db, f16_underflows }
+}
+
+/// What became of one matrix.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LinearReport {
+    /// Its name in the file.
+    pub name: String,
+    /// Outputs.
+    pub outputs: usize,
+    /// Inputs.
+    pub inputs: usize,
+    /// Signal to quantization noise of the weights as they act (gamma included where it is folded); `None` where
+    /// nothing was lost.
+    pub sqnr_db: Option<f64>,
+    /// Weights that are not zero and became zero in f16.
+    pub f16_underflows: usize,
+    /// Output channels without any weight.
+    pub zero_rows: usize,
+}
+
+impl LinearReport {
+    /// Of a matrix of which nothing is lost yet.
+    pub(crate) fn new(name: &str, linear: &Linear) -> Self {
+        Self {
+            name: name.to_owned(),
+            outputs: linear.n,
+            inputs: linear.k,
+            sqnr_db: None,
+            f16_underflows: 0,
+            zero_rows: linear.rows().filter(|row| row.iter().all(|w| *w == 0.0)).count(),
+        }
+    }
+
+    /// What its stored values lost.
+    pub(crate) fn lost(self, loss: Damage) -> Self {
+        let sqnr_db = loss.sqnr_db.is_finite().then_some(loss.sqnr_db);
+        Self { sqnr_db, f16_underflows: loss.f16_underflows, ..self }
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +282,7 @@ mod tests {
         assert_eq!(damage(&keep_f32(l.clone()), &l, None).sqnr_db, f64::INFINITY);
 
         let mut scaled = l.clone();
-        crate::diagonal::scale_rows(&mut scaled, &gamma);
+        diagonal::scale_rows(&mut scaled, &gamma);
         let p = quantize_f16_unscaled(&scaled).expect("no overflow");
         assert_eq!(damage(&p, &scaled, None).f16_underflows, 2);
 
@@ -243,5 +290,38 @@ mod tests {
         let l = linear(2, &[127.0, 0.5]);
         let d = damage(&quantize_int8(&l, WeightScale::PerChannel), &l, None);
         assert!((d.sqnr_db - 10.0 * ((127.0f64 * 127.0 + 0.25) / 0.25).log10()).abs() < 1e-9);
+    }
+
+    const GAMMA: [f32; 3] = [0.5, -1e-7, 0.0];
+
+    fn with_bias() -> Linear {
+        let weight = [1.0, -0.4, 0.25, 0.9, -127.0, 3.0, -2.0, 0.1, 0.3, 0.2, 0.6, -0.7];
+        Linear { bias: vec![1.0, 2.0, -3.0], ..linear(4, &weight) }
+    }
+
+    #[test]
+    fn folding_int8_keeps_the_codes_up_to_sign() {
+        let plain = quantize_int8(&with_bias(), WeightScale::PerChannel);
+        let mut folded = quantize_int8(&with_bias(), WeightScale::PerChannel);
+        fold_into_scale(&mut folded, &GAMMA);
+        let (Values::Int8 { codes: p, sums: ps }, Values::Int8 { codes: f, sums: fs }) =
+            (&plain.values, &folded.values)
+        else {
+            panic!("int8 values")
+        };
+        assert_eq!(p[..4], f[..4]);
+        assert!(p[4..8].iter().zip(&f[4..8]).all(|(p, f)| *p == -*f));
+        assert_eq!((ps[0], ps[1]), (fs[0], -fs[1]));
+        assert_eq!(folded.scale, [plain.scale[0] * 0.5, plain.scale[1] * 1e-7, 0.0]);
+        assert_eq!(folded.bias, [0.5, 2.0 * -1e-7, -0.0]);
+    }
+
+    #[test]
+    fn folding_f16_keeps_the_halves() {
+        let plain = quantize_f16(&with_bias());
+        let mut folded = quantize_f16(&with_bias());
+        fold_into_scale(&mut folded, &GAMMA);
+        assert_eq!(plain.values, folded.values);
+        assert_eq!(folded.scale[1], plain.scale[1] * -1e-7);
     }
 }

@@ -4,10 +4,10 @@ use serde::Serialize;
 use vitlet::Config;
 
 pub use crate::balance::BalanceReport;
-use crate::network::{Gammas, Linear, Network, Source};
+use crate::network::{Gammas, Network, Source};
 use crate::plan::{BlockPlan, FoldReport};
 use crate::prune::PruneReport;
-use crate::quantize::Damage;
+pub use crate::quantize::LinearReport;
 
 /// The outcome of a conversion, beside the file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -98,43 +98,6 @@ impl GammaReport {
             dead: sizes.iter().filter(|g| **g < f32::MIN_POSITIVE).count(),
             negative: gamma.iter().filter(|g| **g < 0.0).count(),
         }
-    }
-}
-
-/// One matrix.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LinearReport {
-    /// Its name in the file.
-    pub name: String,
-    /// Outputs.
-    pub outputs: usize,
-    /// Inputs.
-    pub inputs: usize,
-    /// Signal to quantization noise of the weights as they act (gamma included where it is folded); `None` where nothing was lost.
-    pub sqnr_db: Option<f64>,
-    /// Weights that are not zero and became zero in f16.
-    pub f16_underflows: usize,
-    /// Output channels without any weight.
-    pub zero_rows: usize,
-}
-
-impl LinearReport {
-    /// Of a matrix of which nothing is lost yet.
-    pub(crate) fn new(name: &str, linear: &Linear) -> Self {
-        Self {
-            name: name.to_owned(),
-            outputs: linear.n,
-            inputs: linear.k,
-            sqnr_db: None,
-            f16_underflows: 0,
-            zero_rows: linear.rows().filter(|row| row.iter().all(|w| *w == 0.0)).count(),
-        }
-    }
-
-    /// What its stored values lost.
-    pub(crate) fn lost(self, loss: Damage) -> Self {
-        let sqnr_db = loss.sqnr_db.is_finite().then_some(loss.sqnr_db);
-        Self { sqnr_db, f16_underflows: loss.f16_underflows, ..self }
     }
 }
 

@@ -5,10 +5,10 @@
 //! [`crate::diagonal`] and the engine never hears of it, except for the branch's factor, which is a gamma like LayerScale's.
 
 use crate::checkpoint::Checkpoint;
-use crate::diagonal::{self, Affine};
+use crate::diagonal;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{Layer, Norm};
+use crate::network::{Affine, Layer, Norm};
 
 /// PyTorch's default, with which the fixtures and any network of ours are made.
 const BATCH_NORM_EPS: f64 = 1e-5;

@@ -84,7 +84,7 @@ pub(crate) fn read(mut checkpoint: Checkpoint, json: &Object, options: &Options)
         set_size(&mut plan.config, options)?;
         network(&mut checkpoint, &plan, options, &mut announcements)?
     };
-    crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
+    crate::checkpoint::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
     let size = (network.config.image_height, network.config.image_width);
     if args.value("img_size").or(pretrained.value("input_size")).is_none() && options.image_size.is_none() {
         announcements
@@ -111,7 +111,7 @@ fn set_size(config: &mut Config, options: &Options) -> Result<(), Error> {
     if let Some(size) = options.image_size {
         (config.image_height, config.image_width) = size;
     }
-    crate::check_size(config)
+    crate::config::check_size(config)
 }
 
 /// The architecture's own arguments, overridden by `model_args`.
@@ -248,7 +248,7 @@ fn plan(
         prefix_tokens: usize::from(class_token) + usize::from(distilled) + registers,
         positions: relative.positions,
         norm_eps: args.number("norm_eps")?.unwrap_or(1e-6) as f32,
-        attention_scale: crate::attention_scale(head_dim),
+        attention_scale: crate::config::attention_scale(head_dim),
         qk_norm: flag("qk_norm", false)?,
         norm_pre: flag("pre_norm", false)?,
         block_norm: residual.layer_norm(),

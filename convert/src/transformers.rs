@@ -145,7 +145,7 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
     let processor = given.unwrap_or_else(|| Processor::usual(model_type, options.image_size.unwrap_or(native)));
     let size = input_size(&processor, native, options, &mut announcements)?;
     (config.image_height, config.image_width) = size;
-    crate::check_size(config)?;
+    crate::config::check_size(config)?;
 
     let network = match plan {
         AnyPlan::Vit(mut plan) => {
@@ -157,7 +157,7 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
             convnext::network(&mut checkpoint, plan, labels::count(json), options, &mut announcements)?
         }
     };
-    crate::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
+    crate::checkpoint::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
     let preprocess = processor.preprocess(size, options, &mut announcements)?;
     if guessed {
         announcements.push(guess(model_type, &preprocess));
@@ -257,7 +257,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         prefix_tokens: 1 + usize::from(family == Family::Deit) + registers,
         positions: family.positions(),
         norm_eps: json.number("layer_norm_eps")?.unwrap_or(eps) as f32,
-        attention_scale: crate::attention_scale(head_dim),
+        attention_scale: crate::config::attention_scale(head_dim),
         qk_norm: false,
         norm_pre: false,
         block_norm: true,

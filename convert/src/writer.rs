@@ -7,7 +7,7 @@ use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 use vitlet::{Config, Family, Named, Positions, Resampling};
 
 use crate::network::{Gammas, Source};
-use crate::quantize::WeightScale;
+use crate::options::WeightScale;
 
 /// Everything before the tensor data, padded to the alignment.
 pub(crate) struct Header {

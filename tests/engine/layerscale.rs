@@ -104,9 +104,9 @@ fn folding_into_the_scale_loses_nothing_where_folding_into_the_weights_does() {
 /// gamma of 1e-6 of its size before is what a deep network starts with: in f16 weights nothing is left of it.
 #[test]
 fn f16_scales_hold_what_f16_weights_lose() {
-    use vitlet_convert::diagonal::{fold_into_scale, scale_rows};
+    use vitlet_convert::diagonal::scale_rows;
     use vitlet_convert::network::Linear;
-    use vitlet_convert::quantize::{damage, quantize_f16, quantize_f16_unscaled};
+    use vitlet_convert::quantize::{damage, fold_into_scale, quantize_f16, quantize_f16_unscaled};
 
     let mut random = Uniform(5);
     let (n, k) = (48, 96);

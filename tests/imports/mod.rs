@@ -53,6 +53,19 @@ pub fn mistakes(root: &Path, layers: &[Layer], only: &[Only]) -> Vec<String> {
     wrong
 }
 
+/// A line for each layer that the tables of `text` do not show. Rows are `| layer | modules, each in backticks |`; the
+/// first row with a layer's number counts.
+pub fn not_shown(text: &str, layers: &[Layer]) -> Vec<String> {
+    let differs = |(number, layer): (usize, &Layer)| {
+        let start = format!("| {number} | ");
+        let row = text.lines().find_map(|line| line.trim_start_matches("//! ").strip_prefix(&start));
+        let shown: Option<BTreeSet<&str>> = row.map(|row| row.split('`').skip(1).step_by(2).collect());
+        let same = shown.as_ref().is_some_and(|shown| *shown == layer.iter().copied().collect());
+        (!same).then(|| format!("layer {number} is {layer:?}, shown is {shown:?}"))
+    };
+    layers.iter().enumerate().filter_map(differs).collect()
+}
+
 /// The modules that `text` declares in files of `folder`.
 fn submodules(folder: &Path, text: &str) -> Vec<(String, PathBuf)> {
     let declared = text.lines().filter_map(|line| {

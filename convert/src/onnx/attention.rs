@@ -230,7 +230,7 @@ fn unscaled(walk: &Walk<'_>, value: ValueId) -> Found<(ValueId, f64)> {
 
 /// `1 / sqrt(head_dim)` as every other importer has it, where the graph says that in its own roundings.
 fn exact_scale(scale: f64, head_dim: usize) -> f32 {
-    let standard = crate::attention_scale(head_dim);
+    let standard = crate::config::attention_scale(head_dim);
     // Two f16 roundings of its square root make 1e-3.
     if (scale / f64::from(standard) - 1.0).abs() < 1e-3 { standard } else { scale as f32 }
 }

@@ -7,10 +7,10 @@ use serde_json::Value;
 use vitlet::{Activation, Config, Family, LayerScale, Positions, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
-use crate::diagonal::{self, Affine};
+use crate::diagonal;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{MixerBlock, Network, Norm};
+use crate::network::{Affine, MixerBlock, Network, Norm};
 use crate::options::Options;
 
 /// What config.json says.
@@ -92,7 +92,7 @@ pub(super) fn plan(
         layerscale: LayerScale::None,
         pruned: false,
     };
-    crate::check_size(&config)?;
+    crate::config::check_size(&config)?;
     Ok(Plan { config, stem_norm: args.flag("stem_norm")?.unwrap_or(false) })
 }
 

@@ -3,10 +3,9 @@
 
 use crate::common::{convert_ok, fixture, linear, shared};
 use vitlet::{Model, Precision};
-use vitlet_convert::diagonal::fold_into_scale;
 use vitlet_convert::network::Linear;
-use vitlet_convert::quantize::{Values, WeightScale, quantize_int8};
-use vitlet_convert::{Mode, Options};
+use vitlet_convert::quantize::{Values, fold_into_scale, quantize_int8};
+use vitlet_convert::{Mode, Options, WeightScale};
 
 /// Units in the last place between two positive floats.
 fn ulps(a: f32, b: f32) -> u32 {

@@ -1,9 +1,10 @@
-//! Conversions from end to end, over the fixture checkpoints in tests/fixtures.
+//! Conversions from end to end, over the fixture checkpoints in tests/fixtures; and the layers of the crate's modules.
 
 mod arch;
 mod checkpoints;
 mod common;
 mod errors;
+mod layers;
 mod layerscale;
 mod onnx;
 mod outputs;

@@ -2,9 +2,10 @@
 //! same weights. Codes, sums and the bits of scales are equal.
 
 use safetensors::SafeTensors;
-use vitlet_convert::diagonal::{fold_into_scale, scale_rows};
+use vitlet_convert::WeightScale;
+use vitlet_convert::diagonal::scale_rows;
 use vitlet_convert::network::Linear;
-use vitlet_convert::quantize::{Packed, Values, WeightScale, quantize_int8};
+use vitlet_convert::quantize::{Packed, Values, fold_into_scale, quantize_int8};
 
 use crate::common::root;
 
