@@ -1,7 +1,7 @@
 //! The caller's scratch memory, handed out front to back in 64-byte steps.
 //!
 //! `Config::check` bounds lengths so that the elements of every buffer can be counted in 32 bits. Their bytes may be
-//! more than a 32-bit machine can address: sizes saturate, and `Model::scratch_bytes` refuses the run.
+//! more than a 32-bit machine can address: sizes saturate, and `Plan::new` refuses the run.
 
 use crate::bytes::{Plain, cast_mut};
 use crate::lanes::ALIGNMENT;
@@ -23,7 +23,7 @@ impl<'a> Arena<'a> {
         Self { rest: Some(memory), used: 0 }
     }
 
-    /// The next `len` elements, of unspecified value; empty once the memory is used up (`Session::new` has checked that it is not).
+    /// The next `len` elements, of unspecified value; empty once the memory is used up (`Plan::open` has checked that it is not).
     pub(crate) fn take<T: Plain>(&mut self, len: usize) -> &'a mut [T] {
         cast_mut(self.take_bytes(len.saturating_mul(size_of::<T>()))).unwrap_or(&mut [])
     }

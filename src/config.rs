@@ -90,7 +90,12 @@ pub enum Positions {
     /// There are none, or none that depend on the grid.
     Free,
     /// A position embedding is resampled.
-    Resampled(Resampling),
+    Resampled {
+        /// How.
+        rule: Resampling,
+        /// Rows and columns of the table in the file; `None` for the grid of the file's own input size.
+        grid: Option<(usize, usize)>,
+    },
     /// DINOv3's rotations are computed anew, from the periods in the file.
     Rotated,
     /// The file does not say how, or they are part of what was learnt.
@@ -342,6 +347,14 @@ impl Config {
         self.grid().0 * self.grid().1
     }
 
+    /// Rows and columns of the position embedding in the file.
+    pub const fn table_grid(&self) -> (usize, usize) {
+        match self.positions {
+            Positions::Resampled { grid: Some(grid), .. } => grid,
+            _ => self.grid(),
+        }
+    }
+
     /// Whether the patches have a position embedding.
     pub const fn has_positions(&self) -> bool {
         matches!(self.family, Family::Vit | Family::ParallelVit | Family::Cait | Family::Xcit)
@@ -454,8 +467,13 @@ impl Config {
         }
         if self.positions == Positions::Fixed {
             return Err(Error::RunConfig(
-                "this file's positions are those of its input size (`vitlet convert --image-size` makes another file)",
+                "this file is for one input size; `vitlet convert --image-size` makes one of the checkpoint for another, \
+                 but not of ResMLP, and of an ONNX file that was exported at that size",
             ));
+        }
+        let stored = self.table_grid();
+        if let Positions::Resampled { grid, .. } = &mut self.positions {
+            *grid = Some(stored);
         }
         (self.image_height, self.image_width) = (height, width);
         self.check().map_err(|e| if let Error::Config(why) = e { Error::RunConfig(why) } else { e })?;
@@ -515,6 +533,8 @@ impl Config {
         )?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(!self.head_factors || self.classes > 0, "head factors without a head")?;
+        let (rows, columns) = self.table_grid();
+        ok(within(rows, 65_536) && within(columns, 65_536) && rows * columns <= 65_536, "at most 65536 positions")?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
         ok(
             self.attention_scale.is_finite() && self.attention_scale >= 0.0,

@@ -134,7 +134,7 @@ pub fn for_each_tensor<E>(
     }
     list.linear(top, "patch_embd", c.embedding_dim(), c.patch_len())?;
     if c.has_positions() {
-        list.matrix(top, "pos_embd", c.dim, c.patches())?;
+        list.matrix(top, "pos_embd", c.dim, c.table_grid().0 * c.table_grid().1)?;
     }
     if c.family == Family::Dinov3 {
         list.matrix(top, "rope_cos", c.head_dim / 2, c.patches())?;

@@ -48,7 +48,7 @@ pub struct ModelParts {
 
 impl ModelParts {
     /// The model again, of the bytes that it was parsed from. Of other bytes that are as many, it computes numbers
-    /// without meaning.
+    /// without meaning or panics.
     ///
     /// # Errors
     /// `Truncated`, if the bytes are not as many; `Misaligned`.
@@ -259,7 +259,10 @@ impl<'a> Model<'a> {
         Embedding {
             stem,
             patch: cursor.linear(c.embedding_dim(), c.patch_len(), c),
-            positions: c.has_positions().then(|| cursor.chunks(c.patches() * pad16(c.dim) / 16)),
+            positions: c.has_positions().then(|| {
+                let (rows, columns) = c.table_grid();
+                cursor.chunks(rows * columns * pad16(c.dim) / 16)
+            }),
             rotation: (c.family == Family::Dinov3).then(|| {
                 let chunks = c.patches() * pad16(c.head_dim / 2) / 16;
                 Rotation { cos: cursor.chunks(chunks), sin: cursor.chunks(chunks) }

@@ -50,8 +50,8 @@ impl RunConfig {
 pub struct Plan {
     /// The network at the session's input size.
     pub(crate) config: Config,
-    /// As the model file has it.
-    stated: Config,
+    /// As the model file has them.
+    stated: (Config, Preprocess),
     pub(crate) preprocess: Preprocess,
     pub(crate) kernels: Kernels,
     /// Workers that there is memory for, whatever an executor says later.
@@ -71,7 +71,8 @@ impl Plan {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(Error::RunConfig("an executor must have 1 to 256 threads"));
         }
-        let (stated, mut config, mut preprocess) = (*model.config(), *model.config(), *model.preprocess());
+        let stated = (*model.config(), *model.preprocess());
+        let (mut config, mut preprocess) = stated;
         if let Some((width, height)) = input_size {
             config = config.at_size(height as usize, width as usize)?;
             preprocess = preprocess.at_size(height, width);
@@ -130,7 +131,7 @@ impl Plan {
 
     /// Whether it was made for a network like this one.
     pub(crate) fn is_for(&self, model: &Model<'_>) -> bool {
-        self.stated == *model.config()
+        self.stated == (*model.config(), *model.preprocess())
     }
 }
 
@@ -156,12 +157,10 @@ pub(crate) struct TablesMut<'a> {
 impl<'a> Front<'a> {
     pub(crate) fn carve(plan: &Plan, arena: &mut Arena<'a>) -> Self {
         let c = &plan.config;
-        let grows = |there: bool, width: usize| {
-            let other = c.grid() != plan.stated.grid();
-            if there && other { c.patches() * pad16(width) / 16 } else { 0 }
-        };
-        let positions = grows(matches!(c.positions, Positions::Resampled(_)), c.dim);
-        let rotation = grows(c.positions == Positions::Rotated, c.head_dim / 2);
+        let table = |is_made: bool, width: usize| if is_made { c.patches() * pad16(width) / 16 } else { 0 };
+        let positions = table(c.has_positions() && c.grid() != c.table_grid(), c.dim);
+        let rotates = c.positions == Positions::Rotated && c.grid() != plan.stated.0.grid();
+        let rotation = table(rotates, c.head_dim / 2);
         Self {
             tables: TablesMut {
                 normalized: arena.take(3 * 256 / 16),

@@ -122,7 +122,7 @@ pub fn rotations(
     let center = |i: usize, n: usize| 2.0 * ((i as f32 + 0.5) / n as f32) - 1.0;
     let count = periods.len();
     exact(|| {
-        for (i, period) in periods.enumerate() {
+        for (i, period) in periods.enumerate().take(row / 2) {
             for (patch, (cos, sin)) in cos.chunks_exact_mut(row).zip(sin.chunks_exact_mut(row)).enumerate() {
                 for (l, coordinate) in
                     [(i, center(patch / grid.1, grid.0)), (count + i, center(patch % grid.1, grid.1))]

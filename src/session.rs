@@ -48,7 +48,8 @@ impl Plan {
     }
 
     /// Opens the session again that [`open`](Self::open) made in `scratch`, for owners that keep a plan, a model's
-    /// [parts](crate::ModelParts) and memory side by side. In other memory, runs give numbers without meaning.
+    /// [parts](crate::ModelParts) and memory side by side. In other memory, runs give numbers without
+    /// meaning.
     ///
     /// # Errors
     /// As `open`.
@@ -104,7 +105,8 @@ impl<'r> Results<'r> {
 }
 
 impl<'s> Session<'s> {
-    /// Looks at `flag` between the network's blocks from now on: while it is true, runs end with [`Error::Stopped`].
+    /// Looks at `flag` before each run and between the network's blocks from now on: while it is true, runs end with
+    /// [`Error::Stopped`]. Preparing a picture and embedding it are not interrupted.
     pub fn stop_on(&mut self, flag: &'s AtomicBool) {
         self.stop = Some(flag);
     }
@@ -155,6 +157,7 @@ impl<'s> Session<'s> {
     /// The only run of a session, whose results are its owner's.
     pub(crate) fn picture(self, picture: &Picture<'_>) -> Result<Results<'s>, Error> {
         self.check_picture(picture)?;
+        Watch { stop: self.stop, ..Watch::default() }.go_on()?;
         let (front, shared) = carve(self.plan, self.memory);
         self.plan.preprocess.prepare(self.plan.kernels, picture, shared, front.pixels)?;
         let tables = Tables::of(front.tables);
@@ -170,6 +173,7 @@ impl<'s> Session<'s> {
         self.check_input(tensor.len())?;
         let (front, shared) = carve(self.plan, self.memory);
         let (tables, watch) = (Tables::of(front.tables), Watch { stop: self.stop, ..watch });
+        watch.go_on()?;
         let run = Run { model: &self.model, plan: self.plan, executor: self.executor, tables, watch };
         exact(|| family::forward(&run, Input::Tensor(tensor), shared, front.out))?;
         Ok(Results { plan: self.plan, out: front.out })
@@ -219,13 +223,13 @@ impl<'a> Tables<'a> {
 
 /// Computes a session's tables.
 fn fill(plan: &Plan, model: &Model<'_>, tables: TablesMut<'_>) {
-    let (c, stated) = (&plan.config, model.config());
+    let c = &plan.config;
     let normalized = plan.preprocess.normalized();
     floats_mut(tables.normalized).copy_from_slice(normalized.as_flattened());
     match (c.positions, model.embedding().positions) {
-        (Positions::Resampled(rule), Some(table)) if !tables.positions.is_empty() => {
+        (Positions::Resampled { rule, .. }, Some(table)) if !tables.positions.is_empty() => {
             let out = floats_mut(tables.positions);
-            positions::resample(floats(table), stated.grid(), c.grid(), pad16(c.dim), rule, out);
+            positions::resample(floats(table), c.table_grid(), c.grid(), pad16(c.dim), rule, out);
         }
         (Positions::Rotated, _) if !tables.rotation[0].is_empty() => {
             let [cos, sin] = tables.rotation.map(floats_mut);

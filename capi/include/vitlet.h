@@ -477,7 +477,7 @@ vitlet_status vitlet_run_tensor(vitlet_session *session, const float *tensor, si
 
 // How many outputs a session's runs give, at least 1. 0 where `session` is NULL.
 //
-// Requires: `session` is a session.
+// Requires: `session` is a session that no other thread runs now.
 size_t vitlet_output_count(const vitlet_session *session);
 
 // Name and shape of output `index`; they are known before the first run. Outputs are in the order of their bits.
@@ -508,7 +508,7 @@ void vitlet_stop_set(bool *flag, bool stop);
 
 // Copies the name of the kernels that a session uses, like vitlet_model_label().
 //
-// Requires: `session` is a session, `buffer` has `buffer_bytes` bytes.
+// Requires: `session` is a session that no other thread runs now, `buffer` has `buffer_bytes` bytes.
 size_t vitlet_session_kernels(const vitlet_session *session, char *buffer, size_t buffer_bytes);
 
 // One line for people, for any number; vitlet_error has more to say.

@@ -79,7 +79,8 @@ pub(crate) unsafe fn memory<'a>(memory: *mut c_void, have: usize, need: usize) -
     if !memory.addr().is_multiple_of(VITLET_ALIGNMENT) {
         return Err(Failure::Because(Status::Misaligned, "the memory does not start at a multiple of 64 bytes"));
     }
-    if have < need {
+    // No slice is longer than isize::MAX.
+    if have < need || need > isize::MAX as usize {
         return Err(Failure::Memory { need, have });
     }
     // SAFETY: `need` of the caller's bytes. Zeroed first, since memory from malloc has no values yet.

@@ -245,7 +245,8 @@ unsafe fn open(
     // one.
     unsafe {
         let Planned { model: parsed, options, executor, plan } = Planned::new(model, options)?;
-        let (header, scratch) = memory(at, bytes, HEADER_BYTES + plan.scratch_bytes())?.split_at_mut(HEADER_BYTES);
+        let (header, scratch) =
+            memory(at, bytes, HEADER_BYTES.saturating_add(plan.scratch_bytes()))?.split_at_mut(HEADER_BYTES);
         plan.open(&parsed, &executor, scratch)?;
         if options.prefault == 1 {
             (*model).prefault();
@@ -305,7 +306,7 @@ pub unsafe extern "C" fn vitlet_run_tensor(
 /// How many outputs a session's runs give, at least 1. 0 where `session` is NULL.
 ///
 /// # Safety
-/// `session` is a session.
+/// `session` is a session that no other thread runs now.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_output_count(session: *const vitlet_session) -> usize {
     // SAFETY: the caller's promise.
@@ -392,7 +393,7 @@ pub unsafe extern "C" fn vitlet_stop_set(flag: *mut bool, stop: bool) {
 /// Copies the name of the kernels that a session uses, like vitlet_model_label().
 ///
 /// # Safety
-/// `session` is a session, `buffer` has `buffer_bytes` bytes.
+/// `session` is a session that no other thread runs now, `buffer` has `buffer_bytes` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_session_kernels(
     session: *const vitlet_session,

@@ -25,13 +25,6 @@ pub struct ComputeArgs {
     kernel: Option<String>,
 }
 
-impl SizeArgs {
-    /// What was asked for.
-    pub fn get(&self) -> Option<Size> {
-        self.size
-    }
-}
-
 impl ComputeArgs {
     /// For what threads would not make faster.
     pub fn one_thread() -> Self {
@@ -45,6 +38,13 @@ pub struct SizeArgs {
     /// Input size of the network instead of the file's: multiples of the patch; positions are resampled
     #[arg(long, value_name = "WxH", value_parser = size)]
     size: Option<Size>,
+}
+
+impl SizeArgs {
+    /// What was asked for.
+    pub fn get(&self) -> Option<Size> {
+        self.size
+    }
 }
 
 /// Width and height of a network's input, in pixels.
@@ -248,7 +248,8 @@ impl<'m> Inference<'m> {
 
 /// Whether a run has other positions than the file.
 fn is_resampled(model: &Model<'_>, plan: &Plan) -> bool {
-    matches!(model.config().positions, Positions::Resampled(_)) && plan.config().grid() != model.config().grid()
+    let c = plan.config();
+    matches!(c.positions, Positions::Resampled { .. }) && c.grid() != model.config().table_grid()
 }
 
 impl Rgb8 {

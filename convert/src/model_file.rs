@@ -130,7 +130,11 @@ fn unpack(file: &Bytes, model: &Model<'_>) -> Result<Network, Error> {
     Ok(Network {
         stem: stem?,
         patch: t.linear("patch_embd", one(c.embedding_dim()), inputs(c.stem_layers()))?,
-        positions: if c.has_positions() { t.vectors("pos_embd", c.patches(), c.dim)? } else { Vec::new() },
+        positions: if c.has_positions() {
+            t.vectors("pos_embd", c.table_grid().0 * c.table_grid().1, c.dim)?
+        } else {
+            Vec::new()
+        },
         rotation: match c.family {
             Family::Dinov3 => {
                 let mut table = |name| t.vectors(name, c.patches(), c.head_dim / 2);

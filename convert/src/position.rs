@@ -9,15 +9,16 @@ use crate::error::Error;
 pub type Grid = (usize, usize);
 
 /// Takes the position embedding `name` of a checkpoint made for pictures of `native` (height, width). Its first rows, as
-/// many as `prefix` `[tokens, dim]` holds, are added to `prefix`; the others come back on the grid of `config`,
-/// resampled by its rule.
+/// many as `prefix` `[tokens, dim]` holds, are added to `prefix`. The others come back as they are, for sessions to resample;
+/// or, where the user has `chosen` the size of `config`, resampled to its grid, which is then the only one of the file.
 ///
 /// # Errors
 /// As [`Checkpoint::take`].
 pub(crate) fn take(
     checkpoint: &mut Checkpoint,
     name: &str,
-    config: &Config,
+    config: &mut Config,
+    chosen: bool,
     native: (usize, usize),
     prefix: &mut [f32],
     announcements: &mut Vec<String>,
@@ -34,7 +35,15 @@ pub(crate) fn take(
         let text = format!("position embedding resampled from {}x{} patches to {}x{}", from.0, from.1, to.0, to.1);
         announcements.push(text);
     }
-    let Positions::Resampled(rule) = config.positions else { return Ok(of_patches.to_vec()) };
+    let Positions::Resampled { rule, .. } = config.positions else { return Ok(of_patches.to_vec()) };
+    if from == to {
+        return Ok(of_patches.to_vec());
+    }
+    if !chosen {
+        config.positions = Positions::Resampled { rule, grid: Some(from) };
+        return Ok(of_patches.to_vec());
+    }
+    config.positions = Positions::Fixed;
     let mut positions = vec![0.0; to.0 * to.1 * dim];
     vitlet::positions::resample(of_patches, from, to, dim, rule, &mut positions);
     Ok(positions)

@@ -385,7 +385,10 @@ fn network(
         Position::None if !config.has_positions() => Vec::new(),
         Position::None => vec![0.0; config.patches() * config.dim],
         Position::Fourier => xcit::positions(checkpoint, &config)?,
-        _ => position::take(checkpoint, "pos_embed", &config, plan.native, with_position, announcements)?,
+        _ => {
+            let chosen = options.image_size.is_some();
+            position::take(checkpoint, "pos_embed", &mut config, chosen, plan.native, with_position, announcements)?
+        }
     };
     let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
     let rotation = (config.family == Family::Dinov3).then(|| relative::rotation(&config, plan.relative.rope_base));

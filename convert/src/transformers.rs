@@ -70,9 +70,9 @@ impl Family {
     fn positions(self) -> Positions {
         match self {
             Self::Beit => Positions::Fixed,
-            Self::Dinov2WithRegisters => Positions::Resampled(Resampling::BicubicAntialias),
+            Self::Dinov2WithRegisters => Positions::Resampled { rule: Resampling::BicubicAntialias, grid: None },
             Self::Dinov3 => Positions::Rotated,
-            Self::Vit | Self::Deit | Self::Dinov2 => Positions::Resampled(Resampling::Bicubic),
+            Self::Vit | Self::Deit | Self::Dinov2 => Positions::Resampled { rule: Resampling::Bicubic, grid: None },
         }
     }
 }
@@ -101,13 +101,13 @@ struct Plan {
 /// A plan for either kind of network.
 enum AnyPlan {
     Vit(Box<Plan>),
-    ConvNeXt(crate::convnext::Plan),
+    ConvNeXt(Box<crate::convnext::Plan>),
 }
 
 impl AnyPlan {
     fn new(json: &Object) -> Result<Self, Error> {
         Ok(match json.text("model_type")? {
-            Some("convnext") => Self::ConvNeXt(convnext::plan(json)?),
+            Some("convnext") => Self::ConvNeXt(Box::new(convnext::plan(json)?)),
             _ => Self::Vit(Box::new(plan(json)?)),
         })
     }
@@ -154,7 +154,7 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
         }
         AnyPlan::ConvNeXt(plan) => {
             crate::convnext::unwrap(&mut checkpoint, options, &mut announcements)?;
-            convnext::network(&mut checkpoint, plan, labels::count(json), options, &mut announcements)?
+            convnext::network(&mut checkpoint, *plan, labels::count(json), options, &mut announcements)?
         }
     };
     crate::checkpoint::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
@@ -356,7 +356,10 @@ fn network(
     }
     let table = embeddings("position_embeddings");
     let positions = match config.has_positions() {
-        true => position::take(checkpoint, &table, &config, plan.native, &mut prefix, announcements)?,
+        true => {
+            let chosen = options.image_size.is_some();
+            position::take(checkpoint, &table, &mut config, chosen, plan.native, &mut prefix, announcements)?
+        }
         false => Vec::new(),
     };
     let registers = config.prefix_tokens - prefix.len() / config.dim;

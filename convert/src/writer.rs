@@ -124,12 +124,18 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
 
 /// timm's rule is not written: files without a rule are read so.
 fn positions(meta: &mut Metadata, c: &Config) {
+    let has_rule = matches!(c.family, Family::Vit | Family::ParallelVit | Family::Cait);
     match c.positions {
-        Positions::Resampled(Resampling::BicubicAntialias) => {}
-        Positions::Resampled(rule) => meta.text(keys::POSITION_RESAMPLING, rule.name()),
-        Positions::Rotated | Positions::Free => {}
-        Positions::Fixed if c.has_positions() => meta.text(keys::POSITION_RESAMPLING, "fixed"),
-        Positions::Fixed => {}
+        Positions::Resampled { rule, grid } => {
+            if rule != Resampling::BicubicAntialias {
+                meta.text(keys::POSITION_RESAMPLING, rule.name());
+            }
+            if let Some((rows, columns)) = grid {
+                meta.counts(keys::POSITION_GRID, &[rows, columns]);
+            }
+        }
+        Positions::Fixed if has_rule => meta.text(keys::POSITION_RESAMPLING, "fixed"),
+        Positions::Fixed | Positions::Rotated | Positions::Free => {}
     }
 }
 

@@ -43,6 +43,7 @@ pub const HEAD_DIM: &str = "vit.attention.head_length";
 pub const HIDDEN: &str = "vit.feed_forward_length";
 pub const PREFIX_TOKENS: &str = "vit.prefix_tokens";
 pub const POSITION_RESAMPLING: &str = "vit.position_resampling";
+pub const POSITION_GRID: &str = "vit.position_grid";
 pub const ROPE_PERIODS: &str = "dinov3.rope_periods";
 pub const NORM_EPS: &str = "vit.attention.layer_norm_epsilon";
 pub const ATTENTION_SCALE: &str = "vit.attention.scale";

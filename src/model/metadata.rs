@@ -109,15 +109,25 @@ impl<'a> Metadata<'_, 'a> {
         Ok(match family {
             Family::ConvNeXt => Positions::Free,
             Family::Dinov3 if said(keys::ROPE_PERIODS) => Positions::Rotated,
-            Family::Vit | Family::ParallelVit | Family::Cait if !said(keys::POSITION_RESAMPLING) => {
-                Positions::Resampled(Resampling::BicubicAntialias)
+            Family::Vit | Family::ParallelVit | Family::Cait => {
+                let grid = if said(keys::POSITION_GRID) { Some(self.position_grid()?) } else { None };
+                match self.text(keys::POSITION_RESAMPLING) {
+                    Ok("fixed") if grid.is_none() => Positions::Fixed,
+                    _ if !said(keys::POSITION_RESAMPLING) => {
+                        Positions::Resampled { rule: Resampling::BicubicAntialias, grid }
+                    }
+                    _ => Positions::Resampled { rule: self.named(keys::POSITION_RESAMPLING)?, grid },
+                }
             }
-            Family::Vit | Family::ParallelVit | Family::Cait => match self.text(keys::POSITION_RESAMPLING)? {
-                "fixed" => Positions::Fixed,
-                _ => Positions::Resampled(self.named(keys::POSITION_RESAMPLING)?),
-            },
             Family::Beit | Family::Dinov3 | Family::Xcit | Family::ResMlp => Positions::Fixed,
         })
+    }
+
+    /// Rows and columns of the position embedding.
+    fn position_grid(&self) -> Result<(usize, usize), Error> {
+        let two = |v| if let Value::U32s(n) = v { n.try_into().ok() } else { None };
+        let [rows, columns]: [[u8; 4]; 2] = self.get(keys::POSITION_GRID, two)?;
+        Ok((u32::from_le_bytes(rows) as usize, u32::from_le_bytes(columns) as usize))
     }
 
     /// As many periods as the rotations of `config` take, each at least 1.

@@ -15,11 +15,12 @@ type Row = (&'static str, [(usize, usize); 3], &'static [&'static str]);
 
 /// Networks, and sizes (height, width) beside their own: smaller, larger, not square. The last column says for which
 /// outputs PyTorch's answers are there.
-const SIZES: [Row; 6] = [
+const SIZES: [Row; 7] = [
     ("timm_vit", [(24, 24), (48, 40), (24, 40)], &["logits"]),
     ("timm_deit3", [(32, 32), (64, 64), (32, 80)], &["logits"]),
     ("timm_dinov3", [(24, 24), (48, 64), (24, 40)], &["logits"]),
     ("hf_vit", [(24, 24), (48, 48), (24, 40)], &["logits"]),
+    ("hf_dinov2", [(28, 28), (70, 70), (28, 56)], &["logits"]),
     ("hf_dinov2_registers", [(24, 24), (48, 48), (24, 40)], &["logits"]),
     ("hf_dinov3", [(24, 24), (48, 48), (24, 40)], &["features", "tokens"]),
 ];
@@ -99,6 +100,12 @@ fn sizes_that_a_network_cannot_take_are_refused_in_words() {
     for fixed in ["timm_beit", "timm_xcit", "timm_resmlp"] {
         assert!(refusal(fixed, 96, 96).unwrap_err().contains("vitlet convert --image-size"), "{fixed}");
     }
+    let resized = convert(&checkpoint("timm_vit"), &Options { image_size: Some((48, 48)), ..Options::default() });
+    let resized = Model::parse(&resized.bytes).unwrap();
+    assert!(
+        Plan::new(&resized, &RunConfig::new(Kernels::baseline()).input_size(32, 32), 1).is_err(),
+        "a table of 48 x 48"
+    );
     for (width, height) in [(0, 32), (36, 32), (32, 1 << 20), (u32::MAX, 8)] {
         let why = refusal("timm_vit", width, height).unwrap_err();
         assert!(why.starts_with("run configuration: image size must be"), "{width}x{height}: {why}");
@@ -210,6 +217,9 @@ fn an_owner_cannot_mix_up_models_and_memory() {
     let plan = Plan::new(&vit, &RunConfig::new(Kernels::detect()), 1).unwrap();
     let mut scratch = of_nan(&plan);
     assert!(matches!(plan.open(&deit, &Sequential, &mut scratch), Err(Error::RunConfig(_))));
+    let darker = convert(&checkpoint("timm_vit"), &Options { mean: Some([0.25; 3]), ..Options::default() });
+    let darker = Model::parse(&darker.bytes).unwrap();
+    assert!(matches!(plan.open(&darker, &Sequential, &mut scratch), Err(Error::RunConfig(_))), "another preparation");
     let need = plan.scratch_bytes();
     assert!(matches!(plan.reopen(&vit, &Sequential, &mut scratch[..need - 64]), Err(Error::Scratch { .. })));
     assert!(matches!(plan.reopen(&vit, &Sequential, &mut scratch[1..]), Err(Error::Scratch { .. })));

@@ -59,8 +59,19 @@ mod linux {
 
     use super::*;
 
-    /// A line of /proc about each thread of this process with that name.
+    /// A line of /proc about each thread of this process with that name, which a thread gives to itself when it begins.
     fn lines(name: &str, file: &str, start: &str) -> Vec<String> {
+        let begun = std::time::Instant::now();
+        loop {
+            let found = lines_now(name, file, start);
+            if !found.is_empty() || begun.elapsed().as_secs() > 30 {
+                return found;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn lines_now(name: &str, file: &str, start: &str) -> Vec<String> {
         let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
         let named = tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|n| n.trim() == name));
         let line = |text: String| text.lines().find_map(|l| l.strip_prefix(start)).unwrap_or(&text).trim().into();

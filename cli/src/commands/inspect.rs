@@ -272,7 +272,7 @@ fn parameters(model: &Model) -> usize {
     let gammas = gamma::branches_present(model).min(branches) * c.dim;
     let first = if mixes { linear(c.tokens(), c.tokens()) } else { linear(3 * width, c.dim) + linear(c.dim, width) };
     let block = norms + first + linear(up, c.dim) + linear(c.dim, c.hidden) + gammas;
-    let positions = if c.has_positions() { c.patches() } else { 0 };
+    let positions = if c.has_positions() { c.table_grid().0 * c.table_grid().1 } else { 0 };
     let outer_norms = 2 * c.dim * (usize::from(c.norm) + usize::from(c.fc_norm));
     let head = if c.classes > 0 { linear(c.classes, c.features()) } else { 0 };
     // XCiT's stem: convolutions of 3 x 3, without the file's padding of their inputs.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use vitlet::Output;
+use vitlet::{Output, Positions};
 
 use crate::backend::{Backend, Network, OnnxFile, Runner};
 use crate::error::{Error, Result, why};
@@ -23,7 +23,7 @@ pub struct RunArgs {
     input: Option<PathBuf>,
 
     /// Where to write f32 [batch, classes], or [batch, features] for a model without head
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["images", "outputs"])]
+    #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
     /// Where to write every output of the network, one NAME.npy each: logits, features, tokens
@@ -47,8 +47,11 @@ pub fn run(args: RunArgs) -> Result<()> {
         return Err(was_classify_meant(picture));
     }
     let (Some(model), Some(input)) = (&args.model, &args.input) else {
-        return Err(Error::Usage("run needs --model, --input and --output or --outputs".to_string()));
+        return Err(Error::Usage("run needs --model and --input".to_string()));
     };
+    if args.output.is_none() && args.outputs.is_none() {
+        return Err(Error::Usage("run needs --output FILE or --outputs DIR".to_string()));
+    }
     let all = args.outputs.is_some();
     let file = match args.backend {
         Backend::Vitlet => Some(Box::new(ModelFile::open(model)?)),
@@ -76,6 +79,9 @@ pub fn run(args: RunArgs) -> Result<()> {
     let outputs = outputs(&args, &runner)?;
     for output in &outputs {
         files::refuse_inputs(&output.path, [model, input])?;
+        if output.path.is_dir() {
+            return Err(Error::new(output.path.display(), "cannot write: a directory"));
+        }
     }
 
     let (mut y, mut ms) = (vec![Vec::new(); outputs.len()], Vec::new());
@@ -114,8 +120,13 @@ fn inference<'m>(
 ) -> Result<Inference<'m>> {
     let edge = |n: usize| u32::try_from(n).map_err(|_| Error::new(&file.name, format!("{n} pixels are too many")));
     let mut run = compute.run(Some((edge(width)?, edge(height)?)));
+    let c = *file.parse()?.config();
+    if let (Positions::Fixed, Err(why)) = (c.positions, c.at_size(height, width)) {
+        let own = format!("[batch, 3, {}, {}]", c.image_height, c.image_width);
+        return Err(Error::new(&file.name, format!("takes {own}, not {height} x {width} pixels: {why}")));
+    }
     if all {
-        let logits = (file.parse()?.config().classes > 0).then_some(Output::Logits);
+        let logits = (c.classes > 0).then_some(Output::Logits);
         run = run.outputs(&[Output::Features, Output::Tokens, logits.unwrap_or(Output::Features)]);
     }
     Inference::with(file, compute, run)
@@ -134,10 +145,13 @@ fn outputs(args: &RunArgs, runner: &Runner) -> Result<Vec<Written>> {
     match (&args.output, &args.outputs) {
         (Some(path), _) => Ok(listed.take(1).map(|(_, shape)| Written { path: path.clone(), shape }).collect()),
         (None, Some(folder)) => {
+            if folder.exists() && !folder.is_dir() {
+                return Err(Error::new(folder.display(), "a file, not a folder: --outputs makes a folder with files"));
+            }
             std::fs::create_dir_all(folder).map_err(|e| Error::new(folder.display(), why(&e)))?;
             Ok(listed.map(|(name, shape)| Written { path: folder.join(format!("{name}.npy")), shape }).collect())
         }
-        (None, None) => Err(Error::Usage("run needs --output or --outputs".to_string())),
+        (None, None) => Ok(Vec::new()),
     }
 }
 

@@ -21,6 +21,7 @@ fn run_takes_the_size_of_its_tensor() {
     assert!(why.contains("run configuration: image size must be a multiple of the patch size"), "{why}");
     write_npy(&x, "(1, 3, 24, 32)", &vec![0.0; 3 * 24 * 32]);
     let why = error(&format!("run -m {} --input {x} --output {y}", scene.model("timm_beit", "int8")), 1);
+    assert!(why.contains("takes [batch, 3, 32, 32], not 24 x 32 pixels: "), "{why}");
     assert!(why.contains("`vitlet convert --image-size`"), "{why}");
 }
 
@@ -80,6 +81,17 @@ fn run_writes_every_output_by_its_name() {
         (npy(scene.path("timm_features/tokens.npy")), npy(checkpoint("timm_features").join("tokens.npy")));
     assert_eq!(tokens.len(), expected.len());
     assert!(tokens.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4));
+    let run = format!("run -m {model} --input {}", x.display());
+    assert!(error(&run, 2).contains("--output FILE or --outputs DIR"));
+    let file = scene.path("a file");
+    std::fs::write(&file, "kept").unwrap();
+    let output = crate::common::vitlet().args(run.split(' ')).args(["--outputs", &file]).output().unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && why.contains("a file, not a folder"), "{why}");
+    std::fs::create_dir_all(scene.path("late/tokens.npy")).unwrap();
+    let why = error(&format!("{run} --outputs {}", scene.path("late")), 1);
+    assert!(why.ends_with("tokens.npy: cannot write: a directory"), "{why}");
+    assert!(!std::path::Path::new(&scene.path("late/features.npy")).exists());
     let both = error(&format!("run -m {model} --input {} --output y.npy --outputs d", x.display()), 2);
     assert!(both.contains("cannot be used with"), "{both}");
 }

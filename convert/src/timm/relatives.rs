@@ -35,7 +35,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         tokens_norm: false,
         fourier: false,
         tables: (false, false),
-        positions: Positions::Resampled(rule),
+        positions: Positions::Resampled { rule, grid: None },
         rope_base: 1.0,
     };
     if args.text("block_fn")? == Some("parallel_scaling") {
