@@ -58,7 +58,7 @@ impl Named {
         let tags = tags(name);
         let Some((default, _)) = tags.first() else {
             let suggested = looks.map_or(String::new(), |looks| format!("; the weights {}", looks.suggestion()));
-            return fail(format!("not one that vitlet runs{suggested}; known are {}", timm::what_we_run()));
+            return fail(format!("not supported{suggested}; known are {}", timm::what_we_run()));
         };
         match tag {
             Some(tag) if tags.iter().all(|(known, _)| *known != tag) => fail(format!(

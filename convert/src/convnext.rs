@@ -67,7 +67,7 @@ pub(crate) fn stages(json: &Object, [dims, depths]: [&str; 2]) -> Result<[StageC
         let counts: Option<Vec<usize>> =
             counts.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok())).collect();
         let four = counts.and_then(|counts| counts.try_into().ok());
-        four.ok_or_else(|| json.error(key, "ConvNeXt is run with four stages: four counts"))
+        four.ok_or_else(|| json.error(key, "ConvNeXt is supported with four stages: four counts"))
     };
     let (dims, depths) = (four(dims)?, four(depths)?);
     Ok(std::array::from_fn(|i| StageConfig { dim: dims[i], depth: depths[i] }))

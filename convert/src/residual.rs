@@ -53,7 +53,9 @@ impl Residual {
             None | Some("none") => (After::Nothing, "layernorm"),
             Some("layerscale") => return Err(args.error("init_values", "missing; residual layerscale has them")),
             Some(other) if layerscale => {
-                return Err(args.error("init_values", format!("LayerScale together with residual {other} is not run")));
+                return Err(
+                    args.error("init_values", format!("LayerScale together with residual {other} is not supported"))
+                );
             }
             Some("tfixup") => (After::Nothing, "none"),
             Some("rezero") => (After::Scalar, "none"),
@@ -63,7 +65,7 @@ impl Residual {
             Some("actnorm") => (After::ActNorm, "layernorm"),
             Some(other) => {
                 let why = format!(
-                    "{other} is not run; layerscale, rezero, skipinit, fixup, tfixup, batchnorm, actnorm and none are"
+                    "{other} is not supported; layerscale, rezero, skipinit, fixup, tfixup, batchnorm, actnorm and none are"
                 );
                 return Err(args.error("residual", why));
             }
@@ -74,7 +76,7 @@ impl Residual {
             "batchnorm" => Before::BatchNorm,
             "actnorm" => Before::ActNorm,
             other => {
-                let why = format!("{other} is not run; layernorm, batchnorm, actnorm and none are");
+                let why = format!("{other} is not supported; layernorm, batchnorm, actnorm and none are");
                 return Err(args.error("block_norm", why));
             }
         };

@@ -123,7 +123,7 @@ fn arguments(name: &str, json: &Object, pretrained: &Object) -> Result<Object, E
         let sized = given.value("img_size").or(pretrained.value("input_size")).is_some();
         return match enough && sized {
             true => Ok(given),
-            false => Err(json.error("architecture", format!("{name} is not one that vitlet runs: {}", what_we_run()))),
+            false => Err(json.error("architecture", format!("{name} is not supported; these are: {}", what_we_run()))),
         };
     };
     let mut args = Object::new(json.file(), "model_args.", known.clone());
@@ -196,7 +196,7 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
         let only = ONLY.iter().find(|(k, _)| *k == key).map_or(&[][..], |(_, values)| *values);
         if !args.value(key).and_then(Value::as_str).is_some_and(|v| only.contains(&v)) {
             let given = args.value(key).map_or(String::new(), Value::to_string);
-            return Err(args.error(key, format!("{given} is not run; vitlet runs {}", what_we_run())));
+            return Err(args.error(key, format!("{given} is not supported; vitlet runs {}", what_we_run())));
         }
     }
     Ok(())
@@ -314,7 +314,7 @@ fn pooling(
 ) -> Result<Pooling, Error> {
     match pool {
         "token" if distilled && classes == 0 => {
-            let why = "0: a distilled network without its heads is not run; convert the one with them";
+            let why = "0: a distilled network without its heads is not supported; convert the one with them";
             Err(args.error("num_classes", why))
         }
         "token" if distilled => Ok(Pooling::ClsDist),
@@ -329,7 +329,7 @@ fn pooling(
                 .push(format!("no pooling in config.json: the features are {what} (patch tokens come with --tokens)"));
             Ok(pooling)
         }
-        other => Err(args.error("global_pool", format!("{other:?} is not run; token and avg are"))),
+        other => Err(args.error("global_pool", format!("{other:?} is not supported; token and avg are"))),
     }
 }
 
@@ -345,7 +345,7 @@ fn mlp(args: &Object, dim: usize) -> Result<(Activation, usize), Error> {
         (None, "gelu") => Activation::Gelu,
         (None, "gelu_tanh") => Activation::GeluTanh,
         (None, "quick_gelu") => Activation::GeluQuick,
-        (_, other) => return Err(args.error("act_layer", format!("{other} is not run with this MLP"))),
+        (_, other) => return Err(args.error("act_layer", format!("{other} is not supported with this MLP"))),
     };
     Ok((activation, width))
 }

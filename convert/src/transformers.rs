@@ -43,7 +43,7 @@ impl Family {
             "beit" | "data2vec-vision" => Self::Beit,
             other => {
                 return Err(
-                    json.error("model_type", format!("{other} is not one that vitlet runs: {}", timm::what_we_run()))
+                    json.error("model_type", format!("{other} is not supported; these are: {}", timm::what_we_run()))
                 );
             }
         })
@@ -275,7 +275,8 @@ fn plan(json: &Object) -> Result<Plan, Error> {
     let flag = |key: &str, default: bool| json.flag(key).map(|f| f.unwrap_or(default));
     let tables = (flag("use_relative_position_bias", false)?, flag("use_shared_relative_position_bias", false)?);
     if family == Family::Beit && (flag("use_absolute_position_embeddings", false)? || tables == (false, false)) {
-        let why = "BEiT is run with relative positions (use_relative_position_bias or use_shared_relative_position_bias) alone";
+        let why =
+            "BEiT needs relative positions alone: use_relative_position_bias or use_shared_relative_position_bias";
         return Err(json.error("use_absolute_position_embeddings", why));
     }
     let is_dino3 = family == Family::Dinov3;
@@ -313,7 +314,7 @@ fn mlp(json: &Object, family: Family, dim: usize) -> Result<(Activation, usize),
     if family == Family::Dinov3 && json.flag("use_gated_mlp")?.unwrap_or(false) {
         return match json.text("hidden_act")?.unwrap_or("gelu") {
             "silu" | "swish" => Ok((Activation::SwiGlu, hidden)),
-            other => Err(json.error("hidden_act", format!("{other} is not run with a gated MLP; silu is"))),
+            other => Err(json.error("hidden_act", format!("{other} is not supported with a gated MLP; silu is"))),
         };
     }
     if family.is_dino() && json.flag("use_swiglu_ffn")?.unwrap_or(false) {
@@ -329,7 +330,7 @@ fn activation(json: &Object) -> Result<Activation, Error> {
             Ok(Activation::GeluTanh)
         }
         "quick_gelu" => Ok(Activation::GeluQuick),
-        other => Err(json.error("hidden_act", format!("{other} is not run; gelu, gelu_new and quick_gelu are"))),
+        other => Err(json.error("hidden_act", format!("{other} is not supported; gelu, gelu_new and quick_gelu are"))),
     }
 }
 

@@ -43,7 +43,7 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
     for key in args.keys().filter(|key| !READ.contains(key) && !key.contains("drop")) {
         let given = args.value(key).cloned().unwrap_or_default();
         if !only().iter().any(|(known, values)| *known == key && values.contains(&given)) {
-            return Err(args.error(key, format!("{given} is not run in ConvNeXt")));
+            return Err(args.error(key, format!("{given} is not supported in ConvNeXt")));
         }
     }
     Ok(())
@@ -66,7 +66,9 @@ pub(super) fn plan(
         "gelu" => Activation::Gelu,
         "gelu_tanh" => Activation::GeluTanh,
         "quick_gelu" => Activation::GeluQuick,
-        other => return Err(args.error("act_layer", format!("{other} is not run; gelu, gelu_tanh and quick_gelu are"))),
+        other => {
+            return Err(args.error("act_layer", format!("{other} is not supported; gelu, gelu_tanh and quick_gelu are")));
+        }
     };
     let config = Config {
         norm_eps: args.number("norm_eps")?.unwrap_or(1e-6) as f32,

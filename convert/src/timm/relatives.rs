@@ -42,7 +42,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         relative.family = Family::ParallelVit;
         let others = ["mlp_layer", "swiglu_mlp", "residual", "block_norm"];
         return match others.into_iter().find(|key| args.value(key).is_some()) {
-            Some(key) => Err(args.error(key, "not run where attention and MLP are side by side")),
+            Some(key) => Err(args.error(key, "not supported where attention and MLP are side by side")),
             None => Ok(relative),
         };
     }
@@ -51,7 +51,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         let flag = |key| args.flag(key).map(Option::unwrap_or_default);
         relative.tables = (flag("use_rel_pos_bias")?, flag("use_shared_rel_pos_bias")?);
         if args.flag("use_abs_pos_emb")?.unwrap_or(true) || relative.tables == (false, false) {
-            let why = "BEiT is run with relative positions (use_rel_pos_bias or use_shared_rel_pos_bias) alone";
+            let why = "BEiT is supported with relative positions (use_rel_pos_bias or use_shared_rel_pos_bias) alone";
             return Err(args.error("use_abs_pos_emb", why));
         }
         ["use_rel_pos_bias", "use_shared_rel_pos_bias"].into_iter().for_each(|key| args.remove(key));
@@ -61,7 +61,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         relative.rope_base = args.number("rope_temperature")?.unwrap_or(10_000.0);
         for (key, needed) in [("use_rot_pos_emb", true), ("rope_rotate_half", true), ("use_abs_pos_emb", false)] {
             if args.flag(key)? != Some(needed) {
-                return Err(args.error(key, format!("DINOv3 is run with {needed}")));
+                return Err(args.error(key, format!("DINOv3 is supported with {needed}")));
             }
             args.remove(key);
         }
@@ -75,7 +75,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         relative.class_blocks = args.len("depth_token_only")?.unwrap_or(2);
         let ratio = |key| args.number(key).map(|r| r.unwrap_or(4.0));
         if ratio("mlp_ratio_token_only")? != ratio("mlp_ratio")? {
-            return Err(args.error("mlp_ratio_token_only", "another than mlp_ratio is not run"));
+            return Err(args.error("mlp_ratio_token_only", "another than mlp_ratio is not supported"));
         }
         ["depth_token_only", "mlp_ratio_token_only"].into_iter().for_each(|key| args.remove(key));
         args.default("init_values", 1e-4);
@@ -118,7 +118,7 @@ const XCIT: [&str; 14] = [
 fn translate_xcit(args: &mut Object, relative: &mut Relative) -> Result<(), Error> {
     let unknown = args.keys().find(|key| !XCIT.contains(key) && !key.contains("drop"));
     if let Some(key) = unknown {
-        return Err(args.error(key, "XCiT is not run with it"));
+        return Err(args.error(key, "not supported in XCiT"));
     }
     relative.class_blocks = args.len("cls_attn_layers")?.unwrap_or(2);
     relative.tokens_norm = args.flag("tokens_norm")?.unwrap_or(false);

@@ -45,7 +45,7 @@ pub(super) fn plan(
 ) -> Result<Plan, Error> {
     if let Some(key) = args.keys().find(|key| !KNOWN.contains(key) && !key.contains("drop")) {
         let given = args.value(key).map_or(String::new(), Value::to_string);
-        return Err(args.error(key, format!("{given} is not run for ResMLP; {} are read", KNOWN.join(", "))));
+        return Err(args.error(key, format!("{given} is not supported for ResMLP; {} are read", KNOWN.join(", "))));
     }
     let size = super::native_size(args, pretrained)?;
     if options.image_size.is_some_and(|wanted| wanted != size) {
@@ -82,7 +82,7 @@ pub(super) fn plan(
             "gelu" => Activation::Gelu,
             "gelu_tanh" => Activation::GeluTanh,
             "quick_gelu" => Activation::GeluQuick,
-            other => return Err(args.error("act_layer", format!("{other} is not run with this MLP"))),
+            other => return Err(args.error("act_layer", format!("{other} is not supported with this MLP"))),
         },
         pooling: super::pooling(args, pool, false, false, classes, announcements)?,
         classes,

@@ -17,12 +17,12 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
         return Err(json.error("num_channels", "vitlet takes RGB pictures, 3 channels"));
     }
     if json.size("patch_size")?.unwrap_or((4, 4)) != (4, 4) {
-        return Err(json.error("patch_size", "ConvNeXt is run with patches of 4 x 4"));
+        return Err(json.error("patch_size", "ConvNeXt is supported with patches of 4 x 4"));
     }
     // The last norm's alone; the others have 1e-6 whatever it says. Beside variances of order 1 there is no difference between 1e-12 and
     // 1e-6 that f32 would show.
     if json.number("layer_norm_eps")?.unwrap_or(1e-12) > 1e-6 {
-        return Err(json.error("layer_norm_eps", "ConvNeXt is run with 1e-6, as all its other norms are"));
+        return Err(json.error("layer_norm_eps", "ConvNeXt is supported with 1e-6, as all its other norms are"));
     }
     let stages = convnext::stages(json, ["hidden_sizes", "depths"])?;
     let size = json.size("image_size")?.unwrap_or((224, 224));

@@ -130,7 +130,7 @@ fn what_does_not_fit_is_answered_with_what_does() {
     let looks = "look like test_vit (6 blocks, 64 wide, patch 16)";
     refused(dir, &Options::default(), &["no config.json says", "--arch", looks]);
     refused(dir, &arch("vit_tiny_patch16_224"), &["it has 12 blocks, 192 wide, patch 16, but the weights", looks]);
-    refused(dir, &arch("resnet50"), &["--arch resnet50: not one that vitlet runs", looks]);
+    refused(dir, &arch("resnet50"), &["--arch resnet50: not supported", looks]);
     refused(dir, &arch("test_vit.in22k"), &["--arch test_vit.in22k: no such tag; timm has r160_in1k"]);
     fs::write(dir.join("config.json"), "{}").expect("written");
     refused(dir, &Options { num_classes: Some(10), ..Options::default() }, &["--num-classes: goes with --arch"]);

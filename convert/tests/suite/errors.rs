@@ -79,7 +79,7 @@ fn other_architectures() {
         j["architecture"] = "resnet50".into();
         j.as_object_mut().expect("an object").remove("model_args");
     });
-    c.refused(&["architecture: resnet50 is not one that vitlet runs", "dinov2"]);
+    c.refused(&["architecture: resnet50 is not supported", "dinov2"]);
     let c = copy("timm_vit");
     c.edit("config.json", |j| j["model_args"]["block_fn"] = "ParallelScalingBlock".into());
     c.refused(&["model_args.block_fn", "ParallelScalingBlock"]);
@@ -88,7 +88,7 @@ fn other_architectures() {
     c.refused(&["model_args.global_pool", "map"]);
     let c = copy("hf_vit");
     c.edit("config.json", |j| j["model_type"] = "swin".into());
-    c.refused(&["model_type: swin is not one that vitlet runs"]);
+    c.refused(&["model_type: swin is not supported"]);
     let c = copy("hf_vit");
     c.write("config.json", "{}");
     c.refused(&["config.json: neither timm's", "vitlet runs"]);
@@ -109,8 +109,8 @@ fn damaged_weights() {
 #[test]
 fn variants_of_xcit_that_are_not_run() {
     for (key, value, why) in [
-        ("act_layer", Value::from("relu"), "model_args.act_layer: XCiT is not run with it"),
-        ("reg_tokens", 4.into(), "model_args.reg_tokens: XCiT is not run with it"),
+        ("act_layer", Value::from("relu"), "model_args.act_layer: not supported in XCiT"),
+        ("reg_tokens", 4.into(), "model_args.reg_tokens: not supported in XCiT"),
         ("tokens_norm", "no".into(), "model_args.tokens_norm"),
         ("patch_size", 32.into(), "patches of 8 x 8 or 16 x 16"),
         ("cls_attn_layers", 3.into(), "cls_attn_blocks.2.attn.q.weight: missing"),
@@ -142,16 +142,16 @@ fn variants_of_convnext_that_are_not_run() {
         ("patch_size", 2.into()),
         ("img_size", 32.into()),
     ] {
-        edited(key, value).refused(&[key, "is not run in ConvNeXt"]);
+        edited(key, value).refused(&[key, "is not supported in ConvNeXt"]);
     }
-    edited("act_layer", "silu".into()).refused(&["act_layer", "silu is not run", "gelu_tanh"]);
+    edited("act_layer", "silu".into()).refused(&["act_layer", "silu is not supported", "gelu_tanh"]);
     edited("dims", vec![18, 36, 20].into()).refused(&["dims", "four stages"]);
     edited("dims", vec![18, 36, 20, 44].into()).refused(&["tensor stages.3.downsample.1.weight: shape [40, 20, 2, 2]"]);
     edited("ls_init_value", Value::Null).refused(&["tensor stages.0.blocks.0.gamma: not a part"]);
     for name in ["convnextv2_atto", "convnext_atto_ols", "convnext_large_mlp"] {
         let c = copy("timm_convnext");
         c.edit("config.json", |j| j["architecture"] = name.into());
-        c.refused(&[name, "is not one that vitlet runs", "not _ols"]);
+        c.refused(&[name, "is not supported", "not _ols"]);
     }
     let options = Options { image_size: Some((48, 64)), ..Options::default() };
     refused(&fixture("timm_convnext"), &options, &["picture size 48x64", "not a multiple of the 32x32", "32x64 is"]);
@@ -189,16 +189,16 @@ fn variants_of_resmlp_that_are_not_run() {
         c.edit("config.json", |j| j["model_args"][key] = value);
         c
     };
-    edited("mlp_layer", "GluMlp".into()).refused(&["mlp_layer", "GluMlp", "is not run for ResMLP"]);
-    edited("num_heads", 3.into()).refused(&["num_heads", "is not run for ResMLP"]);
-    edited("act_layer", "silu".into()).refused(&["act_layer", "silu is not run"]);
+    edited("mlp_layer", "GluMlp".into()).refused(&["mlp_layer", "GluMlp", "is not supported for ResMLP"]);
+    edited("num_heads", 3.into()).refused(&["num_heads", "is not supported for ResMLP"]);
+    edited("act_layer", "silu".into()).refused(&["act_layer", "silu is not supported"]);
     edited("global_pool", "token".into()).refused(&["global_pool", "token"]);
     edited("img_size", vec![32, 32].into()).refused(&["blocks.0.linear_tokens.weight: shape [20, 20]", "[16, 16]"]);
     edited("stem_norm", false.into()).refused(&["tensor stem.norm.alpha: not a part"]);
     for name in ["mixer_b16_224", "gmixer_24_224", "gmlp_s16_224", "resmlp_48_224"] {
         let c = copy("timm_resmlp");
         c.edit("config.json", |j| j["architecture"] = name.into());
-        c.refused(&[name, "is not one that vitlet runs", "resmlp_*"]);
+        c.refused(&[name, "is not supported", "resmlp_*"]);
     }
     let options = Options { image_size: Some((48, 64)), ..Options::default() };
     refused(&fixture("timm_resmlp"), &options, &["--image-size", "pictures of 32x40 alone"]);
@@ -212,7 +212,7 @@ fn parallel_blocks_have_one_kind_of_mlp() {
     let c = copy("timm_parallel");
     c.edit("config.json", |j| j["architecture"] = "vit_dpwee_patch16_reg1_gap_256".into());
     c.edit("config.json", |j| j["model_args"]["block_fn"] = "differential".into());
-    c.refused(&["block_fn", "differential", "is not run"]);
+    c.refused(&["block_fn", "differential", "is not supported"]);
 }
 
 #[test]
