@@ -67,7 +67,9 @@ pub(super) fn plan(
         "gelu_tanh" => Activation::GeluTanh,
         "quick_gelu" => Activation::GeluQuick,
         other => {
-            return Err(args.error("act_layer", format!("{other} is not supported; gelu, gelu_tanh and quick_gelu are")));
+            return Err(
+                args.error("act_layer", format!("{other} is not supported; gelu, gelu_tanh and quick_gelu are"))
+            );
         }
     };
     let config = Config {
