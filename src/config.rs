@@ -534,7 +534,10 @@ impl Config {
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(!self.head_factors || self.classes > 0, "head factors without a head")?;
         let (rows, columns) = self.table_grid();
-        ok(within(rows, 65_536) && within(columns, 65_536) && rows * columns <= 65_536, "at most 65536 positions")?;
+        ok(
+            within(rows, 65_536) && within(columns, 65_536) && rows.saturating_mul(columns) <= 65_536,
+            "at most 65536 positions",
+        )?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
         ok(
             self.attention_scale.is_finite() && self.attention_scale >= 0.0,
