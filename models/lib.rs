@@ -16,8 +16,8 @@ macro_rules! file {
 /// The int8 model file, on a 64-byte boundary: for `vitlet::Model::parse`.
 pub static MODEL: &[u8] = vitlet::include_model!("cifar10-vit-layerscale/model.gguf");
 
-/// The checkpoint from which [`MODEL`] was converted, as timm lays it out, and the [`pictures`]: paths within a directory
-/// and the files' bytes. An int8 model has no gammas left to study; the checkpoint has them.
+/// The checkpoint from which [`MODEL`] was converted, as timm lays it out, and the [`pictures`]: paths within a
+/// directory and the files' bytes. An int8 model has no gammas left to study; the checkpoint has them.
 pub static CHECKPOINT: [(&str, &[u8]); 8] = [
     ("config.json", file!("config.json")),
     ("model.safetensors", file!("model.safetensors")),

@@ -98,9 +98,9 @@ fi
 if pkg-config --exists gstreamer-app-1.0 gstreamer-video-1.0; then
     say "Frames of a GStreamer pipeline"
     PKG_CONFIG_PATH=$work/host/lib/pkgconfig make --silent -C examples/c OUT="$work/gcc" gstreamer
-    # Classifies frames of GStreamer's format $1, which is ours of name $2, at a width whose rows have gaps, and compares
-    # with the same frame without gaps; $3 are the bytes of a row of each plane, with gaps and without, and its rows; $4
-    # the matrix of luma and chroma.
+    # Classifies frames of GStreamer's format $1, which is ours of name $2, at a width whose rows have gaps, and
+    # compares with the same frame without gaps; $3 are the bytes of a row of each plane, with gaps and without, and its
+    # rows; $4 the matrix of luma and chroma.
     stream() {
         local pipeline got want matrix=${4:-bt601}
         pipeline="videotestsrc num-buffers=3 pattern=smpte75 ! video/x-raw,format=$1,width=98,height=76"

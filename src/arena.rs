@@ -23,7 +23,8 @@ impl<'a> Arena<'a> {
         Self { rest: Some(memory), used: 0 }
     }
 
-    /// The next `len` elements, of unspecified value; empty once the memory is used up (`Plan::open` has checked that it is not).
+    /// The next `len` elements, of unspecified value; empty once the memory is used up (`Plan::open` has checked that
+    /// it is not).
     pub(crate) fn take<T: Plain>(&mut self, len: usize) -> &'a mut [T] {
         cast_mut(self.take_bytes(len.saturating_mul(size_of::<T>()))).unwrap_or(&mut [])
     }

@@ -467,8 +467,8 @@ impl Config {
         }
         if self.positions == Positions::Fixed {
             return Err(Error::RunConfig(
-                "this file is for one input size; `vitlet convert --image-size` makes one of the checkpoint for another, \
-                 but not of ResMLP, and of an ONNX file that was exported at that size",
+                "this file is for one input size; `vitlet convert --image-size` makes one for another size, of the \
+                 checkpoint or of an ONNX file that was exported at that size (ResMLP has one size alone)",
             ));
         }
         let stored = self.table_grid();

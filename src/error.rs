@@ -115,7 +115,8 @@ pub enum PictureError {
     Region,
     /// An edge of the picture is longer than 2^24 pixels, or would be longer than 2^31 when resized.
     SizeOutOfRange,
-    /// The picture needs more scratch than there is: it is larger than the `max_picture` that the scratch was measured for.
+    /// The picture needs more scratch than there is: it is larger than the `max_picture` that the scratch was measured
+    /// for.
     TooLarge,
     /// The output is not `height * width * 3` bytes of the network's input.
     OutputLength,

@@ -39,7 +39,8 @@ pub struct I8x16x4(pub [i8; 64]);
 #[repr(C, align(16))]
 pub struct U8x16(pub [u8; 16]);
 
-/// Channels that a mask keeps. This and what calls it is out of line, since the walks over all tensors are inlined in many places.
+/// Channels that a mask keeps. This and what calls it is out of line, since the walks over all tensors are inlined in
+/// many places.
 #[inline(never)]
 pub(crate) fn channels(mask: &[[u8; 2]]) -> usize {
     mask.as_flattened().iter().map(|byte| byte.count_ones() as usize).sum()

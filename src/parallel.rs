@@ -144,8 +144,8 @@ pub(crate) fn for_each<W: Split, P: Split>(
         }
         // SAFETY: fetch_add gives each slot to one call, so each worker's scratch is taken once.
         let mut scratch = unsafe { workers.take(slot) };
-        // Every thread has an environment of its own. `fpenv::exact` keeps arithmetic behind the change by a call out of
-        // line; here the operands are read from memory, and no read is moved before the change.
+        // Every thread has an environment of its own. `fpenv::exact` keeps arithmetic behind the change by a call out
+        // of line; here the operands are read from memory, and no read is moved before the change.
         let _env = FpEnv::set();
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);

@@ -134,8 +134,8 @@ pub fn rotations(
     });
 }
 
-/// Cosine and sine of an angle in [-2 pi, 2 pi], rounded from f64: for every such f32 but -0 what `libm::cos` and `libm::sin`
-/// give, whose reduction of large angles is left out. Reduction in two parts and polynomials are fdlibm's.
+/// Cosine and sine of an angle in [-2 pi, 2 pi], rounded from f64: for every such f32 but -0 what `libm::cos` and
+/// `libm::sin` give, whose reduction of large angles is left out. Reduction in two parts and polynomials are fdlibm's.
 fn cos_sin(angle: f32) -> (f32, f32) {
     const PIO2: [f64; 2] = [1.570_796_326_734_125_6, 6.077_100_506_506_192e-11];
     const COS: [f64; 6] = [

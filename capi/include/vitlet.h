@@ -412,7 +412,8 @@ size_t vitlet_model_name(const vitlet_model *model, char *buffer, size_t buffer_
 // work, spinning at first, then asleep. This function alone takes memory from the system. `error` may be NULL. Not in
 // libraries built without std.
 //
-// Requires: A pointer can be stored at `pool`; `options.cpus` has `options.cpu_count` elements; the name ends with a NUL.
+// Requires: A pointer can be stored at `pool`; `options.cpus` has `options.cpu_count` elements; the name ends with
+// a NUL.
 vitlet_status vitlet_pool_start(const vitlet_pool_options *options, vitlet_pool **pool, vitlet_error *error);
 
 // Ends the threads of a pool, which no session may use any more. NULL is allowed.

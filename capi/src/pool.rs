@@ -117,7 +117,8 @@ fn refused(error: &io::Error) -> Failure {
 /// libraries built without std.
 ///
 /// # Safety
-/// A pointer can be stored at `pool`; `options.cpus` has `options.cpu_count` elements; the name ends with a NUL.
+/// A pointer can be stored at `pool`; `options.cpus` has `options.cpu_count` elements; the name ends with
+/// a NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_pool_start(
     options: *const vitlet_pool_options,

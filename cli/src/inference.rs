@@ -130,7 +130,8 @@ pub fn finite(values: Vec<f32>, what: &str) -> Result<Vec<f32>, String> {
     match values.iter().position(|x| !x.is_finite()) {
         None => Ok(values),
         Some(at) => Err(format!(
-            "{what} are not finite: number {at} is {}; the input or the weights are broken, or too large for this precision",
+            "{what} are not finite: number {at} is {}; the input or the weights are broken, or too large for this \
+             precision",
             values[at]
         )),
     }

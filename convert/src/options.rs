@@ -79,8 +79,8 @@ pub struct Options {
     pub weight_scale: WeightScale,
     /// Whether channels are balanced between matrices, in int8.
     pub balance: Balance,
-    /// LayerNorm's affine part goes into the next matrix (a study: exact in f32, but the columns of that matrix lose their
-    /// balance). No channels are balanced then.
+    /// LayerNorm's affine part goes into the next matrix (a study: exact in f32, but the columns of that matrix lose
+    /// their balance). No channels are balanced then.
     pub fold_norm: bool,
     /// Takes out the rows of channels to which a branch adds less than this part of the stream's root mean square (see [`crate::prune`]).
     pub prune_dead: Option<f64>,

@@ -8,9 +8,10 @@ use crate::error::Error;
 /// Patches along height and width.
 pub type Grid = (usize, usize);
 
-/// Takes the position embedding `name` of a checkpoint made for pictures of `native` (height, width). Its first rows, as
-/// many as `prefix` `[tokens, dim]` holds, are added to `prefix`. The others come back as they are, for sessions to resample;
-/// or, where the user has `chosen` the size of `config`, resampled to its grid, which is then the only one of the file.
+/// Takes the position embedding `name` of a checkpoint made for pictures of `native` (height, width). Its first rows,
+/// as many as `prefix` `[tokens, dim]` holds, are added to `prefix`. The others come back as they are, for sessions to
+/// resample; or, where the user has `chosen` the size of `config`, resampled to its grid, which is then the only one of
+/// the file.
 ///
 /// # Errors
 /// As [`Checkpoint::take`].

@@ -83,7 +83,8 @@ fn weighted_sum(lines: &[f32], taps: &Taps, len: usize) -> Vec<f32> {
     out
 }
 
-/// Input line `center +- n` lies at 1 + q + ... + q^(n-1), with q such that the outermost lines are those of the output (lengths are odd).
+/// Input line `center +- n` lies at 1 + q + ... + q^(n-1), with q such that the outermost lines are those of the output
+/// (lengths are odd).
 fn geometric_taps(i: usize, from: usize, to: usize) -> Taps {
     let (reach, target) = ((from / 2) as i32, (to / 2) as f64);
     let place = |q: f64, n: i32| (1.0 - q.powi(n)) / (1.0 - q);

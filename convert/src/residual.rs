@@ -65,7 +65,8 @@ impl Residual {
             Some("actnorm") => (After::ActNorm, "layernorm"),
             Some(other) => {
                 let why = format!(
-                    "{other} is not supported; layerscale, rezero, skipinit, fixup, tfixup, batchnorm, actnorm and none are"
+                    "{other} is not supported; layerscale, rezero, skipinit, fixup, tfixup, batchnorm, actnorm and none \
+                     are"
                 );
                 return Err(args.error("residual", why));
             }

@@ -17,7 +17,8 @@ pub enum Interpolation {
 /// The size, in pixels, to which a picture is resized before the crop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
-    /// The shorter edge to this length, the longer one in proportion, rounded down: torchvision's `Resize(size)` and transformers' `shortest_edge`.
+    /// The shorter edge to this length, the longer one in proportion, rounded down: torchvision's `Resize(size)` and
+    /// transformers' `shortest_edge`.
     ShorterEdge(u32),
     /// Exactly to this size; the aspect ratio is lost. timm's crop mode `squash`.
     Exact {
@@ -26,16 +27,17 @@ pub enum Resize {
         /// Pixels per row.
         width: u32,
     },
-    /// In proportion, so that both edges are at least this long: timm's `ResizeKeepRatio(size, longest=0)`, crop mode `center`
-    /// for networks that are not square.
+    /// In proportion, so that both edges are at least this long: timm's `ResizeKeepRatio(size, longest=0)`, crop mode
+    /// `center` for networks that are not square.
     Cover {
         /// Rows.
         height: u32,
         /// Pixels per row.
         width: u32,
     },
-    /// In proportion, so that both edges are at most this long: timm's `ResizeKeepRatio(size, longest=1)`, crop mode `border`.
-    /// What the picture does not fill gets the mean colour, `round(255 * mean)`. An edge that would vanish stays one pixel (timm fails there).
+    /// In proportion, so that both edges are at most this long: timm's `ResizeKeepRatio(size, longest=1)`, crop mode
+    /// `border`. What the picture does not fill gets the mean colour, `round(255 * mean)`. An edge that would vanish
+    /// stays one pixel (timm fails there).
     Contain {
         /// Rows.
         height: u32,
@@ -68,15 +70,15 @@ pub struct Preprocess {
     pub height: u32,
     /// Pixels per row of the network's input.
     pub width: u32,
-    /// The size before the center crop. Where it is smaller than the input, the picture is centered and padded with black
-    /// ([`Resize::Contain`]: with the mean colour).
+    /// The size before the center crop. Where it is smaller than the input, the picture is centered and padded with
+    /// black ([`Resize::Contain`]: with the mean colour).
     pub resize: Resize,
     /// The resampling filter.
     pub interpolation: Interpolation,
     /// Where the crop starts.
     pub crop_rounding: CropRounding,
-    /// timm's `crop_pct`, the input's part of the resized picture, which [`at_size`](Self::at_size) goes by. `None` where
-    /// the proportion of `resize` to the input says as much.
+    /// timm's `crop_pct`, the input's part of the resized picture, which [`at_size`](Self::at_size) goes by. `None`
+    /// where the proportion of `resize` to the input says as much.
     pub crop_pct: Option<f64>,
     /// Mean of R, G, B in [0, 1].
     pub mean: [f32; 3],

@@ -51,7 +51,8 @@ pub(crate) struct Rotation<'a> {
     pub(crate) sin: &'a [F32x16],
 }
 
-/// CaiT's two mixings of heads, of logits and of weights: a matrix `[heads, pad16(heads)]` and a bias `[pad16(heads)]` each.
+/// CaiT's two mixings of heads, of logits and of weights: a matrix `[heads, pad16(heads)]` and a bias `[pad16(heads)]`
+/// each.
 #[derive(Clone, Copy)]
 pub(crate) struct Talking<'a> {
     pub(crate) logits: &'a [F32x16],

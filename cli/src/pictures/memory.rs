@@ -1,5 +1,6 @@
 //! The memory that pictures may take, all threads of the program together. A decoder takes its share before it
-//! allocates, and waits where the others leave too little; the picture keeps the share of its pixels until it is dropped.
+//! allocates, and waits where the others leave too little; the picture keeps the share of its pixels until it is
+//! dropped.
 //!
 //! Nobody may wait for a share while it holds another picture: the two could wait for each other. Threads that decode
 //! hand a picture on before they take the next.

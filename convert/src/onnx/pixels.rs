@@ -11,8 +11,8 @@ use crate::onnx::array::{Array, broadcast_shapes, len_of};
 use crate::onnx::graph::{Graph, Node, NodeId, ValueId};
 use crate::onnx::vit::Found;
 
-/// Elements that are followed at once, at most, 24 bytes each; the operands of a node take as much again. That is 800 MB,
-/// and enough for pictures of 1672 x 1672 pixels.
+/// Elements that are followed at once, at most, 24 bytes each; the operands of a node take as much again. That is 800
+/// MB, and enough for pictures of 1672 x 1672 pixels.
 const MOST: usize = 1 << 24;
 
 /// What the patch convolution sees of the picture.

@@ -1,6 +1,6 @@
 //! A conversion's memory: the output, the two largest tensors in f32, and what does not grow with the network; for
-//! PyTorch's files their pickles, too. Counted by the allocator; the checkpoint is mapped, so its pages are the operating
-//! system's.
+//! PyTorch's files their pickles, too. Counted by the allocator; the checkpoint is mapped, so its pages are the
+//! operating system's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
