@@ -1,10 +1,12 @@
-//! LayerScale in the kernels alone: the end of a residual branch with gamma folded away, multiplied in the epilogue, or in a pass of its own,
-//! for the widths of DeiT-Tiny, Small and Base and all of their 197 tokens, in the blocks of 48 that the network takes.
+//! LayerScale in the kernels alone: the end of a residual branch with gamma folded away, multiplied in the epilogue, or
+//! in a pass of its own, for the widths of DeiT-Tiny, Small and Base and all of their 197 tokens, in the blocks of 48
+//! that the network takes.
 //!
 //!     cargo bench --features bench --bench layerscale
 //!
 //! Before anything is timed, the three must leave the same bits, and those that scalar leaves: gamma is a power of two
-//! here. To run one of them N times, on another machine or counted for an ARM core as docs/performance.md describes:
+//! here. To run one of them N times, on another machine or counted for an ARM core as docs/notes/performance.md
+//! describes:
 //!
 //!     cargo bench --features bench --bench layerscale -- --count KIND WIDTH N
 

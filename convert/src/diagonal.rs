@@ -5,10 +5,10 @@
 //! an output diagonal changes only that scale and signs: [`fold_into_scale`](crate::quantize::fold_into_scale) is
 //! exact, whatever the size of gamma.
 //!
-//! LayerNorm's affine part can go into the next layer by the input rules ([`fold_norm`], for study); it stays where it is, since it costs
-//! nothing there and balances the channels: on DeiT-Tiny the int8 model's relative logit error is 0.054 as it is, 0.055 with the
-//! offset folded and 0.063 with both (500 ImageNet pictures, int8, per channel). `balance` evens its outliers out.
-//! docs/layerscale.md lists what else is a diagonal.
+//! LayerNorm's affine part can go into the next layer by the input rules ([`fold_norm`], for study); it stays where it
+//! is, since it costs nothing there and balances the channels: on DeiT-Tiny the int8 model's relative logit error is
+//! 0.054 as it is, 0.055 with the offset folded and 0.063 with both (500 ImageNet pictures, int8, per channel).
+//! `balance` evens its outliers out. docs/related-methods.md lists the other diagonals.
 
 use crate::network::{Affine, Depthwise, Layer, Linear, Mixer, Norm};
 
@@ -20,7 +20,8 @@ pub fn scale_rows(linear: &mut Linear, d: &[f32]) {
     scale(&mut linear.bias, d);
 }
 
-/// The same of a depthwise convolution, which is a diagonal itself: the kernel and the bias of each channel times d `[channels]`.
+/// The same of a depthwise convolution, which is a diagonal itself: the kernel and the bias of each channel times d
+/// `[channels]`.
 pub fn scale_kernels(conv: &mut Depthwise, d: &[f32]) {
     for (kernel, &g) in conv.weight.chunks_exact_mut(conv.kernel * conv.kernel).zip(d) {
         kernel.iter_mut().for_each(|w| *w *= g);
@@ -62,8 +63,8 @@ pub fn absorb_output(linear: &mut Linear, after: &Affine) {
     linear.bias.iter_mut().zip(&after.offset).for_each(|(b, offset)| *b += offset);
 }
 
-/// `diag(scale) (W x + b) + offset = diag(gamma) (W' x + b')`: the offset of an affine map after the layer goes into its bias; returns
-/// gamma. Where the scale is zero the channel is its offset: a row of zeros with gamma 1.
+/// `diag(scale) (W x + b) + offset = diag(gamma) (W' x + b')`: the offset of an affine map after the layer goes into
+/// its bias; returns gamma. Where the scale is zero the channel is its offset: a row of zeros with gamma 1.
 pub fn absorb_offset_after(linear: &mut Linear, after: Affine) -> Vec<f32> {
     let Affine { scale: mut gamma, offset } = after;
     let rows = linear.weight.chunks_exact_mut(linear.k).zip(&mut linear.bias);
@@ -89,15 +90,16 @@ pub fn fold_norm(norm: &mut Norm, next: &mut Layer) {
     next.change(move |next| absorb_input(next, &before));
 }
 
-/// Where the map mixes tokens instead of channels, `M (X diag(d) + 1 beta^T) + b 1^T = (M X) diag(d) + r beta^T + b 1^T` with M's row sums r: the
-/// diagonal passes through to the activation rows, the offset leaves a bias of rank one.
+/// Where the map mixes tokens instead of channels,
+/// `M (X diag(d) + 1 beta^T) + b 1^T = (M X) diag(d) + r beta^T + b 1^T` with M's row sums r: the diagonal passes
+/// through to the activation rows, the offset leaves a bias of rank one.
 pub fn through_tokens(mixer: Layer, before: Affine) -> Mixer {
     let bias_factor = vec![1.0; before.scale.len()];
     Mixer { linear: mixer, factor: before.scale, offset: before.offset, bias_factor }
 }
 
-/// `y diag(d)` of a map of tokens: a factor on the channels of everything that it adds up. No weight changes, so this is exact up to the
-/// rounding of the factors.
+/// `y diag(d)` of a map of tokens: a factor on the channels of everything that it adds up. No weight changes, so this
+/// is exact up to the rounding of the factors.
 pub fn scale_channels(mixer: &mut Mixer, d: &[f32]) {
     [&mut mixer.factor, &mut mixer.offset, &mut mixer.bias_factor].into_iter().for_each(|values| scale(values, d));
 }

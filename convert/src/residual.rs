@@ -1,8 +1,10 @@
-//! What stands around the two matrices of a residual branch in timm's blocks, beside plain LayerNorm: LayerScale and its relatives.
+//! The norms and factors around the two matrices of a residual branch in timm's blocks, beside plain LayerNorm:
+//! LayerScale and related methods.
 //!
-//! `model_args.residual` and `model_args.block_norm` name it, as models/train/residual.py writes them; docs/layerscale.md
-//! lists formulas, tensors and sources. Everything but LayerNorm itself is a diagonal, so it is absorbed here by
-//! [`crate::diagonal`] and the engine never hears of it, except for the branch's factor, which is a gamma like LayerScale's.
+//! `model_args.residual` and `model_args.block_norm` name the method, as models/train/residual.py writes them.
+//! docs/related-methods.md lists formulas, tensors and sources. Everything but LayerNorm itself is a diagonal, so
+//! [`crate::diagonal`] absorbs it here, and the engine never hears of it. The exception is the branch's factor, which
+//! becomes a gamma like LayerScale's.
 
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;

@@ -7,7 +7,7 @@
     tfixup       x + F(x)                              Huang et al. 2020, scaled at initialization, no normalization
     none         x + F(LayerNorm(x))
 
-docs/layerscale.md says how the parameters are named in a checkpoint. `apply` changes timm's VisionTransformer in place.
+docs/related-methods.md says how the parameters are named in a checkpoint. `apply` changes timm's VisionTransformer in place.
 """
 
 from collections.abc import Iterator
