@@ -9,6 +9,9 @@ use vitlet_convert::output::TemporaryFolder;
 use crate::error::{Context, Error, Result, why};
 use crate::mapped::{Mapped, Watch};
 
+/// The built-in checkpoint's weights.
+pub const WEIGHTS: &str = "model.safetensors";
+
 /// The built-in model's checkpoint in a directory that is removed with the value.
 pub fn built_in_checkpoint() -> Result<TemporaryFolder> {
     let folder = TemporaryFolder::create()?;

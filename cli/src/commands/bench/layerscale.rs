@@ -1,10 +1,13 @@
-//! `vitlet bench layerscale`: one checkpoint with its gammas folded and unfolded, side by side: time, size and, with pictures, accuracy.
+//! `vitlet bench layerscale`: one checkpoint with its gammas folded and unfolded, side by side: time, size and, with
+//! pictures, accuracy. Without arguments it is the project's showcase: the built-in network, and beside it the same
+//! function with gammas that lie decades apart (`spread`).
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use vitlet::{Named, Precision};
+use vitlet_convert::output::TemporaryFolder;
 use vitlet_convert::{Mode, Options, WeightScale};
 
 use crate::commands::eval;
@@ -13,10 +16,16 @@ use crate::inference::{Compute, ComputeArgs, Inference};
 use crate::mapped::Watch;
 use crate::model::{ModelFile, built_in_checkpoint};
 use crate::output::{self, NAME, Out, QUIET, STRONG};
-use crate::side_by_side::{Accuracy, Ratio, classify, time};
+use crate::side_by_side::{Accuracy, Ratio, Tallies, classify, time};
 use crate::{dataset, files, stats};
 
+mod conclusion;
 mod plot;
+mod spread;
+
+/// Pictures from which on shares of them are shown: with fewer, one picture is more than a point. The logit error says
+/// something about a single picture.
+const ENOUGH: usize = 100;
 
 #[derive(Args)]
 pub struct LayerScaleArgs {
@@ -56,7 +65,22 @@ struct Report {
     /// Share of pictures that f32 classifies rightly; null without labels.
     f32_top1: Option<f64>,
     rows: Vec<Row>,
+}
+
+/// The report, and what it comes to.
+#[derive(Serialize)]
+struct Document<'r> {
+    #[serde(flatten)]
+    report: &'r Report,
+    /// Sentences, separated by spaces.
     conclusion: String,
+}
+
+impl Report {
+    /// Whether there are pictures enough for top-1 and agreement.
+    fn shows_shares(&self) -> bool {
+        self.pictures >= ENOUGH
+    }
 }
 
 /// One precision, kind of weight scale and mode.
@@ -72,6 +96,8 @@ struct Row {
     model_bytes: usize,
     scratch_bytes: usize,
     accuracy: Option<Accuracy>,
+    /// Of the same function with its gammas spread over five more decades; the built-in network's alone.
+    five_decades: Option<Accuracy>,
 }
 
 /// A way to store the checkpoint.
@@ -101,26 +127,59 @@ impl Variant {
     }
 }
 
+/// What is compared.
+struct Source {
+    /// The checkpoint.
+    path: PathBuf,
+    name: String,
+    /// The folders of the built-in network and of its spread twin, where no checkpoint was named.
+    built_in: Option<[TemporaryFolder; 2]>,
+}
+
+impl Source {
+    fn new(checkpoint: Option<&Path>) -> Result<Self> {
+        if let Some(path) = checkpoint {
+            return Ok(Self { path: path.to_path_buf(), name: path.display().to_string(), built_in: None });
+        }
+        let folders = [built_in_checkpoint()?, spread::checkpoint()?];
+        Ok(Self { path: folders[0].path().to_path_buf(), name: "built-in".to_string(), built_in: Some(folders) })
+    }
+
+    /// The built-in network's own pictures.
+    fn pictures(&self) -> Option<PathBuf> {
+        self.built_in.as_ref().map(|[folder, _]| folder.path().join("pictures"))
+    }
+
+    /// All variants of the checkpoint, then all of the spread one.
+    fn convert(&self, variants: &[Variant]) -> Result<Vec<ModelFile>> {
+        let spread = self.built_in.as_ref().map(|[_, spread]| spread.path());
+        let sources: Vec<&Path> = [self.path.as_path()].into_iter().chain(spread).collect();
+        let bar = output::progress((sources.len() * variants.len()) as u64, "converting {bar:40.cyan} {pos}/{len}");
+        let convert = |source: &&Path, variant: &Variant| {
+            bar.inc(1);
+            variant.convert(source)
+        };
+        let models = sources.iter().flat_map(|source| variants.iter().map(move |variant| convert(source, variant)));
+        let models = models.collect();
+        bar.finish_and_clear();
+        models
+    }
+}
+
 pub fn run(args: LayerScaleArgs) -> Result<()> {
-    let built_in = if args.source.is_none() { Some(built_in_checkpoint()?) } else { None };
-    let source = match (&args.source, &built_in) {
-        (Some(source), _) => source.clone(),
-        (None, Some(folder)) => folder.path().to_path_buf(),
-        (None, None) => unreachable!("the built-in checkpoint was just written"),
-    };
-    let name = args.source.as_ref().map_or("built-in".to_string(), |s| s.display().to_string());
     files::refuse_stdout(args.json, &args.plot)?;
+    let source = Source::new(args.source.as_deref())?;
     if let Some(plot) = &args.plot {
-        files::refuse_checkpoint(plot, &source)?;
+        files::refuse_checkpoint(plot, &source.path)?;
         files::refuse_inputs(plot, &args.images)?;
     }
-    refuse_folded(&source)?;
-    let images = args.images.clone().or_else(|| built_in.as_ref().map(|folder| folder.path().join("pictures")));
+    refuse_folded(&source.path)?;
+    let images = args.images.clone().or_else(|| source.pictures());
     let compute = Compute::new(&args.compute)?;
 
-    let reference = convert(&source, &Options { precision: Precision::F32, ..Options::default() })?;
+    let reference = convert(&source.path, &Options { precision: Precision::F32, ..Options::default() })?;
     if reference.parse()?.config().layerscale == vitlet::LayerScale::None {
-        return Err(Error::new(name, "no LayerScale: nothing to fold"));
+        return Err(Error::new(source.name, "no LayerScale: nothing to fold"));
     }
     let pictures = match &images {
         Some(path) => {
@@ -133,59 +192,60 @@ pub fn run(args: LayerScaleArgs) -> Result<()> {
         files::refuse_inputs(plot, files::of_pictures(pictures.iter().map(|entry| &entry.source)))?;
     }
     let variants = Variant::all();
-    let bar = output::progress(variants.len() as u64, "converting {bar:40.cyan} {pos}/{len}");
-    let models: Vec<ModelFile> = variants
-        .iter()
-        .map(|v| {
-            bar.inc(1);
-            v.convert(&source)
-        })
-        .collect::<Result<_>>()?;
-    bar.finish_and_clear();
+    let models = source.convert(&variants)?;
     let mut inferences: Vec<Inference> =
         models.iter().map(|file| Inference::new(file, &compute)).collect::<Result<_>>()?;
 
-    let times = time(&mut inferences, args.rounds, pictures.len())?;
+    // The spread network has the same operations, so its times would be the same.
+    let times = time(&mut inferences[..variants.len()], args.rounds, pictures.len())?;
     let scratch: Vec<usize> = inferences.iter().map(|inference| inference.plan().scratch_bytes()).collect();
-    let reference_model = Inference::new(&reference, &compute)?;
-    let tallies = classify(&mut inferences, reference_model, &pictures);
+    let tallies = classify(&mut inferences, Inference::new(&reference, &compute)?, &pictures);
 
-    let rows: Vec<Row> = (0..variants.len())
-        .map(|i| {
-            let v = variants[i];
-            let fold = variants.iter().position(|w| w.precision == v.precision).unwrap_or(0);
-            Row {
-                precision: v.precision.name(),
-                weight_scale: (v.precision == Precision::Int8).then_some(v.weight_scale.name()),
-                mode: v.mode.name(),
-                median_ms: stats::median(&times[i]),
-                ratio: Ratio::new(&times[i], &times[fold]),
-                model_bytes: models[i].bytes().len(),
-                scratch_bytes: scratch[i],
-                accuracy: tallies.accuracy(i),
-            }
-        })
-        .collect();
+    let rows = rows(&variants, &models, &times, &scratch, &tallies);
     let report = Report {
-        source: name,
+        source: source.name,
         machine: machine(),
         kernel: compute.kernels.name(),
         threads: compute.threads,
         rounds: args.rounds,
         pictures: tallies.inputs.count(),
         f32_top1: tallies.reference_top1(),
-        conclusion: conclusion(&rows, tallies.reference_top1()),
         rows,
     };
     if let Some(path) = &args.plot {
         files::write(path, plot::draw(&report).as_bytes())?;
     }
     if args.json {
-        output::json(&report)?
+        output::json(&Document { report: &report, conclusion: conclusion::of(&report).join(" ") })?
     } else {
         print(&mut output::beside(&args.plot), &report)?
     }
     tallies.inputs.end()
+}
+
+/// `models` and `tallies` go on with the spread network's after the last variant.
+fn rows(
+    variants: &[Variant],
+    models: &[ModelFile],
+    times: &[Vec<f64>],
+    scratch: &[usize],
+    tallies: &Tallies,
+) -> Vec<Row> {
+    let row = |(i, v): (usize, &Variant)| {
+        let fold = variants.iter().position(|w| w.precision == v.precision).unwrap_or(0);
+        Row {
+            precision: v.precision.name(),
+            weight_scale: (v.precision == Precision::Int8).then_some(v.weight_scale.name()),
+            mode: v.mode.name(),
+            median_ms: stats::median(&times[i]),
+            ratio: Ratio::new(&times[i], &times[fold]),
+            model_bytes: models[i].bytes().len(),
+            scratch_bytes: scratch[i],
+            accuracy: tallies.accuracy(i),
+            five_decades: tallies.accuracy(variants.len() + i),
+        }
+    };
+    variants.iter().enumerate().map(row).collect()
 }
 
 fn convert(source: &Path, options: &Options) -> Result<ModelFile> {
@@ -214,38 +274,6 @@ fn refuse_folded(source: &Path) -> Result<()> {
     Err(Error::new(source.display(), why))
 }
 
-/// The whole comparison in one sentence.
-fn conclusion(rows: &[Row], f32_top1: Option<f64>) -> String {
-    let find = |precision: &str, scale: Option<&str>, mode: &str| {
-        rows.iter().find(|r| r.precision == precision && r.weight_scale == scale && r.mode == mode)
-    };
-    let (channel, tensor) = (Some(WeightScale::PerChannel.name()), Some(WeightScale::PerTensor.name()));
-    let cost = |mode: &str| {
-        let ratio = find("int8", channel, mode).map(|r| r.ratio)?;
-        let noise = if ratio.is_noise() { " (noise)" } else { "" };
-        Some(format!("{mode} costs {:.2} +- {:.2} of fold{noise}", ratio.median, ratio.spread()))
-    };
-    let loss = |what: &str, row: Option<&Row>| {
-        let accuracy = row?.accuracy?;
-        Some(match (accuracy.top1, f32_top1) {
-            (Some(top1), Some(reference)) => {
-                let points = 100.0 * (reference - top1);
-                if points > 0.05 { format!("{what} loses {points:.1} points") } else { format!("{what} loses nothing") }
-            }
-            _ => format!("{what} agrees with f32 on {:.0} % of the pictures", 100.0 * accuracy.agreement),
-        })
-    };
-    let parts = [
-        cost("keep"),
-        cost("keep-pass"),
-        loss("fold", find("int8", channel, "fold")),
-        loss("fold-weights per tensor", find("int8", tensor, "fold-weights")),
-        loss("keep per tensor", find("int8", tensor, "keep")),
-        loss("fold-weights in f16", find("f16", None, "fold-weights")),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
-}
-
 /// What computes: the board's name or the processor's, as Linux tells it.
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).ok();
@@ -266,21 +294,35 @@ fn print(out: &mut Out, r: &Report) -> Result<()> {
         "{}, kernel {}, {} thread{plural}, {QUIET}{} rounds of interleaved runs{QUIET:#}",
         r.machine, r.kernel, r.threads, r.rounds
     )?;
-    if r.pictures > 0 {
-        let top1 = r.f32_top1.map_or("no labels".to_string(), |t| format!("f32 top-1 {:.2} %", 100.0 * t));
-        writeln!(out, "{} pictures, {top1}", r.pictures)?;
+    match r.f32_top1.filter(|_| r.shows_shares()) {
+        Some(top1) => writeln!(out, "{} pictures, f32 top-1 {:.2} %", r.pictures, 100.0 * top1)?,
+        None if r.shows_shares() => writeln!(out, "{} pictures, no labels", r.pictures)?,
+        None if r.pictures > 0 => {
+            let note = format!("top-1 and agreement with f32 are shown from {ENOUGH} pictures on");
+            writeln!(out, "{} pictures, {QUIET}{note}{QUIET:#}", r.pictures)?;
+        }
+        None => {}
     }
+    let spread = r.rows.iter().any(|row| row.five_decades.is_some());
     let mut header = vec!["weights", "gamma", "ms", "of fold", "+-", "model", "scratch"];
     let with = |present: bool, names: &[&'static str]| if present { names.to_vec() } else { Vec::new() };
-    header.extend(with(r.f32_top1.is_some(), &["top-1, %"]));
-    header.extend(with(r.pictures > 0, &["agrees, %", "logit error"]));
-    let rows: Vec<Vec<String>> = r.rows.iter().map(cells).collect();
+    header.extend(with(r.shows_shares() && r.f32_top1.is_some(), &["top-1, %"]));
+    header.extend(with(r.shows_shares(), &["agrees, %"]));
+    header.extend(with(r.pictures > 0, &["logit error"]));
+    header.extend(with(spread, &["five decades"]));
+    let rows: Vec<Vec<String>> = r.rows.iter().map(|row| cells(row, r.shows_shares())).collect();
     output::table(out, &header, &rows)?;
-    writeln!(out, "{STRONG}{}{STRONG:#}", r.conclusion)?;
+    if spread {
+        let note = "five decades: logit error of the same function with its gammas spread over five more decades";
+        writeln!(out, "{QUIET}{note}{QUIET:#}")?;
+    }
+    for sentence in conclusion::of(r) {
+        writeln!(out, "{STRONG}{sentence}{STRONG:#}")?;
+    }
     Ok(())
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &Row, shares: bool) -> Vec<String> {
     let mut cells = vec![
         row.weight_scale.map_or(row.precision.to_string(), |scale| format!("{} {scale}", row.precision)),
         row.mode.to_string(),
@@ -290,9 +332,10 @@ fn cells(row: &Row) -> Vec<String> {
         output::bytes(row.model_bytes as u64),
         output::bytes(row.scratch_bytes as u64),
     ];
-    if let Some(a) = row.accuracy {
+    if let Some(a) = row.accuracy.filter(|_| shares) {
         cells.extend(a.top1.map(|top1| format!("{:.2}", 100.0 * top1)));
-        cells.extend([format!("{:.2}", 100.0 * a.agreement), format!("{:.4}", a.logit_error)]);
+        cells.push(format!("{:.2}", 100.0 * a.agreement));
     }
+    cells.extend([row.accuracy, row.five_decades].iter().flatten().map(|a| format!("{:.4}", a.logit_error)));
     cells
 }

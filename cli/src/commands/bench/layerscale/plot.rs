@@ -23,12 +23,20 @@ pub(super) fn draw(r: &Report) -> String {
         panel.note(None, (x, ratio.high), 6.0, &format!("{:.2}", ratio.median));
     }
     if r.pictures > 0 {
-        let errors = || r.rows.iter().filter_map(|row| row.accuracy).map(|a| a.logit_error);
+        let errors = |row: &Row| [row.accuracy, row.five_decades].map(|a| a.map(|a| a.logit_error));
         let label = format!("against f32, {} pictures", r.pictures);
-        let mut panel = figure.panel("relative error of the logits", 200.0, &bands, &Axis::log(&label, errors()));
-        for (i, (row, error)) in r.rows.iter().zip(errors()).enumerate() {
-            panel.dot(color(row), (i as f64, error), &format!("{}: {error:.4}", name(row)));
-            panel.note(None, (i as f64, error), 10.0, &format!("{error:.3}"));
+        let axis = Axis::log(&label, r.rows.iter().flat_map(errors).flatten());
+        let mut panel = figure.panel("relative error of the logits", 200.0, &bands, &axis);
+        if r.rows.iter().any(|row| row.five_decades.is_some()) {
+            panel.legend(&[(Color::Gray, "gammas over five more decades")]);
+        }
+        for (i, row) in r.rows.iter().enumerate() {
+            let ours = [(color(row), "", 10.0), (Color::Gray, ", five decades", -16.0)];
+            for ((color, which, above), error) in ours.into_iter().zip(errors(row)) {
+                let Some(error) = error else { continue };
+                panel.dot(color, (i as f64, error), &format!("{}{which}: {error:.4}", name(row)));
+                panel.note(None, (i as f64, error), above, &format!("{error:.3}"));
+            }
         }
     }
     figure.finish()
