@@ -9,6 +9,8 @@ mod error;
 mod files;
 mod hub;
 mod inference;
+#[cfg(test)]
+mod manual;
 mod mapped;
 mod model;
 mod npy;

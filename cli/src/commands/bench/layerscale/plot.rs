@@ -1,4 +1,5 @@
-//! The comparison as a picture: the ratio of times with its spread, and the error of the logits, a band for each variant.
+//! The comparison as a picture: a band for each variant, with its ratio of times and their spread, and the error of its
+//! logits.
 
 use super::{Report, Row};
 use crate::plot::{Axis, Color, Figure};
