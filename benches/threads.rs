@@ -3,8 +3,8 @@
 //!     cargo bench --bench threads
 //!
 //! An inference joins its threads two or three times a block. Rayon is used as it is fastest: everything runs inside
-//! `install`, so that the caller is one of the pool's threads, and a fork is `rayon::scope`. Both are taken in turn, so that what else the machine does
-//! hits both; the table shows medians. Every executor must give the same logits.
+//! `install`, so that the caller is one of the pool's threads, and a fork is `rayon::scope`. Both are taken in turn, so
+//! that what else the machine does hits both; the table shows medians. Every executor must give the same logits.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -3,8 +3,8 @@
 #
 #     ./scripts/check_elf.sh FILE...
 #
-# Segments aligned to 16 KiB at least, the Raspberry Pi 5's page; no symbol of a glibc above 2.27, JetPack 4's; and a program
-# needs no library at all. Needs readelf (package binutils), which reads files of every architecture.
+# Segments aligned to 16 KiB at least, the Raspberry Pi 5's page; no symbol of a glibc above 2.27, JetPack 4's; and a
+# program needs no library at all. Needs readelf (package binutils), which reads files of every architecture.
 set -euo pipefail
 
 for file in "$@"; do

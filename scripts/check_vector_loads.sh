@@ -3,9 +3,9 @@
 #
 #     ./scripts/check_vector_loads.sh ELF
 #
-# aarch64-unknown-none is strict-align: the compiler turns a vector load whose alignment it does not know into 16 byte loads.
-# Emulators run that as fast, and a board many times slower, so the disassembly decides: in no function of `vitlet::kernels` do eight byte
-# loads stand within twenty instructions, and there are hundreds of 16-byte loads.
+# aarch64-unknown-none is strict-align: the compiler turns a vector load whose alignment it does not know into 16 byte
+# loads. Emulators run that as fast, and a board many times slower, so the disassembly decides: in no function of
+# `vitlet::kernels` do eight byte loads stand within twenty instructions, and there are hundreds of 16-byte loads.
 set -euo pipefail
 elf=$1
 "${OBJDUMP:-aarch64-linux-gnu-objdump}" -d --no-show-raw-insn -C "$elf" | awk -v elf="$elf" '

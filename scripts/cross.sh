@@ -3,8 +3,9 @@
 #
 #     ./scripts/cross.sh [raspberry-pi|jetson] [--to USER@HOST] [--model FILE]
 #
-# One static program runs on all of them (it chooses its kernels when it starts); the library for C programs is beside it. --to copies
-# the program, and the model if one is named, into the folder vitlet of that machine. At the end stands the command to run there.
+# One static program runs on all of them (it chooses its kernels when it starts); the library for C programs is beside
+# it. --to copies the program, and the model if one is named, into the folder vitlet of that machine. At the end stands
+# the command to run there.
 set -euo pipefail
 usage() { echo "usage: cross.sh [raspberry-pi|jetson] [--to USER@HOST] [--model FILE]" >&2; exit 2; }
 

@@ -3,8 +3,9 @@
 #
 #     ./scripts/dist.sh [TARGET]        aarch64-unknown-linux-gnu (default) or x86_64-unknown-linux-gnu
 #
-# In it: bin/vitlet (static), lib/ (libvitlet.a, libvitlet.so for glibc 2.27 and later, vitlet.pc, CMake's find_package(vitlet)),
-# include/, examples/c and the licences. Everything finds everything else relative to itself, so it works wherever it is unpacked.
+# In it: bin/vitlet (static), lib/ (libvitlet.a, libvitlet.so for glibc 2.27 and later, vitlet.pc, CMake's
+# find_package(vitlet)), include/, examples/c and the licences. Everything finds everything else relative to itself, so
+# it works wherever it is unpacked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/board_builds.sh

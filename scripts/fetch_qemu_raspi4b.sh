@@ -3,9 +3,9 @@
 #
 #     qemu=$(./scripts/fetch_qemu_raspi4b.sh)
 #
-# The installed one, if it has. Otherwise (Debian 12 has QEMU 7.2) the one of the release's backports, unpacked under target/,
-# from the mirror that this machine's apt sources already name. Nothing is installed, and no root is needed: the
-# libraries are those of the installed qemu-system-arm.
+# The installed one, if it has. Otherwise (Debian 12 has QEMU 7.2) the one of the release's backports, unpacked under
+# target/, from the mirror that this machine's apt sources already name. Nothing is installed, and no root is needed:
+# the libraries are those of the installed qemu-system-arm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
-#!/usr/bin/env bash
-# Builds libvitlet and installs it for C and C++: libraries, headers, vitlet.pc, and a configuration for CMake's find_package(vitlet).
+#!/usr/bin/env bash Builds libvitlet and installs it for C and C++: libraries, headers, vitlet.pc, and a configuration
+#for CMake's find_package(vitlet).
 #
 #     ./scripts/install_capi.sh PREFIX [TARGET]
 #
@@ -38,7 +38,8 @@ if [ -e "$built/libvitlet.so" ]; then
     ln -sf "libvitlet.so.$interface" "$prefix/lib/libvitlet.so"
 fi
 
-# What a program that links libvitlet.a needs besides. The compiler adds its own runtime (gcc_s, or gcc_eh with -static) and libc.
+# What a program that links libvitlet.a needs besides. The compiler adds its own runtime (gcc_s, or gcc_eh with -static)
+# and libc.
 private=$(tr ' ' '\n' <"$native" | awk '!/^-l(gcc_s|gcc|c|unwind)$/ && !seen[$0]++' | tr '\n' ' ')
 private=$(sed 's/ *$//' <<<"$private")
 cat >"$prefix/lib/pkgconfig/vitlet.pc" <<END

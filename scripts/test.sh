@@ -18,6 +18,7 @@ features=vitlet-cli/tract,vitlet-cli/hub
 
 fast() {
     say "Formatting and lints"
+    ./scripts/check_columns.sh
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
 

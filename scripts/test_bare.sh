@@ -3,8 +3,8 @@
 #
 #     ./scripts/test_bare.sh
 #
-# Requires that every one of them prints the digest of the logits that the program prints here. Installs what is missing where
-# it may, as scripts/test.sh does; with CI=true nothing is skipped.
+# Requires that every one of them prints the digest of the logits that the program prints here. Installs what is missing
+# where it may, as scripts/test.sh does; with CI=true nothing is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh

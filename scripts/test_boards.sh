@@ -3,8 +3,8 @@
 #
 #     ./scripts/test_boards.sh
 #
-# Builds with scripts/cross.sh and scripts/dist.sh, and runs the result under QEMU as the boards' cores and with the boards' sysfs.
-# Installs and skips as scripts/test.sh does, which calls it.
+# Builds with scripts/cross.sh and scripts/dist.sh, and runs the result under QEMU as the boards' cores and with the
+# boards' sysfs. Installs and skips as scripts/test.sh does, which calls it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh

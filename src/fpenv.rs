@@ -1,4 +1,5 @@
-//! The floating-point environment that bit-exact results need: round to nearest even, no flushing of denormals, no traps.
+//! The floating-point environment that bit-exact results need: round to nearest even, no flushing of denormals, no
+//! traps.
 //!
 //! A host built with `-ffast-math` sets flush-to-zero in its threads, one that does interval arithmetic rounds down,
 //! and bare metal starts with anything. Whatever the engine computes, it computes within [`exact`]: every public

@@ -45,7 +45,8 @@ pub(crate) trait Op {
 pub(crate) enum Uses {
     /// The lanes of f32 and i32.
     Lanes,
-    /// Polynomials, besides lanes, where [`Isa::fma_constant`] is worth its bytes: in int8 models. (In f32 ones, few cycles go there.)
+    /// Polynomials, besides lanes, where [`Isa::fma_constant`] is worth its bytes: in int8 models. (In f32 ones, few
+    /// cycles go there.)
     Polynomials,
     /// [`Isa::f16`]: never run where there is none.
     F16,
@@ -53,7 +54,8 @@ pub(crate) enum Uses {
     Pairs,
     /// [`Isa::dot_i8`] and all that shapes its operands.
     DotI8,
-    /// [`Isa::dot_i8`] on operands of its own making, where code for [`Isa::PAIRS`] would cost more bytes than it saves time.
+    /// [`Isa::dot_i8`] on operands of its own making, where code for [`Isa::PAIRS`] would cost more bytes than it saves
+    /// time.
     UnpairedDotI8,
     /// Whatever there is.
     Everything,
@@ -61,9 +63,9 @@ pub(crate) enum Uses {
 
 /// An instruction set that this CPU is known to have, chosen once and passed by value.
 ///
-/// All of them give the same bits in int8 and f32 models; they differ in speed only. (f16 models: see [`Kernels::computes_f16`].) A value other than `Kernels::scalar()` and
-/// [`Kernels::baseline`] comes from run-time detection or from an `unsafe` constructor, so no safe program can
-/// meet an illegal instruction.
+/// All of them give the same bits in int8 and f32 models; they differ in speed only. (f16 models: see
+/// [`Kernels::computes_f16`].) A value other than `Kernels::scalar()` and [`Kernels::baseline`] comes from run-time
+/// detection or from an `unsafe` constructor, so no safe program can meet an illegal instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernels(Level);
 
@@ -89,7 +91,8 @@ enum Level {
 }
 
 impl Kernels {
-    /// The specification, in plain Rust: slow, and the same everywhere. Left out of aarch64 builds without `std`, as 70 KB that nothing needs there.
+    /// The specification, in plain Rust: slow, and the same everywhere. Left out of aarch64 builds without `std`, as 70
+    /// KB that nothing needs there.
     #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
     pub const fn scalar() -> Self {
         Self(Level::Scalar)
@@ -128,8 +131,8 @@ impl Kernels {
         below.map(|&level| Self(level)).find(|kernels| kernels.name() == name)
     }
 
-    /// `scalar`, `neon`, `neon-fp16`, `neon-dotprod`, `neon-i8mm`, `avx2`, `avx-vnni` or `avx512-vnni`. Each NEON level has
-    /// what those before it have.
+    /// `scalar`, `neon`, `neon-fp16`, `neon-dotprod`, `neon-i8mm`, `avx2`, `avx-vnni` or `avx512-vnni`. Each NEON level
+    /// has what those before it have.
     pub const fn name(self) -> &'static str {
         match self.0 {
             #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
@@ -152,7 +155,8 @@ impl Kernels {
     }
 
     /// Whether the matrices of f16 models are multiplied in f16 (`neon-fp16` and above) or, widened, in f32:
-    /// docs/numerics.md states both. The widened results are the same bits everywhere, those in f16 on every core that computes in f16.
+    /// docs/numerics.md states both. The widened results are the same bits everywhere, those in f16 on every core that
+    /// computes in f16.
     pub const fn computes_f16(self) -> bool {
         #[cfg(target_arch = "aarch64")]
         return matches!(self.0, Level::NeonFp16 | Level::NeonDot | Level::NeonI8mm);
@@ -160,8 +164,8 @@ impl Kernels {
         return false;
     }
 
-    /// The fastest that a core with these ID registers has (`ID_AA64ISAR0_EL1`, `ID_AA64ISAR1_EL1`,
-    /// `ID_AA64PFR0_EL1`; Arm Architecture Reference Manual, D24.2). For bare metal: see [`Kernels::read_aarch64_id_registers`].
+    /// The fastest that a core with these ID registers has (`ID_AA64ISAR0_EL1`, `ID_AA64ISAR1_EL1`, `ID_AA64PFR0_EL1`;
+    /// Arm Architecture Reference Manual, D24.2). For bare metal: see [`Kernels::read_aarch64_id_registers`].
     ///
     /// # Safety
     /// Every core that runs the returned kernels has at least these features, and FP/SIMD is enabled on it.
@@ -207,8 +211,8 @@ impl Kernels {
         match self.0 {
             #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
             Level::Scalar if const { !O::USES.f16_only() } => op.run(isa::Scalar),
-            // SAFETY: in each arm, a `Kernels` of that level exists only on a CPU that has the features, and NEON's levels have
-            // those of the ones below.
+            // SAFETY: in each arm, a `Kernels` of that level exists only on a CPU that has the features, and NEON's
+            // levels have those of the ones below.
             #[cfg(target_arch = "aarch64")]
             Level::NeonI8mm if const { O::USES.differ_with_i8mm() } => unsafe { isa::neon::run_i8mm(op) },
             // SAFETY: as above.
@@ -286,7 +290,8 @@ impl Level {
         Self::Avx512Vnni,
     ];
 
-    /// Whether every CPU that has `other`, which is faster or the same, has this. Many have `vpdpbusd` in AVX-512's encoding alone.
+    /// Whether every CPU that has `other`, which is faster or the same, has this. Many have `vpdpbusd` in AVX-512's
+    /// encoding alone.
     fn is_part_of(self, other: Self) -> bool {
         match (self, other) {
             #[cfg(target_arch = "x86_64")]

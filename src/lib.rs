@@ -1,7 +1,8 @@
 //! vitlet: int8 and f16 Vision Transformers with LayerScale, for ARM CPUs.
 //!
 //! The engine: no allocation, no operating system needed. It reads a model file in place, runs it in memory that the
-//! caller gives, and returns logits that are the same bits on every instruction set, thread count and machine (int8 and f32 models).
+//! caller gives, and returns logits that are the same bits on every instruction set, thread count and machine (int8 and
+//! f32 models).
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -20,7 +20,8 @@ pub trait Executor: Sync {
     /// scratch memory of its own: a session asks when it is opened, and calls of more threads find nothing to do.
     fn threads(&self) -> usize;
 
-    /// Calls `job` once on each thread that shall help (including the calling one), and returns when all calls have returned.
+    /// Calls `job` once on each thread that shall help (including the calling one), and returns when all calls have
+    /// returned.
     fn run(&self, job: &(dyn Fn() + Sync));
 }
 
@@ -59,7 +60,8 @@ pub(crate) struct Chunks<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: through a shared `Chunks` only disjoint `&mut [T]` can be had (`Split::take`'s contract), as if the slice had been split before it was sent.
+// SAFETY: through a shared `Chunks` only disjoint `&mut [T]` can be had (`Split::take`'s contract), as if the slice had
+// been split before it was sent.
 unsafe impl<T: Send> Sync for Chunks<'_, T> {}
 
 impl<'a, T> Chunks<'a, T> {
@@ -79,7 +81,8 @@ impl<'a, T: Send> Split for Chunks<'a, T> {
     unsafe fn take(&self, i: usize) -> &'a mut [T] {
         let at = (i * self.chunk).min(self.len);
         let len = self.chunk.min(self.len - at);
-        // SAFETY: [at, at + len) lies within the slice that `new` borrowed for 'a, and no other piece overlaps it; the caller takes each piece once.
+        // SAFETY: [at, at + len) lies within the slice that `new` borrowed for 'a, and no other piece overlaps it; the
+        // caller takes each piece once.
         unsafe { core::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 }
@@ -124,8 +127,8 @@ impl<A: Split, B: Split> Split for Either<A, B> {
     }
 }
 
-/// Calls `work(worker's scratch, i, piece i)` for every piece of `pieces`, each once, spread over the executor's threads;
-/// at most `workers.count()` work at a time. Returns when all are done.
+/// Calls `work(worker's scratch, i, piece i)` for every piece of `pieces`, each once, spread over the executor's
+/// threads; at most `workers.count()` work at a time. Returns when all are done.
 pub(crate) fn for_each<W: Split, P: Split>(
     executor: &dyn Executor,
     workers: W,

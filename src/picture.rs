@@ -1,17 +1,19 @@
 //! From a picture to the bytes that the network sees: resize, crop or pad, normalize.
 //!
 //! The result is that of the Python libraries that trained and evaluated the network, to the bit: Pillow's 8-bit
-//! `Image.resize`, cropped as torchvision, timm or transformers do. An accuracy measured here is then comparable with theirs.
+//! `Image.resize`, cropped as torchvision, timm or transformers do. An accuracy measured here is then comparable with
+//! theirs.
 //!
-//! Pictures stream by rows: rows that are resized horizontally, only inside the crop, go into a ring as tall as the vertical
-//! filter, from which one output row at a time is summed (or the other way round, where Pillow does so). Neither the resized
-//! picture nor a copy of the source ever exists, so [`Preprocess::scratch_bytes`] stays small: 0.1 MB from 12 megapixels to 224 x 224.
+//! Pictures stream by rows: rows that are resized horizontally, only inside the crop, go into a ring as tall as the
+//! vertical filter, from which one output row at a time is summed (or the other way round, where Pillow does so).
+//! Neither the resized picture nor a copy of the source ever exists, so [`Preprocess::scratch_bytes`] stays small: 0.1
+//! MB from 12 megapixels to 224 x 224.
 //!
-//! Cameras' formats are converted row by row within the stream, and pictures that are turned are read along their columns: the result is that of
-//! converting, cutting and turning first.
+//! Cameras' formats are converted row by row within the stream, and pictures that are turned are read along their
+//! columns: the result is that of converting, cutting and turning first.
 //!
-//! `source` says what a picture is, `pixels` reads it, `geometry` decides sizes and the crop, `resample` computes. Decoding files
-//! does not belong here.
+//! `source` says what a picture is, `pixels` reads it, `geometry` decides sizes and the crop, `resample` computes.
+//! Decoding files does not belong here.
 
 mod geometry;
 mod pixels;
@@ -124,8 +126,8 @@ impl Preprocess {
         Ok(())
     }
 
-    /// The f32 that the network sees for each byte, per channel R, G, B: `(byte / 255 - mean) / std`, each step rounded to f32,
-    /// as torchvision's ToTensor and Normalize compute it.
+    /// The f32 that the network sees for each byte, per channel R, G, B: `(byte / 255 - mean) / std`, each step rounded
+    /// to f32, as torchvision's ToTensor and Normalize compute it.
     pub fn normalized(&self) -> [[f32; 256]; 3] {
         let value = |c: usize, byte: usize| (byte as f32 / 255.0 - self.mean[c]) / self.std[c];
         exact(|| core::array::from_fn(|c| core::array::from_fn(|byte| value(c, byte))))

@@ -1,8 +1,9 @@
-//! A thread pool for hosts with an operating system: threads that wait for the next job by spinning briefly, then sleep.
+//! A thread pool for hosts with an operating system: threads that wait for the next job by spinning briefly, then
+//! sleep.
 //!
 //! An inference forks and joins a few dozen times within milliseconds, so between two jobs a thread spins; between two
-//! inferences it sleeps and costs nothing. A thread that comes too late, because the system runs something else, is not waited for:
-//! the caller works until nothing is left, closes the job, and waits only for those who joined it.
+//! inferences it sleeps and costs nothing. A thread that comes too late, because the system runs something else, is not
+//! waited for: the caller works until nothing is left, closes the job, and waits only for those who joined it.
 //!
 //! The state is one word: the job's number, whether it is open, and how many helpers are in it.
 #![allow(unsafe_code)]
@@ -156,8 +157,8 @@ impl Shared {
                 continue;
             }
             done = state / NEXT;
-            // SAFETY: the job was open when this thread joined, so its `run` has stored the pointer and does not return, nor
-            // unwind, before this thread has left: the reference on its stack is alive.
+            // SAFETY: the job was open when this thread joined, so its `run` has stored the pointer and does not
+            // return, nor unwind, before this thread has left: the reference on its stack is alive.
             let job = unsafe { *self.job.load(Ordering::Relaxed) };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
                 // Dropping it may panic as well, and this thread would never leave the job.

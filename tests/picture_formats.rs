@@ -1,4 +1,5 @@
-//! Cameras' formats, regions and rotations: each gives exactly what converting, cutting and turning the whole picture first gives.
+//! Cameras' formats, regions and rotations: each gives exactly what converting, cutting and turning the whole picture
+//! first gives.
 
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 use vitlet::{Format, Kernels, Named, Picture, PictureError, Plane, Region, Rotation, Yuv};

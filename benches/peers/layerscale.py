@@ -1,4 +1,5 @@
-"""What LayerScale does to other runtimes' int8: the same network, plain and with gammas, through each one's own quantization.
+"""What LayerScale does to other runtimes' int8: the same network, plain and with gammas, through each one's own
+quantization.
 
     python layerscale.py --vitlet ../../target/release/vitlet --pictures labels.csv CHECKPOINT [CHECKPOINT ...]
 

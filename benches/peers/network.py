@@ -1,4 +1,5 @@
-"""The network that every contestant runs: a timm model, as a checkpoint for `vitlet convert` and as ONNX for the others."""
+"""The network that every contestant runs: a timm model, as a checkpoint for `vitlet convert` and as ONNX for the
+others."""
 
 import csv
 import warnings
@@ -26,7 +27,8 @@ def load(name: str, checkpoint: Path | None) -> torch.nn.Module:
 
 @torch.no_grad()
 def randomize(model: torch.nn.Module) -> None:
-    """Fresh networks have LayerScale 1e-6 and weights of 0.02, with which the blocks would not matter for the logits."""
+    """Fresh networks have LayerScale 1e-6 and weights of 0.02, with which the blocks would not matter for the
+    logits."""
     for name, parameter in model.named_parameters():
         if name.endswith("gamma"):
             parameter.copy_(torch.exp(torch.empty_like(parameter).uniform_(np.log(0.05), np.log(1.0))))

@@ -2,8 +2,8 @@
 
     python peers.py --vitlet ../../target/release/vitlet [--model deit_tiny_patch16_224] [--checkpoint DIR] [--pictures labels.csv]
 
-Rounds go from contestant to contestant, so that whatever else the machine does meets all of them. A ratio is taken within a round:
-the quotient of two medians that were measured within the same second or two.
+Rounds go from contestant to contestant, so that whatever else the machine does meets all of them. A ratio is taken
+within a round: the quotient of two medians that were measured within the same second or two.
 """
 
 import argparse

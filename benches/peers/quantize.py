@@ -20,7 +20,8 @@ def onnx_runtime(source: Path, target: Path, per_channel: bool) -> None:
 
 
 def openvino(source: Path, target: Path, calibration: np.ndarray) -> None:
-    """Static: per channel for weights, per tensor for activations, with the ranges found on `calibration` [count, 3, height, width]."""
+    """Static: per channel for weights, per tensor for activations, with the ranges found on `calibration` [count, 3,
+    height, width]."""
     dataset = nncf.Dataset(calibration, lambda x: x[None])
     with contextlib.redirect_stdout(sys.stderr):  # its progress bars
         quantized = nncf.quantize(ov.convert_model(source), dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))

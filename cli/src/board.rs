@@ -205,7 +205,8 @@ fn used(cpus: &Cpus) -> impl Iterator<Item = &vitlet_board::Cpu> {
     cpus.online().iter().filter(move |cpu| fast.contains(cpu.number))
 }
 
-/// From sysfs; where the kernel has not got the firmware's bits, from the `vcgencmd` that Raspberry Pi OS brings, and at least the supply's alarm.
+/// From sysfs; where the kernel has not got the firmware's bits, from the `vcgencmd` that Raspberry Pi OS brings, and
+/// at least the supply's alarm.
 fn raspberry_pi_throttling(files: &impl Files) -> Option<Throttling> {
     let asked = || {
         let answer = Command::new("vcgencmd").arg("get_throttled").output().ok()?;

@@ -1,9 +1,9 @@
 //! Pictures for `eval`: a directory with one folder per class, a directory of pictures without labels, or a CSV of
 //! `path,label` lines.
 //!
-//! A folder is matched, in this order, as a WordNet synset id (`n01440764`, for networks with ImageNet-1k's classes), as a
-//! label, as one of a label's comma-separated synonyms, and as a plain index. Case does not matter and `_` reads as a
-//! space. A subset of the classes will do; a folder that matches nothing, or two classes alike, is refused.
+//! A folder is matched, in this order, as a WordNet synset id (`n01440764`, for networks with ImageNet-1k's classes),
+//! as a label, as one of a label's comma-separated synonyms, and as a plain index. Case does not matter and `_` reads
+//! as a space. A subset of the classes will do; a folder that matches nothing, or two classes alike, is refused.
 
 mod csv;
 

@@ -1,4 +1,5 @@
-//! Pictures of numbers as SVG: one figure is a title and panels below each other, each with its axes; `inspect --plot`, `compare --plot` and `bench layerscale --plot` draw with it.
+//! Pictures of numbers as SVG: one figure is a title and panels below each other, each with its axes; `inspect --plot`,
+//! `compare --plot` and `bench layerscale --plot` draw with it.
 //!
 //! ```text
 //! let mut figure = Figure::new("Title", "what was measured, on what");
@@ -8,8 +9,8 @@
 //! files::write(path, figure.finish().as_bytes())?;
 //! ```
 //!
-//! Colours follow the reader's light or dark scheme by a media query; programs that do not know it show the light one. Text is text, so
-//! that it can be searched and read aloud; every mark with a `title` shows its number under the mouse.
+//! Colours follow the reader's light or dark scheme by a media query; programs that do not know it show the light one.
+//! Text is text, so that it can be searched and read aloud; every mark with a `title` shows its number under the mouse.
 
 use std::fmt::{Display, Write as _};
 

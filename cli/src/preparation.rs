@@ -14,7 +14,8 @@ use crate::files;
 /// Shared by `convert` and by the commands that run an ONNX file.
 #[derive(Args, Clone)]
 pub struct PreparationArgs {
-    /// Input size in pixels, instead of the checkpoint's (position embeddings are resampled), or where an ONNX file leaves it open
+    /// Input size in pixels, instead of the checkpoint's (position embeddings are resampled), or where an ONNX file
+    /// leaves it open
     #[arg(long, value_name = "HxW", value_parser = image_size)]
     image_size: Option<(usize, usize)>,
 

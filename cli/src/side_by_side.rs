@@ -1,5 +1,5 @@
-//! Models side by side. All are in memory at once and take turns, so that a machine that slows down slows all of them; ratios are of one
-//! round. A ratio whose middle half of rounds holds 1 is called noise. And all see the same pictures.
+//! Models side by side. All are in memory at once and take turns, so that a machine that slows down slows all of them;
+//! ratios are of one round. A ratio whose middle half of rounds holds 1 is called noise. And all see the same pictures.
 
 use std::time::{Duration, Instant};
 

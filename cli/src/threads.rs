@@ -1,4 +1,5 @@
-//! How many threads to use and where: the big cores of a big.LITTLE chip, within what the system lets this process have.
+//! How many threads to use and where: the big cores of a big.LITTLE chip, within what the system lets this process
+//! have.
 
 use std::num::NonZero;
 use std::thread::available_parallelism;
@@ -7,7 +8,8 @@ use vitlet_board::{Cpus, MOST_THREADS, Plan};
 
 use crate::board::system;
 
-/// The number of threads, `asked` for or by default one for each big core. Where `asked` does not need the small cores, this process keeps off them from now on.
+/// The number of threads, `asked` for or by default one for each big core. Where `asked` does not need the small cores,
+/// this process keeps off them from now on.
 pub fn plan(asked: Option<usize>) -> usize {
     let cpus = Cpus::read(&system);
     let plan = cpus.plan();
@@ -19,7 +21,8 @@ pub fn plan(asked: Option<usize>) -> usize {
     asked.unwrap_or(fast.min(available).min(MOST_THREADS))
 }
 
-/// Threads that this one starts inherit it. A process that has been kept to other cores already (taskset, containers) stays there.
+/// Threads that this one starts inherit it. A process that has been kept to other cores already (taskset, containers)
+/// stays there.
 #[cfg(target_os = "linux")]
 fn keep_to(plan: &Plan) {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

@@ -23,9 +23,9 @@ pub(crate) use files::{is_weights, weight_files};
 
 mod wrapper;
 
-/// Tensors that checkpoints of these networks carry and that the forward pass does not read: the token that
-/// replaces masked patches in pre-training, the pooler of transformers' headless models, timm's removed pre-logits layer,
-/// BEiT's table of indices into its tables.
+/// Tensors that checkpoints of these networks carry and that the forward pass does not read: the token that replaces
+/// masked patches in pre-training, the pooler of transformers' headless models, timm's removed pre-logits layer, BEiT's
+/// table of indices into its tables.
 const UNUSED: [&str; 4] = ["*mask_token", "*pooler.dense.*", "pre_logits.*", "*relative_position_index"];
 
 /// What says which tensors there must be, if nothing else does.

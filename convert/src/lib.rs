@@ -175,7 +175,8 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     Ok(Converted { bytes, report })
 }
 
-/// LayerNorm's affine part of every branch into the branch's first matrix. The second norm of XCiT's class attention is no branch's.
+/// LayerNorm's affine part of every branch into the branch's first matrix. The second norm of XCiT's class attention is
+/// no branch's.
 fn fold_norms(network: &mut network::Network) {
     for block in network.stages.iter_mut().flat_map(|stage| &mut stage.blocks) {
         diagonal::fold_norm(&mut block.norm, &mut block.up);

@@ -1,8 +1,9 @@
-//! ONNX files: a plain Vision Transformer is recognized in the graph that PyTorch's exporters (or simplifiers after them) wrote.
+//! ONNX files: a plain Vision Transformer is recognized in the graph that PyTorch's exporters (or simplifiers after
+//! them) wrote.
 //!
-//! `graph` reads the file, `fold` computes what does not depend on the picture, `patterns` knows linear layers, norms and
-//! activations in all their spellings, `stem`, `attention` and `vit` put them together. Recognition works on what flows where,
-//! never on names; what is not a plain ViT is refused with the node at which the structure ended.
+//! `graph` reads the file, `fold` computes what does not depend on the picture, `patterns` knows linear layers, norms
+//! and activations in all their spellings, `stem`, `attention` and `vit` put them together. Recognition works on what
+//! flows where, never on names; what is not a plain ViT is refused with the node at which the structure ended.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -68,7 +68,8 @@ impl vitlet::Named for Balance {
     const NAMES: &'static [(Self, &'static str)] = &[(Self::Auto, "auto"), (Self::Off, "off")];
 }
 
-/// The options of [`crate::convert`]. The default is int8, `fold`, one scale per channel, everything else from the source.
+/// The options of [`crate::convert`]. The default is int8, `fold`, one scale per channel, everything else from the
+/// source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Storage of the matrices.
@@ -82,7 +83,8 @@ pub struct Options {
     /// LayerNorm's affine part goes into the next matrix (a study: exact in f32, but the columns of that matrix lose
     /// their balance). No channels are balanced then.
     pub fold_norm: bool,
-    /// Takes out the rows of channels to which a branch adds less than this part of the stream's root mean square (see [`crate::prune`]).
+    /// Takes out the rows of channels to which a branch adds less than this part of the stream's root mean square (see
+    /// [`crate::prune`]).
     pub prune_dead: Option<f64>,
     /// timm's name of the architecture, `NAME` or `NAME.TAG`, for weights without a config.json.
     pub arch: Option<String>,
@@ -106,7 +108,8 @@ pub struct Options {
     pub crop_pct: Option<f64>,
     /// The filter of the resize.
     pub interpolation: Option<Interpolation>,
-    /// A checkpoint directory whose configuration says how pictures are prepared, for sources that do not say it (ONNX).
+    /// A checkpoint directory whose configuration says how pictures are prepared, for sources that do not say it
+    /// (ONNX).
     pub preprocess_from: Option<PathBuf>,
 }
 

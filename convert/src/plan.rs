@@ -1,9 +1,10 @@
 //! The fold planner: what becomes of each branch's gamma, and which channels of a branch could as well not be there.
 //!
-//! A channel is below the noise when what its branch adds to it is smaller than what the next reader of the stream loses there by
-//! quantizing it to 8 bits. No picture is looked at: inputs of a matrix are taken as independent, with the magnitude that the
-//! matrices before them give, and a row of the stream as spanning eight standard deviations (255 steps, each an error of 1/sqrt(12)).
-//! Attention is taken not to average anything away, so that the estimate of a branch errs upwards and the count downwards.
+//! A channel is below the noise when what its branch adds to it is smaller than what the next reader of the stream
+//! loses there by quantizing it to 8 bits. No picture is looked at: inputs of a matrix are taken as independent, with
+//! the magnitude that the matrices before them give, and a row of the stream as spanning eight standard deviations (255
+//! steps, each an error of 1/sqrt(12)). Attention is taken not to average anything away, so that the estimate of a
+//! branch errs upwards and the count downwards.
 
 use serde::Serialize;
 use vitlet::{Config, LayerScale, Precision};
@@ -143,7 +144,8 @@ fn convolved(conv: &Depthwise, inputs: &[f64]) -> Vec<f64> {
     gains.zip(inputs).zip(&conv.bias).map(|((gain, x), &b)| (gain * x).hypot(f64::from(b))).collect()
 }
 
-/// The report of XCiT's local branch; `stream` gains what it adds. Where gamma is folded, its last kernels hold it, in f32.
+/// The report of XCiT's local branch; `stream` gains what it adds. Where gamma is folded, its last kernels hold it, in
+/// f32.
 fn local_branch(local: &Local, config: &Config, stream: &mut [f64]) -> BranchPlan {
     let between = activated(&convolved(&local.first, &read(Some(&local.norm), stream)));
     let affine = local.affine.scale.iter().zip(&local.affine.offset);

@@ -50,8 +50,8 @@ pub(crate) fn take(
     Ok(positions)
 }
 
-/// The grid of a table with `rows` patches: `native` if that has as many, else a square (timm's and transformers' rule).
-/// A count that is neither comes back as `native`, so that the tensor's shape does not fit it.
+/// The grid of a table with `rows` patches: `native` if that has as many, else a square (timm's and transformers'
+/// rule). A count that is neither comes back as `native`, so that the tensor's shape does not fit it.
 fn grid_of(rows: usize, native: Grid) -> Grid {
     let side = rows.isqrt();
     if native.0 * native.1 != rows && side * side == rows && rows > 0 { (side, side) } else { native }

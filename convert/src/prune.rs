@@ -1,8 +1,8 @@
-//! Rows of the last matrices of branches that could as well not be there (`--prune-dead`): what a branch adds to such a channel is too little
-//! to matter, by the estimate of [`plan`](crate::plan).
+//! Rows of the last matrices of branches that could as well not be there (`--prune-dead`): what a branch adds to such a
+//! channel is too little to matter, by the estimate of [`plan`](crate::plan).
 //!
-//! Matrices are stored and multiplied in blocks of 16 rows, so a branch loses rows 16 at a time, those that add least first: fewer would save
-//! neither bytes nor time. What is left of a matrix is quantized as if it were whole.
+//! Matrices are stored and multiplied in blocks of 16 rows, so a branch loses rows 16 at a time, those that add least
+//! first: fewer would save neither bytes nor time. What is left of a matrix is quantized as if it were whole.
 
 use std::iter::zip;
 
@@ -137,8 +137,8 @@ impl Pruning {
     }
 }
 
-/// Which of the channels with these shares of the stream stay: as few blocks of rows as hold those that reach the threshold, filled up with
-/// the largest of the others.
+/// Which of the channels with these shares of the stream stay: as few blocks of rows as hold those that reach the
+/// threshold, filled up with the largest of the others.
 fn kept(shares: &[f64], threshold: f64) -> Vec<bool> {
     let above = shares.iter().filter(|share| **share >= threshold).count();
     let mut order: Vec<usize> = (0..shares.len()).collect();

@@ -1,7 +1,8 @@
 //! tract as the reference: an ONNX file, run in f32 as its author exported it.
 //!
-//! Nothing of vitlet is in the way of its numbers, so an accuracy that vitlet claims is measured against them. A dynamic batch
-//! is one picture; f16 weights are widened (exactly) and computed with in f32; external data stands beside the file.
+//! Nothing of vitlet is in the way of its numbers, so an accuracy that vitlet claims is measured against them. A
+//! dynamic batch is one picture; f16 weights are widened (exactly) and computed with in f32; external data stands
+//! beside the file.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), vitlet_convert::Error> {
@@ -44,7 +45,8 @@ pub struct Tapped {
 }
 
 impl Reference {
-    /// Reads a file and prepares it for one picture of its own size, or of `size` (height, width) where it leaves that open.
+    /// Reads a file and prepares it for one picture of its own size, or of `size` (height, width) where it leaves that
+    /// open.
     ///
     /// # Errors
     /// A file that is not ONNX, that tract can not run, that does not take one picture `[1, 3, height, width]`, or that

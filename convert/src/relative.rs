@@ -1,4 +1,5 @@
-//! Position in attention: BEiT's relative position tables and DINOv3's rotations, as the model file has them (docs/format.md).
+//! Position in attention: BEiT's relative position tables and DINOv3's rotations, as the model file has them
+//! (docs/format.md).
 
 use vitlet::{Config, Resampling, positions};
 
@@ -16,8 +17,9 @@ pub(crate) enum Rule {
     Geometric,
 }
 
-/// Takes the relative position table `name` `[(2h-1)(2w-1) + 3, heads]` of a checkpoint made for a grid of `native` patches (or a square one,
-/// as timm guesses), for the grid of `config`: `[heads, relative_len]`, the offsets reversed, from query minus key to key minus query.
+/// Takes the relative position table `name` `[(2h-1)(2w-1) + 3, heads]` of a checkpoint made for a grid of `native`
+/// patches (or a square one, as timm guesses), for the grid of `config`: `[heads, relative_len]`, the offsets reversed,
+/// from query minus key to key minus query.
 ///
 /// # Errors
 /// As [`Checkpoint::take`].

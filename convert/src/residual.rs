@@ -112,7 +112,8 @@ impl Residual {
         Ok(None)
     }
 
-    /// Takes what stands between and after the matrices of a branch of the block whose tensors `at` names; returns its gamma, `[dim]`.
+    /// Takes what stands between and after the matrices of a branch of the block whose tensors `at` names; returns its
+    /// gamma, `[dim]`.
     ///
     /// # Errors
     /// As [`Self::before`].

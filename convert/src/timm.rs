@@ -1,9 +1,9 @@
 //! timm's checkpoints: config.json with `architecture`, `model_args` and `pretrained_cfg`, beside model.safetensors.
 //!
-//! An architecture is its constructor arguments: data/timm_architectures.json has those of timm's plain ViTs, config.json's
-//! `model_args` win over them, and an unknown name works when its `model_args` say enough. Source of the facts:
-//! timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva`, `Cait` and `Xcit` (timm 1.0); `ConvNeXt` is in convnext.rs,
-//! `MlpMixer` in resmlp.rs.
+//! An architecture is its constructor arguments: data/timm_architectures.json has those of timm's plain ViTs,
+//! config.json's `model_args` win over them, and an unknown name works when its `model_args` say enough. Source of the
+//! facts: timm's `VisionTransformer`, `VisionTransformerDistilled`, `Beit`, `Eva`, `Cait` and `Xcit` (timm 1.0);
+//! `ConvNeXt` is in convnext.rs, `MlpMixer` in resmlp.rs.
 
 use std::sync::OnceLock;
 
@@ -477,7 +477,8 @@ impl Plan {
         relative::table(checkpoint, name, c, native, relative::Rule::Geometric)
     }
 
-    /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero. Class attention has three layers (but for XCiT's authors).
+    /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero. Class attention has three layers (but for
+    /// XCiT's authors).
     fn qkv(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Layer, Error> {
         let c = &self.config;
         if i >= c.depth && !checkpoint.has(&self.at(i, "attn.qkv.weight")) {
@@ -533,7 +534,8 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     let mut proj = checkpoint.linear(&at("attn.proj"), c.dim, c.dim, plan.proj_bias)?;
     let mut up = plan.up(checkpoint, &at("mlp"))?;
     let mut down = checkpoint.linear(&at("mlp.fc2"), c.dim, c.hidden, plan.proj_bias)?;
-    // From the stream's side inwards: what is before the branch sees Fixup's offset of the first matrix already absorbed.
+    // From the stream's side inwards: what is before the branch sees Fixup's offset of the first matrix already
+    // absorbed.
     let gamma1 = plan.residual.after(checkpoint, &at, 1, &mut qkv, &mut proj)?;
     let norm1 = plan.residual.before(checkpoint, &at, 1, &mut qkv)?;
     let gamma2 = plan.residual.after(checkpoint, &at, 2, &mut up, &mut down)?;
@@ -562,7 +564,8 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     })
 }
 
-/// Attention and MLP side by side: one norm, one matrix before both (the MLP's rows first) and one gamma, which here each branch has.
+/// Attention and MLP side by side: one norm, one matrix before both (the MLP's rows first) and one gamma, which here
+/// each branch has.
 fn parallel_block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<Block, Error> {
     let c = &plan.config;
     let at = |name: &str| plan.at(i, name);

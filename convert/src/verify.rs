@@ -99,7 +99,8 @@ pub fn verify(model: &Model) -> Outcome {
     outcome
 }
 
-/// The sum of codes per output channel of `[N/16][K8/4][16][4]` or, row by row, `[N][K]`; padding included, which must be zero and so shows here.
+/// The sum of codes per output channel of `[N/16][K8/4][16][4]` or, row by row, `[N][K]`; padding included, which must
+/// be zero and so shows here.
 fn code_sums(spec: &TensorSpec, codes: &[u8]) -> Vec<i32> {
     let sum = |codes: &[u8]| codes.iter().map(|&code| i32::from(code as i8)).sum::<i32>();
     let (k_groups, n_groups) = match *spec.dims() {

@@ -1,4 +1,5 @@
-"""Draws docs/residuals.svg from the logs of compare_residuals.sh: training loss of each kind of residual branch, and where its factors went.
+"""Draws docs/residuals.svg from the logs of compare_residuals.sh: training loss of each kind of residual branch, and
+where its factors went.
 
     plot_residuals.py [LOGS] [OUT.svg]           LOGS/NAME/{log,gammas}.csv; default: residuals/ beside this file, docs/residuals.svg
 """

@@ -7,7 +7,8 @@
     tfixup       x + F(x)                              Huang et al. 2020, scaled at initialization, no normalization
     none         x + F(LayerNorm(x))
 
-docs/related-methods.md says how the parameters are named in a checkpoint. `apply` changes timm's VisionTransformer in place.
+docs/related-methods.md says how the parameters are named in a checkpoint. `apply` changes timm's VisionTransformer in
+place.
 """
 
 from collections.abc import Iterator
@@ -48,8 +49,8 @@ class Scalar(nn.Module):
 
 
 class Fixup(nn.Module):
-    """Scalars around the two matrices of a branch, named as in the authors' code: a bias before and after the first, a bias before the
-    second, a factor and a bias after it."""
+    """Scalars around the two matrices of a branch, named as in the authors' code: a bias before and after the first, a
+    bias before the second, a factor and a bias after it."""
 
     def __init__(self, first: nn.Linear, second: nn.Linear, scale: float):
         super().__init__()

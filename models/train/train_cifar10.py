@@ -3,10 +3,10 @@
     train_cifar10.py --data DIR --out DIR [--residual layerscale] [--epochs 24]
     torchrun --nproc-per-node 2 train_cifar10.py ...          one thread per process; the batch is per process
 
-DIR holds train.npz and test.npz as prepare_cifar10.py writes them. --residual picks what stabilises depth (residual.py),
---init its start value where it has one. The weights that count are an exponential moving average.
-Writes OUT/last.pt (to resume), OUT/log.csv (epoch, loss, test accuracy, learning rate, seconds), and at the end OUT/gammas.csv (how far the
-branches' factors moved) and OUT/config.json and OUT/model.safetensors (f16), which `vitlet convert` reads.
+DIR holds train.npz and test.npz as prepare_cifar10.py writes them. --residual picks what stabilises depth
+(residual.py), --init its start value where it has one. The weights that count are an exponential moving average. Writes
+OUT/last.pt (to resume), OUT/log.csv (epoch, loss, test accuracy, learning rate, seconds), and at the end OUT/gammas.csv
+(how far the branches' factors moved) and OUT/config.json and OUT/model.safetensors (f16), which `vitlet convert` reads.
 """
 
 import argparse

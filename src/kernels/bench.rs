@@ -157,8 +157,8 @@ pub enum Gamma {
     Pass,
 }
 
-/// The end of a residual branch: an int8 layer `[rows, k]` times `[k, n]`, times gamma (a power of two, so that all three leave the
-/// same bits), added to the stream; k a multiple of 16. The time holds a copy of the stream.
+/// The end of a residual branch: an int8 layer `[rows, k]` times `[k, n]`, times gamma (a power of two, so that all
+/// three leave the same bits), added to the stream; k a multiple of 16. The time holds a copy of the stream.
 pub fn residual_i8(kernels: Kernels, [rows, k, n]: [usize; 3], gamma: Gamma) -> Case {
     const FACTOR: f32 = 0.25;
     let stride = n.div_ceil(16);
@@ -291,8 +291,8 @@ pub fn attention_i8(kernels: Kernels, rows: usize, tokens: usize, heads: usize) 
     })
 }
 
-/// A depthwise convolution of all of `height` x `width` tokens of `n` channels, whose multiply-adds are counted as if none were outside the
-/// picture; n a multiple of 16.
+/// A depthwise convolution of all of `height` x `width` tokens of `n` channels, whose multiply-adds are counted as if
+/// none were outside the picture; n a multiple of 16.
 pub fn depthwise_f32(kernels: Kernels, [height, width, n]: [usize; 3], kernel: usize) -> Case {
     let (tokens, stride) = (height * width, n / 16);
     let [x, weight, bias] = [(1, tokens), (2, kernel * kernel), (3, 1)].map(|(seed, rows)| chunks(seed, rows * stride));

@@ -1,14 +1,16 @@
-//! Depthwise convolution: every channel of a picture with a small kernel of its own, stride 1, the picture zero outside.
+//! Depthwise convolution: every channel of a picture with a small kernel of its own, stride 1, the picture zero
+//! outside.
 //!
 //! ```text
 //! y[v][u][c] = bias[c] + sum over dy, dx of x[v + dy - r][u + dx - r][c] w[dy][dx][c]          r = kernel / 2
 //! ```
 //!
-//! Fused multiply-add in the order of dy, then dx, from the bias on (docs/numerics.md, "Depthwise convolution"); f32 in every precision.
-//! A picture is its tokens, line by line, `[height * width, channels]`; neighbours are read, so the result goes elsewhere.
+//! Fused multiply-add in the order of dy, then dx, from the bias on (docs/numerics.md, "Depthwise convolution"); f32 in
+//! every precision. A picture is its tokens, line by line, `[height * width, channels]`; neighbours are read, so the
+//! result goes elsewhere.
 //!
-//! A tile is some tokens side by side and one or two blocks of 16 channels: a weight is loaded once for all of its tokens. Blocks are
-//! outside, so that the weights of one stay in the first-level cache for all tokens of a call.
+//! A tile is some tokens side by side and one or two blocks of 16 channels: a weight is loaded once for all of its
+//! tokens. Blocks are outside, so that the weights of one stay in the first-level cache for all tokens of a call.
 
 use super::isa::Isa;
 use super::tiles::{Tile, for_tiles, slices};
@@ -64,7 +66,8 @@ struct Strip<'a> {
 }
 
 impl<S: Isa> Tile<S> for Strip<'_> {
-    // Lines of 7, 14, 28 and 56 tokens are fours with a three or a two at the end; four are enough to keep a core's multipliers busy.
+    // Lines of 7, 14, 28 and 56 tokens are fours with a three or a two at the end; four are enough to keep a core's
+    // multipliers busy.
     const ROWS: usize = 4;
 
     #[inline(always)]

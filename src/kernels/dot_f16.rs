@@ -1,13 +1,14 @@
-//! The f16 tile: M rows of activations by N blocks of 16 output channels, multiplied in f16, for CPUs that do twice as many
-//! multiplications in f16 as in f32.
+//! The f16 tile: M rows of activations by N blocks of 16 output channels, multiplied in f16, for CPUs that do twice as
+//! many multiplications in f16 as in f32.
 //!
 //! ```text
 //! acc[m][n][c] = sum over blocks of (sum over i in the block of a[m][i] * w[n][i * step][c])
 //! ```
 //!
-//! Within a block of [`BLOCK`] inputs the sum is an f16 that starts at 0: fused multiply-add, i in order. The sums of the blocks are
-//! widened and added in f32, in order. The callers keep |a| below 2 (a power of two taken out of each row) and |w| too, so a
-//! block's sum is below 4 * BLOCK: nothing overflows, and what underflows is 2^-24 of the row's greatest value.
+//! Within a block of [`BLOCK`] inputs the sum is an f16 that starts at 0: fused multiply-add, i in order. The sums of
+//! the blocks are widened and added in f32, in order. The callers keep |a| below 2 (a power of two taken out of each
+//! row) and |w| too, so a block's sum is below 4 * BLOCK: nothing overflows, and what underflows is 2^-24 of the row's
+//! greatest value.
 //!
 //! | file | tile (rows x channels) | how | peak, MAC per cycle |
 //! |---|---|---|---|

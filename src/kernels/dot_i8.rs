@@ -43,11 +43,12 @@ pub(crate) mod scalar;
 use super::isa::Isa;
 use crate::lanes::{I8x16x4, U8x16};
 
-/// Groups of weights that stay in a first-level cache from tile to tile, beside the rows that they are multiplied with: 32 KiB.
+/// Groups of weights that stay in a first-level cache from tile to tile, beside the rows that they are multiplied with:
+/// 32 KiB.
 pub(crate) const FIRST_LEVEL_GROUPS: usize = 512;
 
-/// Pairs `rows` rows of `chunks` chunks, `stride` apart in `a`, as [`Isa::dot_i8`] takes them where [`Isa::PAIRS`]; in `out` they
-/// follow one another.
+/// Pairs `rows` rows of `chunks` chunks, `stride` apart in `a`, as [`Isa::dot_i8`] takes them where [`Isa::PAIRS`]; in
+/// `out` they follow one another.
 #[inline(always)]
 pub(crate) fn pair_rows<S: Isa>(s: S, a: &[U8x16], stride: usize, rows: usize, chunks: usize, out: &mut [U8x16]) {
     for (pair, out) in out[..rows * chunks].chunks_mut(2 * chunks).enumerate() {

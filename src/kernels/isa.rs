@@ -59,22 +59,22 @@ pub(crate) trait Isa: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// [`Isa::fma`] with a constant from memory whose lanes are equal, for polynomials: where the addend's register becomes
-    /// the result, loading it each time costs less than copying it.
+    /// [`Isa::fma`] with a constant from memory whose lanes are equal, for polynomials: where the addend's register
+    /// becomes the result, loading it each time costs less than copying it.
     #[inline(always)]
     fn fma_constant(self, a: Self::F, b: Self::F, c: &'static F32x16) -> Self::F {
         self.fma(a, b, self.load(c))
     }
-    /// The smaller; `b` where `a` is a quiet NaN. Callers never pass a NaN as `b` and never depend on the sign of a zero result:
-    /// instruction sets differ there.
+    /// The smaller; `b` where `a` is a quiet NaN. Callers never pass a NaN as `b` and never depend on the sign of a
+    /// zero result: instruction sets differ there.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// The larger; `b` where `a` is a quiet NaN; see [`Isa::min`].
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     fn abs(self, a: Self::F) -> Self::F;
     /// The square root of one number, correctly rounded.
     ///
-    /// x86's vector instruction sets have their own: the `sqrtss` of `libm` has no VEX prefix, and costs some 300 cycles where the wide
-    /// registers are in use.
+    /// x86's vector instruction sets have their own: the `sqrtss` of `libm` has no VEX prefix, and costs some 300
+    /// cycles where the wide registers are in use.
     #[inline(always)]
     fn sqrt(self, x: f32) -> f32 {
         libm::sqrtf(x)
@@ -90,7 +90,8 @@ pub(crate) trait Isa: Copy {
     fn min_lane(self, a: Self::F) -> f32;
     fn max_lane(self, a: Self::F) -> f32;
 
-    /// Starts to bring the line at `at` into the second-level cache; nothing where the hardware's own prefetching is left to it.
+    /// Starts to bring the line at `at` into the second-level cache; nothing where the hardware's own prefetching is
+    /// left to it.
     #[inline(always)]
     fn prefetch<T>(self, _at: &T) {}
 
@@ -122,7 +123,8 @@ pub(crate) trait Isa: Copy {
 
     /// Adds to `acc[m][n]` the products of row `m` of activations with block `n` of 16 output channels:
     /// `acc[m][n][c] += sum over k of a[m][k] * w[n][k / 4][c][k % 4]`, exact in i32, with `a` read as u8 where
-    /// `CODE_XOR` is 0 and as i8 where it is 0x80 (weights within [-127, 127] there; -128 may give another sum, nothing else).
+    /// `CODE_XOR` is 0 and as i8 where it is 0x80 (weights within [-127, 127] there; -128 may give another sum, nothing
+    /// else).
     ///
     /// Each block of `w` holds `K8 / 4` groups, an even number; each row of `a` holds at least `K8` codes. Panics (on
     /// entry, not in the loop) if that is not so. Where [`Isa::PAIRS`], both come paired, all but an odd last row.
@@ -150,15 +152,16 @@ pub(crate) trait Isa: Copy {
 /// subtracting it gives that integer.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
-/// The nearest integers, ties to even, plus the bits of [`ROUND`], whose low 22 bits are zero; magnitudes below 2^22. One addition, where a
-/// conversion is slower on many cores.
+/// The nearest integers, ties to even, plus the bits of [`ROUND`], whose low 22 bits are zero; magnitudes below 2^22.
+/// One addition, where a conversion is slower on many cores.
 #[inline(always)]
 pub(crate) fn rounded<S: Isa>(s: S, a: S::F) -> S::I {
     s.bits(s.add(a, s.splat(ROUND)))
 }
 
-/// [`Isa::expand`] by quarters of four lanes: for each the place of its first value, at most 12, and from which bytes of the four values there
-/// its lanes are taken. 0x80 is from none: byte shuffles of x86 and of ARM alike give zero for that.
+/// [`Isa::expand`] by quarters of four lanes: for each the place of its first value, at most 12, and from which bytes
+/// of the four values there its lanes are taken. 0x80 is from none: byte shuffles of x86 and of ARM alike give zero for
+/// that.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 pub(crate) fn expand_quarters(mask: u16) -> [(usize, &'static U8x16); 4] {

@@ -6,7 +6,8 @@
 //! f32    the same with scale = 1
 //! ```
 //!
-//! CPUs that compute in f16 multiply f16 layers so (`dot_f16`), with rows in f16: y[m][n] = fma(sum * s[m], scale[n], bias[n]).
+//! CPUs that compute in f16 multiply f16 layers so (`dot_f16`), with rows in f16: y[m][n] = fma(sum * s[m], scale[n],
+//! bias[n]).
 //!
 //! Weights are read in place in the layout of the model file: blocks of 16 output channels, all inputs of a block
 //! together. Callers pass 16 to 64 rows at a time: a block of weights is read from the second-level cache once and
@@ -123,9 +124,9 @@ impl<E: Epilogue> Op for LinearI8<'_, E> {
 }
 
 impl<E> LinearI8<'_, E> {
-    /// Prefetches the weights that the tiles after this strip of `N` blocks begin with, a piece for each full tile of `height` rows: hardware
-    /// sees a strip end in the first-level cache, time after time, and does not run ahead. Strips that do not fit there are read from
-    /// the second level by every tile, and hardware follows.
+    /// Prefetches the weights that the tiles after this strip of `N` blocks begin with, a piece for each full tile of
+    /// `height` rows: hardware sees a strip end in the first-level cache, time after time, and does not run ahead.
+    /// Strips that do not fit there are read from the second level by every tile, and hardware follows.
     #[inline(always)]
     fn prefetch_next<S: Isa, const N: usize>(&self, s: S, row: usize, height: usize, block: usize) {
         let strip = N * self.weights.groups;
@@ -188,8 +189,8 @@ impl<S: Isa, E: Epilogue> Tile<S> for LinearI8<'_, E> {
     }
 }
 
-/// An f16 linear layer multiplied in f16, over the first `rows` rows of `a`, for the column blocks `blocks` of the weights.
-/// Only where the CPU has [`Isa::f16`].
+/// An f16 linear layer multiplied in f16, over the first `rows` rows of `a`, for the column blocks `blocks` of the
+/// weights. Only where the CPU has [`Isa::f16`].
 pub(crate) struct LinearF16<'a, E> {
     pub a: Halves<'a>,
     pub rows: usize,

@@ -69,8 +69,8 @@ pub(crate) fn exp_nonpositive<S: Isa>(s: S, x: S::F) -> S::F {
     let n = s.sub(rounded, s.splat(ROUND));
     let r = s.fma(n, s.splat(-LN_2_HIGH), x);
     let r = s.fma(n, s.splat(-LN_2_LOW), r);
-    // n is also in the low bits of `rounded`, and nothing but zeros up to bit 22: added to the exponent it multiplies by 2^n, exactly, since
-    // the result is a normal number.
+    // n is also in the low bits of `rounded`, and nothing but zeros up to bit 22: added to the exponent it multiplies
+    // by 2^n, exactly, since the result is a normal number.
     s.float(s.add_i(s.bits(polynomial(s, r, &EXP)), s.shl_i(s.bits(rounded), 23)))
 }
 
@@ -180,7 +180,8 @@ mod tests {
         }
     }
 
-    /// Floats from `first` outwards to `last` (of the same sign), in steps of `step` units in the last place, 16 at a time.
+    /// Floats from `first` outwards to `last` (of the same sign), in steps of `step` units in the last place, 16 at a
+    /// time.
     fn floats(first: f32, last: f32, step: usize) -> impl Iterator<Item = F32x16> {
         let (start, end) = (first.to_bits(), last.to_bits());
         (start..=end)

@@ -1,4 +1,5 @@
-//! Token mixing (Touvron et al. 2021, "ResMLP"): a matrix W over the T tokens, the same for all channels, with the diagonals around it.
+//! Token mixing (Touvron et al. 2021, "ResMLP"): a matrix W over the T tokens, the same for all channels, with the
+//! diagonals around it.
 //!
 //! ```text
 //! y[t][c] = factor_c * (sum over u of W[t][u] x[u][c]) + d[t][c]           d[t][c] = fma(offset_c, row_sum_t, bias_factor_c * bias_t)
@@ -7,10 +8,11 @@
 //! float   y = fma((sum over u of W[t][u] x[u][c]) * factor_c, scale_t, d)  fused multiply-add, u in order; scale is 1 in f32
 //! ```
 //!
-//! It is attention with constant weights: rows of W stand where those of the softmax do, x where v does, so a tile is rows of W by chunks of 16 channels. Nothing is
-//! transposed: a channel is a lane from the stream to the stream. In int8, x is quantized per channel over all tokens, asymmetrically as rows are elsewhere, into
-//! the layout of weights whose inputs are tokens; codes less 128 are signed bytes. The rows of W are read in place where the dot product takes signed
-//! activations, and copied, a tile at a time, where it takes unsigned or paired ones.
+//! It is attention with constant weights: rows of W stand where those of the softmax do, x where v does, so a tile is
+//! rows of W by chunks of 16 channels. Nothing is transposed: a channel is a lane from the stream to the stream. In
+//! int8, x is quantized per channel over all tokens, asymmetrically as rows are elsewhere, into the layout of weights
+//! whose inputs are tokens; codes less 128 are signed bytes. The rows of W are read in place where the dot product
+//! takes signed activations, and copied, a tile at a time, where it takes unsigned or paired ones.
 //!
 //! What does not belong here: threads, and which channels a worker takes.
 
@@ -110,7 +112,8 @@ impl Op for PackColumns<'_> {
     }
 }
 
-/// What belongs to tokens, `[pad16(T) / 16]` each, and to the channels of the columns, `[B]` each; see the module documentation.
+/// What belongs to tokens, `[pad16(T) / 16]` each, and to the channels of the columns, `[B]` each; see the module
+/// documentation.
 #[derive(Clone, Copy)]
 pub(crate) struct Diagonals<'a> {
     /// `None` in f32.

@@ -1,5 +1,5 @@
-//! The most multiply-adds that one core does: loops of nothing but the instruction that a kernel is made of, with as many
-//! accumulators as hide its latency. Measured beside the kernel, so that neither clock nor vendor need be known.
+//! The most multiply-adds that one core does: loops of nothing but the instruction that a kernel is made of, with as
+//! many accumulators as hide its latency. Measured beside the kernel, so that neither clock nor vendor need be known.
 //!
 //! For `vitlet bench --profile` and `benches/kernels`. Feature `bench`: no part of the stable interface.
 
@@ -40,7 +40,8 @@ impl Peak {
 
     /// Runs the loop; returns the multiply-adds done.
     pub fn run(&self) -> u64 {
-        // SAFETY: `of` pairs each loop with kernels that need the same instructions, and whoever has such kernels has a CPU with them.
+        // SAFETY: `of` pairs each loop with kernels that need the same instructions, and whoever has such kernels has a
+        // CPU with them.
         unsafe { (self.body)(ROUNDS) };
         ROUNDS * self.macs
     }
@@ -70,7 +71,8 @@ const fn loop_of(_: Level, _: Mac) -> Option<Loop> {
     None
 }
 
-/// A function that puts zeros into registers and then repeats instructions on them, `rounds` times: `$counter` counts down.
+/// A function that puts zeros into registers and then repeats instructions on them, `rounds` times: `$counter` counts
+/// down.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! peak_loop {
     (

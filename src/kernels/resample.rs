@@ -1,4 +1,5 @@
-//! The two passes of a picture's resize: sums of weight times byte, exact in i32. `crate::picture` says whose weights these are.
+//! The two passes of a picture's resize: sums of weight times byte, exact in i32. `crate::picture` says whose weights
+//! these are.
 
 use super::isa::Isa;
 use super::{Op, Uses};
@@ -30,7 +31,8 @@ pub(crate) fn to_byte(sum: i32) -> u8 {
 
 /// Resizes one row: every output pixel is the weighted sum of some of the row's pixels.
 pub(crate) struct ResizeRow<'a> {
-    /// For each output pixel its [`HEADER`], then up to `entry_len` in all, whole groups of weights, of which the last may be zeros.
+    /// For each output pixel its [`HEADER`], then up to `entry_len` in all, whole groups of weights, of which the last
+    /// may be zeros.
     pub table: &'a [i32],
     pub entry_len: usize,
     /// The source pixel with which `line` begins.

@@ -1,8 +1,10 @@
-//! Row-wise operations of the f32 stream: LayerNorm, activation functions, quantization of activations (or rounding to f16), LayerScale as a pass.
+//! Row-wise operations of the f32 stream: LayerNorm, activation functions, quantization of activations (or rounding to
+//! f16), LayerScale as a pass.
 //!
-//! A matrix `[rows, n]` is stored as `rows * ceil(n / 16)` chunks of sixteen floats, zero in the lanes past n. Every op takes
-//! whole rows and works row by row, so a caller may cut a matrix into blocks of rows as it likes: the bits stay the same.
-//! Formulas and their order: docs/numerics.md ("Activations, int8", "LayerNorm", "exp and the activation functions").
+//! A matrix `[rows, n]` is stored as `rows * ceil(n / 16)` chunks of sixteen floats, zero in the lanes past n. Every op
+//! takes whole rows and works row by row, so a caller may cut a matrix into blocks of rows as it likes: the bits stay
+//! the same. Formulas and their order: docs/numerics.md ("Activations, int8", "LayerNorm", "exp and the activation
+//! functions").
 //!
 //! Every op panics on entry, before it writes, if its slices do not have the shapes that its fields state.
 //! What does not belong here: anything that mixes rows (attention, linear layers).
@@ -249,7 +251,8 @@ impl<E: Encode> Op for LayerNormQuantize<'_, E> {
         let mut index = 0;
         while let Some((row, moments)) = following {
             let range = norm.apply(s, row, moments, normalized);
-            // Before this row is quantized: two chains that do not wait for each other (twice as fast with AVX-512 at 192 channels).
+            // Before this row is quantized: two chains that do not wait for each other (twice as fast with AVX-512 at
+            // 192 channels).
             following = norm.next(s, &mut rows);
             self.out.encode(s, index, normalized, range);
             index += 1;
@@ -328,7 +331,8 @@ impl<'a> Norm<'a> {
     }
 }
 
-/// The activation function of an MLP on rows of `chunks` chunks, in place. SwiGLU's result is in the first half of each row.
+/// The activation function of an MLP on rows of `chunks` chunks, in place. SwiGLU's result is in the first half of each
+/// row.
 pub(crate) struct Activate<'a> {
     pub x: &'a mut [F32x16],
     /// Chunks per row, even for SwiGLU.
@@ -483,7 +487,8 @@ impl Op for Scale<'_> {
     }
 }
 
-/// `x + y`, or `fma(gamma, y, x)`, over the rows of `x` `[rows, n]`: the end of a residual branch whose last operation is no matrix.
+/// `x + y`, or `fma(gamma, y, x)`, over the rows of `x` `[rows, n]`: the end of a residual branch whose last operation
+/// is no matrix.
 pub(crate) struct AddRows<'a> {
     pub x: &'a mut [F32x16],
     /// The shape of `x`.
@@ -513,7 +518,8 @@ impl Op for AddRows<'_> {
     }
 }
 
-/// Adds the rows of `y`, which hold the channels of a mask one after another, to those channels of the rows of `x` `[rows, n]`.
+/// Adds the rows of `y`, which hold the channels of a mask one after another, to those channels of the rows of `x`
+/// `[rows, n]`.
 pub(crate) struct AddKept<'a> {
     pub x: &'a mut [F32x16],
     /// `[rows, channels of the mask]`.

@@ -69,8 +69,8 @@ fn strip<S: Isa, T: Tile<S>, const N: usize>(s: S, rows: usize, block: usize, op
     }
 }
 
-/// Of the heights above 2, a full tile's, and the five rows that the 197 tokens of 14 x 14 patches leave where full tiles are 6 or 8 high. Any
-/// other rest is cut into fives, twos and a one: rare, and a third of the code less.
+/// Of the heights above 2, a full tile's, and the five rows that the 197 tokens of 14 x 14 patches leave where full
+/// tiles are 6 or 8 high. Any other rest is cut into fives, twos and a one: rare, and a third of the code less.
 const fn is_used(height: usize, full: usize) -> bool {
     height == full || height == 5 && full > 5
 }

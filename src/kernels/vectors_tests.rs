@@ -1,12 +1,12 @@
 //! Every int8 operation against the vectors in tests/fixtures/numerics, on every instruction set.
 //!
-//! The vectors come from a simulation in PyTorch that was written from docs/numerics.md alone
-//! (tests/fixtures/int8.py, vectors.py; their README says what the tensors hold). Everything is compared for equality: codes, scales, zero points
-//! and accumulators, and f32 results by their bits, since the document fixes every operation and its order. Only the
-//! signs of zeros may differ; they are nobody's promise (see `Isa::min`).
+//! The vectors come from a simulation in PyTorch that was written from docs/numerics.md alone (tests/fixtures/int8.py,
+//! vectors.py; their README says what the tensors hold). Everything is compared for equality: codes, scales, zero
+//! points and accumulators, and f32 results by their bits, since the document fixes every operation and its order. Only
+//! the signs of zeros may differ; they are nobody's promise (see `Isa::min`).
 //!
-//! Accumulators never leave the registers in f32 epilogues of the engine; they are read here from epilogues with scale 1 and no bias, which
-//! are exact below 2^24.
+//! Accumulators never leave the registers in f32 epilogues of the engine; they are read here from epilogues with scale
+//! 1 and no bias, which are exact below 2^24.
 //!
 //! What does not belong here: the quantization of weights (the converter's tests), whole networks (tests/engine).
 

@@ -36,11 +36,11 @@ pub(super) fn resized(resize: Resize, height: u32, width: u32) -> Result<(u32, u
     Ok((new_h as u32, new_w as u32))
 }
 
-/// Upper bounds of source pixels per resized pixel, (horizontally, vertically), over all pictures of at most `long` by `short`
-/// pixels in either orientation. None where the target is empty.
+/// Upper bounds of source pixels per resized pixel, (horizontally, vertically), over all pictures of at most `long` by
+/// `short` pixels in either orientation. None where the target is empty.
 ///
-/// An edge is `v * ratio` long and becomes `v` pixels, rounded to an integer n; so the scale is ratio * v / n, and the bounds
-/// on v / n follow from how v is rounded and from the least v that the mode allows.
+/// An edge is `v * ratio` long and becomes `v` pixels, rounded to an integer n; so the scale is ratio * v / n, and the
+/// bounds on v / n follow from how v is rounded and from the least v that the mode allows.
 pub(super) fn largest_scales(resize: Resize, long: u32, short: u32) -> Option<(f64, f64)> {
     if smallest_target(resize) == 0 {
         return None;

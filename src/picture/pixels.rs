@@ -1,7 +1,8 @@
 //! Reads runs of pixels of any format, along a row or, where the picture is turned, along a column, as RGB.
 //!
-//! Y, U and V become R, G and B in integers, so the bytes are the same everywhere: the matrix's coefficients are rounded to 13 fractional
-//! bits, the sum is rounded to the nearest byte (half up) and clamped. It is within 1 of the real-valued formula.
+//! Y, U and V become R, G and B in integers, so the bytes are the same everywhere: the matrix's coefficients are
+//! rounded to 13 fractional bits, the sum is rounded to the nearest byte (half up) and clamped. It is within 1 of the
+//! real-valued formula.
 
 use crate::kernels::resample::Pixel;
 
@@ -193,8 +194,8 @@ impl Tints<PAIRS> {
 /// Fractional bits of the coefficients: as many as let the largest, 2.1, fit 16 bits with a sign.
 const BITS: u32 = 13;
 
-/// Coefficients with [`BITS`] fractional bits:
-/// `R = luma (Y - black) + v_to_r (V - 128)`, `G = luma (Y - black) - u_to_g (U - 128) - v_to_g (V - 128)`, `B = luma (Y - black) + u_to_b (U - 128)`.
+/// Coefficients with [`BITS`] fractional bits: `R = luma (Y - black) + v_to_r (V - 128)`,
+/// `G = luma (Y - black) - u_to_g (U - 128) - v_to_g (V - 128)`, `B = luma (Y - black) + u_to_b (U - 128)`.
 struct Matrix {
     black: i16,
     luma: i16,

@@ -1,17 +1,19 @@
 //! Pillow's separable resampling of 8-bit pixels: one axis, rounded to bytes, then the other.
 //!
-//! The algorithm (Pillow, libImaging/Resample.c, 8 bits per channel): an output pixel i has its center at (i + 1/2) * scale in the source.
-//! The filter is stretched by max(scale, 1); the weights of the source pixels under it are computed in f64, divided by their
-//! sum, and rounded (half away from zero) to integers with 22 fractional bits. A channel is the i32 sum of weight * byte plus
-//! one half, shifted down by 22 and clamped to a byte. The order of the f64 operations is part of the result: Rust never contracts
-//! them, so x86-64 and aarch64 agree with Pillow's x86-64 wheel.
+//! The algorithm (Pillow, libImaging/Resample.c, 8 bits per channel): an output pixel i has its center at (i + 1/2) *
+//! scale in the source. The filter is stretched by max(scale, 1); the weights of the source pixels under it are
+//! computed in f64, divided by their sum, and rounded (half away from zero) to integers with 22 fractional bits. A
+//! channel is the i32 sum of weight * byte plus one half, shifted down by 22 and clamped to a byte. The order of the
+//! f64 operations is part of the result: Rust never contracts them, so x86-64 and aarch64 agree with Pillow's x86-64
+//! wheel.
 //!
-//! Which axis comes first shows in the last bit of a byte. The choice is that of Pillow 13: horizontally first, unless the
-//! height shrinks, and by more than twice as many pixels as the width. (Before version 13, always horizontally first.) Horizontally
-//! first, a ring of finished rows as tall as the vertical filter is kept; vertically first, one row of the source's width, and source
-//! rows are read once for each output row that needs them.
+//! Which axis comes first shows in the last bit of a byte. The choice is that of Pillow 13: horizontally first, unless
+//! the height shrinks, and by more than twice as many pixels as the width. (Before version 13, always horizontally
+//! first.) Horizontally first, a ring of finished rows as tall as the vertical filter is kept; vertically first, one
+//! row of the source's width, and source rows are read once for each output row that needs them.
 //!
-//! Where a size does not change, the weights are 2^22 and zeros, which copies. Pillow skips that pass, with the same result.
+//! Where a size does not change, the weights are 2^22 and zeros, which copies. Pillow skips that pass, with the same
+//! result.
 
 use core::ops::Range;
 
@@ -140,8 +142,8 @@ pub(super) struct Scratch<'a> {
     /// The table of [`Columns`].
     table: &'a mut [i32],
     desk: Desk<'a>,
-    /// A row of the source's width, of the source where it is resized horizontally first, of sums otherwise; and what the last group
-    /// reads beyond it, times zero.
+    /// A row of the source's width, of the source where it is resized horizontally first, of sums otherwise; and what
+    /// the last group reads beyond it, times zero.
     line: &'a mut [Pixel],
     /// Rows between the two passes, RGB.
     ring: &'a mut [u8],

@@ -5,8 +5,9 @@ use crate::error::PictureError;
 
 /// How pixels lie in memory.
 ///
-/// The luma and chroma formats are those of cameras and video decoders; their chroma stands for two pixels of a row (`Yuyv`) or
-/// for 2 x 2 pixels, and is repeated, not interpolated. An odd width or height has chroma for the half pair at its end.
+/// The luma and chroma formats are those of cameras and video decoders; their chroma stands for two pixels of a row
+/// (`Yuyv`) or for 2 x 2 pixels, and is repeated, not interpolated. An odd width or height has chroma for the half pair
+/// at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// R, G, B.
@@ -38,8 +39,8 @@ impl Named for Format {
 }
 
 impl Format {
-    /// Bytes of a row and the number of rows, for each plane of a picture of this size; `(0, 0)` where there is no such plane.
-    /// None where a number does not fit.
+    /// Bytes of a row and the number of rows, for each plane of a picture of this size; `(0, 0)` where there is no such
+    /// plane. None where a number does not fit.
     pub fn plane_sizes(self, width: u32, height: u32) -> Option<[(usize, usize); 3]> {
         const NONE: (usize, usize) = (0, 0);
         let (w, h) = (width as usize, height as usize);
@@ -54,8 +55,8 @@ impl Format {
         })
     }
 
-    /// Bytes of a picture whose planes follow one another without gaps, as [`Picture::frame`] takes it; None where the number
-    /// does not fit.
+    /// Bytes of a picture whose planes follow one another without gaps, as [`Picture::frame`] takes it; None where the
+    /// number does not fit.
     pub fn frame_bytes(self, width: u32, height: u32) -> Option<usize> {
         let planes = self.plane_sizes(width, height)?;
         planes.iter().try_fold(0_usize, |sum, (row, rows)| sum.checked_add(row.checked_mul(*rows)?))
@@ -98,7 +99,8 @@ pub enum Rotation {
     ThreeQuarters,
 }
 
-/// What Y, U and V mean: the matrix (ITU-R BT.601-7 or BT.709-6), and whether black and white are 16 and 235 (limited) or 0 and 255 (full).
+/// What Y, U and V mean: the matrix (ITU-R BT.601-7 or BT.709-6), and whether black and white are 16 and 235 (limited)
+/// or 0 and 255 (full).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Yuv {
     /// Standard definition, and most cameras unless told otherwise.
@@ -147,8 +149,8 @@ impl<'a> Picture<'a> {
     /// The longest edge, in pixels.
     pub const MAX_EDGE: u32 = MAX_EDGE;
 
-    /// `height` rows of `stride` bytes, of which the first `3 * width` are R, G, B, R, G, B, ... The last row may end after
-    /// `3 * width` bytes.
+    /// `height` rows of `stride` bytes, of which the first `3 * width` are R, G, B, R, G, B, ... The last row may end
+    /// after `3 * width` bytes.
     pub const fn rgb8(data: &'a [u8], width: u32, height: u32, stride: usize) -> Self {
         const EMPTY: Plane<'_> = Plane { data: &[], stride: 0 };
         Self {
@@ -162,7 +164,8 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// A frame of [`Format::frame_bytes`] bytes, as a camera or a pipe delivers it: plane after plane, row after row without gaps.
+    /// A frame of [`Format::frame_bytes`] bytes, as a camera or a pipe delivers it: plane after plane, row after row
+    /// without gaps.
     pub fn frame(format: Format, data: &'a [u8], width: u32, height: u32) -> Self {
         let mut rest = data;
         let planes = format.plane_sizes(width, height).unwrap_or_default().map(|(stride, rows)| {

@@ -1,6 +1,6 @@
-//! LayerScale on a trained checkpoint, and on the same function with its gammas spread over five decades: folded into the scales nothing is
-//! lost; folded into the weights per tensor or in f16 it is. tests/fixtures/spread_gammas.py does the same to a checkpoint of any size, and
-//! docs/layerscale.md has the numbers for one of ImageNet.
+//! LayerScale on a trained checkpoint, and on the same function with its gammas spread over five decades: folded into
+//! the scales nothing is lost; folded into the weights per tensor or in f16 it is. tests/fixtures/spread_gammas.py does
+//! the same to a checkpoint of any size, and docs/layerscale.md has the numbers for one of ImageNet.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Networks without the rows of dead channels (`vitlet convert --prune-dead`): the bits of the network whose rows are zeros instead.
+//! Networks without the rows of dead channels (`vitlet convert --prune-dead`): the bits of the network whose rows are
+//! zeros instead.
 
 use std::collections::HashMap;
 use std::path::Path;

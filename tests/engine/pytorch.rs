@@ -100,6 +100,7 @@ fn f16_agrees_within_its_limits_where_the_cpu_computes_in_it() {
 
 #[test]
 fn int8_stays_near() {
-    // Random networks of a few dozen channels are far harsher on 8 bits than trained ones: a guard against wrong wiring.
+    // Random networks of a few dozen channels are far harsher on 8 bits than trained ones: a guard against wrong
+    // wiring.
     check(&of(Precision::Int8), Kernels::detect(), 0.25);
 }

@@ -1,4 +1,5 @@
-//! No tensor of a checkpoint goes unnoticed: changing any one of them moves the logits by at least a hundred tolerances.
+//! No tensor of a checkpoint goes unnoticed: changing any one of them moves the logits by at least a hundred
+//! tolerances.
 
 use std::path::Path;
 
@@ -12,8 +13,8 @@ use crate::common::{checkpoints, convert, npy, relative_error, run};
 /// 100 times the 2e-5 to which f32 agrees with PyTorch.
 const LEAST: f64 = 2e-3;
 
-/// Biases of the keys (and of CaiT's mixing of scores) add the same number to all scores of a query and cancel in the softmax; `mask_token` is for pretraining.
-/// `num_batches_tracked` is BatchNorm's count.
+/// Biases of the keys (and of CaiT's mixing of scores) add the same number to all scores of a query and cancel in the
+/// softmax; `mask_token` is for pretraining. `num_batches_tracked` is BatchNorm's count.
 const CANNOT: [&str; 6] =
     ["key.bias", "attn.k.bias", "k_norm.bias", "proj_l.bias", "mask_token", "num_batches_tracked"];
 

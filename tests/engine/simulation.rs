@@ -1,5 +1,5 @@
-//! A whole network against the simulation of docs/numerics.md in PyTorch (tests/fixtures/simulate.py): every place that LayerScale
-//! can have, both kinds of weight scales, every instruction set, the same bits.
+//! A whole network against the simulation of docs/numerics.md in PyTorch (tests/fixtures/simulate.py): every place that
+//! LayerScale can have, both kinds of weight scales, every instruction set, the same bits.
 
 use std::path::Path;
 

@@ -11,8 +11,8 @@ pub struct Core {
     pub part: u16,
 }
 
-/// Implementer, part, name, and multiply-adds of int8 per cycle that the core's vector units have at most (int8 kernels of
-/// this project; the cores' software optimization guides). The numbers only rank the cores of one chip.
+/// Implementer, part, name, and multiply-adds of int8 per cycle that the core's vector units have at most (int8 kernels
+/// of this project; the cores' software optimization guides). The numbers only rank the cores of one chip.
 const KNOWN: &[(u8, u16, &str, u32)] = &[
     (0x41, 0xd03, "Cortex-A53", 4),
     (0x41, 0xd05, "Cortex-A55", 16),

@@ -29,7 +29,8 @@ pub struct Cpu {
 /// A CPU's clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Clock {
-    /// What cpufreq says it is, in kHz. On a Raspberry Pi that is what was asked for: the firmware throttles behind its back.
+    /// What cpufreq says it is, in kHz. On a Raspberry Pi that is what was asked for: the firmware throttles behind its
+    /// back.
     pub now_khz: u32,
     /// What the governor may choose at most, in kHz: less than the hardware's where a power mode or a user limits it.
     pub limit_khz: u32,
@@ -65,7 +66,8 @@ pub struct Plan {
     pub cpus: CpuSet,
     /// One a core, [`MOST_THREADS`] at most.
     pub threads: usize,
-    /// Whether the threads should be kept to `cpus`, because there are slower ones: those would hold the others up at every barrier.
+    /// Whether the threads should be kept to `cpus`, because there are slower ones: those would hold the others up at
+    /// every barrier.
     pub pin: bool,
 }
 
@@ -89,7 +91,8 @@ impl Cpus {
         cpus
     }
 
-    /// The cores as /proc/cpuinfo names them, for kernels before 4.8 and containers without sysfs' identification registers.
+    /// The cores as /proc/cpuinfo names them, for kernels before 4.8 and containers without sysfs' identification
+    /// registers.
     fn read_cpuinfo(&mut self, files: &impl Files) {
         let (mut number, mut implementer) = (None, None);
         let _: Option<()> = each_line(files, "/proc/cpuinfo", |line| {

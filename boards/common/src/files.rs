@@ -8,7 +8,8 @@ pub type Text = heapless::String<128>;
 
 /// How files are read. A closure will do: see the crate's documentation.
 pub trait Files {
-    /// Puts bytes of the file at `path`, from `offset` on, into `buffer` and says how many: 0 at its end; None if it cannot be read.
+    /// Puts bytes of the file at `path`, from `offset` on, into `buffer` and says how many: 0 at its end; None if it
+    /// cannot be read.
     fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Option<usize>;
 }
 

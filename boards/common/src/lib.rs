@@ -1,9 +1,9 @@
-//! What every ARM board under Linux tells about itself, and what an inference makes of it: which cores, how fast they are clocked,
-//! how hot, and how many threads are worth having.
+//! What every ARM board under Linux tells about itself, and what an inference makes of it: which cores, how fast they
+//! are clocked, how hot, and how many threads are worth having.
 //!
-//! Everything is read from small text files (device tree, sysfs, procfs), and the reading is the caller's: [`Files`]. So the
-//! same code runs on a board, on another machine against a copied tree, and on bare metal, where a MIDR register is all there is
-//! ([`Core`]). What only one family of boards has is in `vitlet-raspberry-pi` and `vitlet-jetson`.
+//! Everything is read from small text files (device tree, sysfs, procfs), and the reading is the caller's: [`Files`].
+//! So the same code runs on a board, on another machine against a copied tree, and on bare metal, where a MIDR register
+//! is all there is ([`Core`]). What only one family of boards has is in `vitlet-raspberry-pi` and `vitlet-jetson`.
 //!
 //! ```no_run
 //! use std::io::{Read, Seek, SeekFrom};
@@ -36,8 +36,8 @@ pub fn model(files: &impl Files) -> Option<Text> {
     text(files, format_args!("{DEVICE_TREE}/model"))
 }
 
-/// Calls `each` with the device tree's `compatible` strings (`vendor,thing`), the most special first, until it gives a value.
-/// Device Tree Specification v0.4, 2.3.1: strings that end in NUL, one after the other.
+/// Calls `each` with the device tree's `compatible` strings (`vendor,thing`), the most special first, until it gives a
+/// value. Device Tree Specification v0.4, 2.3.1: strings that end in NUL, one after the other.
 pub fn compatible<T>(files: &impl Files, each: impl FnMut(&str) -> Option<T>) -> Option<T> {
     let mut buffer = [0; 512];
     let path = files::path(format_args!("{DEVICE_TREE}/compatible"))?;

@@ -23,17 +23,20 @@ pub struct Throttling {
 pub fn cpu_temperature(files: &impl Files) -> Option<i32> {
     let temperature = |zone: usize| {
         let name = text(files, format_args!("/sys/class/thermal/thermal_zone{zone}/type"))?;
-        // `CPU-therm` on JetPack 4, `cpu-thermal` elsewhere. Other zones mislead: the Nano's PMIC-Die says 100 degrees always.
+        // `CPU-therm` on JetPack 4, `cpu-thermal` elsewhere. Other zones mislead: the Nano's PMIC-Die says 100 degrees
+        // always.
         names_cpu(&name).then(|| number(files, format_args!("/sys/class/thermal/thermal_zone{zone}/temp")))?
     };
     (0..MOST).filter_map(temperature).max()
 }
 
-/// Whether a cooling device of the CPU is at work: the kernel holds the clock down (or fills in idle time) against the heat.
+/// Whether a cooling device of the CPU is at work: the kernel holds the clock down (or fills in idle time) against the
+/// heat.
 pub fn cpu_cooling(files: &impl Files) -> bool {
     let at_work = |device: usize| {
         let name = text(files, format_args!("/sys/class/thermal/cooling_device{device}/type"))?;
-        // `thermal-cpufreq-0`, `cpufreq-cpu0`, `cpu-throttle-alert`; but `cpu-hot-surface-alert` only says that the case is warm.
+        // `thermal-cpufreq-0`, `cpufreq-cpu0`, `cpu-throttle-alert`; but `cpu-hot-surface-alert` only says that the
+        // case is warm.
         let slows_down = names_cpu(&name) && !name.contains("hot-surface");
         let state: i64 = number(files, format_args!("/sys/class/thermal/cooling_device{device}/cur_state"))?;
         Some(slows_down && state > 0)

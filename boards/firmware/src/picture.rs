@@ -53,8 +53,8 @@ fn jpeg(bytes: &[u8]) -> Result<Rgb8, Error> {
     Ok(Rgb8 { data, width: info.width.into(), height: info.height.into() })
 }
 
-/// netpbm.sourceforge.net/doc/ppm.html: `P6`, width, height and maximum in decimal, between white space and `#` comments,
-/// one white space, then the pixels.
+/// netpbm.sourceforge.net/doc/ppm.html: `P6`, width, height and maximum in decimal, between white space and `#`
+/// comments, one white space, then the pixels.
 fn ppm(bytes: &[u8]) -> Result<Rgb8, Error> {
     let mut rest = &bytes[2..];
     let mut number = || -> Option<u32> {

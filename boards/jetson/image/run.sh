@@ -3,8 +3,8 @@
 #
 #     ./run.sh target/aarch64-unknown-uefi/release/vitlet-jetson-image.efi [QEMU ARGUMENT...]
 #
-# CPU=cortex-a76 for another core (cortex-a57 unless given), MODEL= and PICTURE= for other files, QEMU=PATH for another QEMU,
-# FIRMWARE=PATH for another firmware. The boot volume is a folder beside the application.
+# CPU=cortex-a76 for another core (cortex-a57 unless given), MODEL= and PICTURE= for other files, QEMU=PATH for another
+# QEMU, FIRMWARE=PATH for another firmware. The boot volume is a folder beside the application.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 models=$here/../../../models/cifar10-vit-layerscale

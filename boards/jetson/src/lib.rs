@@ -1,8 +1,9 @@
 //! NVIDIA Jetson: which one this is, its power mode, and whether heat or current hold its clocks down.
 //!
-//! JetPack 4 (Nano, TX2, Xavier), 5 (Xavier, Orin), 6 (Orin) and 7 (Thor). Cores, clocks and threads are [`vitlet_board::Cpus`]: the
-//! power mode also switches cores off and limits their clocks, which shows there. Sources: NVIDIA's Jetson Linux Developer
-//! Guide, "Platform Power and Performance"; the device trees' bindings (arm/tegra.yaml).
+//! JetPack 4 (Nano, TX2, Xavier), 5 (Xavier, Orin), 6 (Orin) and 7 (Thor). Cores, clocks and threads are
+//! [`vitlet_board::Cpus`]: the power mode also switches cores off and limits their clocks, which shows there. Sources:
+//! NVIDIA's Jetson Linux Developer Guide, "Platform Power and Performance"; the device trees' bindings
+//! (arm/tegra.yaml).
 #![no_std]
 #![forbid(unsafe_code)]
 

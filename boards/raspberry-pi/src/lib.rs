@@ -1,13 +1,15 @@
 //! Raspberry Pi: which one this is, and whether its firmware holds the clocks down.
 //!
-//! For 64-bit systems on the boards with a BCM2837, BCM2711 or BCM2712: Pi 3, Zero 2 W, 4, 400, 5, 500 and the Compute Modules. Cores,
-//! clocks and threads are [`vitlet_board::Cpus`]; on bare metal [`Throttled`] reads the answer to the mailbox's [`GET_THROTTLED`].
+//! For 64-bit systems on the boards with a BCM2837, BCM2711 or BCM2712: Pi 3, Zero 2 W, 4, 400, 5, 500 and the Compute
+//! Modules. Cores, clocks and threads are [`vitlet_board::Cpus`]; on bare metal [`Throttled`] reads the answer to the
+//! mailbox's [`GET_THROTTLED`].
 #![no_std]
 #![forbid(unsafe_code)]
 
 use vitlet_board::{Files, Reasons, Text, Throttling, compatible, hexadecimal, model, number, text};
 
-/// The tag of the VideoCore mailbox's property interface that answers [`Throttled`]'s bits (one u32; send 0xffff to clear nothing).
+/// The tag of the VideoCore mailbox's property interface that answers [`Throttled`]'s bits (one u32; send 0xffff to
+/// clear nothing).
 pub const GET_THROTTLED: u32 = 0x0003_0046;
 
 /// A Raspberry Pi.
@@ -33,7 +35,8 @@ impl Board {
     }
 }
 
-/// The bits of `vcgencmd get_throttled` and of the mailbox's [`GET_THROTTLED`] (Raspberry Pi documentation, "vcgencmd").
+/// The bits of `vcgencmd get_throttled` and of the mailbox's [`GET_THROTTLED`] (Raspberry Pi documentation,
+/// "vcgencmd").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttled(pub u32);
 
@@ -48,8 +51,8 @@ const BITS: [(u32, &str); 4] = [
 impl Throttled {
     /// From sysfs, where the kernel has it; see [`Throttled::parse`] for where it has not.
     ///
-    /// Raspberry Pi OS's kernel shows the firmware's bits as a hexadecimal number. Newer ones, and every kernel on some Pi 5s,
-    /// only have the hwmon device `rpi_volt` with an alarm for under-voltage.
+    /// Raspberry Pi OS's kernel shows the firmware's bits as a hexadecimal number. Newer ones, and every kernel on some
+    /// Pi 5s, only have the hwmon device `rpi_volt` with an alarm for under-voltage.
     pub fn read(files: &impl Files) -> Option<Self> {
         let firmware = ["soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware", "soc@107c000000:firmware"];
         let bits = |node| hexadecimal(files, format_args!("/sys/devices/platform/{node}/get_throttled"));
@@ -71,7 +74,8 @@ impl Throttled {
     }
 }
 
-/// Whether the supply has been too weak since it was last asked: the alarm of the hwmon device `rpi_volt`. None without one.
+/// Whether the supply has been too weak since it was last asked: the alarm of the hwmon device `rpi_volt`. None without
+/// one.
 pub fn under_voltage(files: &impl Files) -> Option<bool> {
     let is_rpi_volt =
         |n: &usize| text(files, format_args!("/sys/class/hwmon/hwmon{n}/name")).is_some_and(|t| t == "rpi_volt");

@@ -606,7 +606,8 @@ mod tests {
             pooling: Pooling::Avg,
             ..deit_tiny()
         };
-        // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions, 0.8 M in the head.
+        // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions,
+        // 0.8 M in the head.
         assert_eq!(macs(&convnext_tiny, Kept::default()), 4_455_531_264);
         assert_eq!(stage_macs(&convnext_tiny, Kept::default(), Stage::Depthwise), 105_106_176);
     }
@@ -614,8 +615,8 @@ mod tests {
     #[test]
     fn cait_xxs24_has_2_5_gmac() {
         let cait = Config { family: Family::Cait, class_blocks: 2, depth: 24, heads: 4, head_dim: 48, ..deit_tiny() };
-        // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5 M in the projections,
-        // 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
+        // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5
+        // M in the projections, 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
         assert_eq!(macs(&cait, Kept::default()), 2_523_475_200);
     }
 
@@ -629,8 +630,8 @@ mod tests {
             head_dim: 48,
             ..deit_tiny()
         };
-        // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1 M in the depthwise
-        // convolutions, 0.2 M in the head.
+        // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1
+        // M in the depthwise convolutions, 0.2 M in the head.
         assert_eq!(macs(&xcit_tiny, Kept::default()), 1_227_730_176);
         assert_eq!(stage_macs(&xcit_tiny, Kept::default(), Stage::Attention), 43_503_360);
     }

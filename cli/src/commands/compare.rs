@@ -1,5 +1,5 @@
-//! `vitlet compare`: the same pictures through a reference and through a model, and how far apart the two are at every place of the network.
-//! docs/eval.md explains the numbers.
+//! `vitlet compare`: the same pictures through a reference and through a model, and how far apart the two are at every
+//! place of the network. docs/eval.md explains the numbers.
 
 mod activations;
 mod distance;

@@ -76,8 +76,8 @@ pub struct ConvertArgs {
     #[arg(long)]
     fold_norm: bool,
 
-    /// Take out the rows of channels to which a residual branch adds less than EPS of the stream's size (estimated; 0.009 is the noise of
-    /// its quantization), and compare with the whole network
+    /// Take out the rows of channels to which a residual branch adds less than EPS of the stream's size (estimated;
+    /// 0.009 is the noise of its quantization), and compare with the whole network
     #[arg(long, value_name = "EPS")]
     prune_dead: Option<f64>,
 

@@ -1,5 +1,5 @@
-//! `vitlet eval`: accuracy on labelled pictures, and what was lost against a reference. Threads of their own decode the next pictures while
-//! the model runs. docs/eval.md explains the report.
+//! `vitlet eval`: accuracy on labelled pictures, and what was lost against a reference. Threads of their own decode the
+//! next pictures while the model runs. docs/eval.md explains the report.
 
 mod paired;
 mod print;

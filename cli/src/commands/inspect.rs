@@ -258,7 +258,8 @@ fn stages(c: &Config) -> impl Iterator<Item = &StageConfig> {
     c.stages.iter().filter(|_| c.has_stages())
 }
 
-/// Numbers that training set: without padding, and without the sums and scales of quantization; gammas count though folded.
+/// Numbers that training set: without padding, and without the sums and scales of quantization; gammas count though
+/// folded.
 fn parameters(model: &Model) -> usize {
     let c = model.config();
     let linear = |n: usize, k: usize| n * k + n;

@@ -220,7 +220,8 @@ fn bench_reports_what_it_measured() {
     assert!(scalar || stages.iter().any(|stage| stage["of_peak"].is_f64()));
 }
 
-/// Six pictures and a reference, such that by hand: both right, better, worse, worse, both wrong alike, both wrong differently.
+/// Six pictures and a reference, such that by hand: both right, better, worse, worse, both wrong alike, both wrong
+/// differently.
 fn paired_scene() -> (Scene, String) {
     let scene = Scene::new();
     let model = scene.model("hf_vit", "int8");

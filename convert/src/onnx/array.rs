@@ -1,5 +1,5 @@
-//! Dense arrays and the ONNX operators that only move elements. They serve three kinds of elements: numbers (constants are
-//! folded with them), indices (where does this element come from?) and `()` (what shape comes out?).
+//! Dense arrays and the ONNX operators that only move elements. They serve three kinds of elements: numbers (constants
+//! are folded with them), indices (where does this element come from?) and `()` (what shape comes out?).
 
 /// Elements row by row.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,5 @@
-//! The parts that networks are made of, found by what flows where: linear layers, LayerNorms, activations, and chains that
-//! only move elements. Each exporter spells them differently; node names say nothing here.
+//! The parts that networks are made of, found by what flows where: linear layers, LayerNorms, activations, and chains
+//! that only move elements. Each exporter spells them differently; node names say nothing here.
 
 use vitlet::Activation;
 
@@ -205,8 +205,8 @@ impl Graph {
         })
     }
 
-    /// Some outputs of a product, whose biases come after they were split: what simplifiers make of several layers that read
-    /// the same.
+    /// Some outputs of a product, whose biases come after they were split: what simplifiers make of several layers that
+    /// read the same.
     fn part_of_matmul(&self, value: ValueId) -> Option<Dense> {
         let moved = self.moved(value)?;
         let dense = self.matmul(moved.root).filter(|_| moved.scale == 1.0)?;

@@ -1,4 +1,5 @@
-//! The messages of an ONNX file that are read here (onnx.proto3 of ONNX 1.16, IR version 10); prost skips every other field.
+//! The messages of an ONNX file that are read here (onnx.proto3 of ONNX 1.16, IR version 10); prost skips every other
+//! field.
 
 use bytes::Bytes;
 use prost::Message;

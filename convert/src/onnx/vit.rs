@@ -321,7 +321,8 @@ impl Walk<'_> {
         Ok(Mlp { activation, input, up: Layer::stack(layers) })
     }
 
-    /// A value `[tokens, n]` that is a linear layer's output, or some of its channels: the layer's input, and those rows.
+    /// A value `[tokens, n]` that is a linear layer's output, or some of its channels: the layer's input, and those
+    /// rows.
     fn rows_of_layer(&self, value: ValueId) -> Found<(ValueId, Layer)> {
         let graph = self.graph;
         let Some((moved, dense)) = graph.moved(value).and_then(|m| graph.dense(m.root).map(|d| (m, d))) else {

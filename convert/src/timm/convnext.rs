@@ -1,5 +1,6 @@
-//! ConvNeXt's arguments in timm (`timm.models.convnext.ConvNeXt`, timm 1.0): the variants of the paper, smaller ones of timm's, and those that normalize before
-//! pooling. ConvNeXt V2's GRN, stems whose convolutions overlap, other kernels than 7 x 7 and heads with a hidden layer are not run.
+//! ConvNeXt's arguments in timm (`timm.models.convnext.ConvNeXt`, timm 1.0): the variants of the paper, smaller ones of
+//! timm's, and those that normalize before pooling. ConvNeXt V2's GRN, stems whose convolutions overlap, other kernels
+//! than 7 x 7 and heads with a hidden layer are not run.
 
 use serde_json::Value;
 use vitlet::config::CONVNEXT_KERNEL;

@@ -1,5 +1,5 @@
-//! BEiT, DINOv3, CaiT and XCiT in timm, whose constructors (`Beit`, `Eva`, `Cait` and `Xcit`) call some arguments otherwise than
-//! `VisionTransformer` does.
+//! BEiT, DINOv3, CaiT and XCiT in timm, whose constructors (`Beit`, `Eva`, `Cait` and `Xcit`) call some arguments
+//! otherwise than `VisionTransformer` does.
 
 use vitlet::{Family, Positions, Resampling};
 

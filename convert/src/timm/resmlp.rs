@@ -1,7 +1,9 @@
-//! ResMLP in timm: `MlpMixer` of `ResBlock`s with `Affine` in the place of norms, and the names of the authors' own checkpoints.
+//! ResMLP in timm: `MlpMixer` of `ResBlock`s with `Affine` in the place of norms, and the names of the authors' own
+//! checkpoints.
 //!
-//! Everything affine is absorbed here: before the mixing into its diagonals, before the MLP into its first matrix, after the stem (`stem_norm`) into the patch
-//! embedding. The last one stays, since features and tokens are what comes after it.
+//! Everything affine is absorbed here: before the mixing into its diagonals, before the MLP into its first matrix,
+//! after the stem (`stem_norm`) into the patch embedding. The last one stays, since features and tokens are what comes
+//! after it.
 
 use serde_json::Value;
 use vitlet::{Activation, Config, Family, LayerScale, Positions, Precision, Scores};

@@ -1,4 +1,5 @@
-//! XCiT in timm: what it has that no ViT has. Source of the facts: timm's `Xcit` (timm 1.0); the original repository's names are taken, too.
+//! XCiT in timm: what it has that no ViT has. Source of the facts: timm's `Xcit` (timm 1.0); the original repository's
+//! names are taken, too.
 
 use vitlet::Config;
 
@@ -9,7 +10,8 @@ use crate::error::Error;
 use crate::network::{Depthwise, Layer, Local};
 use crate::residual::batch_norm;
 
-/// Functions of each coordinate of a position, and the longest of their periods over 2 pi: the defaults of `PositionalEncodingFourier`.
+/// Functions of each coordinate of a position, and the longest of their periods over 2 pi: the defaults of
+/// `PositionalEncodingFourier`.
 const FOURIER: usize = 32;
 const TEMPERATURE: f64 = 10_000.0;
 
@@ -33,7 +35,8 @@ pub(super) fn stem(checkpoint: &mut Checkpoint, c: &Config) -> Result<(Vec<Layer
     Ok((stem, convolution(c.stem_layers())?))
 }
 
-/// The positional encoding of all patches, `[patches, dim]`: sines and cosines of both coordinates, which run from 0 to 2 pi, through a layer.
+/// The positional encoding of all patches, `[patches, dim]`: sines and cosines of both coordinates, which run from 0 to
+/// 2 pi, through a layer.
 ///
 /// # Errors
 /// As [`stem`].

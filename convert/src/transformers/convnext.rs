@@ -19,8 +19,8 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
     if json.size("patch_size")?.unwrap_or((4, 4)) != (4, 4) {
         return Err(json.error("patch_size", "ConvNeXt is supported with patches of 4 x 4"));
     }
-    // The last norm's alone; the others have 1e-6 whatever it says. Beside variances of order 1 there is no difference between 1e-12 and
-    // 1e-6 that f32 would show.
+    // The last norm's alone; the others have 1e-6 whatever it says. Beside variances of order 1 there is no difference
+    // between 1e-12 and 1e-6 that f32 would show.
     if json.number("layer_norm_eps")?.unwrap_or(1e-12) > 1e-6 {
         return Err(json.error("layer_norm_eps", "ConvNeXt is supported with 1e-6, as all its other norms are"));
     }

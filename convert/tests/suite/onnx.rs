@@ -1,5 +1,5 @@
-//! ONNX files as exporters write them: each of the tiny networks of tests/fixtures/onnx, in every form that is there, is the
-//! checkpoint that it was exported from, bit for bit, and runs like it.
+//! ONNX files as exporters write them: each of the tiny networks of tests/fixtures/onnx, in every form that is there,
+//! is the checkpoint that it was exported from, bit for bit, and runs like it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Weight quantization against tests/fixtures/numerics: what a simulation written from docs/numerics.md alone makes of the
-//! same weights. Codes, sums and the bits of scales are equal.
+//! Weight quantization against tests/fixtures/numerics: what a simulation written from docs/numerics.md alone makes of
+//! the same weights. Codes, sums and the bits of scales are equal.
 
 use safetensors::SafeTensors;
 use vitlet_convert::WeightScale;

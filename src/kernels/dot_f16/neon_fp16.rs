@@ -1,8 +1,8 @@
 //! NEON with FEAT_FP16: `fmla.8h` by element.
 //!
-//! One load brings 8 activations of a row; `fmla` picks one by index, and takes two registers of 8 channels of the weights. A
-//! 4 x 16 tile has 8 accumulators in f16 (as many as two pipes of latency 4 can fill), 16 in f32, so that a block ends
-//! without going through memory, and 4 registers of activations (which must be v0 to v15).
+//! One load brings 8 activations of a row; `fmla` picks one by index, and takes two registers of 8 channels of the
+//! weights. A 4 x 16 tile has 8 accumulators in f16 (as many as two pipes of latency 4 can fill), 16 in f32, so that a
+//! block ends without going through memory, and 4 registers of activations (which must be v0 to v15).
 
 use super::BLOCK;
 use crate::lanes::F16x16;

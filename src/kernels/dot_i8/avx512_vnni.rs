@@ -4,8 +4,8 @@
 //! an 8 x 32 tile needs 10 loads and no shuffle for 16 multiplications. Small tiles (the tails, one row of the head)
 //! have fewer accumulators than the multiplication's latency has slots, so even and odd groups get their own.
 //!
-//! Weights that fit the first-level cache beside the rows stay there from tile to tile. Longer ones come from the second level in every
-//! tile, a little too late for the multiplications unless they are asked for ahead.
+//! Weights that fit the first-level cache beside the rows stay there from tile to tile. Longer ones come from the
+//! second level in every tile, a little too late for the multiplications unless they are asked for ahead.
 
 use super::{FIRST_LEVEL_GROUPS, groups};
 use crate::lanes::{I8x16x4, U8x16};

@@ -1,8 +1,9 @@
-//! AVX-VNNI: `vpdpbusd` on 256 bits, which takes 32 u8 by 32 i8 and adds each four products to one i32 lane, without saturation.
+//! AVX-VNNI: `vpdpbusd` on 256 bits, which takes 32 u8 by 32 i8 and adds each four products to one i32 lane, without
+//! saturation.
 //!
-//! A group of weights is two registers, and the four activations of a group are broadcast from memory: a 6 x 16 tile takes 12 accumulators
-//! and three more registers. Small tiles have fewer accumulators than the multiplication's latency has slots, so even and odd groups
-//! get their own.
+//! A group of weights is two registers, and the four activations of a group are broadcast from memory: a 6 x 16 tile
+//! takes 12 accumulators and three more registers. Small tiles have fewer accumulators than the multiplication's
+//! latency has slots, so even and odd groups get their own.
 
 use super::groups;
 use crate::lanes::{I8x16x4, U8x16};

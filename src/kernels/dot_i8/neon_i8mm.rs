@@ -1,18 +1,18 @@
 //! NEON with the matrix multiplication of Armv8.6: `smmla` multiplies 2 rows by 2 channels over 8 inputs.
 //!
-//! Its operands are two rows, or two channels, of 8 inputs each. They are brought into that order beforehand, once
-//! for all tiles ([`pair_rows`], [`pair_groups`]), since zips run on the same pipes as multiplications. An accumulator is the block
-//! [row][channel] of 2 x 2, so the start values are zipped and the results unzipped. A 6 x 16 tile has 24 accumulators,
-//! 3 registers of activations and 5 left for the weights: 22 loads for 48 multiplications. An odd last row is its own
-//! partner.
+//! Its operands are two rows, or two channels, of 8 inputs each. They are brought into that order beforehand, once for
+//! all tiles ([`pair_rows`], [`pair_groups`]), since zips run on the same pipes as multiplications. An accumulator is
+//! the block [row][channel] of 2 x 2, so the start values are zipped and the results unzipped. A 6 x 16 tile has 24
+//! accumulators, 3 registers of activations and 5 left for the weights: 22 loads for 48 multiplications. An odd last
+//! row is its own partner.
 
 use super::groups;
 use crate::lanes::{I8x16x4, U8x16};
 use core::arch::aarch64::*;
 use core::mem::transmute;
 
-/// `acc[r][c] + sum over k of a[r][k] * w[c][k]` for 2 rows, 2 channels and 8 inputs, signed bytes. (The intrinsic is not
-/// stable yet.)
+/// `acc[r][c] + sum over k of a[r][k] * w[c][k]` for 2 rows, 2 channels and 8 inputs, signed bytes. (The intrinsic is
+/// not stable yet.)
 ///
 /// # Safety
 /// The CPU must have FEAT_I8MM.

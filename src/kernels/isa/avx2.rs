@@ -1,4 +1,5 @@
-//! AVX2 with FMA and F16C (Haswell, Zen and later), and AVX-VNNI (Alder Lake and later, without AVX-512): sixteen lanes are two registers.
+//! AVX2 with FMA and F16C (Haswell, Zen and later), and AVX-VNNI (Alder Lake and later, without AVX-512): sixteen lanes
+//! are two registers.
 #![allow(unsafe_code)]
 
 use core::arch::x86_64::*;
@@ -145,7 +146,8 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
     #[inline(always)]
     fn expand(self, values: &[f32; 16], mask: u16) -> F {
         let [a, b, c, d] = expand_quarters(mask).map(|(start, bytes)| {
-            // SAFETY: `self` proves AVX2; at most 12 values come before the four; the reference is to 16 bytes, 16-byte aligned.
+            // SAFETY: `self` proves AVX2; at most 12 values come before the four; the reference is to 16 bytes, 16-byte
+            // aligned.
             unsafe {
                 let four = _mm_loadu_si128(values.as_ptr().add(start).cast());
                 _mm_castsi128_ps(_mm_shuffle_epi8(four, _mm_load_si128(bytes.0.as_ptr().cast())))

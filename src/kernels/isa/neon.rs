@@ -1,7 +1,7 @@
 //! NEON (every aarch64 core), and what later cores add to it: sixteen lanes are four registers.
 //!
-//! Loads and stores go through aligned vector types: on the strict-align target aarch64-unknown-none `vld1q` would become
-//! sixteen byte loads.
+//! Loads and stores go through aligned vector types: on the strict-align target aarch64-unknown-none `vld1q` would
+//! become sixteen byte loads.
 #![allow(unsafe_code)]
 
 use core::arch::aarch64::*;
@@ -11,8 +11,8 @@ use super::{F16, Isa, ROUND, expand_quarters};
 use crate::kernels::{Op, dot_f16, dot_i8};
 use crate::lanes::{F16x16, F32x16, I8x16x4, I32x16, U8x16};
 
-/// Proof that the CPU has NEON, and the extensions up to `LEVEL`: each level has those below it too. Only the `run` functions
-/// make one.
+/// Proof that the CPU has NEON, and the extensions up to `LEVEL`: each level has those below it too. Only the `run`
+/// functions make one.
 #[derive(Clone, Copy)]
 pub(crate) struct Neon<const LEVEL: u8>(());
 
@@ -133,7 +133,8 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
         }
         let mut sum = self.load(c);
         for (sum, (a, b)) in sum.iter_mut().zip(a.into_iter().zip(b)) {
-            // SAFETY: reads the first 16 bytes of `c` (all lanes are equal) and computes in registers; `self` proves NEON.
+            // SAFETY: reads the first 16 bytes of `c` (all lanes are equal) and computes in registers; `self` proves
+            // NEON.
             unsafe {
                 core::arch::asm!(
                     "ldr {sum:q}, [{c}]",
@@ -189,8 +190,9 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
     #[inline(always)]
     fn expand(self, values: &[f32; 16], mask: u16) -> F {
         expand_quarters(mask).map(|(start, bytes)| {
-            // SAFETY: `self` proves NEON; at most 12 values come before the four, which are read as four, since `vld1q_f32` is a load of
-            // bytes where vectors must be aligned; the reference is to 16 bytes, 16-byte aligned.
+            // SAFETY: `self` proves NEON; at most 12 values come before the four, which are read as four, since
+            // `vld1q_f32` is a load of bytes where vectors must be aligned; the reference is to 16 bytes, 16-byte
+            // aligned.
             unsafe {
                 let four = values.as_ptr().add(start).cast::<[f32; 4]>().read();
                 let four = mem::transmute::<[f32; 4], uint8x16_t>(four);
@@ -300,8 +302,8 @@ impl<const LEVEL: u8> Isa for Neon<LEVEL> {
     }
     #[inline(always)]
     fn store_codes(self, a: F, out: &mut U8x16) {
-        // The codes less 128 are the signed bytes; rounding stays, since 128 is even. Narrowing brings the one value that
-        // is too large, 128, to 127.
+        // The codes less 128 are the signed bytes; rounding stays, since 128 is even. Narrowing brings the one value
+        // that is too large, 128, to 127.
         let a = self.bits(self.add(self.max(a, self.splat(0.0)), self.splat(ROUND - 128.0)));
         // SAFETY: `self` proves NEON; the reference is to 16 bytes, 16-byte aligned.
         unsafe {
@@ -404,7 +406,8 @@ impl F16 for NeonFp16 {
     }
 }
 
-/// Sixteen bytes of any alignment, in one instruction on strict-align targets too: elements of `ld1` are aligned if their bytes are.
+/// Sixteen bytes of any alignment, in one instruction on strict-align targets too: elements of `ld1` are aligned if
+/// their bytes are.
 #[inline(always)]
 fn load_by_bytes<T>(words: &[T; 4]) -> uint8x16_t {
     const { assert!(size_of::<T>() == 4) };

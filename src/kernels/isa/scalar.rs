@@ -1,5 +1,5 @@
-//! Plain Rust: the specification that every other instruction set equals bit for bit. Never tuned, and small: arithmetic is calls, tiles
-//! are one row.
+//! Plain Rust: the specification that every other instruction set equals bit for bit. Never tuned, and small:
+//! arithmetic is calls, tiles are one row.
 
 use super::{Isa, NoF16};
 use crate::kernels::dot_i8;

@@ -1,5 +1,6 @@
-//! vitlet as a UEFI application, for Jetson Xavier and Orin (their firmware is UEFI), the Jetson Nano (U-Boot's `bootefi`) and
-//! any other 64-bit Arm board with UEFI: one picture of the boot volume, on the core that the firmware runs on.
+//! vitlet as a UEFI application, for Jetson Xavier and Orin (their firmware is UEFI), the Jetson Nano (U-Boot's
+//! `bootefi`) and any other 64-bit Arm board with UEFI: one picture of the boot volume, on the core that the firmware
+//! runs on.
 //!
 //! Where every subsystem lives:
 //! - this file       what happens, in order
@@ -55,7 +56,8 @@ fn classify() -> Result<(), Failure> {
     let files = volume::read()?;
     let model = Model::parse(&files.model).map_err(vitlet_firmware::Error::from)?;
     let picture = vitlet_firmware::decode(&files.picture)?;
-    // SAFETY: UEFI runs at EL1 or EL2 with FP/SIMD on (UEFI specification, 2.3.6), and the kernels run on this core alone.
+    // SAFETY: UEFI runs at EL1 or EL2 with FP/SIMD on (UEFI specification, 2.3.6), and the kernels run on this core
+    // alone.
     let kernels = unsafe {
         let [isar0, isar1, pfr0] = Kernels::read_aarch64_id_registers();
         Kernels::from_aarch64_id_registers(isar0, isar1, pfr0)

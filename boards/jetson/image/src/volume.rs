@@ -1,5 +1,5 @@
-//! Model and picture: `model.gguf`, and `picture.jpg` or `picture.ppm`, in the root of the volume that the application was
-//! started from.
+//! Model and picture: `model.gguf`, and `picture.jpg` or `picture.ppm`, in the root of the volume that the application
+//! was started from.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -11,7 +11,8 @@ use crate::board::Board;
 /// Set by config.txt: `init_uart_clock`, 48 MHz unless it says otherwise.
 const UART_CLOCK_HZ: u32 = 48_000_000;
 
-/// Connects the UART to pins 8 and 10 of the header and sets its speed; on the Pi 5 the firmware's debug output has done so.
+/// Connects the UART to pins 8 and 10 of the header and sets its speed; on the Pi 5 the firmware's debug output has
+/// done so.
 pub fn init(board: Board) {
     let Some(gpio) = board.gpio() else { return };
     let select = (gpio + 4) as *mut u32;
@@ -33,8 +34,8 @@ pub fn console() -> Console {
 
 fn uart(board: Board) -> Uart<'static> {
     let registers = NonNull::new(board.uart() as *mut PL011Registers);
-    // SAFETY: the registers of this board's PL011, mapped as Device memory for good. Two drivers of it at once (a core that
-    // faults while another prints) write whole words to a FIFO; nothing is read and changed.
+    // SAFETY: the registers of this board's PL011, mapped as Device memory for good. Two drivers of it at once (a core
+    // that faults while another prints) write whole words to a FIFO; nothing is read and changed.
     let registers = unsafe { UniqueMmioPointer::new(registers.unwrap_or(NonNull::dangling())) };
     Uart::new(registers)
 }

@@ -52,8 +52,8 @@ struct Shared {
     busy: AtomicBool,
 }
 
-// SAFETY: `job` is written only by the core that set `busy`, while `working` is 0, so while no other core reads it; it points to
-// a Sync closure.
+// SAFETY: `job` is written only by the core that set `busy`, while `working` is 0, so while no other core reads it; it
+// points to a Sync closure.
 unsafe impl Sync for Shared {}
 
 static SHARED: Shared = Shared {
@@ -108,7 +108,8 @@ fn psci_cpu_on(core: usize, entry: usize) {
     const CPU_ON: usize = 0xc400_0003;
     // The A76 counts cores in Aff1.
     let target = core << 8;
-    // SAFETY: the calling convention for secure monitor calls (Arm DEN 0028): x0 to x17 may change. `entry` sets up all it needs.
+    // SAFETY: the calling convention for secure monitor calls (Arm DEN 0028): x0 to x17 may change. `entry` sets up all
+    // it needs.
     unsafe {
         asm!(
             "smc #0",

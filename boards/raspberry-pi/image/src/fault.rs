@@ -15,8 +15,8 @@ const SEMIHOSTING_CALL: u32 = 0xd45e_0000;
 #[unsafe(no_mangle)]
 extern "C" fn fault(kind: usize, esr: u64, elr: u64, far: u64) -> ! {
     static FAULTED: AtomicBool = AtomicBool::new(false);
-    // Without a debugger (so not in QEMU) the semihosting call is an undefined instruction: the end, not a fault. A fault
-    // while one is printed is not worth a second line.
+    // Without a debugger (so not in QEMU) the semihosting call is an undefined instruction: the end, not a fault. A
+    // fault while one is printed is not worth a second line.
     if FAULTED.swap(true, Ordering::Relaxed) || is_semihosting_call(esr, elr) {
         halt();
     }

@@ -1,8 +1,8 @@
 //! Model and picture: what the firmware has loaded beside the image, or what is built in.
 //!
-//! `initramfs files.tar 0x08000000` in config.txt makes the firmware load a file and note its place in the device tree, as for
-//! Linux. That file is a tar archive (its files begin at multiples of 512 bytes, so a model can be read in place):
-//! `tar cf files.tar model.gguf picture.jpg`. What ends in `.gguf` is the model, any other file the picture.
+//! `initramfs files.tar 0x08000000` in config.txt makes the firmware load a file and note its place in the device tree,
+//! as for Linux. That file is a tar archive (its files begin at multiples of 512 bytes, so a model can be read in
+//! place): `tar cf files.tar model.gguf picture.jpg`. What ends in `.gguf` is the model, any other file the picture.
 
 use core::slice;
 

@@ -1,7 +1,7 @@
 //! The property mailbox of the VideoCore firmware: the ARM clock, the temperature, and what holds the clock down.
 //!
-//! A message lies in memory, its address goes through the mailbox, the answer comes in the same place. Source: the Raspberry Pi
-//! firmware's wiki, "Mailbox property interface".
+//! A message lies in memory, its address goes through the mailbox, the answer comes in the same place. Source: the
+//! Raspberry Pi firmware's wiki, "Mailbox property interface".
 
 use vitlet_raspberry_pi::{GET_THROTTLED, Throttled};
 

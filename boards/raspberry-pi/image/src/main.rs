@@ -24,7 +24,8 @@
 //! 0x00_fe00_0000   peripherals of the Pi 4                    Device
 //! 0x10_7c00_0000   peripherals of the Pi 5                    Device
 //! ```
-//! An identity map, the same on every board; what is not mapped faults. Everything in Normal memory may be written and executed.
+//! An identity map, the same on every board; what is not mapped faults. Everything in Normal memory may be written and
+//! executed.
 #![no_std]
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Raw frames, one after the other without headers, as `rpicam-vid --codec yuv420 -o -` and `ffmpeg -f rawvideo -` write them: each is classified
-//! when it is whole, and told on one line at once.
+//! Raw frames, one after the other without headers, as `rpicam-vid --codec yuv420 -o -` and `ffmpeg -f rawvideo -`
+//! write them: each is classified when it is whole, and told on one line at once.
 
 use std::collections::VecDeque;
 use std::fs::File;

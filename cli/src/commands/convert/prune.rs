@@ -1,5 +1,5 @@
-//! What `--prune-dead` took out of a network, and what that changed: the pruned network beside the whole one, in turns, and on the program's
-//! own pictures.
+//! What `--prune-dead` took out of a network, and what that changed: the pruned network beside the whole one, in turns,
+//! and on the program's own pictures.
 
 use std::path::Path;
 

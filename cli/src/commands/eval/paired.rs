@@ -1,9 +1,10 @@
 //! The same pictures through two models: how much accuracy was lost, and how sure that is.
 //!
-//! Pictures that both get right, or both wrong, say nothing about the difference. With b pictures that only the reference gets
-//! right ("worse"), c that only the model gets right ("better") and n in all, the difference of the accuracies is d = (c - b) / n. Its interval is
-//! Wald's for matched pairs after half a picture is added to each of the four outcomes (Agresti and Min 2005, "Simple improved confidence
-//! intervals for comparing matched proportions", Statistics in Medicine 24, 729 to 740):
+//! Pictures that both get right, or both wrong, say nothing about the difference. With b pictures that only the
+//! reference gets right ("worse"), c that only the model gets right ("better") and n in all, the difference of the
+//! accuracies is d = (c - b) / n. Its interval is Wald's for matched pairs after half a picture is added to each of the
+//! four outcomes (Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions",
+//! Statistics in Medicine 24, 729 to 740):
 //!
 //! ```text
 //! N = n + 2    d' = (c - b) / N    se = sqrt((b + c + 1) - (c - b)^2 / N) / N    interval: d' - 1.96 se .. d' + 1.96 se
@@ -71,7 +72,8 @@ fn signed(points: f64) -> String {
 mod tests {
     use super::*;
 
-    /// By hand: N = 502, d' = -2/502 = -0.398 points, variance 13 - 4/502 = 12.99203, se = 3.604446/502 = 0.718017 points.
+    /// By hand: N = 502, d' = -2/502 = -0.398 points, variance 13 - 4/502 = 12.99203, se = 3.604446/502 = 0.718017
+    /// points.
     #[test]
     fn a_case_computed_by_hand() {
         let v = Verdict::new(500, 7, 5);

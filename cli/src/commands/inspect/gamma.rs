@@ -1,5 +1,5 @@
-//! LayerScale's gammas in short: per branch the range, the signs, and a histogram of |gamma| on one logarithmic scale for the
-//! whole network, so that rows compare.
+//! LayerScale's gammas in short: per branch the range, the signs, and a histogram of |gamma| on one logarithmic scale
+//! for the whole network, so that rows compare.
 
 use serde::Serialize;
 use vitlet::Model;
@@ -76,7 +76,8 @@ fn summarize(block: usize, branch: &'static str, gamma: &[f32], from: f32, to: f
     }
 }
 
-/// Columns of the table of layers: the branches' medians, histograms and negative channels, then the dead ones; none without LayerScale.
+/// Columns of the table of layers: the branches' medians, histograms and negative channels, then the dead ones; none
+/// without LayerScale.
 pub fn header(branches: &[Branch]) -> Vec<String> {
     let Some(first) = branches.first() else {
         return Vec::new();

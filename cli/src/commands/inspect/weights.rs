@@ -1,9 +1,9 @@
 //! What quantization did to each matrix, as far as the file itself tells, and how much of the file each layer takes.
 //!
-//! The original weights are not in the file, but the step of their quantizer is: rounding to a step s errs by s^2 / 12 in the mean square
-//! (Bennett 1948, "Spectra of quantized signals"), so signal to noise follows from codes and scales alone. `vitlet convert` reports the
-//! measured value; the two agree to a few tenths of a dB (a test), except where the codes are mostly zero,
-//! and where the original was stored in f16 already and an f16 file lost nothing.
+//! The original weights are not in the file, but the step of their quantizer is: rounding to a step s errs by s^2 / 12
+//! in the mean square (Bennett 1948, "Spectra of quantized signals"), so signal to noise follows from codes and scales
+//! alone. `vitlet convert` reports the measured value; the two agree to a few tenths of a dB (a test), except where the
+//! codes are mostly zero, and where the original was stored in f16 already and an f16 file lost nothing.
 
 use half::f16;
 use serde::Serialize;
