@@ -1,15 +1,18 @@
-//! Row-wise operations of the f32 stream: LayerNorm, activation functions, quantization of activations (or rounding to
+//! Row-wise operations of the f32 stream: norms, activation functions, quantization of activations (or rounding to
 //! f16), LayerScale as a pass.
 //!
 //! A matrix `[rows, n]` is stored as `rows * ceil(n / 16)` chunks of sixteen floats, zero in the lanes past n. Every op
 //! takes whole rows and works row by row, so a caller may cut a matrix into blocks of rows as it likes: the bits stay
-//! the same. Formulas and their order: docs/numerics.md ("Activations, int8", "LayerNorm", "exp and the activation
-//! functions").
+//! the same. Formulas and their order: docs/numerics.md ("Activations, int8", "LayerNorm and RMSNorm", "exp and the
+//! activation functions").
 //!
 //! Every op panics on entry, before it writes, if its slices do not have the shapes that its fields state.
 //! What does not belong here: anything that mixes rows (attention, linear layers).
 
-use core::slice::ChunksExact;
+mod norm;
+
+#[cfg_attr(not(test), expect(unused_imports, reason = "no network has RMSNorm yet"))]
+pub(crate) use norm::{LayerNorm, LayerNormQuantize, RmsNorm, RmsNormQuantize};
 
 use super::isa::{F16, Isa, ROUND};
 use super::{Op, Uses, math};
@@ -198,137 +201,6 @@ impl<E: Encode> Op for Quantize<'_, E> {
 fn whole_rows(x: &[F32x16], chunks: usize) -> usize {
     assert!(chunks > 0 && x.len().is_multiple_of(chunks), "not a whole number of rows");
     x.len() / chunks
-}
-
-/// LayerNorm of every row of `x` `[rows, n]` into `out`, which has the same shape.
-pub(crate) struct LayerNorm<'a> {
-    pub x: &'a [F32x16],
-    /// `[n]`, zero-padded.
-    pub weight: &'a [F32x16],
-    /// `[n]`, zero-padded.
-    pub bias: &'a [F32x16],
-    pub n: usize,
-    pub eps: f32,
-    pub out: &'a mut [F32x16],
-}
-
-impl Op for LayerNorm<'_> {
-    type Output = ();
-    const USES: Uses = Uses::Lanes;
-    #[inline(always)]
-    fn run<S: Isa>(self, s: S) {
-        let norm = Norm::new(self.weight, self.bias, self.n, self.eps);
-        whole_rows(self.x, norm.chunks());
-        assert_eq!(self.x.len(), self.out.len(), "out has the shape of x");
-        for (row, out) in self.x.chunks_exact(norm.chunks()).zip(self.out.chunks_exact_mut(norm.chunks())) {
-            norm.apply(s, row, norm.moments(s, row), out);
-        }
-    }
-}
-
-/// [`LayerNorm`] followed by [`Quantize`], with one row of f32 between them.
-pub(crate) struct LayerNormQuantize<'a, E> {
-    pub x: &'a [F32x16],
-    pub weight: &'a [F32x16],
-    pub bias: &'a [F32x16],
-    pub n: usize,
-    pub eps: f32,
-    /// Scratch, `[n]`.
-    pub row: &'a mut [F32x16],
-    pub out: E,
-}
-
-impl<E: Encode> Op for LayerNormQuantize<'_, E> {
-    type Output = ();
-    const USES: Uses = E::USES;
-    #[inline(always)]
-    fn run<S: Isa>(mut self, s: S) {
-        let norm = Norm::new(self.weight, self.bias, self.n, self.eps);
-        self.out.check(whole_rows(self.x, norm.chunks()), norm.chunks());
-        let normalized = &mut self.row[..norm.chunks()];
-        let mut rows = self.x.chunks_exact(norm.chunks());
-        let mut following = norm.next(s, &mut rows);
-        let mut index = 0;
-        while let Some((row, moments)) = following {
-            let range = norm.apply(s, row, moments, normalized);
-            // Before this row is quantized: two chains that do not wait for each other (twice as fast with AVX-512 at
-            // 192 channels).
-            following = norm.next(s, &mut rows);
-            self.out.encode(s, index, normalized, range);
-            index += 1;
-        }
-    }
-}
-
-/// Mean, and 1 / sqrt(variance + eps), each in all lanes.
-type Moments<S> = (<S as Isa>::F, <S as Isa>::F);
-
-/// The parameters of one LayerNorm over `n` channels.
-struct Norm<'a> {
-    weight: &'a [F32x16],
-    bias: &'a [F32x16],
-    inverse_n: f32,
-    eps: f32,
-    /// Lanes of the last chunk that hold channels, 1 to 16.
-    last_lanes: usize,
-}
-
-impl<'a> Norm<'a> {
-    fn new(weight: &'a [F32x16], bias: &'a [F32x16], n: usize, eps: f32) -> Self {
-        let chunks = n.div_ceil(16);
-        assert!(n > 0 && weight.len() == chunks && bias.len() == chunks, "weight and bias have n channels");
-        Self { weight, bias, inverse_n: 1.0 / n as f32, eps, last_lanes: n - 16 * (chunks - 1) }
-    }
-
-    fn chunks(&self) -> usize {
-        self.weight.len()
-    }
-
-    /// The next row and its moments.
-    #[inline(always)]
-    fn next<'x, S: Isa>(&self, s: S, rows: &mut ChunksExact<'x, F32x16>) -> Option<(&'x [F32x16], Moments<S>)> {
-        let row = rows.next()?;
-        Some((row, self.moments(s, row)))
-    }
-
-    /// Normalizes one row and returns the range of the result. Lanes past n come out zero because weight and bias are
-    /// zero there.
-    #[inline(always)]
-    fn apply<S: Isa>(
-        &self,
-        s: S,
-        row: &[F32x16],
-        (mean, inverse_deviation): Moments<S>,
-        out: &mut [F32x16],
-    ) -> Range<S> {
-        let mut range = Range::zero(s);
-        for (((x, y), weight), bias) in row.iter().zip(out).zip(self.weight).zip(self.bias) {
-            let unit = s.mul(s.sub(s.load(x), mean), inverse_deviation);
-            let normalized = s.fma(unit, s.load(weight), s.load(bias));
-            range.include(s, normalized);
-            s.store(normalized, y);
-        }
-        range
-    }
-
-    #[inline(always)]
-    fn moments<S: Isa>(&self, s: S, row: &[F32x16]) -> Moments<S> {
-        let mut sum = s.splat(0.0);
-        for x in row {
-            sum = s.add(sum, s.load(x));
-        }
-        let mean = s.splat(s.sum(sum) * self.inverse_n);
-        let mut squares = s.splat(0.0);
-        let (last, whole) = row.split_last().expect("a row has at least one chunk");
-        for x in whole {
-            let centered = s.sub(s.load(x), mean);
-            squares = s.fma(centered, centered, squares);
-        }
-        let centered = s.keep_first(s.sub(s.load(last), mean), self.last_lanes);
-        squares = s.fma(centered, centered, squares);
-        let variance = s.sum(squares) * self.inverse_n;
-        (mean, s.splat(1.0 / s.sqrt(variance + self.eps)))
-    }
 }
 
 /// The activation function of an MLP on rows of `chunks` chunks, in place. SwiGLU's result is in the first half of each

@@ -138,6 +138,57 @@ fn layer_norm_is_the_same_everywhere() {
 }
 
 #[test]
+fn rms_norm_is_the_same_everywhere() {
+    let mut seed = 8;
+    for (n, kind, what) in cases() {
+        let chunks = n.div_ceil(16);
+        let x = matrix(ROWS, n, kind, &mut seed);
+        let weight = &matrix(1, n, &[], &mut seed);
+        let eps = 1.0e-6;
+        same_everywhere(&what, |kernels| {
+            let mut out = vec![F32x16([7.0; 16]); x.len()];
+            kernels.run(RmsNorm { x: &x, weight, n, eps, out: &mut out });
+            let together = quantized(kernels, chunks, |out| {
+                let row = &mut vec![F32x16([0.0; 16]); chunks];
+                kernels.run(RmsNormQuantize { x: &x, weight, n, eps, row, out });
+            });
+            let apart = quantized(kernels, chunks, |codes| kernels.run(Quantize { x: &out, chunks, out: codes }));
+            assert_eq!(together, apart, "{}: {what}", kernels.name());
+            (bits(&out), together)
+        });
+    }
+}
+
+/// Norm and rounding to f16 in one give what one after the other gives.
+#[test]
+fn norms_are_rounded_to_f16_as_any_rows() {
+    fn halves(chunks: usize, op: impl FnOnce(HalvesMut)) -> (Vec<[u16; 16]>, Vec<u32>) {
+        let (mut values, mut scale) = (vec![F16x16([0x5555; 16]); ROWS * chunks], vec![f32::NAN; ROWS]);
+        op(HalvesMut { values: &mut values, stride: chunks, scale: &mut scale });
+        (values.iter().map(|chunk| chunk.0).collect(), scale.iter().map(|scale| scale.to_bits()).collect())
+    }
+    let mut seed = 9;
+    for kernels in Kernels::available().filter(|kernels| kernels.computes_f16()) {
+        for n in WIDTHS {
+            let (chunks, eps) = (n.div_ceil(16), 1.0e-6);
+            let x = matrix(ROWS, n, &[], &mut seed);
+            let (weight, bias) = (&matrix(1, n, &[], &mut seed), &matrix(1, n, &[], &mut seed));
+            let (mut layer, mut rms) = (x.clone(), x.clone());
+            kernels.run(LayerNorm { x: &x, weight, bias, n, eps, out: &mut layer });
+            kernels.run(RmsNorm { x: &x, weight, n, eps, out: &mut rms });
+            let apart = |x| halves(chunks, |out| kernels.run(Quantize { x, chunks, out }));
+            let row = &mut vec![F32x16([0.0; 16]); chunks];
+            let together =
+                halves(chunks, |out| kernels.run(LayerNormQuantize { x: &x, weight, bias, n, eps, row, out }));
+            assert_eq!(together, apart(&layer), "{} n = {n}", kernels.name());
+            let row = &mut vec![F32x16([0.0; 16]); chunks];
+            let together = halves(chunks, |out| kernels.run(RmsNormQuantize { x: &x, weight, n, eps, row, out }));
+            assert_eq!(together, apart(&rms), "{} n = {n}", kernels.name());
+        }
+    }
+}
+
+#[test]
 fn activate_scale_and_add_are_the_same_everywhere() {
     let mut seed = 3;
     for (n, kind, what) in cases() {
@@ -284,6 +335,38 @@ fn layer_norm_equals_the_formula_in_f64() {
             }
         }
     }
+}
+
+#[test]
+fn rms_norm_equals_the_formula_in_f64() {
+    let mut seed = 10;
+    for n in WIDTHS {
+        let chunks = n.div_ceil(16);
+        let x = matrix(ROWS, n, &[], &mut seed);
+        let weight = &matrix(1, n, &[], &mut seed);
+        let mut out = vec![F32x16([7.0; 16]); x.len()];
+        Kernels::scalar().run(RmsNorm { x: &x, weight, n, eps: 1.0e-3, out: &mut out });
+        for row in 0..ROWS {
+            let of = |k| f64::from(value(&x, row, chunks, k));
+            let mean = (0..n).map(|k| of(k).powi(2)).sum::<f64>() / n as f64;
+            for k in 0..16 * chunks {
+                let w = f64::from(value(weight, 0, chunks, k));
+                let exact = if k < n { of(k) / (mean + 1.0e-3).sqrt() * w } else { 0.0 };
+                let error = (f64::from(value(&out, row, chunks, k)) - exact).abs();
+                assert!(error < 5.0e-6, "n = {n}, k = {k}: {error:e}");
+            }
+        }
+    }
+}
+
+/// A row of one value: the order of the operations, written out.
+#[test]
+fn rms_norm_rounds_in_the_stated_order() {
+    let (x, weight, eps) = (1.7_f32, -3.3_f32, 1.0e-6_f32);
+    let row = |value| [F32x16(core::array::from_fn(|lane| if lane == 0 { value } else { 0.0 }))];
+    let mut out = [F32x16([7.0; 16])];
+    Kernels::scalar().run(RmsNorm { x: &row(x), weight: &row(weight), n: 1, eps, out: &mut out });
+    assert_eq!(out[0].0[0], (x * (1.0 / libm::sqrtf(x * x * 1.0 + eps))) * weight);
 }
 
 #[test]
