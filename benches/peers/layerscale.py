@@ -3,8 +3,9 @@ quantization.
 
     python layerscale.py --vitlet ../../target/release/vitlet --pictures labels.csv CHECKPOINT [CHECKPOINT ...]
 
-Checkpoints are timm directories: a network, the same function with LayerScale, and that with gammas over more decades
-(tests/fixtures/spread_gammas.py). Prints a Markdown table of top-1, agreement with f32 and logit error. One thread.
+Checkpoints are timm directories: a network, and the same function with LayerScale, with gammas over more decades, or
+with gammas as extreme as a trained ViT-5's (tests/fixtures/spread_gammas.py). Prints a Markdown table of top-1,
+agreement with f32 and logit error. One thread.
 """
 
 import argparse
@@ -40,9 +41,14 @@ def contestants(args: argparse.Namespace, checkpoint: Path, folder: Path, calibr
         path = folder / f"onnxruntime_{kind}.onnx"
         quantize.onnx_runtime(single, path, per_channel=kind == "channel")
         found.append(Peer(f"ONNX Runtime dynamic int8, per {kind}", runtime="onnxruntime", model=path, size=size))
-    path = folder / "openvino_int8.xml"
-    quantize.openvino(single, path, calibration)
-    found.append(Peer("OpenVINO + NNCF static int8", runtime="openvino", model=path, size=size))
+    for kind in ("channel", "tensor"):
+        path = folder / f"onnxruntime_static_{kind}.onnx"
+        quantize.onnx_runtime_static(single, path, calibration, per_channel=kind == "channel")
+        found.append(Peer(f"ONNX Runtime static int8, per {kind}", runtime="onnxruntime", model=path, size=size))
+    for kind in ("channel", "tensor"):
+        path = folder / f"openvino_{kind}.xml"
+        quantize.openvino(single, path, calibration, per_channel=kind == "channel")
+        found.append(Peer(f"OpenVINO + NNCF static int8, per {kind}", runtime="openvino", model=path, size=size))
     return found
 
 
