@@ -8,6 +8,8 @@ use core::ops::Range;
 
 pub(crate) mod attention;
 pub(crate) mod cross;
+#[cfg_attr(not(all(test, feature = "std")), expect(dead_code, reason = "heads use it"))]
+pub(crate) mod map;
 pub(crate) mod mixing;
 
 use crate::arena::Arena;
@@ -76,6 +78,17 @@ pub(crate) enum Operand<'s> {
     Int8(Codes<'s>, PairScratch<'s>),
     F16(Halves<'s>),
     Float { rows: &'s [F32x16], stride: usize },
+}
+
+impl Operand<'_> {
+    /// The same rows, for one matrix of several.
+    fn again(&mut self) -> Operand<'_> {
+        match self {
+            Self::Int8(codes, PairScratch { rows, weights }) => Operand::Int8(*codes, PairScratch { rows, weights }),
+            Self::F16(halves) => Operand::F16(*halves),
+            &mut Self::Float { rows, stride } => Operand::Float { rows, stride },
+        }
+    }
 }
 
 /// Which [`Operand`] a matrix takes.

@@ -1,0 +1,275 @@
+//! Operations over maps `[height, width, channels]`: what stems and heads for dense outputs are made of.
+//!
+//! A pixel is a row of channels, so convolutions are linear layers in whatever precision their weights have:
+//!
+//! | convolution | rows of the matrix product | inputs of the matrix | outputs |
+//! |---|---|---|---|
+//! | 1 x 1 | the pixels | channels | channels |
+//! | 3 x 3, border of one zero | the patches around pixels | `[3][3][pad16(channels)]` | channels |
+//! | transposed, stride = kernel | the pixels | channels | `[kernel][kernel][pad16(channels)]` |
+//!
+//! Every operation splits the output's pixels among the workers, all of whom meet at its end. A pixel's bits depend
+//! neither on the split nor on the instruction set (in f16 models: but for [`Kernels::computes_f16`]). Formulas:
+//! docs/numerics.md, "Maps".
+//!
+//! What does not belong here: which operations make a head.
+
+use core::ops::Range;
+
+use super::{Operand, OperandScratch, multiply};
+use crate::arena::Arena;
+use crate::config::{Activation, Precision};
+use crate::error::Error;
+use crate::kernels::Kernels;
+use crate::kernels::bilinear::{Resize, Sample};
+use crate::kernels::depthwise::DepthwiseConv;
+use crate::kernels::linear::{Add, Store};
+use crate::kernels::map::{Patches, Relu};
+use crate::kernels::rows::{Activate, AddRows, LayerNorm};
+use crate::lanes::F32x16;
+use crate::model::{Depthwise, Linear, Norm, Weight};
+use crate::parallel::{Chunks, Executor, Split, for_each};
+use crate::profile::{Laps, Profile, Stage};
+
+pub(crate) use crate::kernels::bilinear::Corners;
+pub(crate) use crate::kernels::map::{Map, MapMut, convolved};
+
+/// Pixels that a worker takes at a time at most: few enough that their patches stay in L2.
+const PIXELS: usize = 48;
+
+/// Who works: every operation over maps is a method of these.
+pub(crate) struct Workers<'w> {
+    pub(crate) k: Kernels,
+    pub(crate) executor: &'w dyn Executor,
+    /// `[threads][worker_bytes]`.
+    pub(crate) memory: &'w mut [u8],
+    /// [`worker_bytes`] of the operation that needs most, or more.
+    pub(crate) worker_bytes: usize,
+    pub(crate) profile: Option<&'w Profile<'w>>,
+    /// What the time of the operations is counted as.
+    pub(crate) stage: Stage,
+}
+
+/// Bytes that each worker needs for a convolution whose matrix has `inputs` inputs ([`Linear::k`]).
+pub(crate) fn worker_bytes(inputs: usize, precision: Precision) -> usize {
+    let mut arena = Arena::counting();
+    let _ = Scratch::carve(inputs, precision, &mut arena);
+    arena.used()
+}
+
+/// What becomes of the values that a convolution makes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum End {
+    /// They replace what was there.
+    Store,
+    /// They are added to what was there: a residual branch.
+    Add,
+    /// As `Store`, then max(y, 0).
+    Relu,
+    /// As `Store`, then the function (not SwiGLU).
+    Activate(Activation),
+}
+
+/// A 3 x 3 convolution with a border of one zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Conv3x3<'c> {
+    /// Rows are `[3][3][pad16(channels)]`: 9 `pad16(channels)` inputs.
+    pub(crate) linear: &'c Linear<'c>,
+    /// 1 or 2. The output has [`convolved`] as height and width.
+    pub(crate) stride: usize,
+    /// Whether it reads max(x, 0) in the place of x.
+    pub(crate) relu: bool,
+    pub(crate) end: End,
+}
+
+/// One worker's memory, for [`PIXELS`] rows of one matrix.
+struct Scratch<'w> {
+    operand: OperandScratch<'w>,
+    /// `[PIXELS, inputs]`: patches.
+    patches: &'w mut [F32x16],
+}
+
+impl<'w> Scratch<'w> {
+    fn carve(inputs: usize, precision: Precision, arena: &mut Arena<'w>) -> Self {
+        let chunks = inputs.div_ceil(16);
+        Self {
+            operand: OperandScratch::carve(PIXELS, chunks, 0, precision, arena),
+            patches: arena.take(PIXELS * chunks),
+        }
+    }
+
+    fn of(linear: &Linear<'_>, memory: &'w mut [u8]) -> Self {
+        let precision = match linear.weight {
+            Weight::Int8 { .. } => Precision::Int8,
+            Weight::F16 { .. } => Precision::F16,
+            Weight::F32 { .. } => Precision::F32,
+        };
+        Self::carve(linear.k, precision, &mut Arena::over(memory))
+    }
+}
+
+impl Workers<'_> {
+    /// y = W x + b of every pixel: a convolution of 1 x 1.
+    pub(crate) fn conv1x1(
+        &mut self,
+        x: Map<'_>,
+        linear: &Linear<'_>,
+        end: End,
+        y: &mut MapMut<'_>,
+    ) -> Result<(), Error> {
+        assert_eq!(x.size(), y.view().size(), "a pixel for each pixel");
+        let (from, to) = (x.chunks(), y.view().chunks());
+        let pixels = self.pixels_each(y.view());
+        self.for_each(Chunks::new(y.data, pixels * to), |k, memory, piece, y| {
+            let rows = y.len() / to;
+            let x = &x.data[piece * pixels * from..][..rows * from];
+            let mut scratch = Scratch::of(linear, memory);
+            let a = scratch.operand.plain(k, x, rows, linear);
+            convolve(k, a, rows, linear, 0..to, end, y);
+        })
+    }
+
+    /// A convolution of 3 x 3.
+    pub(crate) fn conv3x3(&mut self, x: Map<'_>, conv: Conv3x3<'_>, y: &mut MapMut<'_>) -> Result<(), Error> {
+        let Conv3x3 { linear, stride, relu, end } = conv;
+        assert_eq!(convolved(x.size(), stride), y.view().size(), "a pixel for each patch");
+        let (inputs, to) = (9 * x.chunks(), y.view().chunks());
+        let pixels = self.pixels_each(y.view());
+        self.for_each(Chunks::new(y.data, pixels * to), |k, memory, piece, y| {
+            let rows = y.len() / to;
+            let mut scratch = Scratch::of(linear, memory);
+            let patches = &mut scratch.patches[..rows * inputs];
+            k.run(Patches { x, stride, relu, first: piece * pixels, out: patches });
+            let a = scratch.operand.plain(k, patches, rows, linear);
+            convolve(k, a, rows, linear, 0..to, end, y);
+        })
+    }
+
+    /// A transposed convolution whose stride is its kernel: each pixel becomes `kernel` x `kernel` pixels, which overlap
+    /// with no others.
+    ///
+    /// Outputs are `[kernel][kernel][pad16(channels)]`: those of one line of the kernel are `kernel` whole pixels that
+    /// lie side by side in `y`, and the linear layer stores them there.
+    pub(crate) fn transposed(
+        &mut self,
+        x: Map<'_>,
+        linear: &Linear<'_>,
+        kernel: usize,
+        end: End,
+        y: &mut MapMut<'_>,
+    ) -> Result<(), Error> {
+        assert_eq!((kernel * x.height, kernel * x.width), y.view().size(), "a square of pixels for each pixel");
+        let (from, wide) = (x.chunks(), kernel * y.view().chunks());
+        let across = x.width * wide;
+        self.for_each(Chunks::new(y.data, kernel * across), |k, memory, line, y| {
+            let x = &x.data[line * x.width * from..][..x.width * from];
+            for (piece, x) in x.chunks(PIXELS * from).enumerate() {
+                let (rows, left) = (x.len() / from, piece * PIXELS * wide);
+                let mut scratch = Scratch::of(linear, memory);
+                let mut a = scratch.operand.plain(k, x, rows, linear);
+                for (dy, y) in y.chunks_exact_mut(across).enumerate() {
+                    let (blocks, y) = (dy * wide..(dy + 1) * wide, &mut y[left..][..rows * wide]);
+                    convolve(k, a.again(), rows, linear, blocks, end, y);
+                }
+            }
+        })
+    }
+
+    /// A depthwise convolution: every channel with a kernel of its own, zero outside of the map.
+    pub(crate) fn depthwise(&mut self, x: Map<'_>, conv: &Depthwise<'_>, y: &mut MapMut<'_>) -> Result<(), Error> {
+        assert_eq!(x.size(), y.view().size(), "a pixel for each pixel");
+        let chunks = x.chunks();
+        let pixels = self.pixels_each(x);
+        let Map { data: x, height, width, .. } = x;
+        let Depthwise { kernel, weight, bias } = *conv;
+        self.for_each(Chunks::new(y.data, pixels * chunks), |k, _, piece, out| {
+            k.run(DepthwiseConv { x, height, width, kernel, weight, bias, first: piece * pixels, out });
+        })
+    }
+
+    /// `x` at the size of `y`, bilinear.
+    pub(crate) fn resize(&mut self, x: Map<'_>, corners: Corners, y: &mut MapMut<'_>) -> Result<(), Error> {
+        assert_eq!(x.channels, y.channels, "the same channels");
+        let size = y.view().size();
+        self.for_each(Chunks::new(y.data, size.1 * x.chunks()), |k, _, first, out| {
+            k.run(Resize { x, corners, size, first, out });
+        })
+    }
+
+    /// LayerNorm over the channels of every pixel.
+    pub(crate) fn channel_norm(&mut self, x: Map<'_>, norm: &Norm<'_>, y: &mut MapMut<'_>) -> Result<(), Error> {
+        assert_eq!(x.size(), y.view().size(), "a pixel for each pixel");
+        let piece = self.pixels_each(x) * x.chunks();
+        let &Norm { weight, bias, n, eps } = norm;
+        self.for_each(Chunks::new(y.data, piece), |k, _, i, out| {
+            k.run(LayerNorm { x: &x.data[i * piece..][..out.len()], weight, bias, n, eps, out });
+        })
+    }
+
+    /// x = max(x, 0).
+    pub(crate) fn relu(&mut self, x: &mut MapMut<'_>) -> Result<(), Error> {
+        let piece = self.pixels_each(x.view()) * x.view().chunks();
+        self.for_each(Chunks::new(x.data, piece), |k, _, _, x| k.run(Relu { x }))
+    }
+
+    /// x = x + y.
+    pub(crate) fn add(&mut self, x: &mut MapMut<'_>, y: Map<'_>) -> Result<(), Error> {
+        assert_eq!(x.view().size(), y.size(), "a pixel for each pixel");
+        let piece = self.pixels_each(y) * y.chunks();
+        self.for_each(Chunks::new(x.data, piece), |k, _, i, x| {
+            k.run(AddRows { y: &y.data[i * piece..][..x.len()], x, gamma: None });
+        })
+    }
+
+    /// Pixels of a map that a worker takes at a time: at most [`PIXELS`], and as many for every thread.
+    fn pixels_each(&self, map: Map<'_>) -> usize {
+        let (pixels, threads) = (map.height * map.width, self.memory.len() / self.worker_bytes.max(1));
+        pixels.div_ceil(pixels.div_ceil(PIXELS).next_multiple_of(threads.max(1)).max(1))
+    }
+
+    /// `work(kernels, a worker's memory, i, piece i)` for all pieces, on all threads.
+    fn for_each<P: Split>(
+        &mut self,
+        pieces: P,
+        work: impl Fn(Kernels, &mut [u8], usize, P::Piece) + Sync,
+    ) -> Result<(), Error> {
+        let (k, profile, stage) = (self.k, self.profile, self.stage);
+        let workers = Chunks::new(self.memory, self.worker_bytes);
+        for_each(self.executor, workers, pieces, |memory, i, piece| {
+            let mut laps = Laps::start(profile);
+            work(k, memory, i, piece);
+            laps.end(stage);
+        })
+    }
+}
+
+/// The outputs `blocks` of a linear layer over `rows` rows, which are all of `y`.
+fn convolve(
+    k: Kernels,
+    a: Operand<'_>,
+    rows: usize,
+    linear: &Linear<'_>,
+    blocks: Range<usize>,
+    end: End,
+    y: &mut [F32x16],
+) {
+    let stride = blocks.len();
+    if end == End::Add {
+        return multiply(k, a, rows, linear, blocks, Add { x: y, stride });
+    }
+    multiply(k, a, rows, linear, blocks, Store { out: y, stride });
+    match end {
+        End::Store | End::Add => {}
+        End::Relu => k.run(Relu { x: y }),
+        End::Activate(activation) => k.run(Activate { x: y, chunks: stride, activation }),
+    }
+}
+
+/// The map at points, bilinear and zero outside of it, into a row of channels for each. Of a point's two coordinates, x
+/// and y, -1 is the outer edge of the first pixels and 1 that of the last.
+pub(crate) fn sample(k: Kernels, map: Map<'_>, points: &[[f32; 2]], out: &mut [F32x16]) {
+    k.run(Sample { map, points, out });
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests;
