@@ -13,9 +13,9 @@ pub const VITLET_ERROR_TEXT_BYTES: usize = 252;
 /// versions.
 #[repr(C)]
 pub struct vitlet_error {
-    /// What the function returns.
+    /// The status that the function returns.
     pub status: vitlet_status,
-    /// One line in UTF-8 that ends with a NUL: what is wrong, and why. After VITLET_STATUS_OK it is empty.
+    /// One line in UTF-8 that ends with a NUL and says what is wrong, and why. Empty after VITLET_STATUS_OK.
     pub text: [c_char; VITLET_ERROR_TEXT_BYTES],
 }
 

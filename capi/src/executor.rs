@@ -10,13 +10,13 @@ use crate::status::vitlet_status as Status;
 /// Work to be done by threads.
 pub type vitlet_job = Option<unsafe extern "C" fn(data: *mut c_void)>;
 
-/// The host's threads; vitlet_options.threads says how many.
+/// The host's threads; vitlet_options.threads is their number.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vitlet_executor {
-    /// Calls `job(data)` once on each thread that shall help, the calling one included if it likes, and returns when
-    /// all those calls have returned. A call that finds nothing left to do returns at once. NULL: the calling thread
-    /// works alone. It must not throw: an exception ends the process where it reaches the library.
+    /// Calls `job(data)` once on each thread that helps, and returns when all these calls have returned. The calling
+    /// thread may be one of them. A call that finds no work left returns at once. `run` must not throw: an exception
+    /// that reaches the library ends the process. NULL: the calling thread works alone.
     pub run: Option<unsafe extern "C" fn(context: *mut c_void, job: vitlet_job, data: *mut c_void)>,
     /// Passed on to `run`.
     pub context: *mut c_void,
@@ -41,10 +41,10 @@ impl Host {
         let asked = (threads > 0).then_some(threads as usize);
         match (asked, known) {
             (Some(asked), Some(known)) if asked != known => {
-                Err(Failure::Because(Status::Options, "threads: another number than the executor has"))
+                Err(Failure::Because(Status::Options, "threads: not the number that the executor has"))
             }
             _ => {
-                let unknown = Failure::Because(Status::Options, "threads: the executor's number must be said");
+                let unknown = Failure::Because(Status::Options, "threads: 0, but this executor needs a number");
                 Ok(Self { executor, threads: asked.or(known).ok_or(unknown)? })
             }
         }

@@ -54,20 +54,20 @@ impl vitlet_model {
     }
 }
 
-/// What a network takes and gives.
+/// The sizes of a network's input and outputs.
 #[repr(C)]
 pub struct vitlet_model_info {
-    /// sizeof(vitlet_model_info), set before the call; 0 for the fields of version 1. As much is filled.
+    /// Set it before the call: sizeof(vitlet_model_info), or 0 for the fields of version 1. The call fills that much.
     pub size: usize,
     /// Pixels per row of the network's input; pictures of any size are resized to it.
     pub input_width: u32,
     /// Rows of the network's input.
     pub input_height: u32,
-    /// Logits; 0 if the network has no head and gives features.
+    /// Number of logits; 0 if the network has no head, so that its first output is the features.
     pub classes: usize,
     /// Length of the pooled features, before the head.
     pub features: usize,
-    /// Patch tokens.
+    /// Number of patch tokens.
     pub patches: usize,
     /// Length of one token.
     pub dim: usize,
@@ -76,7 +76,8 @@ pub struct vitlet_model_info {
 // SAFETY: numbers, the size first; a multiple of their alignment.
 unsafe impl Versioned for vitlet_model_info {}
 
-/// Bytes of memory, at a multiple of VITLET_ALIGNMENT, for a model. (The weights stay where the file's bytes are.)
+/// Size of the memory for a model, in bytes; its address must be a multiple of VITLET_ALIGNMENT. (The weights stay
+/// where the file's bytes are.)
 pub const VITLET_MODEL_BYTES: usize = 1024;
 const _: () = assert!(size_of::<vitlet_model>() <= VITLET_MODEL_BYTES);
 
@@ -86,11 +87,13 @@ pub extern "C" fn vitlet_model_bytes() -> usize {
     VITLET_MODEL_BYTES
 }
 
-/// Checks the bytes of a model file, which start at a multiple of VITLET_ALIGNMENT and stay unchanged as long as the
-/// model is used, and makes a model in `memory`. Nothing has to be closed. `error` may be NULL.
+/// Checks the bytes of a model file and makes a model in `memory`. The addresses of both must be multiples of
+/// VITLET_ALIGNMENT. The file's bytes must stay unchanged as long as the model is used. Nothing has to be closed.
+/// `error` may be NULL.
 ///
 /// # Safety
-/// As the comment says, and `file` has `file_bytes` bytes, `memory` `memory_bytes`.
+/// `file` has `file_bytes` bytes, which stay unchanged as long as the model is used; `memory` has
+/// `memory_bytes`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_model_parse(
     memory: *mut c_void,
@@ -114,9 +117,9 @@ pub unsafe extern "C" fn vitlet_model_parse(
     }
 }
 
-/// Maps a model file into memory, whatever the size of the system's pages is, checks it, and makes a model in `memory`;
-/// vitlet_model_close() unmaps it. The file must not be changed meanwhile (rename another over it; one that is cut
-/// short gives SIGBUS). `error` may be NULL. Not in libraries built without std.
+/// Maps a model file, checks it, and makes a model in `memory`; vitlet_model_close() unmaps the file. Pages may have
+/// any size. The file must not change while it is mapped: if it is cut short, the process gets SIGBUS. To replace it,
+/// rename another file over it. `error` may be NULL. Libraries that are built without std lack this function.
 ///
 /// # Safety
 /// `memory` has `memory_bytes` bytes, `path` ends with a NUL.
@@ -198,8 +201,8 @@ unsafe fn place(
     }
 }
 
-/// Unmaps the file of a model that vitlet_model_open() made; no session may use it any more. Its memory is the caller's
-/// again. NULL is allowed.
+/// Unmaps the file of a model that vitlet_model_open() made. No session may use the model any more, and its memory is
+/// the caller's again. NULL is allowed.
 ///
 /// # Safety
 /// `model` is NULL or a model that is not closed yet.
@@ -211,10 +214,10 @@ pub unsafe extern "C" fn vitlet_model_close(model: *mut vitlet_model) {
     }
 }
 
-/// What the network takes and gives.
+/// Fills `info` with the sizes of the network's input and outputs.
 ///
 /// # Safety
-/// `model` is a model; the size in `info` is set.
+/// `model` is a model; `info.size` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_model_describe(
     model: *const vitlet_model,
@@ -238,8 +241,9 @@ pub unsafe extern "C" fn vitlet_model_describe(
     })
 }
 
-/// Copies the label of class `index`, UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes` with a NUL at its
-/// end. Returns the bytes of the whole label without the NUL; 0 where there is none. `buffer` may be NULL.
+/// Copies the label of class `index`, in UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes`, with a NUL at
+/// its end. Returns the length of the whole label in bytes, without the NUL, or 0 if there is no label. `buffer` may be
+/// NULL.
 ///
 /// # Safety
 /// `model` is a model, `buffer` has `buffer_bytes` bytes.

@@ -8,7 +8,7 @@ use crate::error::Failure;
 use crate::status::vitlet_status as Status;
 use crate::versions::Versioned;
 
-/// Outputs of networks: bits, for vitlet_options.outputs.
+/// Outputs of networks, as bits for vitlet_options.outputs.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub enum vitlet_output {
@@ -23,17 +23,17 @@ pub enum vitlet_output {
 /// Name and shape of an output, a dense array of floats.
 #[repr(C)]
 pub struct vitlet_tensor_info {
-    /// sizeof(vitlet_tensor_info), set before the call; 0 for the fields of version 1. As much is filled.
+    /// Set it before the call: sizeof(vitlet_tensor_info), or 0 for the fields of version 1. The call fills that much.
     pub size: usize,
     /// "logits", "features" or "tokens": a constant.
     pub name: *const c_char,
     /// A vitlet_output.
     pub output: u32,
-    /// How many dimensions there are.
+    /// Number of dimensions.
     pub rank: u32,
     /// The dimensions, outermost first; 1 beyond the rank.
     pub dims: [usize; 4],
-    /// Floats: the product of the dimensions.
+    /// Number of floats: the product of the dimensions.
     pub elements: usize,
 }
 

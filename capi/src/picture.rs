@@ -7,8 +7,8 @@ use crate::pointers::elements;
 use crate::status::vitlet_status as Status;
 use crate::versions::Versioned;
 
-/// How pixels lie in memory. The chroma of the last three stands for two pixels of a row or for 2 x 2 pixels, and is
-/// repeated.
+/// How pixels lie in memory. In the last three formats a chroma value belongs to two pixels of a row, or to 2 x 2
+/// pixels, and is repeated for them.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub enum vitlet_format {
@@ -24,31 +24,32 @@ pub enum vitlet_format {
     Yuyv,
     /// A plane of Y, and one of U V pairs with half as many rows.
     Nv12,
-    /// Planes of Y, U and V; the last two half as wide and half as high.
+    /// Planes of Y, U and V; the planes of U and V are half as wide and half as high.
     I420,
 }
 
-/// By how much a picture is turned clockwise before the network sees it.
+/// How far a picture is turned clockwise before the network sees it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub enum vitlet_rotation {
     /// Not at all.
     None = 0,
-    /// Clockwise, a quarter.
+    /// A quarter turn clockwise.
     Clockwise90 = 90,
     /// Upside down.
     Clockwise180 = 180,
-    /// Counterclockwise, a quarter.
+    /// A quarter turn counterclockwise.
     Clockwise270 = 270,
 }
 
-/// What Y, U and V mean: the matrix, and whether black and white are 16 and 235 or, full range, 0 and 255.
+/// The meaning of Y, U and V: the matrix, and the range. In limited range black is 16 and white is 235; in full range
+/// they are 0 and 255.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub enum vitlet_yuv {
     /// ITU-R BT.601: most cameras, unless told otherwise.
     Bt601 = 0,
-    /// BT.601 with full range: JPEG's.
+    /// BT.601 with full range, as in JPEG files.
     Bt601Full,
     /// BT.709: high definition video.
     Bt709,
@@ -59,7 +60,7 @@ pub enum vitlet_yuv {
 /// A picture. Zeros are good defaults for all but format, size and the first plane.
 #[repr(C)]
 pub struct vitlet_picture {
-    /// sizeof(vitlet_picture), or 0 where only the fields of version 1 are used.
+    /// sizeof(vitlet_picture), or 0 for the fields of version 1.
     pub size: usize,
     /// A vitlet_format.
     pub format: u32,

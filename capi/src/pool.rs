@@ -13,7 +13,7 @@ use crate::pointers::{check, elements, store, text};
 use crate::status::{vitlet_status, vitlet_status as Status};
 use crate::versions::{self, Versioned};
 
-/// Threads of the library's own, for hosts without: started by the host, never by themselves.
+/// Threads of the library, for hosts that have none. Only the host starts them.
 pub struct vitlet_pool {
     threads: ThreadPool,
 }
@@ -24,29 +24,29 @@ impl vitlet_pool {
     }
 }
 
-/// How a pool is started. Zeros are good defaults: `vitlet_pool_options options = {0};`. Helpers are all threads of a
-/// pool but the one that runs a session, which stays as the host made it.
+/// How a pool is started. Zeros are good defaults: `vitlet_pool_options options = {0};`. The thread that runs a session
+/// is the host's. All other threads of a pool are its helpers, and the fields below concern them.
 #[repr(C)]
 pub struct vitlet_pool_options {
-    /// sizeof(vitlet_pool_options), or 0 where only the fields of version 1 are used.
+    /// sizeof(vitlet_pool_options), or 0 for the fields of version 1.
     pub size: usize,
-    /// Threads, the one that runs a session included, at most 256. 0: one for each of `cpus`, or, without them, for
-    /// each CPU that this process may use.
+    /// Number of threads, including the one that runs a session, at most 256. 0: one for each of `cpus`; without
+    /// `cpus`, one for each CPU that this process may use.
     pub threads: u32,
-    /// How long a helper spins for work before it sleeps, in microseconds. 0 is 200. Less saves power, but threads are
-    /// woken within a run; more keeps cores busy between runs that follow closely.
+    /// How long a helper spins for work before it sleeps, in microseconds; 0 is 200. Less saves power, but helpers may
+    /// fall asleep within a run. More keeps cores busy between runs that follow closely.
     pub spin_microseconds: u32,
-    /// The helpers' real-time priority, 1 to 99 (Linux: SCHED_FIFO, which a process must be allowed). 0: as the thread
-    /// has that starts the pool. The host should give the thread that runs sessions the same, and leave a CPU to
-    /// others.
+    /// Real-time priority of the helpers, 1 to 99 (Linux: SCHED_FIFO, for which the process needs permission). 0: the
+    /// priority of the thread that starts the pool. The host should give the same priority to the thread that runs
+    /// sessions, and leave one CPU to other programs.
     pub priority: u32,
-    /// What helpers are called, before a hyphen and a number; Linux shows 15 bytes. NULL is "vitlet".
+    /// Name of the helpers; a hyphen and a number follow it. Linux shows 15 bytes. NULL is "vitlet".
     pub name: *const c_char,
-    /// Numbers of the CPUs that the helpers may run on (Linux). NULL: as the thread that starts the pool.
+    /// Numbers of the CPUs that the helpers may run on (Linux). NULL: the CPUs of the thread that starts the pool.
     pub cpus: *const u32,
-    /// How many CPUs there are in `cpus`.
+    /// The number of elements in `cpus`.
     pub cpu_count: usize,
-    /// Stack of each helper, at least 131072 bytes; 0 is 2 MB.
+    /// Size of each helper's stack in bytes, at least 131072; 0 is 2 MB.
     pub stack_bytes: usize,
 }
 
@@ -60,7 +60,7 @@ impl vitlet_pool_options {
         match (self.cpus.is_null(), self.cpu_count) {
             (true, 0) => Ok(&[]),
             (true, _) => Err(Status::Null.into()),
-            (false, 0) => Err(Failure::Because(Status::Value, "cpus: there are none in it")),
+            (false, 0) => Err(Failure::Because(Status::Value, "cpus: an array without elements")),
             // SAFETY: the caller's promise.
             (false, count) => Ok(unsafe { elements(self.cpus, count) }?),
         }
@@ -106,15 +106,15 @@ impl vitlet_pool_options {
 fn refused(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::InvalidInput => {
-            Failure::Because(Status::Value, "stack_bytes: less than 131072, or not what this system takes")
+            Failure::Because(Status::Value, "stack_bytes: less than 131072, or not supported by this system")
         }
         _ => Failure::System(Status::Threads, "a thread could not be started", error.raw_os_error()),
     }
 }
 
-/// Starts the helpers of a pool: one less than it has threads, as the calling thread is the last one. They wait for
-/// work, spinning at first, then asleep. This function alone takes memory from the system. `error` may be NULL. Not in
-/// libraries built without std.
+/// Starts the helpers of a pool. There is one helper less than threads, because the thread that runs a session counts,
+/// too. Helpers wait for work, spinning at first, then asleep. No other function takes memory from the system. `error`
+/// may be NULL. Libraries that are built without std lack this function.
 ///
 /// # Safety
 /// A pointer can be stored at `pool`; `options.cpus` has `options.cpu_count` elements; the name ends with

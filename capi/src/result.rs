@@ -15,13 +15,13 @@ pub struct vitlet_guess {
     pub index: usize,
     /// Its logit.
     pub logit: f32,
-    /// Its probability: softmax over all classes, or a sigmoid of its own, as the model says.
+    /// Its probability: a softmax over all classes, or a sigmoid of this logit alone; the model says which.
     pub probability: f32,
 }
 
-/// Writes the `k` largest of `len` logits, largest first, NaN last, and stores how many there are: `k`, or fewer where
-/// there are fewer classes. `guess_bytes` is sizeof(vitlet_guess). Of equals the lower index comes first. Where a logit
-/// is NaN, so is each probability of a softmax. `count` may be NULL.
+/// Writes the `k` largest of `len` logits, largest first, NaN last. Stores in `count` how many it wrote: `k`, or the
+/// number of classes if that is smaller. `guess_bytes` is sizeof(vitlet_guess). Of equal logits the lower index comes
+/// first. If a logit is NaN, every probability of a softmax is NaN, too. `count` may be NULL.
 ///
 /// # Safety
 /// `model` is a model, `logits` has `len` elements, `guesses` has `k`, each of `guess_bytes` bytes.
@@ -63,8 +63,8 @@ fn fill(logits: &[f32], scorer: &Scorer, guesses: &mut Elements<vitlet_guess>) -
     guesses.len()
 }
 
-/// A hash of `len` floats' bits: equal on two machines exactly if every bit is. `vitlet classify --digest` prints the
-/// same number for the same picture and int8 model. 0 where `values` is NULL or misaligned.
+/// A hash of the bits of `len` floats. Two machines get the same hash if all bits are equal. `vitlet classify --digest`
+/// prints the same number for the same picture and int8 model. 0 if `values` is NULL or misaligned.
 ///
 /// # Safety
 /// `values` has `len` elements.

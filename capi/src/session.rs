@@ -17,8 +17,7 @@ use crate::pointers::{
 use crate::status::{status, vitlet_status, vitlet_status as Status};
 use crate::versions::{self, Versioned};
 
-/// A session: the memory in which a model runs, for one thread at a time. It holds nothing that would have to be
-/// closed.
+/// A session: the memory in which a model runs, for one thread at a time. It need not be closed.
 pub struct vitlet_session {
     plan: Plan,
     executor: Host,
@@ -76,35 +75,36 @@ fn places(results: &Results<'_>) -> [(*const f32, usize); OUTPUTS] {
 /// How a model is run. Zeros are good defaults: `vitlet_options options = {0};`.
 #[repr(C)]
 pub struct vitlet_options {
-    /// sizeof(vitlet_options), or 0 where only the fields of version 1 are used.
+    /// sizeof(vitlet_options), or 0 for the fields of version 1.
     pub size: usize,
-    /// Threads of the executor, the calling one included, at most 256. 0: those of the pool if the executor is a
-    /// pool's, 1 if there is no executor; for another executor it must be said. A number that is not the executor's
-    /// gives VITLET_STATUS_OPTIONS.
+    /// Number of threads of the executor, the calling one included, at most 256. 0 means the threads of the pool if the
+    /// executor is a pool's, and 1 if there is no executor; for another executor the number must be set. A number that
+    /// differs from the executor's gives VITLET_STATUS_OPTIONS.
     pub threads: u32,
     /// Pixels per row of the largest picture (of its region), at most 2^24; 0 is 4096.
     pub max_picture_width: u32,
     /// Rows of the largest picture (of its region), at most 2^24; 0 is 4096.
     pub max_picture_height: u32,
-    /// What runs give: vitlet_outputs, combined by `|`; 0 for the logits, or the features if the network has no head.
+    /// The outputs of a run: values of vitlet_output, combined by `|`; 0 for the logits, or for the features if the
+    /// network has no head.
     pub outputs: u32,
-    /// Pixels per row of the network's input, a multiple of the patch; 0 in both for the model's own size. Positions
-    /// are resampled when the session opens.
+    /// Pixels per row of the network's input, a multiple of the patch. If both sizes are 0, the model's own size is
+    /// taken; otherwise positions are resampled when the session opens.
     pub input_width: u32,
     /// Rows of the network's input, a multiple of the patch.
     pub input_height: u32,
-    /// 1: a byte of each 4096 bytes of the model's file is read when the session opens, so that the first run does not
-    /// wait for the disk. (The session's memory is written then in any case.) 0: the first run reads them.
+    /// 1: opening the session reads a byte of every 4096 bytes of the model's file, so that the first run does not wait
+    /// for the disk. 0: the first run reads the file. (The session's memory is written at opening in both cases.)
     pub prefault: u32,
     /// Kernels by name: "scalar", "neon", "neon-fp16", "neon-dotprod", "neon-i8mm", "avx2", "avx-vnni" or
     /// "avx512-vnni"; NULL for the fastest that this CPU has. All give the same bits in int8 models. Without std, NULL
-    /// reads the CPU's ID registers, which needs EL1 or above and cores that are alike.
+    /// reads the CPU's ID registers, which needs EL1 or above and cores of one kind.
     pub kernels: *const c_char,
-    /// The threads that work.
+    /// The threads that do the work.
     pub executor: vitlet_executor,
-    /// A flag that is looked at between the network's blocks: while it is true, runs end with VITLET_STATUS_STOPPED.
-    /// Another thread or a signal handler sets it by vitlet_stop_set() or as an atomic_bool. It must be there as long
-    /// as the session runs. NULL: nothing stops a run.
+    /// A flag that is read between the network's blocks: while it is true, runs end with VITLET_STATUS_STOPPED. Another
+    /// thread or a signal handler sets it, by vitlet_stop_set() or as an atomic_bool. It must exist as long as the
+    /// session runs. NULL: nothing stops a run.
     pub stop: *const bool,
 }
 
@@ -191,11 +191,11 @@ impl Planned<'_> {
     }
 }
 
-/// Stores the bytes of memory, at a multiple of VITLET_ALIGNMENT, that a session with these options needs. `error` may
-/// be NULL.
+/// Stores the size of the memory, in bytes, that a session with these options needs. The address of that memory must be
+/// a multiple of VITLET_ALIGNMENT. `error` may be NULL.
 ///
 /// # Safety
-/// `model` is a model; the options' strings end with a NUL.
+/// `model` is a model; strings in the options end with a NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_session_bytes(
     model: *const vitlet_model,
@@ -213,12 +213,13 @@ pub unsafe extern "C" fn vitlet_session_bytes(
     }
 }
 
-/// Makes a session in `memory`, which it uses from then on, and which is the caller's again when it runs no more. All
-/// of that memory is written here, so that runs meet no page for the first time. The model must live longer. `error`
-/// may be NULL.
+/// Makes a session in `memory`. The session uses that memory as long as it runs; afterwards the memory is the caller's
+/// again. The call writes to all of it, so that no run touches a page for the first time. The model must outlive the
+/// session. `error` may be NULL.
 ///
 /// # Safety
-/// As the comment says, and `memory` has `memory_bytes` bytes; the options' strings end with a NUL.
+/// `model` is a model and outlives the session; `memory` has `memory_bytes` bytes, which nobody else uses
+/// meanwhile; strings in the options end with a NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_session_open(
     model: *const vitlet_model,
@@ -258,8 +259,8 @@ unsafe fn open(
     }
 }
 
-/// Resizes, crops and normalizes a picture as the model was trained, and runs the network; vitlet_output_data() then
-/// has the results. `error` may be NULL.
+/// Resizes, crops and normalizes a picture in the way the model was trained with, and runs the network.
+/// vitlet_output_data() then has the results. `error` may be NULL.
 ///
 /// # Safety
 /// `session` is a session that no other thread uses now; the picture's planes hold its rows.
@@ -280,8 +281,8 @@ pub unsafe extern "C" fn vitlet_run_picture(
     }
 }
 
-/// Runs the network on a normalized tensor `[3, input_height, input_width]` of `tensor_len` floats; the rest is as in
-/// vitlet_run_picture().
+/// Runs the network on a normalized tensor `[3, input_height, input_width]` of `tensor_len` floats. Everything else is
+/// as in vitlet_run_picture().
 ///
 /// # Safety
 /// `session` is a session that no other thread uses now; `tensor` has `tensor_len` elements.
@@ -303,7 +304,7 @@ pub unsafe extern "C" fn vitlet_run_tensor(
     }
 }
 
-/// How many outputs a session's runs give, at least 1. 0 where `session` is NULL.
+/// The number of outputs of a session's runs, at least 1; 0 if `session` is NULL.
 ///
 /// # Safety
 /// `session` is a session that no other thread runs now.
@@ -313,10 +314,11 @@ pub unsafe extern "C" fn vitlet_output_count(session: *const vitlet_session) -> 
     unsafe { shared(session) }.map_or(0, |session| session.plan.outputs().count())
 }
 
-/// Name and shape of output `index`; they are known before the first run. Outputs are in the order of their bits.
+/// Fills `info` with the name and shape of output `index`, which are known before the first run. Outputs are in the
+/// order of their bits.
 ///
 /// # Safety
-/// `session` is a session; the size in `info` is set.
+/// `session` is a session; `info.size` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vitlet_output_info(
     session: *const vitlet_session,
@@ -333,8 +335,8 @@ pub unsafe extern "C" fn vitlet_output_info(
     })
 }
 
-/// Where output `index` stands, valid until the session's next run, and how many floats it has (`len` may be NULL).
-/// NULL and 0 where there is no such output, or where the last run did not succeed.
+/// The address of output `index`, valid until the session's next run, and in `len` its number of floats (`len` may be
+/// NULL). NULL and 0 if there is no such output, or if the last run failed.
 ///
 /// # Safety
 /// `session` is a session that no other thread runs now.
@@ -354,8 +356,8 @@ pub unsafe extern "C" fn vitlet_output_data(
     }
 }
 
-/// Writes the normalized tensor `[3, input_height, input_width]` that vitlet_run_picture() feeds to the network: to
-/// look at it, or to time it. The results of the last run are gone. `error` may be NULL.
+/// Writes the normalized tensor `[3, input_height, input_width]` that vitlet_run_picture() feeds to the network, so
+/// that a program can inspect it or measure its time. This discards the results of the last run. `error` may be NULL.
 ///
 /// # Safety
 /// As vitlet_run_picture(); `tensor` has `tensor_len` elements.

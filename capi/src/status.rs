@@ -6,20 +6,21 @@ use engine::{Error, PictureError};
 
 use crate::error::Failure;
 
-/// What functions return; vitlet_status_string() says it in words.
+/// The result of a function; vitlet_status_string() describes it in words.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum vitlet_status {
     /// Done.
     Ok = 0,
-    /// A pointer is NULL that must not be.
+    /// A pointer is NULL, but must not be.
     Null,
-    /// A pointer is not aligned: models' bytes and memory to VITLET_ALIGNMENT, everything else as C aligns it.
+    /// A pointer is not aligned. Model files and the memory of handles need VITLET_ALIGNMENT, everything else the
+    /// alignment of its type in C.
     Misaligned,
     /// The memory is smaller than vitlet_model_bytes() or vitlet_session_bytes() says.
     Memory,
-    /// A number is not one of its enum, an index is out of range, a struct's size is not that of any version, or a
-    /// field is set that this library is too old for.
+    /// A number is not in its enum, an index is out of range, the size of a struct belongs to no version, or a field is
+    /// set that this library is too old for.
     Value,
     /// The file cannot be opened or mapped.
     File,
@@ -31,10 +32,10 @@ pub enum vitlet_status {
     Malformed,
     /// A GGUF file of another architecture, or a model that this library is too old for.
     Unsupported,
-    /// The model's metadata, hyperparameters or tensors are not what they should be; `vitlet inspect FILE` says which.
+    /// The model's metadata, hyperparameters or tensors contradict each other; `vitlet inspect FILE` says where.
     Model,
-    /// The options ask for more than 256 threads, for another number than the executor has, for a largest picture that
-    /// is too large, or for more memory than there can be.
+    /// The options ask for more than 256 threads, for a number of threads that the executor does not have, for a
+    /// largest picture that is too large, or for more memory than a system can have.
     Options,
     /// This CPU has no kernels of that name.
     Kernels,
@@ -50,7 +51,7 @@ pub enum vitlet_status {
     PictureTooLarge,
     /// The executor returned before the work was done.
     Executor,
-    /// The system could not start a thread, or does not let it have its CPUs or its priority.
+    /// The system could not start a thread, or refused its CPUs or its priority.
     Threads,
     /// The flag of vitlet_options.stop ended the run.
     Stopped,
@@ -68,7 +69,7 @@ const TEXTS: [(Status, &CStr); 21] = [
     (Status::NotGguf, c"not a model file: no GGUF magic at the start"),
     (Status::Truncated, c"truncated model file: it ends before its last tensor does"),
     (Status::Malformed, c"malformed GGUF"),
-    (Status::Unsupported, c"not a model that this version of vitlet runs (`vitlet convert` makes one)"),
+    (Status::Unsupported, c"not a model file that this version supports (`vitlet convert` writes one)"),
     (Status::Model, c"broken model: its metadata or tensors contradict each other (`vitlet inspect` says where)"),
     (
         Status::Options,

@@ -105,7 +105,7 @@ fn errors_say_what_is_wrong_in_one_line() {
         assert_eq!(status, Status::Memory);
         assert!(words.starts_with("memory: ") && words.ends_with(" bytes needed, 4096 given"), "{words}");
         let (status, words) = say(vitlet_options { threads: 2, ..NO_OPTIONS }, 4096);
-        assert_eq!((status, words.as_str()), (Status::Options, "threads: another number than the executor has"));
+        assert_eq!((status, words.as_str()), (Status::Options, "threads: not the number that the executor has"));
         assert_eq!(vitlet_model_open(at, bytes, c"/nowhere".as_ptr(), &mut model, &mut error), Status::File);
         assert_eq!(text(&error), "no such file");
         assert_eq!(vitlet_model_open(at, bytes, c"/".as_ptr(), &mut model, &mut error), Status::File);
