@@ -14,6 +14,8 @@ left_out=(
     'src/layout*'
     'src/model*'
     'src/family*'
+    'src/networks*'
+    'src/parts*'
     src/config.rs
     'src/ops*'
     'src/kernels/attention*'

@@ -49,21 +49,21 @@ const STATUSES: &str =
 enum Command {
     /// Turn a checkpoint into a model file
     Convert(convert::ConvertArgs),
-    /// Name what is on pictures
+    /// Print the most likely labels of pictures
     Classify(classify::ClassifyArgs),
     /// Write the features of pictures to a .npy file
     Embed(embed::EmbedArgs),
     /// Run normalized tensors of a .npy file
     Run(run::RunArgs),
-    /// Write what the model sees of a picture to a .npy file
+    /// Write the input that the model makes of a picture to a .npy file
     Preprocess(preprocess::PreprocessArgs),
     /// Measure the accuracy on labelled pictures
     Eval(eval::EvalArgs),
-    /// Show layer by layer how far a model is from a reference
+    /// Compare a model with a reference, layer by layer
     Compare(compare::CompareArgs),
     /// Measure the time of one inference
     Bench(bench::BenchArgs),
-    /// Show what a model file holds, and check it
+    /// Show the contents of a model file, and check it
     Inspect(inspect::InspectArgs),
 }
 

@@ -40,16 +40,17 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     compute: ComputeArgs,
 
-    #[command(flatten)]
-    backend: BackendArgs,
-
     /// Show a hash of the logits' bits: equal on every machine for int8 models
     #[arg(long)]
     digest: bool,
 
-    /// Print one JSON document; one per line and frame with --raw
+    /// Print one JSON document, or one per line and frame with --raw
     #[arg(long)]
     json: bool,
+
+    // The last: its heading holds for all that follows.
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl ClassifyArgs {

@@ -63,23 +63,24 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 
-    /// Take part I of N, as in 2/8; --merge adds the parts' --json up
+    /// Take part I of N, as in 2/8; --merge adds the JSON documents of all parts up
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
 
-    /// Add up what runs with --shard and --json have written, instead of running
+    /// Add up the JSON documents that runs with --shard and --json printed, instead of running
     #[arg(long, value_name = "JSON", num_args = 1.., conflicts_with_all = ["model", "dataset", "reference", "reference_logits", "limit", "shard"])]
     merge: Vec<PathBuf>,
 
     #[command(flatten)]
     compute: ComputeArgs,
 
-    #[command(flatten)]
-    backend: BackendArgs,
-
     /// Print one JSON document, every picture included
     #[arg(long)]
     json: bool,
+
+    // The last: its heading holds for all that follows.
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 /// What `--json` prints: the summary for people who read it, and the records that `--merge` reads.

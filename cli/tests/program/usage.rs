@@ -77,3 +77,14 @@ fn output_that_cannot_be_written_is_an_error() {
     assert!(why.starts_with(&target), "{why}");
     assert!(run("convert").status.code() == Some(2));
 }
+
+/// The last section of `--help` is about ONNX files alone.
+#[test]
+fn sections_of_the_help_hold_what_they_say() {
+    for command in ["classify", "eval"] {
+        let help = stdout(&format!("{command} --help"));
+        let (general, onnx) = help.split_once("Pictures for an ONNX file:").unwrap();
+        assert!(general.contains("--json") && general.contains("--backend"), "{help}");
+        assert!(onnx.contains("--mean") && !onnx.contains("--json") && !onnx.contains("--digest"), "{help}");
+    }
+}
