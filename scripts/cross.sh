@@ -3,9 +3,9 @@
 #
 #     ./scripts/cross.sh [raspberry-pi|jetson] [--to USER@HOST] [--model FILE]
 #
-# One static program runs on all of them (it chooses its kernels when it starts); the library for C programs is beside
-# it. --to copies the program, and the model if one is named, into the folder vitlet of that machine. At the end stands
-# the command to run there.
+# One static program runs on all of them: it chooses its kernels when it starts. --to copies the program, and the model
+# if one is named, into the folder vitlet of that machine. The commands to run there are printed next. The library for C
+# programs is built last, because it needs Python packages from the network.
 set -euo pipefail
 usage() { echo "usage: cross.sh [raspberry-pi|jetson] [--to USER@HOST] [--model FILE]" >&2; exit 2; }
 
@@ -29,19 +29,11 @@ mkdir -p "$out"
 echo "the program ..."
 cp "$(static_program aarch64-unknown-linux-musl)" "$out/vitlet"
 ./scripts/check_elf.sh "$out/vitlet"
-echo "the library ..."
-(
-    link_for_old_glibc aarch64-unknown-linux-gnu
-    CARGO_PROFILE_LIBRARY_STRIP=true ./scripts/install_capi.sh "$out" aarch64-unknown-linux-gnu
-)
-./scripts/check_elf.sh "$out"/lib/libvitlet.so
-ls -l "$out/vitlet" "$out"/lib/libvitlet.a "$(realpath "$out/lib/libvitlet.so")" | awk '{ printf "%8.2f MB  %s\n", $5 / 1e6, $NF }'
 
 name=${model:+$(basename "$model")}
 files=("$out/vitlet" ${model:+"$model"})
 host=${to:-USER@HOST}
 if [ -n "$to" ]; then
-    # The one step that needs the board: a failure here leaves the files above.
     ssh "$to" mkdir -p vitlet
     scp "${files[@]}" "$to:vitlet/"
 else
@@ -57,3 +49,12 @@ if [ -n "$name" ]; then
     echo "measure:  ssh $host vitlet/vitlet bench -m vitlet/$name"
 fi
 echo "classify: ssh $host vitlet/vitlet classify ${name:+-m vitlet/$name }--digest - < photo.jpg    (the digest is the same on this machine)"
+
+echo
+echo "the library ..."
+(
+    link_for_old_glibc aarch64-unknown-linux-gnu
+    CARGO_PROFILE_LIBRARY_STRIP=true ./scripts/install_capi.sh "$out" aarch64-unknown-linux-gnu
+)
+./scripts/check_elf.sh "$out"/lib/libvitlet.so
+ls -l "$out/vitlet" "$out"/lib/libvitlet.a "$(realpath "$out/lib/libvitlet.so")" | awk '{ printf "%8.2f MB  %s\n", $5 / 1e6, $NF }'
