@@ -11,8 +11,7 @@
 
 mod norm;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "no network has RMSNorm yet"))]
-pub(crate) use norm::{LayerNorm, LayerNormQuantize, RmsNorm, RmsNormQuantize};
+pub(crate) use norm::{LayerNorm, LayerNormQuantize};
 
 use super::isa::{F16, Isa, ROUND};
 use super::{Op, Uses, math};

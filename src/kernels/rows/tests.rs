@@ -5,8 +5,13 @@ use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
 
+use super::norm::{RowNorm, RowNormQuantize};
 use super::*;
 use crate::kernels::Kernels;
+
+/// RMSNorm of every row.
+type RmsNorm<'a> = RowNorm<'a, false>;
+type RmsNormQuantize<'a, E> = RowNormQuantize<'a, E, false>;
 
 /// Widths at the edges of a chunk, and those of DeiT-Tiny.
 const WIDTHS: [usize; 9] = [1, 15, 16, 17, 31, 48, 192, 197, 768];
@@ -143,14 +148,14 @@ fn rms_norm_is_the_same_everywhere() {
     for (n, kind, what) in cases() {
         let chunks = n.div_ceil(16);
         let x = matrix(ROWS, n, kind, &mut seed);
-        let weight = &matrix(1, n, &[], &mut seed);
+        let (weight, bias) = (&matrix(1, n, &[], &mut seed), &matrix(1, n, &[], &mut seed));
         let eps = 1.0e-6;
         same_everywhere(&what, |kernels| {
             let mut out = vec![F32x16([7.0; 16]); x.len()];
-            kernels.run(RmsNorm { x: &x, weight, n, eps, out: &mut out });
+            kernels.run(RmsNorm { x: &x, weight, bias, n, eps, out: &mut out });
             let together = quantized(kernels, chunks, |out| {
                 let row = &mut vec![F32x16([0.0; 16]); chunks];
-                kernels.run(RmsNormQuantize { x: &x, weight, n, eps, row, out });
+                kernels.run(RmsNormQuantize { x: &x, weight, bias, n, eps, row, out });
             });
             let apart = quantized(kernels, chunks, |codes| kernels.run(Quantize { x: &out, chunks, out: codes }));
             assert_eq!(together, apart, "{}: {what}", kernels.name());
@@ -175,14 +180,14 @@ fn norms_are_rounded_to_f16_as_any_rows() {
             let (weight, bias) = (&matrix(1, n, &[], &mut seed), &matrix(1, n, &[], &mut seed));
             let (mut layer, mut rms) = (x.clone(), x.clone());
             kernels.run(LayerNorm { x: &x, weight, bias, n, eps, out: &mut layer });
-            kernels.run(RmsNorm { x: &x, weight, n, eps, out: &mut rms });
+            kernels.run(RmsNorm { x: &x, weight, bias, n, eps, out: &mut rms });
             let apart = |x| halves(chunks, |out| kernels.run(Quantize { x, chunks, out }));
             let row = &mut vec![F32x16([0.0; 16]); chunks];
             let together =
                 halves(chunks, |out| kernels.run(LayerNormQuantize { x: &x, weight, bias, n, eps, row, out }));
             assert_eq!(together, apart(&layer), "{} n = {n}", kernels.name());
             let row = &mut vec![F32x16([0.0; 16]); chunks];
-            let together = halves(chunks, |out| kernels.run(RmsNormQuantize { x: &x, weight, n, eps, row, out }));
+            let together = halves(chunks, |out| kernels.run(RmsNormQuantize { x: &x, weight, bias, n, eps, row, out }));
             assert_eq!(together, apart(&rms), "{} n = {n}", kernels.name());
         }
     }
@@ -343,15 +348,15 @@ fn rms_norm_equals_the_formula_in_f64() {
     for n in WIDTHS {
         let chunks = n.div_ceil(16);
         let x = matrix(ROWS, n, &[], &mut seed);
-        let weight = &matrix(1, n, &[], &mut seed);
+        let (weight, bias) = (&matrix(1, n, &[], &mut seed), &matrix(1, n, &[], &mut seed));
         let mut out = vec![F32x16([7.0; 16]); x.len()];
-        Kernels::scalar().run(RmsNorm { x: &x, weight, n, eps: 1.0e-3, out: &mut out });
+        Kernels::scalar().run(RmsNorm { x: &x, weight, bias, n, eps: 1.0e-3, out: &mut out });
         for row in 0..ROWS {
             let of = |k| f64::from(value(&x, row, chunks, k));
             let mean = (0..n).map(|k| of(k).powi(2)).sum::<f64>() / n as f64;
             for k in 0..16 * chunks {
-                let w = f64::from(value(weight, 0, chunks, k));
-                let exact = if k < n { of(k) / (mean + 1.0e-3).sqrt() * w } else { 0.0 };
+                let (w, b) = (f64::from(value(weight, 0, chunks, k)), f64::from(value(bias, 0, chunks, k)));
+                let exact = if k < n { of(k) / (mean + 1.0e-3).sqrt() * w + b } else { 0.0 };
                 let error = (f64::from(value(&out, row, chunks, k)) - exact).abs();
                 assert!(error < 5.0e-6, "n = {n}, k = {k}: {error:e}");
             }
@@ -362,11 +367,13 @@ fn rms_norm_equals_the_formula_in_f64() {
 /// A row of one value: the order of the operations, written out.
 #[test]
 fn rms_norm_rounds_in_the_stated_order() {
-    let (x, weight, eps) = (1.7_f32, -3.3_f32, 1.0e-6_f32);
+    let (x, weight, bias, eps) = (1.7_f32, -3.3_f32, 0.1_f32, 1.0e-6_f32);
     let row = |value| [F32x16(core::array::from_fn(|lane| if lane == 0 { value } else { 0.0 }))];
     let mut out = [F32x16([7.0; 16])];
-    Kernels::scalar().run(RmsNorm { x: &row(x), weight: &row(weight), n: 1, eps, out: &mut out });
-    assert_eq!(out[0].0[0], (x * (1.0 / libm::sqrtf(x * x * 1.0 + eps))) * weight);
+    let (x_row, weight_row, bias_row) = (row(x), row(weight), row(bias));
+    let norm = RmsNorm { x: &x_row, weight: &weight_row, bias: &bias_row, n: 1, eps, out: &mut out };
+    Kernels::scalar().run(norm);
+    assert_eq!(out[0].0[0], libm::fmaf(x * (1.0 / libm::sqrtf(x * x + eps)), weight, bias));
 }
 
 #[test]
