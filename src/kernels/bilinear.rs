@@ -6,8 +6,8 @@
 //! ```
 //!
 //! with a, b, c, d the pixels around. Both are what PyTorch names bilinear (`interpolate` without antialiasing,
-//! `grid_sample` with zeros outside). Where a resized pixel lies is computed in whole numbers, so it is exact, and a map
-//! that keeps its size keeps its bits. docs/numerics.md ("Maps") has the formulas.
+//! `grid_sample` with zeros outside). Where a resized pixel lies is computed in whole numbers, so it is exact, and a
+//! map that keeps its size keeps its bits. docs/numerics.md ("Maps") has the formulas.
 
 use super::isa::Isa;
 use super::map::{Map, ZERO};

@@ -116,8 +116,8 @@ pub(crate) const fn convolved((height, width): (usize, usize), stride: usize) ->
     (height.div_ceil(stride), width.div_ceil(stride))
 }
 
-/// The 3 x 3 pixels that each pixel of a convolution's output reads, from output `first` on, as many as `out` holds. Those
-/// of output (v, u) are around pixel (`stride` v, `stride` u); outside of the map they are zero.
+/// The 3 x 3 pixels that each pixel of a convolution's output reads, from output `first` on, as many as `out` holds.
+/// Those of output (v, u) are around pixel (`stride` v, `stride` u); outside of the map they are zero.
 pub(crate) struct Patches<'a> {
     pub x: Map<'a>,
     pub stride: usize,
