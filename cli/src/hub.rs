@@ -1,5 +1,6 @@
 //! Checkpoints by their name on the Hugging Face Hub, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`: the files that
-//! `convert` reads come from the Hub's usual cache (`cache`), which every build reads.
+//! `convert` reads come from the Hub's usual cache (`cache`), which every build reads. Other commands open them as model
+//! files, converted once (`converted`).
 //!
 //! With the feature `hub`, what the cache lacks is downloaded into it (`download`), from HF_ENDPOINT where that is set,
 //! with HF_TOKEN or the token of `hf auth login`. What is cached already needs no network, but for a processor of which
@@ -12,8 +13,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::output;
 use cache::{Cache, Snapshot};
+pub use converted::open;
 
 mod cache;
+mod converted;
 #[cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
 mod download;
 
@@ -98,6 +101,14 @@ fn endpoint() -> String {
 fn offline() -> bool {
     let set = |name: &str| std::env::var(name).is_ok_and(|v| ["1", "ON", "YES", "TRUE"].contains(&&*v.to_uppercase()));
     set("HF_HUB_OFFLINE") || set("TRANSFORMERS_OFFLINE")
+}
+
+/// `source` on this machine: a name on the Hub becomes the folder with its files.
+pub fn local(source: &Path) -> Result<PathBuf> {
+    match Name::parse(source) {
+        Some(name) => fetch(&name?),
+        None => Ok(source.to_path_buf()),
+    }
 }
 
 /// The folder in the cache that holds the checkpoint's files, downloaded where they are missing.

@@ -1,4 +1,4 @@
-//! Model files: mapped into memory, or the built-in one.
+//! Model files: mapped into memory, the built-in one, or a name on the Hub.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use vitlet::{Model, ModelBytes};
 use vitlet_convert::output::TemporaryFolder;
 
 use crate::error::{Context, Error, Result, why};
+use crate::hub;
 use crate::mapped::{Mapped, Watch};
 
 /// The built-in checkpoint's weights.
@@ -55,8 +56,11 @@ impl ModelFile {
         Self { bytes: Arc::new(Bytes::BuiltIn), name: "built-in".to_string() }
     }
 
-    /// Maps a model file into memory.
+    /// Maps a model file into memory; a name on the Hub stands for the file that its checkpoint becomes.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(name) = hub::Name::parse(path) {
+            return hub::open(&name?);
+        }
         let name = path.display().to_string();
         if path.is_dir() {
             let cure = format!("a directory: make a model file of it with `vitlet convert {name} -o model.gguf`");
@@ -75,20 +79,26 @@ impl ModelFile {
         Ok(Self { bytes: Arc::new(Bytes::Mapped(map)), name })
     }
 
-    /// A model file, or a checkpoint directory that is converted in memory to f32.
+    /// A model file, or a checkpoint (its directory, or its name on the Hub) that is converted in memory to f32.
     pub fn open_or_convert(path: &Path) -> Result<Self> {
-        if !path.is_dir() {
+        let folder = hub::local(path)?;
+        if !folder.is_dir() {
             return Self::open(path);
         }
         let options = vitlet_convert::Options { precision: vitlet::Precision::F32, ..Default::default() };
-        let _watch = Watch::everywhere(&path.display().to_string());
-        let converted = vitlet_convert::convert(path, &options, &mut |_| {})?;
+        let _watch = Watch::everywhere(&folder.display().to_string());
+        let converted = vitlet_convert::convert(&folder, &options, &mut |_| {})?;
         Ok(Self::converted(converted, path.display().to_string()))
     }
 
     /// A model that has just been converted.
     pub fn converted(converted: vitlet_convert::Converted, name: String) -> Self {
         Self { bytes: Arc::new(Bytes::Converted(Box::new(converted))), name }
+    }
+
+    /// The same file under another name in messages.
+    pub fn called(self, name: String) -> Self {
+        Self { name, ..self }
     }
 
     /// All bytes of the file.

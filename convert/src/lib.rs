@@ -59,7 +59,7 @@ mod writer;
 
 pub use error::{Error, why};
 pub use labels::{Given, Names, imagenet_names, imagenet_synsets};
-pub use options::{Balance, Mode, Options, WeightScale};
+pub use options::{Balance, Mode, Options, Provenance, WeightScale};
 pub use output::write_file;
 pub use report::Report;
 
@@ -135,8 +135,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     config.pruned = !masks.is_empty();
 
     let (places, data_len) = pack::places(&config, &masks);
-    let header =
-        writer::header(&source, &config, labels.as_deref(), gammas.as_ref(), options.weight_scale, &masks, &places);
+    let header = writer::header(&source, &config, labels.as_deref(), gammas.as_ref(), options, &masks, &places);
     let mut bytes = AVec::with_capacity(64, header.bytes.len() + data_len);
     bytes.extend_from_slice(&header.bytes);
     bytes.resize(header.bytes.len() + data_len, 0);

@@ -342,7 +342,6 @@ impl Tensors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::WeightScale;
     use crate::{pack, writer};
 
     /// A fixture in f32 as another program could write it: with factors before the head.
@@ -355,7 +354,7 @@ mod tests {
         source.network.head_factor = Some(factors);
         let config = Config { head_factors: true, ..source.network.config };
         let (places, data_len) = pack::places(&config, &[]);
-        let mut file = writer::header(&source, &config, None, None, WeightScale::PerChannel, &[], &places).bytes;
+        let mut file = writer::header(&source, &config, None, None, options, &[], &places).bytes;
         let start = file.len();
         file.resize(start + data_len, 0);
         pack::pack(&source, &config, options, None, places, &mut file[start..], |_| {}).expect("finite weights");

@@ -68,6 +68,27 @@ impl vitlet::Named for Balance {
     const NAMES: &'static [(Self, &'static str)] = &[(Self::Auto, "auto"), (Self::Off, "off")];
 }
 
+/// Where a checkpoint was downloaded from. It stands in the model file, with the converter's version, so that a cache
+/// can tell whether its file is still the right one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The repository's address.
+    pub repository: String,
+    /// The commit.
+    pub revision: String,
+}
+
+impl Provenance {
+    /// The metadata's key of [`Provenance::repository`], as GGUF names it.
+    pub const REPOSITORY: &str = "general.source.repo_url";
+    /// The key of [`Provenance::revision`].
+    pub const REVISION: &str = "vitlet.source.revision";
+    /// The key of [`Provenance::THIS`].
+    pub const CONVERTER: &str = "vitlet.converter";
+    /// This converter.
+    pub const THIS: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+}
+
 /// The options of [`crate::convert`]. The default is int8, `fold`, one scale per channel, everything else from the
 /// source.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +132,9 @@ pub struct Options {
     /// A checkpoint directory whose configuration says how pictures are prepared, for sources that do not say it
     /// (ONNX).
     pub preprocess_from: Option<PathBuf>,
+    /// Written into the model file, for caches. Without it, the file's bytes depend on the network and the other
+    /// options alone.
+    pub provenance: Option<Provenance>,
 }
 
 impl Default for Options {
@@ -134,6 +158,7 @@ impl Default for Options {
             crop_pct: None,
             interpolation: None,
             preprocess_from: None,
+            provenance: None,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! GGUF v3: header, metadata, tensor table.
 //!
-//! The bytes depend on the network and the options alone: no dates, no paths, no versions of this program.
+//! The bytes depend on the network and the options alone: no dates, no paths, and no version of this program unless the
+//! options have a provenance.
 
 use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 use vitlet::{Config, Family, Named, Positions, Resampling};
 
 use crate::network::{Gammas, Source};
-use crate::options::WeightScale;
+use crate::options::{Options, Provenance};
 
 /// Everything before the tensor data, padded to the alignment.
 pub(crate) struct Header {
@@ -22,7 +23,7 @@ pub(crate) fn header(
     config: &Config,
     labels: Option<&[String]>,
     gammas: Option<&Gammas>,
-    weight_scale: WeightScale,
+    options: &Options,
     masks: &[[u8; 4]],
     tensors: &[(TensorSpec, usize)],
 ) -> Header {
@@ -35,6 +36,11 @@ pub(crate) fn header(
             meta.text(key, value);
         }
     }
+    if let Some(Provenance { repository, revision }) = &options.provenance {
+        meta.text(Provenance::REPOSITORY, repository);
+        meta.text(Provenance::REVISION, revision);
+        meta.text(Provenance::CONVERTER, Provenance::THIS);
+    }
     meta.count(keys::FORMAT_VERSION, FORMAT_VERSION as usize);
     meta.text(keys::PRECISION, config.precision.name());
     meta.put(keys::CHECKSUM, 10, &[0; 8]);
@@ -45,7 +51,7 @@ pub(crate) fn header(
         meta.numbers(keys::ROPE_PERIODS, &rotation.periods);
     }
     meta.text(keys::LAYERSCALE_MODE, config.layerscale.name());
-    meta.text(keys::LAYERSCALE_WEIGHT_SCALE, weight_scale.name());
+    meta.text(keys::LAYERSCALE_WEIGHT_SCALE, options.weight_scale.name());
     if let Some(branches) = gammas {
         let keys = [keys::LAYERSCALE_GAMMA1, keys::LAYERSCALE_GAMMA2, keys::LAYERSCALE_GAMMA3];
         for (key, gammas) in keys.iter().zip(branches).filter(|(_, gammas)| !gammas.is_empty()) {

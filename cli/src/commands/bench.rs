@@ -27,7 +27,7 @@ pub struct BenchArgs {
     #[command(subcommand)]
     study: Option<Study>,
 
-    /// Model file; without it, the built-in model
+    /// Model file or hf:OWNER/NAME; without it, the built-in model
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 

@@ -17,7 +17,8 @@ use crate::results::{Done, PictureResult};
 
 #[derive(Args)]
 pub struct ClassifyArgs {
-    /// Model file (with --backend tract, an ONNX file); without it, the built-in model with the ten classes of CIFAR-10
+    /// Model file or hf:OWNER/NAME (with --backend tract, an ONNX file); without it, the built-in model with the ten
+    /// classes of CIFAR-10
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 

@@ -33,11 +33,11 @@ const BAR: usize = 16;
 
 #[derive(Args)]
 pub struct CompareArgs {
-    /// Model file
+    /// Model file, or hf:OWNER/NAME
     #[arg(short, long, value_name = "FILE")]
     model: PathBuf,
 
-    /// The truth: an ONNX file (run by tract), an f32 .gguf, or a checkpoint directory
+    /// The truth: an ONNX file (run by tract), an f32 .gguf, a checkpoint directory or hf:OWNER/NAME
     #[arg(long, value_name = "REF")]
     reference: PathBuf,
 

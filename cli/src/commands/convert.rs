@@ -14,11 +14,10 @@ use vitlet_convert::{Balance, Mode, Options, Report, WeightScale};
 use prune::Effect;
 
 use crate::error::Result;
-use crate::files;
-use crate::hub::{self, Name};
 use crate::mapped::Watch;
 use crate::output::{self, NAME, Out, QUIET, STRONG};
 use crate::preparation::PreparationArgs;
+use crate::{files, hub};
 
 #[derive(Args)]
 pub struct ConvertArgs {
@@ -102,10 +101,7 @@ fn named<T: Named + Send + Sync>(names: &'static [&'static str]) -> impl TypedVa
 }
 
 pub fn run(args: ConvertArgs) -> Result<()> {
-    let source = match Name::parse(&args.source) {
-        Some(name) => hub::fetch(&name?)?,
-        None => args.source.clone(),
-    };
+    let source = hub::local(&args.source)?;
     let options = Options {
         precision: args.precision,
         layerscale: args.layerscale,

@@ -16,7 +16,7 @@ use crate::{files, npy, output};
 
 #[derive(Args)]
 pub struct EmbedArgs {
-    /// Model file
+    /// Model file, or hf:OWNER/NAME
     #[arg(short, long, value_name = "FILE")]
     model: PathBuf,
 

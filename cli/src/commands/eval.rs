@@ -35,7 +35,7 @@ const DECODED_AHEAD: usize = 4;
 
 #[derive(Args)]
 pub struct EvalArgs {
-    /// Model file (with --backend tract, an ONNX file)
+    /// Model file or hf:OWNER/NAME (with --backend tract, an ONNX file)
     #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]
     model: Option<PathBuf>,
 
@@ -43,7 +43,7 @@ pub struct EvalArgs {
     #[arg(value_name = "DIR_OR_CSV", required_unless_present = "merge")]
     dataset: Option<PathBuf>,
 
-    /// Compare with this model: an ONNX file (run by tract), an f32 .gguf, or a checkpoint directory
+    /// Compare with this model: an ONNX file (run by tract), an f32 .gguf, a checkpoint directory or hf:OWNER/NAME
     #[arg(long, value_name = "REF")]
     reference: Option<PathBuf>,
 

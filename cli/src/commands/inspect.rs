@@ -22,7 +22,7 @@ use crate::{files, preparation};
 
 #[derive(Args)]
 pub struct InspectArgs {
-    /// Model file
+    /// Model file, or hf:OWNER/NAME
     #[arg(value_name = "MODEL")]
     model: PathBuf,
 

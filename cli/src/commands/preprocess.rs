@@ -12,7 +12,7 @@ use crate::{files, npy, output};
 
 #[derive(Args)]
 pub struct PreprocessArgs {
-    /// Model file
+    /// Model file, or hf:OWNER/NAME
     #[arg(short, long, value_name = "FILE")]
     model: PathBuf,
 

@@ -14,7 +14,7 @@ use crate::{files, npy, output, pictures, stats};
 
 #[derive(Args)]
 pub struct RunArgs {
-    /// Model file (with --backend tract, an ONNX file)
+    /// Model file or hf:OWNER/NAME (with --backend tract, an ONNX file)
     #[arg(short, long, value_name = "FILE", required_unless_present = "images")]
     model: Option<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! `convert hf:OWNER/NAME` against a server on this machine that answers as the Hub does.
+//! `convert hf:OWNER/NAME` and `-m hf:OWNER/NAME` against a server on this machine that answers as the Hub does.
 #![cfg(all(feature = "hub", target_os = "linux", target_env = "gnu"))]
 
 use std::io::{BufRead, BufReader, Write};
@@ -31,15 +31,20 @@ impl Hub {
     }
 
     fn convert(&self, name: &str, home: &str, output: &str) -> Output {
+        self.run(&["convert", name, "-o", output], home)
+    }
+
+    fn run(&self, arguments: &[&str], home: &str) -> Output {
         let mut command = vitlet();
         for variable in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
             command.env_remove(variable);
         }
         command.env("HF_ENDPOINT", &self.endpoint).env("HF_HOME", home).env("HF_TOKEN", "secret");
+        command.env("XDG_CACHE_HOME", format!("{home}/cache"));
         for proxy in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(proxy);
         }
-        command.args(["convert", name, "-o", output]).output().unwrap()
+        command.args(arguments).output().unwrap()
     }
 }
 
@@ -98,6 +103,34 @@ fn a_checkpoint_is_downloaded_cached_and_converted() {
     let again = hub.convert("hf:owner/tiny", &home, &model);
     assert!(again.status.success());
     assert_eq!(hub.requests.lock().unwrap().len(), requests.len());
+}
+
+/// A revision that is named has a file of its own.
+#[test]
+fn a_model_by_its_name_is_downloaded_and_converted_once() {
+    let scene = Scene::new();
+    let home = scene.path("home");
+    let hub = Hub::serve(checkpoint("hf_vit"));
+    let picture = scene.picture("a.png", 1);
+    let classify = |name: &str| {
+        let output = hub.run(&["classify", "-m", name, "--digest", &picture], &home);
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(output.status.success(), "{stderr}");
+        assert!(stdout.contains('%'), "{stdout}");
+        stderr
+    };
+    let said = classify("hf:owner/tiny");
+    assert!(said.contains("hf:owner/tiny: converting commit abc123 to int8, once"), "{said}");
+    let requests = hub.requests.lock().unwrap().len();
+    assert!(requests > 0);
+    assert_eq!(classify("hf:owner/tiny"), "");
+    assert!(classify("hf:owner/tiny@abc123").contains("commit abc123"));
+    // Without the Hub's cache, what was converted is enough.
+    std::fs::remove_dir_all(scene.dir.path().join("home/hub")).unwrap();
+    let before = hub.requests.lock().unwrap().len();
+    assert_eq!(classify("hf:owner/tiny"), "");
+    assert_eq!(hub.requests.lock().unwrap().len(), before);
+    assert!(!hub.run(&["classify", "-m", "hf:owner/missing", &picture], &home).status.success());
 }
 
 /// As transformers' AutoModel leaves it: the weights without the processor.

@@ -7,6 +7,7 @@ mod eval;
 mod finite;
 mod hub;
 mod hub_cache;
+mod hub_model;
 mod inspect;
 mod layerscale;
 mod mutate;

@@ -17,7 +17,7 @@ use crate::mapped::Watch;
 use crate::model::{ModelFile, built_in_checkpoint};
 use crate::output::{self, NAME, Out, QUIET, STRONG};
 use crate::side_by_side::{Accuracy, Ratio, Tallies, classify, time};
-use crate::{dataset, files, stats};
+use crate::{dataset, files, hub, stats};
 
 mod conclusion;
 mod plot;
@@ -29,7 +29,7 @@ const ENOUGH: usize = 100;
 
 #[derive(Args)]
 pub struct LayerScaleArgs {
-    /// A checkpoint directory, or an f32 .gguf that keeps its gammas; by default the built-in model's checkpoint
+    /// A checkpoint directory, hf:OWNER/NAME, or an f32 .gguf that keeps its gammas; by default the built-in model's checkpoint
     #[arg(value_name = "SRC")]
     source: Option<PathBuf>,
 
@@ -139,7 +139,7 @@ struct Source {
 impl Source {
     fn new(checkpoint: Option<&Path>) -> Result<Self> {
         if let Some(path) = checkpoint {
-            return Ok(Self { path: path.to_path_buf(), name: path.display().to_string(), built_in: None });
+            return Ok(Self { path: hub::local(path)?, name: path.display().to_string(), built_in: None });
         }
         let folders = [built_in_checkpoint()?, spread::checkpoint()?];
         Ok(Self { path: folders[0].path().to_path_buf(), name: "built-in".to_string(), built_in: Some(folders) })
