@@ -40,12 +40,13 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 9 | `runner` (owns file, memory and plan) |
-//! | 8 | `session` (runs a plan in the caller's memory) |
-//! | 7 | `family` (forward passes) |
-//! | 6 | `plan` (what a run asks for, checked and measured) |
+//! | 10 | `runner` (owns file, memory and plan) |
+//! | 9 | `session` (runs a plan in the caller's memory) |
+//! | 8 | `plan` (what a run asks for, checked and measured) |
+//! | 7 | `model` (a checked file) |
+//! | 6 | `networks` (what a network is made of, forward passes) |
 //! | 5 | `ops` (hides the precision) |
-//! | 4 | `model` (views of a file's tensors), `picture` (pixels to input), `threads` (the pool) |
+//! | 4 | `parts` (names, order and shapes of tensors), `picture` (pixels to input), `threads` (the pool) |
 //! | 3 | `kernels` (instruction sets); `layout` and `gguf` (the file); `output`, `positions`, `scores`, `parallel` |
 //! | 2 | `config` (hyperparameters), `arena`, `scratch`, `profile` |
 //! | 1 | `error`, `bytes` (memory changes its type) |
@@ -68,16 +69,17 @@ mod bytes;
 pub mod config;
 mod digest;
 mod error;
-mod family;
 mod fpenv;
 mod gguf;
 mod kernels;
 mod lanes;
 pub mod layout;
 mod model;
+pub mod networks;
 mod ops;
 mod output;
 mod parallel;
+pub mod parts;
 pub mod picture;
 mod plan;
 pub mod positions;

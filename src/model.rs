@@ -1,26 +1,21 @@
 //! A model file, checked once and borrowed from then on.
 //!
-//! `Model::parse` checks header, metadata, the tensor table against the canonical list of [`crate::layout`], and the
-//! scales; it does not read the weights. After that every tensor's place follows from the hyperparameters (and a pruned network's
-//! masks), so taking one apart costs an addition and can not fail.
+//! `Model::parse` checks header, metadata, the tensor table against the network's [parts](crate::parts), and the scales;
+//! it does not read the weights. After that every tensor's place follows from the hyperparameters (and a pruned
+//! network's masks).
 
 mod metadata;
-mod parts;
 
-use crate::config::{Config, Family, Precision, Preprocess};
+use crate::config::{Config, Precision, Preprocess};
 use crate::error::Error;
 use crate::fpenv::exact;
 use crate::gguf::{F32s, File, Places, TensorInfo, Value};
-use crate::lanes::{ALIGNMENT, pad16};
-use crate::layout::{self, DType, Kept, TensorSpec, keys};
+use crate::lanes::ALIGNMENT;
+use crate::layout::{DType, Kept, TensorSpec, keys};
+use crate::networks::{self, Part, Weights};
+use crate::parts::List;
 
 use metadata::Metadata;
-use parts::Cursor;
-pub(crate) use parts::{
-    Affine, Block, ConvBlock, Depthwise, Downsampling, Embedding, Linear, Local, Mixer, MixerBlock, MixerWeight, Mlp,
-    Norm, Rotation, Stages, Tail, Talking, Weight,
-};
-
 /// A parsed model, borrowing the file's bytes.
 #[derive(Clone, Copy)]
 pub struct Model<'a> {
@@ -92,19 +87,8 @@ impl<'a> Model<'a> {
             return Err(Error::Metadata { key: keys::LABELS, why: "not one label a class" });
         }
         let kept = meta.kept(&config)?;
-        check_tensors(&file, &config, kept)?;
-
-        let mut model = Self { config, preprocess, file, kept, blocks_at: 0, tail_at: 0 };
-        let mut cursor = Cursor { data: file.data, at: 0 };
-        let _ = model.embedding_at(&mut cursor);
-        model.blocks_at = cursor.at;
-        model.tail_at = if config.has_stages() {
-            model.stages().end()
-        } else {
-            (0..config.blocks()).for_each(|i| model.pass_block(i, &mut cursor));
-            cursor.at
-        };
-        Ok(model)
+        let (blocks_at, tail_at) = check_tensors(&file, &config, kept)?;
+        Ok(Self { config, preprocess, file, kept, blocks_at, tail_at })
     }
 
     /// All but the bytes.
@@ -192,11 +176,14 @@ impl<'a> Model<'a> {
     /// Calls `visit` with every tensor and its bytes, in file order.
     pub fn for_each_tensor(&self, mut visit: impl FnMut(&TensorSpec, &'a [u8])) {
         let mut at = 0;
-        let Ok(()) = layout::for_each_tensor(&self.config, self.kept, |spec| {
-            visit(&spec, self.file.data.get(at..at + spec.bytes()).unwrap_or(&[]));
+        let all = networks::for_each_tensor(&self.config, self.kept, |spec| {
+            // `parse` has checked that all of them are there.
+            let bytes = self.file.data.get(at..at + spec.bytes()).ok_or(())?;
             at += spec.padded_bytes();
-            Ok::<(), core::convert::Infallible>(())
+            visit(&spec, bytes);
+            Ok::<(), ()>(())
         });
+        debug_assert!(all.is_ok(), "a tensor of a checked model is missing");
     }
 
     /// All tensor data, for checksums.
@@ -204,131 +191,41 @@ impl<'a> Model<'a> {
         self.file.data
     }
 
-    pub(crate) fn embedding(&self) -> Embedding<'a> {
-        self.embedding_at(&mut Cursor { data: self.file.data, at: 0 })
-    }
-
-    /// The blocks of every family but ConvNeXt and ResMLP.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = Block<'a>> {
-        let mut cursor = self.at_blocks();
-        (0..self.config.blocks()).map(move |i| self.block_from(i, &mut cursor))
-    }
-
-    /// ResMLP's blocks.
-    pub(crate) fn mixer_blocks(&self) -> impl Iterator<Item = MixerBlock<'a>> {
-        let mut cursor = self.at_blocks();
-        (0..self.config.depth).map(move |_| self.mixer_block_from(&mut cursor))
-    }
-
-    fn at_blocks(&self) -> Cursor<'a> {
-        Cursor { data: self.file.data, at: self.blocks_at }
-    }
-
-    fn pass_block(&self, i: usize, cursor: &mut Cursor<'a>) {
-        if self.config.family == Family::ResMlp {
-            let _ = self.mixer_block_from(cursor);
-        } else {
-            let _ = self.block_from(i, cursor);
-        }
-    }
-
-    /// ConvNeXt's stages, in their order.
-    pub(crate) fn stages(&self) -> Stages<'a> {
-        Stages { config: self.config, cursor: self.at_blocks() }
-    }
-
-    pub(crate) fn tail(&self) -> Tail<'a> {
-        let c = &self.config;
-        let mut cursor = Cursor { data: self.file.data, at: self.tail_at };
-        let affine = c.norm && c.family == Family::ResMlp;
-        Tail {
-            affine: affine.then(|| cursor.affine(c.dim)),
-            norm: (c.norm && !affine).then(|| cursor.norm(c.dim, c)),
-            fc_norm: c.fc_norm.then(|| cursor.norm(c.dim, c)),
-            head_factor: c.head_factors.then(|| cursor.chunks(c.parts() * pad16(c.dim) / 16)),
-            head: (c.classes > 0).then(|| cursor.linear(c.classes, c.parts() * pad16(c.dim), c)),
-        }
-    }
-
-    fn embedding_at(&self, cursor: &mut Cursor<'a>) -> Embedding<'a> {
-        let c = &self.config;
-        let mut stem = [None; layout::STEM.len()];
-        for (i, layer) in stem.iter_mut().enumerate().take(c.stem_layers()) {
-            *layer = Some(cursor.linear(c.stem_channels(i), c.stem_inputs(i), c));
-        }
-        Embedding {
-            stem,
-            patch: cursor.linear(c.embedding_dim(), c.patch_len(), c),
-            positions: c.has_positions().then(|| {
-                let (rows, columns) = c.table_grid();
-                cursor.chunks(rows * columns * pad16(c.dim) / 16)
-            }),
-            rotation: (c.family == Family::Dinov3).then(|| {
-                let chunks = c.patches() * pad16(c.head_dim / 2) / 16;
-                Rotation { cos: cursor.chunks(chunks), sin: cursor.chunks(chunks) }
-            }),
-            prefix: cursor.chunks(c.prefix_tokens * pad16(c.dim) / 16),
-            norm_pre: c.norm_pre.then(|| cursor.norm(c.embedding_dim(), c)),
-        }
-    }
-
-    fn block_from(&self, i: usize, cursor: &mut Cursor<'a>) -> Block<'a> {
-        let c = &self.config;
-        let talks = c.family == Family::Cait && i < c.depth;
-        let (cross, class) = (c.family == Family::Xcit && i < c.depth, c.family == Family::Xcit && i >= c.depth);
-        Block {
-            norm1: c.block_norm.then(|| cursor.norm(c.dim, c)),
-            qkv: cursor.linear(3 * c.attention_width(), c.dim, c),
-            qk_norm: c.qk_norm.then(|| (cursor.norm(c.head_dim, c), cursor.norm(c.head_dim, c))),
-            bias: (c.family == Family::Beit).then(|| cursor.chunks(c.heads * pad16(c.relative_len()) / 16)),
-            talking: talks.then(|| cursor.talking(c.heads)),
-            temperature: cross.then(|| cursor.chunks(pad16(c.heads) / 16)),
-            out: cursor.linear(self.kept.rows(c, i, 0), c.attention_width(), c),
-            kept1: self.kept.mask(c, i, 0),
-            gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
-            patches_norm: class.then(|| cursor.norm(c.dim, c)),
-            local: cross.then(|| Local {
-                norm: cursor.norm(c.dim, c),
-                first: cursor.depthwise(c.dim, 3),
-                affine: cursor.affine(c.dim),
-                second: cursor.depthwise(c.dim, 3),
-                gamma: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
-            }),
-            stream_norm: class.then(|| cursor.norm(c.dim, c)),
-            mlp: cursor.mlp(c.block_norm && !class, c, self.kept, i),
-        }
-    }
-
-    fn mixer_block_from(&self, cursor: &mut Cursor<'a>) -> MixerBlock<'a> {
-        let c = &self.config;
-        MixerBlock {
-            mixer: cursor.mixer(c),
-            gamma1: c.keeps_gamma().then(|| cursor.chunks(pad16(c.dim) / 16)),
-            mlp: cursor.mlp(c.block_norm, c, Kept::default(), 0),
-        }
+    pub(crate) fn weights(&self) -> Weights<'_> {
+        let Self { config, kept, blocks_at, tail_at, .. } = self;
+        Weights { config, kept: *kept, data: self.file.data, blocks_at: *blocks_at, tail_at: *tail_at }
     }
 }
 
-fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<(), Error> {
+/// Checks the table of tensors; returns the offsets of the first block and of what follows the last one.
+fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<(usize, usize), Error> {
     let mut table = file.tensors();
-    let mut at = 0;
-    layout::for_each_tensor(config, kept, |spec| {
-        let wrong = |why| Error::Tensor { name: spec.name, why };
-        let info = table.next().ok_or(wrong("missing"))?;
-        check_tensor(&info, &spec, at).map_err(wrong)?;
-        let end = at.checked_add(spec.bytes()).ok_or(Error::Truncated)?;
-        let bytes = file.data.get(at..end).ok_or(Error::Truncated)?;
-        let is_scale = spec.name.as_str().ends_with(".scale");
-        // The floats of an f32 model are all of it, too much to read here; they show in its results.
-        if is_scale || (spec.dtype == DType::F32 && config.precision != Precision::F32) {
-            check_floats(bytes, is_scale && config.precision == Precision::Int8).map_err(wrong)?;
+    let (mut at, mut blocks_at, mut tail_at) = (0, None, 0);
+    networks::for_each_part(config, |part| {
+        match part {
+            Part::Embedding => {}
+            Part::Tail => tail_at = at,
+            _ => blocks_at = blocks_at.or(Some(at)),
         }
-        at += spec.padded_bytes();
-        Ok::<(), Error>(())
+        let mut list = List::new(config, kept, |spec: TensorSpec| {
+            let wrong = |why| Error::Tensor { name: spec.name, why };
+            let info = table.next().ok_or(wrong("missing"))?;
+            check_tensor(&info, &spec, at).map_err(wrong)?;
+            let end = at.checked_add(spec.bytes()).ok_or(Error::Truncated)?;
+            let bytes = file.data.get(at..end).ok_or(Error::Truncated)?;
+            let is_scale = spec.name.as_str().ends_with(".scale");
+            // The floats of an f32 model are all of it, too much to read here; they show in its results.
+            if is_scale || (spec.dtype == DType::F32 && config.precision != Precision::F32) {
+                check_floats(bytes, is_scale && config.precision == Precision::Int8).map_err(wrong)?;
+            }
+            at += spec.padded_bytes();
+            Ok::<(), Error>(())
+        });
+        part.walk(config, &mut list)
     })?;
     match table.next() {
         Some(_) => Err(Error::Malformed("more tensors than the hyperparameters ask for")),
-        None => Ok(()),
+        None => Ok((blocks_at.unwrap_or(tail_at), tail_at)),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::kernels::rows::{
     Quantize, Scale,
 };
 use crate::lanes::{F16x16, F32x16, I8x16x4, U8x16};
-use crate::model::{Linear, Norm, Weight};
+use crate::parts::{Linear, Norm, Weight};
 
 /// A worker's memory for operands, enough for its block of rows and the widest matrix.
 pub(crate) struct OperandScratch<'w> {
@@ -254,8 +254,6 @@ pub(crate) struct Residual<'r> {
     /// `None` where gamma is folded away.
     pub(crate) gamma: Option<&'r [F32x16]>,
     pub(crate) mode: LayerScale,
-    /// The channels that the last matrix has rows for; `None` if for all.
-    pub(crate) kept: Option<&'r [[u8; 2]]>,
     /// `[rows, pad16(dim) / 16]`, for `keep-pass` and where rows are missing.
     pub(crate) branch: &'r mut [F32x16],
 }
@@ -264,7 +262,7 @@ impl Residual<'_> {
     /// Adds the branch to the rows `x`.
     pub(crate) fn add(self, k: Kernels, a: Operand<'_>, w: &Linear<'_>, x: &mut [F32x16]) {
         let stride = w.bias.len();
-        if let Some(kept) = self.kept {
+        if let Some(kept) = w.kept {
             let rows = x.len() / kept.len();
             let branch = &mut self.branch[..rows * stride];
             multiply(k, a, rows, w, 0..stride, Store { out: branch, stride });

@@ -6,10 +6,11 @@ use crate::arena::Arena;
 use crate::bytes::{floats, floats_mut};
 use crate::config::Positions;
 use crate::error::{Error, PictureError};
-use crate::family::{self, Run, Tables, transformer::Input};
 use crate::fpenv::exact;
 use crate::lanes::{ALIGNMENT, F32x16, pad16};
-use crate::model::{Model, Rotation};
+use crate::model::Model;
+use crate::networks::transformer::{Input, Rotation};
+use crate::networks::{self, Run, Tables};
 use crate::output::{Output, OutputInfo};
 use crate::parallel::Executor;
 use crate::picture::Picture;
@@ -26,7 +27,7 @@ impl Plan {
     /// or if all of it is more memory than this machine can address.
     pub fn new(model: &Model<'_>, run: &RunConfig, threads: usize) -> Result<Self, Error> {
         let plan = Self::checked(model, run, threads)?;
-        let network = family::bytes(&plan);
+        let network = networks::bytes(&plan.config, plan.threads);
         plan.measured(network)
     }
 
@@ -43,7 +44,7 @@ impl Plan {
     ) -> Result<Session<'s>, Error> {
         let session = self.reopen(model, executor, scratch)?;
         let (front, _) = carve(self, session.memory);
-        fill(self, model, front.tables);
+        fill(self, model, front.tables)?;
         Ok(session)
     }
 
@@ -163,8 +164,8 @@ impl<'s> Session<'s> {
         let tables = Tables::of(front.tables);
         let input = Input::Rgb8 { pixels: front.pixels, normalized: tables.normalized };
         let watch = Watch { stop: self.stop, ..Watch::default() };
-        let run = Run { model: &self.model, plan: self.plan, executor: self.executor, tables, watch };
-        exact(|| family::forward(&run, input, shared, front.out))?;
+        let run = inference(&self.model, self.plan, self.executor, tables, watch);
+        exact(|| networks::forward(&run, input, shared, front.out))?;
         Ok(Results { plan: self.plan, out: front.out })
     }
 
@@ -174,8 +175,8 @@ impl<'s> Session<'s> {
         let (front, shared) = carve(self.plan, self.memory);
         let (tables, watch) = (Tables::of(front.tables), Watch { stop: self.stop, ..watch });
         watch.go_on()?;
-        let run = Run { model: &self.model, plan: self.plan, executor: self.executor, tables, watch };
-        exact(|| family::forward(&run, Input::Tensor(tensor), shared, front.out))?;
+        let run = inference(&self.model, self.plan, self.executor, tables, watch);
+        exact(|| networks::forward(&run, Input::Tensor(tensor), shared, front.out))?;
         Ok(Results { plan: self.plan, out: front.out })
     }
 
@@ -222,11 +223,11 @@ impl<'a> Tables<'a> {
 }
 
 /// Computes a session's tables.
-fn fill(plan: &Plan, model: &Model<'_>, tables: TablesMut<'_>) {
+fn fill(plan: &Plan, model: &Model<'_>, tables: TablesMut<'_>) -> Result<(), Error> {
     let c = &plan.config;
     let normalized = plan.preprocess.normalized();
     floats_mut(tables.normalized).copy_from_slice(normalized.as_flattened());
-    match (c.positions, model.embedding().positions) {
+    match (c.positions, model.weights().embedding()?.positions) {
         (Positions::Resampled { rule, .. }, Some(table)) if !tables.positions.is_empty() => {
             let out = floats_mut(tables.positions);
             positions::resample(floats(table), c.table_grid(), c.grid(), pad16(c.dim), rule, out);
@@ -236,6 +237,27 @@ fn fill(plan: &Plan, model: &Model<'_>, tables: TablesMut<'_>) {
             positions::rotations(c.grid(), model.rope_periods(), pad16(c.head_dim / 2), cos, sin);
         }
         _ => {}
+    }
+    Ok(())
+}
+
+fn inference<'r>(
+    model: &'r Model<'r>,
+    plan: &'r Plan,
+    executor: &'r dyn Executor,
+    tables: Tables<'r>,
+    watch: Watch<'r>,
+) -> Run<'r> {
+    let Plan { config, kernels, threads, outputs, .. } = plan;
+    Run {
+        weights: model.weights(),
+        config,
+        kernels: *kernels,
+        threads: *threads,
+        outputs: *outputs,
+        executor,
+        tables,
+        watch,
     }
 }
 

@@ -15,10 +15,11 @@ const LAYERS: &[Layer] = &[
     &["config", "arena", "profile", "scratch"],
     // What a file holds; and beside it, blind to it, the instruction sets.
     &["layout", "gguf", "kernels", "output", "positions", "scores", "parallel"],
-    &["model", "picture", "threads"],
+    &["parts", "picture", "threads"],
     &["ops"],
+    &["networks"],
+    &["model"],
     &["plan"],
-    &["family"],
     &["session"],
     &["runner"],
 ];
@@ -28,7 +29,7 @@ const ONLY: &[Only] = &[
     ("error", &["lanes"]),
     ("config", &["lanes", "error"]),
     ("kernels", &["lanes", "bytes", "config", "digest"]),
-    ("model", &["lanes", "bytes", "fpenv", "config", "error", "layout", "gguf"]),
+    ("parts", &["lanes", "bytes", "config", "error", "layout", "profile"]),
 ];
 
 #[test]

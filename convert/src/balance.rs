@@ -11,10 +11,11 @@
 
 use serde::Serialize;
 use vitlet::Activation;
+use vitlet::networks::{Part, for_each_part};
 
 use crate::diagonal::{scale_columns, scale_norm, scale_rows};
 use crate::error::Error;
-use crate::network::{Block, Layer, Linear, Network, Norm};
+use crate::network::{Block, Downsampling, Layer, Linear, Mlp, Network, Norm, Tail};
 use crate::plan::outputs;
 
 /// A place is balanced where the estimated error falls by more than this factor; elsewhere nothing is touched.
@@ -65,26 +66,29 @@ impl Balanced {
 /// # Errors
 /// As [`Layer::load`].
 pub(crate) fn balance(network: &mut Network) -> Result<Vec<BalanceReport>, Error> {
-    let (head_dim, rotated) = (network.config.head_dim, network.rotation.is_some());
-    let gated = network.config.activation == Activation::SwiGlu;
+    let config = network.config;
+    let (head_dim, rotated) = (config.head_dim, network.embedding.rotation.is_some());
+    let gated = config.activation == Activation::SwiGlu;
     let mut reports = Vec::new();
-    for (i, block) in network.blocks.iter_mut().enumerate() {
-        let at = format!("blk.{i}");
-        reports.extend(attention(&at, block, head_dim, rotated)?);
-        // The second norm of XCiT's class attention is the stream's own.
-        let norm = block.norm2.as_mut().filter(|_| block.patches_norm.is_none());
-        reports.extend(mlp(&at, norm, &mut block.up, &mut block.down, gated)?);
-    }
-    let mut blocks = 0..;
-    for (i, stage) in network.stages.iter_mut().enumerate() {
-        if let Some((norm, linear)) = &mut stage.downsampling {
-            reports.extend(downsampling(&format!("stage.{i}"), norm, linear)?);
+    for_each_part(&config, |part| {
+        match part {
+            // ResMLP has no norms.
+            Part::Embedding | Part::MixerBlock(_) => {}
+            Part::Block(i) => {
+                let (at, block) = (format!("blk.{i}"), &mut network.blocks[i]);
+                reports.extend(attention(&at, block, head_dim, rotated)?);
+                reports.extend(mlp(&at, &mut block.mlp, gated)?);
+            }
+            Part::Downsampling(stage) => {
+                reports.extend(downsampling(&format!("stage.{stage}"), &mut network.downsamplings[stage - 1])?);
+            }
+            Part::ConvBlock { block, .. } => {
+                reports.extend(mlp(&format!("blk.{block}"), &mut network.conv_blocks[block].mlp, gated)?);
+            }
+            Part::Tail => reports.extend(head(&mut network.tail)?),
         }
-        for (block, i) in stage.blocks.iter_mut().zip(blocks.by_ref()) {
-            reports.extend(mlp(&format!("blk.{i}"), Some(&mut block.norm), &mut block.up, &mut block.down, false)?);
-        }
-    }
-    reports.extend(head(network)?);
+        Ok::<(), Error>(())
+    })?;
     Ok(reports)
 }
 
@@ -144,15 +148,10 @@ fn attention(at: &str, block: &mut Block, head_dim: usize, rotated: bool) -> Res
 
 /// The norm before the MLP; of SwiGLU, the half that is not activated, and the columns of the last matrix. No factor
 /// passes an activation.
-fn mlp(
-    at: &str,
-    norm: Option<&mut Norm>,
-    up: &mut Layer,
-    down: &mut Layer,
-    gated: bool,
-) -> Result<Vec<BalanceReport>, Error> {
+fn mlp(at: &str, mlp: &mut Mlp, gated: bool) -> Result<Vec<BalanceReport>, Error> {
+    let Mlp { norm, up, down, .. } = mlp;
     let mut reports = Vec::new();
-    let inputs = sizes(norm.as_deref(), up.k);
+    let inputs = sizes(norm.as_ref(), up.k);
     let first = up.load()?;
     let (hidden, readers) = (outputs(&first, &inputs), columns(&first, &inputs));
     drop(first);
@@ -177,7 +176,8 @@ fn mlp(
 }
 
 /// The norm of ConvNeXt's downsampling, each of whose channels has four columns in the matrix: `[dy][dx][dim]`.
-fn downsampling(at: &str, norm: &mut Norm, layer: &mut Layer) -> Result<Option<BalanceReport>, Error> {
+fn downsampling(at: &str, part: &mut Downsampling) -> Result<Option<BalanceReport>, Error> {
+    let Downsampling { norm, linear: layer } = part;
     let dim = norm.weight.len();
     let inputs = sizes(Some(norm), dim).repeat(layer.k / dim);
     let balanced = Balanced::new(&inputs, &columns(&layer.load()?, &inputs), |c| c % dim);
@@ -189,16 +189,16 @@ fn downsampling(at: &str, norm: &mut Norm, layer: &mut Layer) -> Result<Option<B
 }
 
 /// The features and the head. What the last norm puts out is not only the head's to read, so its weights stay.
-fn head(network: &mut Network) -> Result<Option<BalanceReport>, Error> {
-    let norm = network.fc_norm.as_ref().or(network.norm.as_ref());
-    let (Some(norm), Some(head)) = (norm, &mut network.head) else { return Ok(None) };
+fn head(tail: &mut Tail) -> Result<Option<BalanceReport>, Error> {
+    let norm = tail.fc_norm.as_ref().or(tail.norm.as_ref());
+    let (Some(norm), Some(head)) = (norm, &mut tail.head) else { return Ok(None) };
     let dim = norm.weight.len();
     let inputs = sizes(Some(norm), dim).repeat(head.k / dim);
     let balanced = Balanced::new(&inputs, &columns(&head.load()?, &inputs), |c| c);
     let Some(balanced) = balanced else { return Ok(None) };
     balanced.divide(head);
     let report = BalanceReport::new("head", "features", std::slice::from_ref(&balanced));
-    network.head_factor = Some(balanced.factors);
+    tail.head_factor = Some(balanced.factors);
     Ok(report)
 }
 

@@ -7,7 +7,7 @@ use vitlet::{Activation, Config, Family, LayerScale, Pooling, Positions, Precisi
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{ConvBlock, Depthwise, Network, Stage};
+use crate::network::{ConvBlock, Depthwise, Downsampling, Embedding, Mlp, Network, Tail};
 use crate::options::Options;
 
 /// What a checkpoint holds beyond what [`Config`] says.
@@ -153,7 +153,10 @@ pub(crate) fn network(
     let patch = (config.patch_height, config.patch_width);
     let patch = tensors.checkpoint.patch(&stem, config.embedding_dim(), patch, plan.conv_bias)?;
     let norm_pre = Some(tensors.checkpoint.norm(&stem_norm, config.embedding_dim())?);
-    let stages = (0..config.stages.len()).map(|i| plan.stage(&mut tensors, i)).collect::<Result<_, _>>()?;
+    let stages = 0..config.stages.len();
+    let downsamplings = stages.clone().skip(1).map(|i| plan.downsampling(&mut tensors, i)).collect::<Result<_, _>>()?;
+    let places = stages.flat_map(|i| (0..config.stages[i].depth).map(move |j| (i, j)));
+    let conv_blocks = places.map(|(i, j)| plan.block(&mut tensors, i, j)).collect::<Result<_, _>>()?;
     let norm = config.norm.then(|| checkpoint.norm(&before, config.dim)).transpose()?;
     let fc_norm = config.fc_norm.then(|| checkpoint.norm(&after, config.dim)).transpose()?;
     let head = match &options.head {
@@ -165,20 +168,11 @@ pub(crate) fn network(
         None => Some(checkpoint.head(names.head, config.classes, config.dim, &options.ignore, announcements)?),
     };
     Ok(Network {
-        config,
-        stem: Vec::new(),
-        patch,
-        positions: Vec::new(),
-        rotation: None,
-        prefix: Vec::new(),
-        norm_pre,
-        blocks: Vec::new(),
-        stages,
-        mixer_blocks: Vec::new(),
-        norm,
-        fc_norm,
-        head_factor: None,
-        head,
+        embedding: Embedding { patch, norm_pre, ..Embedding::default() },
+        downsamplings,
+        conv_blocks,
+        tail: Tail { norm, fc_norm, head, ..Tail::default() },
+        ..Network::new(config)
     })
 }
 
@@ -216,24 +210,19 @@ impl<'c> Tensors<'c> {
 }
 
 impl Plan {
-    fn stage(&self, tensors: &mut Tensors, i: usize) -> Result<Stage, Error> {
-        let StageConfig { dim, depth } = self.config.stages[i];
-        let downsampling = match i.checked_sub(1) {
-            Some(before) => {
-                let [norm, conv] = tensors.names.downsampling.map(|name| tensors.name(name, i, 0));
-                let before = self.config.stages[before].dim;
-                let norm = tensors.checkpoint.norm(&norm, before)?;
-                let mut linear = tensors.checkpoint.layer(&conv, &[dim, before, 2, 2], self.conv_bias)?;
-                linear.change(|conv| conv.taps_outside(4));
-                Some((norm, linear))
-            }
-            None => None,
-        };
-        let blocks = (0..depth).map(|j| self.block(tensors, dim, &tensors.name(tensors.names.block, i, j)));
-        Ok(Stage { downsampling, blocks: blocks.collect::<Result<_, _>>()? })
+    /// What comes before stage `i`.
+    fn downsampling(&self, tensors: &mut Tensors, i: usize) -> Result<Downsampling, Error> {
+        let [norm, conv] = tensors.names.downsampling.map(|name| tensors.name(name, i, 0));
+        let (dim, before) = (self.config.stages[i].dim, self.config.stages[i - 1].dim);
+        let norm = tensors.checkpoint.norm(&norm, before)?;
+        let mut linear = tensors.checkpoint.layer(&conv, &[dim, before, 2, 2], self.conv_bias)?;
+        linear.change(|conv| conv.taps_outside(4));
+        Ok(Downsampling { norm, linear })
     }
 
-    fn block(&self, tensors: &mut Tensors, dim: usize, at: &str) -> Result<ConvBlock, Error> {
+    /// Block `j` of stage `i`.
+    fn block(&self, tensors: &mut Tensors, i: usize, j: usize) -> Result<ConvBlock, Error> {
+        let (dim, at) = (self.config.stages[i].dim, &tensors.name(tensors.names.block, i, j));
         let (kernel, hidden, names) = (CONVNEXT_KERNEL, 4 * dim, tensors.names);
         let mut linear = |name: &str, n: usize, k: usize| {
             let shape = if self.conv_mlp { vec![n, k, 1, 1] } else { vec![n, k] };
@@ -247,12 +236,14 @@ impl Plan {
                 weight: tensors.checkpoint.take(&format!("{conv}.weight"), &[dim, 1, kernel, kernel])?,
                 bias: self.bias(tensors, &conv, dim)?,
             },
-            norm: tensors.checkpoint.norm(&format!("{at}.{}", names.norm), dim)?,
-            up,
-            down,
-            gamma: match self.layerscale {
-                true => Some(tensors.checkpoint.gamma(&format!("{at}.{}", names.gamma), dim)?),
-                false => None,
+            mlp: Mlp {
+                norm: Some(tensors.checkpoint.norm(&format!("{at}.{}", names.norm), dim)?),
+                up,
+                down,
+                gamma: match self.layerscale {
+                    true => Some(tensors.checkpoint.gamma(&format!("{at}.{}", names.gamma), dim)?),
+                    false => None,
+                },
             },
         })
     }

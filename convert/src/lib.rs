@@ -21,6 +21,8 @@ use std::io::Read;
 use std::path::Path;
 
 use aligned_vec::{AVec, ConstAlign};
+use vitlet::layout::Kept;
+use vitlet::networks::count;
 use vitlet::{Config, Family, LayerScale, Named, Precision, Scores};
 
 mod arch;
@@ -30,6 +32,7 @@ mod config;
 mod convnext;
 pub mod diagonal;
 mod error;
+mod fold;
 mod head;
 mod json;
 mod labels;
@@ -95,7 +98,7 @@ pub struct Progress<'a> {
 pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Converted, Error> {
     let mut source = read(src, options)?;
     if options.fold_norm {
-        fold_norms(&mut source.network);
+        fold::norms(&mut source.network);
     }
     let balanced = match (options.precision, options.balance) {
         // A factor between a norm and its matrix would take a part of the folding back, which is what is studied.
@@ -110,7 +113,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     let mut config = Config {
         precision: options.precision,
         layerscale: if gammas.is_some() { options.layerscale.into() } else { LayerScale::None },
-        head_factors: source.network.head_factor.is_some(),
+        head_factors: source.network.tail.head_factor.is_some(),
         ..source.network.config
     };
     config::check(&config)?;
@@ -144,8 +147,10 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     // Matrices of linear layers are stored in blocks, everything else but ResMLP's over tokens as rows.
     let mixes = config.family == Family::ResMlp;
     let total = places.iter().filter(|(spec, _)| spec.dims().len() > 2).count() + if mixes { config.depth } else { 0 };
+    let parameters = count(&config, Kept::default()).parameters;
+    fold::vectors(&mut source.network, &config);
     let mut done = 0;
-    let linears = pack::pack(&source, &config, options, pruning.as_ref(), places, data, |layer| {
+    let linears = pack::pack(&mut source, &config, options, pruning.as_ref(), places, data, |layer| {
         done += 1;
         progress(Progress { layer, done, total });
     })?;
@@ -163,7 +168,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         classes: config.classes,
         scores: config.scores.name(),
         license: source.license,
-        parameters: source.network.parameters(),
+        parameters,
         file_bytes: bytes.len(),
         announcements: source.announcements,
         blocks: gammas.map_or(Vec::new(), |g| report::blocks(&g, &plan, &config)),
@@ -172,24 +177,6 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         linears,
     };
     Ok(Converted { bytes, report })
-}
-
-/// LayerNorm's affine part of every branch into the branch's first matrix. The second norm of XCiT's class attention is
-/// no branch's.
-fn fold_norms(network: &mut network::Network) {
-    for block in network.stages.iter_mut().flat_map(|stage| &mut stage.blocks) {
-        diagonal::fold_norm(&mut block.norm, &mut block.up);
-    }
-    for block in &mut network.blocks {
-        let of_stream = block.patches_norm.is_some();
-        for (norm, first, stays) in
-            [(&mut block.norm1, &mut block.qkv, false), (&mut block.norm2, &mut block.up, of_stream)]
-        {
-            if let Some(norm) = norm.as_mut().filter(|_| !stays) {
-                diagonal::fold_norm(norm, first);
-            }
-        }
-    }
 }
 
 /// Reads what `src` is.

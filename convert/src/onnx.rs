@@ -68,7 +68,7 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
     crate::config::check_size(&network.config)?;
     let size = (network.config.image_height, network.config.image_width);
     if let Some(head) = &options.head {
-        network.head = Some(crate::head::replace(head, &mut network.config, &mut announcements)?);
+        network.tail.head = Some(crate::head::replace(head, &mut network.config, &mut announcements)?);
     }
     let (preprocess, labels) = match normalization {
         Some(own) => prepared(size, &normalizing(path, own, options, &mut announcements)?, &mut announcements)?,

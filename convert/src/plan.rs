@@ -7,11 +7,14 @@
 //! branch errs upwards and the count downwards.
 
 use serde::Serialize;
+use vitlet::networks::{Part, for_each_part};
 use vitlet::{Config, LayerScale, Precision};
 
 use crate::diagonal::row_sums;
 use crate::error::Error;
-use crate::network::{Block, ConvBlock, Depthwise, Linear, Local, Mixer, MixerBlock, Network, Norm};
+use crate::network::{
+    Block, ConvBlock, Depthwise, Downsampling, Embedding, Linear, Local, Mixer, MixerBlock, Mlp, Network, Norm,
+};
 
 /// Error of one 8-bit code, as a part of the stream's root mean square.
 const NOISE: f64 = 8.0 / 255.0 / 3.464_101_615;
@@ -72,27 +75,28 @@ impl BranchPlan {
 pub(crate) fn plan(network: &Network, config: &Config) -> Result<Vec<BlockPlan>, Error> {
     let mut stream = embedded(network)?;
     let mut plan = Vec::new();
-    for block in &network.blocks {
-        plan.push(block_plan(block, config, &mut stream)?);
-    }
-    for stage in &network.stages {
-        if let Some((norm, linear)) = &stage.downsampling {
-            stream = outputs(&linear.load()?, &read(Some(norm), &stream).repeat(4));
+    for_each_part(config, |part| {
+        match part {
+            Part::Embedding | Part::Tail => {}
+            Part::Block(i) => plan.push(block_plan(&network.blocks[i], config, &mut stream)?),
+            Part::Downsampling(stage) => {
+                let Downsampling { norm, linear } = &network.downsamplings[stage - 1];
+                stream = outputs(&linear.load()?, &read(Some(norm), &stream).repeat(4));
+            }
+            Part::ConvBlock { block, .. } => {
+                plan.push(conv_block_plan(&network.conv_blocks[block], config, &mut stream)?);
+            }
+            Part::MixerBlock(i) => plan.push(mixer_block_plan(&network.mixer_blocks[i], config, &mut stream)?),
         }
-        for block in &stage.blocks {
-            plan.push(conv_block_plan(block, config, &mut stream)?);
-        }
-    }
-    for block in &network.mixer_blocks {
-        plan.push(mixer_block_plan(block, config, &mut stream)?);
-    }
+        Ok::<(), Error>(())
+    })?;
     Ok(plan)
 }
 
 fn mixer_block_plan(block: &MixerBlock, config: &Config, stream: &mut [f64]) -> Result<BlockPlan, Error> {
     let first = Some(mixing(&block.mixer, block.gamma1.as_deref(), config, stream)?);
-    let hidden = activated(&outputs(&block.up.load()?, stream));
-    let second = branch(&block.down.load()?, &hidden, block.gamma2.as_deref(), config, stream);
+    let inputs = read(None, stream);
+    let second = mlp_branch(&block.mlp, &inputs, config, stream)?;
     Ok(BlockPlan { first, second, third: None })
 }
 
@@ -114,9 +118,7 @@ fn mixing(mixer: &Mixer, gamma: Option<&[f32]>, config: &Config, stream: &mut [f
 }
 
 fn conv_block_plan(block: &ConvBlock, config: &Config, stream: &mut [f64]) -> Result<BlockPlan, Error> {
-    let convolved = convolved(&block.conv, stream);
-    let hidden = activated(&outputs(&block.up.load()?, &read(Some(&block.norm), &convolved)));
-    let second = branch(&block.down.load()?, &hidden, block.gamma.as_deref(), config, stream);
+    let second = mlp_branch(&block.mlp, &convolved(&block.conv, stream), config, stream)?;
     Ok(BlockPlan { first: None, second, third: None })
 }
 
@@ -125,11 +127,17 @@ fn block_plan(block: &Block, config: &Config, stream: &mut [f64]) -> Result<Bloc
     let values = &qkv[2 * block.proj.k..];
     let first = Some(branch(&block.proj.load()?, values, block.gamma1.as_deref(), config, stream));
     let third = block.local.as_ref().map(|local| local_branch(local, config, stream));
-    let hidden = outputs(&block.up.load()?, &read(block.norm2.as_ref(), stream));
-    // SwiGLU's product is taken as its second factor.
-    let hidden = activated(&hidden[hidden.len() - block.down.k..]);
-    let second = branch(&block.down.load()?, &hidden, block.gamma2.as_deref(), config, stream);
+    let inputs = read(block.stream_norm.as_ref(), stream);
+    let second = mlp_branch(&block.mlp, &inputs, config, stream)?;
     Ok(BlockPlan { first, second, third })
+}
+
+/// The report of an MLP's branch, whose norm reads `inputs`; `stream` gains what it adds.
+fn mlp_branch(mlp: &Mlp, inputs: &[f64], config: &Config, stream: &mut [f64]) -> Result<BranchPlan, Error> {
+    let hidden = outputs(&mlp.up.load()?, &read(mlp.norm.as_ref(), inputs));
+    // SwiGLU's product is taken as its second factor.
+    let hidden = activated(&hidden[hidden.len() - mlp.down.k..]);
+    Ok(branch(&mlp.down.load()?, &hidden, mlp.gamma.as_deref(), config, stream))
 }
 
 /// About half of the inputs of GELU and its relatives pass.
@@ -148,7 +156,7 @@ fn convolved(conv: &Depthwise, inputs: &[f64]) -> Vec<f64> {
 /// f32.
 fn local_branch(local: &Local, config: &Config, stream: &mut [f64]) -> BranchPlan {
     let between = activated(&convolved(&local.first, &read(Some(&local.norm), stream)));
-    let affine = local.affine.scale.iter().zip(&local.affine.offset);
+    let affine = local.affine.weight.iter().zip(&local.affine.bias);
     let between: Vec<f64> =
         between.iter().zip(affine).map(|(x, (&f, &o))| (x * f64::from(f)).hypot(f64::from(o))).collect();
     let mut added = convolved(&local.second, &between);
@@ -181,17 +189,18 @@ fn branch(last: &Linear, inputs: &[f64], gamma: Option<&[f32]>, config: &Config,
 
 /// Magnitude of each channel of the stream before the first block, for pixels of unit variance.
 fn embedded(network: &Network) -> Result<Vec<f64>, Error> {
-    let dim = network.patch.n;
-    let mut inputs = vec![1.0; network.stem.first().unwrap_or(&network.patch).k];
-    for layer in &network.stem {
+    let Embedding { stem, patch, positions, norm_pre, .. } = &network.embedding;
+    let mut inputs = vec![1.0; stem[0].as_ref().unwrap_or(patch).k];
+    for layer in stem.iter().flatten() {
         inputs = activated(&outputs(&layer.load()?, &inputs)).repeat(9);
     }
-    let mut stream = outputs(&network.patch.load()?, &inputs);
+    let mut stream = outputs(&patch.load()?, &inputs);
     for (j, x) in stream.iter_mut().enumerate() {
-        let positions: Vec<f64> = network.positions.iter().skip(j).step_by(dim).map(|p| f64::from(*p)).collect();
+        let channel = positions.iter().flatten().skip(j).step_by(patch.n);
+        let positions: Vec<f64> = channel.map(|p| f64::from(*p)).collect();
         *x = x.hypot(root_mean_square(&positions));
     }
-    Ok(match &network.norm_pre {
+    Ok(match norm_pre {
         Some(norm) => read(Some(norm), &stream),
         None => stream,
     })

@@ -8,14 +8,12 @@ use std::iter::zip;
 
 use serde::Serialize;
 use vitlet::Config;
+use vitlet::parts::Branch;
 
 use crate::error::Error;
 use crate::network::Network;
 use crate::plan::BlockPlan;
 use crate::quantize::{LinearReport, Packed, Values};
-
-/// The last matrices of attention's branch and of the MLP's.
-pub(crate) const BRANCH_ENDS: [&str; 2] = ["attn_out", "ffn_down"];
 
 /// Rows that a block of the kernels has.
 const BLOCK: usize = 16;
@@ -93,8 +91,8 @@ impl Pruning {
         self.keeps.iter().flat_map(|keep| keep.chunks(32).map(word)).map(u32::to_le_bytes).collect()
     }
 
-    /// Takes the rows out of the last matrix of a branch of `block`, attention's (0) or the MLP's (1).
-    pub(crate) fn apply(&self, packed: &mut Packed, block: usize, branch: usize) {
+    /// Takes the rows out of the last matrix of a branch.
+    pub(crate) fn apply(&self, packed: &mut Packed, Branch { block, branch }: Branch) {
         let keep = &self.keeps[2 * block + branch];
         packed.n = keep.iter().filter(|keep| **keep).count();
         match &mut packed.values {
@@ -123,14 +121,14 @@ impl Pruning {
             matrices: Vec::new(),
         };
         for (i, keep) in self.keeps.iter().enumerate() {
-            let name = format!("blk.{}.{}", i / 2, BRANCH_ENDS[i % 2]);
+            let branch = Branch { block: i / 2, branch: i % 2 };
+            let Some(linear) = linears.iter().find(|l| l.ends == Some(branch)) else { continue };
             let rows = keep.iter().filter(|keep| **keep).count();
             let removed = keep.len() - rows;
-            let inputs = linears.iter().find(|l| l.name == name).map_or(0, |l| l.inputs);
             report.removed += removed;
-            report.weights_removed += removed * inputs;
+            report.weights_removed += removed * linear.inputs;
             if removed > 0 {
-                report.matrices.push(PrunedMatrix { name, rows, removed });
+                report.matrices.push(PrunedMatrix { name: linear.name.clone(), rows, removed });
             }
         }
         report

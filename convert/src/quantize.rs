@@ -4,6 +4,7 @@
 
 use half::f16;
 use serde::Serialize;
+use vitlet::parts::Branch;
 
 use crate::diagonal;
 use crate::error::Error;
@@ -197,6 +198,9 @@ pub struct LinearReport {
     pub f16_underflows: usize,
     /// Output channels without any weight.
     pub zero_rows: usize,
+    /// The branch that it ends, if it does.
+    #[serde(skip)]
+    pub ends: Option<Branch>,
 }
 
 impl LinearReport {
@@ -209,6 +213,7 @@ impl LinearReport {
             sqnr_db: None,
             f16_underflows: 0,
             zero_rows: linear.rows().filter(|row| row.iter().all(|w| *w == 0.0)).count(),
+            ends: None,
         }
     }
 

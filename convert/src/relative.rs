@@ -105,12 +105,12 @@ fn geometric_taps(i: usize, from: usize, to: usize) -> Taps {
     vec![(left, (after / (before + after)) as f32), (right, (before / (before + after)) as f32)]
 }
 
-/// DINOv3's rotations for the grid of `config`, of periods from 1 to `base`.
-pub(crate) fn rotation(config: &Config, base: f64) -> Rotation {
+/// DINOv3's rotations for the grid of `config`, and their periods, from 1 to `base`.
+pub(crate) fn rotation(config: &Config, base: f64) -> (Option<Rotation>, Vec<f32>) {
     let (quarter, half) = (config.head_dim / 4, config.head_dim / 2);
     let exponent = |i: usize| f64::from(4.0 * i as f32 / config.head_dim as f32);
     let periods: Vec<f32> = (0..quarter).map(|i| libm::pow(base, exponent(i)) as f32).collect();
     let (mut cos, mut sin) = (vec![0.0; config.patches() * half], vec![0.0; config.patches() * half]);
     positions::rotations(config.grid(), periods.iter().copied(), half, &mut cos, &mut sin);
-    Rotation { periods, cos, sin }
+    (Some(Rotation { cos, sin }), periods)
 }

@@ -106,14 +106,13 @@ pub(crate) fn gammas(source: &Source) -> Option<Gammas> {
     if source.folded_gammas.is_some() {
         return source.folded_gammas.clone();
     }
-    if !source.network.stages.is_empty() {
-        let blocks = source.network.stages.iter().flat_map(|stage| &stage.blocks);
-        let gammas: Option<Vec<&Vec<f32>>> = blocks.map(|block| block.gamma.as_ref()).collect();
+    let Network { blocks, conv_blocks, mixer_blocks, .. } = &source.network;
+    if !conv_blocks.is_empty() {
+        let gammas: Option<Vec<&Vec<f32>>> = conv_blocks.iter().map(|block| block.mlp.gamma.as_ref()).collect();
         return Some([Vec::new(), gammas?.into_iter().flatten().copied().collect(), Vec::new()]);
     }
-    let Network { blocks, mixer_blocks, .. } = &source.network;
-    let of_blocks = blocks.iter().map(|b| [&b.gamma1, &b.gamma2]);
-    let both: Vec<_> = of_blocks.chain(mixer_blocks.iter().map(|b| [&b.gamma1, &b.gamma2])).collect();
+    let of_blocks = blocks.iter().map(|b| [&b.gamma1, &b.mlp.gamma]);
+    let both: Vec<_> = of_blocks.chain(mixer_blocks.iter().map(|b| [&b.gamma1, &b.mlp.gamma])).collect();
     let branch = |n: usize| -> Option<Vec<f32>> {
         let all: Option<Vec<&Vec<f32>>> = both.iter().map(|gammas| gammas[n].as_ref()).collect();
         all.map(|gammas| gammas.into_iter().flatten().copied().collect())

@@ -13,7 +13,7 @@ use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores}
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{Block, Layer, Network, Source};
+use crate::network::{Block, Embedding, Layer, Mlp, Network, Source, Tail, Talking};
 use crate::options::Options;
 use crate::residual::Residual;
 use crate::{labels, position, preprocess, relative};
@@ -360,11 +360,12 @@ fn network(
     let embedding =
         if config.family == Family::Xcit { "patch_embed.proj.0.0.weight" } else { "patch_embed.proj.weight" };
     checkpoint.unwrap(&[vec![embedding.to_owned(), below_last_block(&config)]], &options.ignore, announcements)?;
-    let (stem, patch) = match config.family {
-        Family::Xcit => xcit::stem(checkpoint, &config)?,
+    let embedding = match config.family {
+        Family::Xcit => xcit::embedding(checkpoint, &config)?,
         _ => {
             let patch = (config.patch_height, config.patch_width);
-            (Vec::new(), checkpoint.patch("patch_embed.proj", config.dim, patch, !config.norm_pre)?)
+            let patch = checkpoint.patch("patch_embed.proj", config.dim, patch, !config.norm_pre)?;
+            Embedding { patch, ..Embedding::default() }
         }
     };
     let mut prefix = Vec::new();
@@ -382,16 +383,20 @@ fn network(
         Position::None | Position::Fourier | Position::Patches => &mut [],
     };
     let positions = match plan.position {
-        Position::None if !config.has_positions() => Vec::new(),
-        Position::None => vec![0.0; config.patches() * config.dim],
-        Position::Fourier => xcit::positions(checkpoint, &config)?,
+        Position::None if !config.has_positions() => None,
+        Position::None => Some(vec![0.0; config.patches() * config.dim]),
+        Position::Fourier => Some(xcit::positions(checkpoint, &config)?),
         _ => {
             let chosen = options.image_size.is_some();
-            position::take(checkpoint, "pos_embed", &mut config, chosen, plan.native, with_position, announcements)?
+            let table = "pos_embed";
+            Some(position::take(checkpoint, table, &mut config, chosen, plan.native, with_position, announcements)?)
         }
     };
     let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
-    let rotation = (config.family == Family::Dinov3).then(|| relative::rotation(&config, plan.relative.rope_base));
+    let (rotation, rope_periods) = match config.family {
+        Family::Dinov3 => relative::rotation(&config, plan.relative.rope_base),
+        _ => (None, Vec::new()),
+    };
     let shared = match plan.relative.tables.1 {
         true => Some(plan.table(checkpoint, "rel_pos_bias.relative_position_bias_table")?),
         false => None,
@@ -410,20 +415,11 @@ fn network(
         None => head(checkpoint, &config, &options.ignore, announcements)?,
     };
     Ok(Network {
-        config,
-        stem,
-        patch,
-        positions,
-        rotation,
-        prefix,
-        norm_pre,
+        embedding: Embedding { positions, rotation, prefix, norm_pre, ..embedding },
+        rope_periods,
         blocks,
-        stages: Vec::new(),
-        mixer_blocks: Vec::new(),
-        norm,
-        fc_norm,
-        head_factor: None,
-        head,
+        tail: Tail { norm, fc_norm, head, ..Tail::default() },
+        ..Network::new(config)
     })
 }
 
@@ -461,13 +457,19 @@ impl Plan {
     }
 
     /// CaiT's layers over heads.
-    fn talking(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Option<[Layer; 2]>, Error> {
+    fn talking(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Option<Talking>, Error> {
         if self.relative.family != Family::Cait || i >= self.config.depth {
             return Ok(None);
         }
         let heads = self.config.heads;
-        let mut take = |name: &str| checkpoint.linear(&self.at(i, name), heads, heads, true);
-        Ok(Some([take("attn.proj_l")?, take("attn.proj_w")?]))
+        let mut take = |name: &str| checkpoint.linear(&self.at(i, name), heads, heads, true)?.load();
+        let (logits, weights) = (take("attn.proj_l")?, take("attn.proj_w")?);
+        Ok(Some(Talking {
+            logits: logits.weight,
+            logits_bias: logits.bias,
+            weights: weights.weight,
+            weights_bias: weights.bias,
+        }))
     }
 
     /// A relative position table for the grid of the config.
@@ -545,7 +547,10 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         true => xcit::cross(checkpoint, plan, i).map(|(temperature, local)| (Some(temperature), Some(local)))?,
         false => (None, None),
     };
-    let patches_norm = norm1.clone().filter(|_| c.family == Family::Xcit && i >= c.depth);
+    // XCiT's class attention adds the norm of the patches to them, and then normalizes the stream itself.
+    let carries = c.family == Family::Xcit && i >= c.depth;
+    let patches_norm = norm1.clone().filter(|_| carries);
+    let (stream_norm, norm) = if carries { (norm2, None) } else { (None, norm2) };
     Ok(Block {
         norm1,
         qkv,
@@ -557,10 +562,8 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         gamma1,
         patches_norm,
         local,
-        norm2,
-        up,
-        down,
-        gamma2,
+        stream_norm,
+        mlp: Mlp { norm, up, down, gamma: gamma2 },
     })
 }
 
@@ -583,17 +586,10 @@ fn parallel_block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<
     Ok(Block {
         norm1: Some(norm.clone()),
         qkv,
-        bias: None,
-        talking: None,
-        temperature: None,
         qk_norm,
         proj,
         gamma1: gamma.clone(),
-        local: None,
-        patches_norm: None,
-        norm2: Some(norm),
-        up,
-        down,
-        gamma2: gamma,
+        mlp: Mlp { norm: Some(norm), up, down, gamma },
+        ..Block::default()
     })
 }

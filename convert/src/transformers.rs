@@ -13,7 +13,7 @@ use vitlet::{Activation, Config, LayerScale, Named, Pooling, Positions, Precisio
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{Block, Layer, Network, Source};
+use crate::network::{Block, Embedding, Layer, Mlp, Network, Source, Tail};
 use crate::options::Options;
 use crate::preprocess::Processor;
 use crate::{labels, position, relative, timm};
@@ -359,16 +359,19 @@ fn network(
     let positions = match config.has_positions() {
         true => {
             let chosen = options.image_size.is_some();
-            position::take(checkpoint, &table, &mut config, chosen, plan.native, &mut prefix, announcements)?
+            Some(position::take(checkpoint, &table, &mut config, chosen, plan.native, &mut prefix, announcements)?)
         }
-        false => Vec::new(),
+        false => None,
     };
     let registers = config.prefix_tokens - prefix.len() / config.dim;
     if registers > 0 {
         // They come without a position.
         prefix.extend(checkpoint.take(&embeddings("register_tokens"), &[1, registers, config.dim])?);
     }
-    let rotation = (plan.family == Family::Dinov3).then(|| relative::rotation(&config, plan.rope_base));
+    let (rotation, rope_periods) = match plan.family {
+        Family::Dinov3 => relative::rotation(&config, plan.rope_base),
+        _ => (None, Vec::new()),
+    };
     let shared = match plan.tables.1 {
         true => Some(plan.table(checkpoint, "relative_position_bias")?),
         false => None,
@@ -380,20 +383,11 @@ fn network(
     let fc_norm = config.fc_norm.then(|| checkpoint.norm(&fc_norm, config.dim)).transpose()?;
     let head = head(checkpoint, plan, &mut config, options, announcements)?;
     Ok(Network {
-        config,
-        stem: Vec::new(),
-        patch,
-        positions,
-        rotation,
-        prefix,
-        norm_pre: None,
+        embedding: Embedding { patch, positions, rotation, prefix, ..Embedding::default() },
+        rope_periods,
         blocks,
-        stages: Vec::new(),
-        mixer_blocks: Vec::new(),
-        norm,
-        fc_norm,
-        head_factor: None,
-        head,
+        tail: Tail { norm, fc_norm, head, ..Tail::default() },
+        ..Network::new(config)
     })
 }
 
@@ -539,16 +533,14 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         norm1: Some(checkpoint.norm(&plan.at(i, norms[0]), c.dim)?),
         qkv: Layer::stack(qkv),
         bias: relative::sum(own, shared),
-        talking: None,
-        temperature: None,
-        qk_norm: None,
         proj,
         gamma1: plan.gamma(checkpoint, i, 1)?,
-        patches_norm: None,
-        local: None,
-        norm2: Some(checkpoint.norm(&plan.at(i, norms[1]), c.dim)?),
-        up: Layer::stack(up),
-        down,
-        gamma2: plan.gamma(checkpoint, i, 2)?,
+        mlp: Mlp {
+            norm: Some(checkpoint.norm(&plan.at(i, norms[1]), c.dim)?),
+            up: Layer::stack(up),
+            down,
+            gamma: plan.gamma(checkpoint, i, 2)?,
+        },
+        ..Block::default()
     })
 }

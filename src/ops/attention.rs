@@ -14,7 +14,6 @@ use crate::kernels::attention::float::{AttendF32, PackF32, attend_f32_scratch};
 use crate::kernels::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use crate::kernels::attention::talking::{TalkingF32, TalkingHeads, TalkingI8, talking_scratch};
 use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16, pad16};
-use crate::model::Talking;
 use crate::parallel::{Chunks, Either, Executor, Split, for_each};
 use crate::profile::{Laps, Profile, Stage};
 
@@ -76,7 +75,7 @@ pub(crate) enum Mixing<'a> {
     /// A bias by relative position is added.
     Relative(RelativeBias<'a>),
     /// Heads are mixed before and after the softmax.
-    Heads(Talking<'a>),
+    Heads(TalkingHeads<'a>),
 }
 
 /// One worker's memory for attention over a block of rows.
@@ -187,9 +186,7 @@ impl<'a> Cache<'a> {
         let (first, rows) = (rows.start, rows.len());
         let bias = if let Mixing::Relative(bias) = mixing { Some(bias) } else { None };
         let talking = match mixing {
-            Mixing::Heads(Talking { logits, logits_bias, weights, weights_bias }) => {
-                Some(TalkingHeads { logits, logits_bias, weights, weights_bias })
-            }
+            Mixing::Heads(talking) => Some(talking),
             _ => None,
         };
         let width = c.attention_width() / 16;

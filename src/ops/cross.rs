@@ -10,9 +10,9 @@ use crate::kernels::attention::cross::{CrossF32, CrossF32Scratch, CrossHead, Cro
 use crate::kernels::linear::Store;
 use crate::kernels::tiles::MAX_ROWS;
 use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16, pad16};
-use crate::model::{Linear, Weight};
 use crate::ops::{OperandScratch, multiply};
 use crate::parallel::{Chunks, Either, Executor, for_each};
+use crate::parts::{Linear, Weight};
 use crate::profile::{Laps, Profile, Stage};
 
 /// The matrices of all heads, packed as the model file's are; dp is the head's width padded to 16.
@@ -133,7 +133,7 @@ impl<'a> Matrices<'a> {
             },
             Self::Float { values } => Weight::F32 { values: &values[head * chunks * dp..][..chunks * dp] },
         };
-        Linear { k: dp, weight, bias: &ZERO[..chunks] }
+        Linear { k: dp, weight, bias: &ZERO[..chunks], kept: None }
     }
 
     /// The heads' outputs `[rows, heads * dp / 16]` for rows of q | k | v. `values` has room for v of one head, `[rows, dp / 16]`.

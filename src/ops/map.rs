@@ -27,8 +27,8 @@ use crate::kernels::linear::{Add, Store};
 use crate::kernels::map::{Patches, Relu};
 use crate::kernels::rows::{Activate, AddRows, LayerNorm};
 use crate::lanes::F32x16;
-use crate::model::{Depthwise, Linear, Norm, Weight};
 use crate::parallel::{Chunks, Executor, Split, for_each};
+use crate::parts::{Depthwise, Linear, Norm, Weight};
 use crate::profile::{Laps, Profile, Stage};
 
 pub(crate) use crate::kernels::bilinear::Corners;

@@ -11,7 +11,7 @@ use crate::kernels::mixing::{Columns, ColumnsMut, Diagonals, MixFloat, MixI8, Pa
 use crate::kernels::tiles::MAX_ROWS;
 use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16, pad16};
 use crate::layout::k8;
-use crate::model::{Mixer, MixerWeight};
+use crate::parts::{Mixer, MixerWeight};
 
 /// Chunks of channels that a worker takes at a time: few, so that their columns stay in L1 and there are blocks for all workers.
 pub(crate) const BLOCK: usize = 2;

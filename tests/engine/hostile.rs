@@ -3,7 +3,7 @@
 //! File and scratch memory end at an inaccessible page, so a read or write past either is a crash of this test.
 #![cfg(unix)]
 
-use vitlet::layout::{self, Kept, keys};
+use vitlet::layout::{Kept, keys};
 use vitlet::{Config, Error, Kernels, Model, Picture, Plan, Precision, RunConfig, Sequential};
 use vitlet_convert::Options;
 
@@ -263,7 +263,7 @@ fn resized(change: impl FnOnce(&mut Config)) -> Vec<u8> {
         out[at] = b'V';
     }
     let (mut count, mut at) = (0_u64, 0_u32);
-    layout::for_each_tensor(&config, Kept::default(), |spec| {
+    vitlet::networks::for_each_tensor(&config, Kept::default(), |spec| {
         let (name, dims) = (spec.name.as_str().as_bytes(), spec.dims());
         out.extend((name.len() as u64).to_le_bytes());
         out.extend(name);

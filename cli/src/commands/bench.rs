@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use vitlet::config::CONVNEXT_KERNEL;
 use vitlet::layout::Kept;
+use vitlet::networks::count;
 use vitlet::peak::{Mac, Peak};
-use vitlet::{Activation, Config, Family, Kernels, Model, Named, Precision, Profile, Stage};
+use vitlet::{Config, Kernels, Model, Named, Precision, Profile, Stage};
 
 use crate::backend::OnnxFile;
 use crate::board::{self, Board};
@@ -166,7 +166,8 @@ impl PeakRate {
     /// The kinds of multiply-adds that the model uses, not measured yet.
     fn all(c: &Config, kernels: Kernels) -> Vec<Self> {
         let mut peaks: Vec<Self> = Vec::new();
-        for (stage, _) in Stage::ALL.into_iter().filter(|&(stage, _)| stage_macs(c, Kept::default(), stage) > 0) {
+        let work = count(c, Kept::default()).work;
+        for (stage, _) in Stage::ALL.into_iter().filter(|&(stage, _)| work.of(stage) > 0) {
             let mac = stage_mac(c, kernels, stage);
             if let Some(peak) = Peak::of(kernels, mac)
                 && peaks.iter().all(|p| p.mac != mac)
@@ -237,7 +238,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let ms = by_minute.concat();
 
     let median_ms = stats::median(&ms);
-    let gmac = macs(&c, model.kept()) as f64 / 1e9;
+    let gmac = count(&c, model.kept()).work.total() as f64 / 1e9;
     let measured = Measured {
         precision: c.precision.name(),
         layerscale: c.layerscale.name(),
@@ -340,10 +341,11 @@ fn stage_times(
     peaks: &[PeakRate],
 ) -> Vec<StageTime> {
     let c = model.config();
+    let work = count(c, model.kept()).work;
     let ms = |stage| profile.ticks(stage) as f64 / 1e6 / runs as f64;
     let total: f64 = Stage::ALL.iter().map(|&(stage, _)| ms(stage)).sum();
     let time = |&(stage, name): &(Stage, &'static str)| {
-        let macs = stage_macs(c, model.kept(), stage);
+        let macs = work.of(stage);
         let gmac_per_s = (macs > 0).then(|| macs as f64 / 1e6 / ms(stage));
         let mac = stage_mac(c, kernels, stage);
         let peak = peaks.iter().find(|peak| peak.mac == mac);
@@ -352,11 +354,6 @@ fn stage_times(
     };
     // Other families' are left out.
     Stage::ALL.iter().filter(|(stage, _)| profile.ticks(*stage) > 0).map(time).collect()
-}
-
-/// Multiply-adds of the matrices, of attention and of depthwise convolutions, every token counted in every block.
-fn macs(c: &Config, kept: Kept<'_>) -> u64 {
-    Stage::ALL.iter().map(|&(stage, _)| stage_macs(c, kept, stage)).sum()
 }
 
 /// The kind of a stage's multiply-adds: docs/numerics.md.
@@ -371,90 +368,6 @@ fn stage_mac(c: &Config, kernels: Kernels, stage: Stage) -> Mac {
         }
         Precision::F16 | Precision::F32 => Mac::F32,
     }
-}
-
-/// Class attention has one query, and its MLP one token.
-fn stage_macs(c: &Config, kept: Kept<'_>, stage: Stage) -> u64 {
-    if c.has_stages() {
-        return convnext_macs(c, stage);
-    }
-    if c.family == Family::Xcit {
-        return xcit_macs(c, kept, stage);
-    }
-    let [tokens, patches, dim, hidden] = [c.tokens(), c.patches(), c.dim, c.hidden].map(|n| n as u64);
-    let width = (c.heads * c.head_dim) as u64;
-    let up = if c.activation == Activation::SwiGlu { 2 * hidden } else { hidden };
-    // CaiT's class token comes after these blocks; its heads are mixed for each pair of tokens, twice.
-    let (rows, mixing) = match c.family {
-        Family::Cait => (patches, 2 * (c.heads * c.heads) as u64),
-        _ => (tokens, 0),
-    };
-    let (all, class) = (c.depth as u64 * rows, c.class_blocks as u64);
-    let reached = |branch| reached(c, kept, branch, rows as usize) as u64;
-    match stage {
-        Stage::PatchEmbed => patches * c.patch_len() as u64 * dim,
-        Stage::Qkv => (3 * all + class * (1 + 2 * tokens)) * dim * width,
-        Stage::Attention => all * rows * (2 * width + mixing) + class * 2 * tokens * width,
-        Stage::Mixing => {
-            if c.family == Family::ResMlp {
-                all * tokens * dim
-            } else {
-                0
-            }
-        }
-        Stage::Projection => width * reached(0),
-        Stage::MlpUp => (all + class) * dim * up,
-        Stage::MlpDown => hidden * reached(1),
-        Stage::Head => (c.features() * c.classes) as u64,
-        Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample | Stage::Depthwise => 0,
-    }
-}
-
-/// Outputs of a branch's last matrices, for `rows` tokens in each block and one in each of class attention.
-fn reached(c: &Config, kept: Kept<'_>, branch: usize, rows: usize) -> usize {
-    (0..c.blocks()).map(|i| kept.rows(c, i, branch) * if i < c.depth { rows } else { 1 }).sum()
-}
-
-/// Taps outside the picture count.
-fn xcit_macs(c: &Config, kept: Kept<'_>, stage: Stage) -> u64 {
-    let (tokens, patches, dim, width) = (c.tokens(), c.patches(), c.dim, c.heads * c.head_dim);
-    // Rows of the matrices between the attentions.
-    let rows = c.depth * patches + c.class_blocks;
-    let macs = match stage {
-        Stage::PatchEmbed => (0..=c.stem_layers())
-            .map(|i| {
-                let ((height, width), inputs) = (c.stem_size(i), i.checked_sub(1).map_or(3, |i| c.stem_channels(i)));
-                height * width * 9 * inputs * c.stem_channels(i)
-            })
-            .sum(),
-        Stage::Depthwise => c.depth * patches * 2 * 9 * dim,
-        Stage::Qkv => (c.depth * 3 * patches + c.class_blocks * (1 + 2 * tokens)) * dim * width,
-        Stage::Attention => 2 * width * (c.depth * patches * c.head_dim + c.class_blocks * tokens),
-        Stage::Projection => width * reached(c, kept, 0, patches),
-        Stage::MlpUp => rows * dim * c.hidden,
-        Stage::MlpDown => c.hidden * reached(c, kept, 1, patches),
-        Stage::Head => c.features() * c.classes,
-        Stage::Norm | Stage::Pack | Stage::Activation | Stage::Downsample | Stage::Mixing => 0,
-    };
-    macs as u64
-}
-
-/// Taps outside the picture count.
-fn convnext_macs(c: &Config, stage: Stage) -> u64 {
-    let macs = |i: usize| {
-        let (height, width) = c.stage_grid(i);
-        let [dim, depth, hidden] = [c.stages[i].dim, c.stages[i].depth, c.stages[i].hidden()];
-        let a_token = match stage {
-            Stage::PatchEmbed if i == 0 => c.patch_len() * dim,
-            Stage::Downsample if i > 0 => 4 * c.stages[i - 1].dim * dim,
-            Stage::Depthwise => depth * CONVNEXT_KERNEL * CONVNEXT_KERNEL * dim,
-            Stage::MlpUp | Stage::MlpDown => depth * dim * hidden,
-            _ => 0,
-        };
-        (height * width * a_token) as u64
-    };
-    let head = if stage == Stage::Head { (c.features() * c.classes) as u64 } else { 0 };
-    (0..c.stages.len()).map(macs).sum::<u64>() + head
 }
 
 /// `VmHWM` of this process, in bytes (Linux).
@@ -541,100 +454,6 @@ fn print_markdown(m: &Measured) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vitlet::config::StageConfig;
-    use vitlet::{LayerScale, Pooling, Precision, Scores};
-
-    fn deit_tiny() -> Config {
-        Config {
-            family: Family::Vit,
-            stages: Default::default(),
-            class_blocks: 0,
-            tokens_norm: false,
-            image_height: 224,
-            image_width: 224,
-            patch_height: 16,
-            patch_width: 16,
-            dim: 192,
-            depth: 12,
-            heads: 3,
-            head_dim: 64,
-            hidden: 768,
-            prefix_tokens: 1,
-            positions: vitlet::Positions::Free,
-            norm_eps: 1e-6,
-            attention_scale: 0.125,
-            qk_norm: false,
-            norm_pre: false,
-            block_norm: true,
-            norm: true,
-            fc_norm: false,
-            activation: Activation::Gelu,
-            pooling: Pooling::Cls,
-            classes: 1000,
-            head_factors: false,
-            scores: Scores::Softmax,
-            precision: Precision::Int8,
-            layerscale: LayerScale::None,
-            pruned: false,
-        }
-    }
-
-    #[test]
-    fn deit_tiny_has_1_3_gmac() {
-        // 28.9 M in the patches, 12 * (87.1 M + 14.9 M) in the blocks, 0.2 M in the head; fvcore says the same.
-        assert_eq!(macs(&deit_tiny(), Kept::default()), 1_253_683_200);
-    }
-
-    #[test]
-    fn convnext_tiny_has_4_5_gmac() {
-        let depths = [3, 3, 9, 3];
-        let stages = std::array::from_fn(|i| StageConfig { dim: 96 << i, depth: depths[i] });
-        let convnext_tiny = Config {
-            family: vitlet::Family::ConvNeXt,
-            patch_height: 4,
-            patch_width: 4,
-            dim: 768,
-            depth: 18,
-            stages,
-            heads: 0,
-            head_dim: 0,
-            hidden: 3072,
-            prefix_tokens: 0,
-            norm_pre: true,
-            norm: false,
-            fc_norm: true,
-            pooling: Pooling::Avg,
-            ..deit_tiny()
-        };
-        // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions,
-        // 0.8 M in the head.
-        assert_eq!(macs(&convnext_tiny, Kept::default()), 4_455_531_264);
-        assert_eq!(stage_macs(&convnext_tiny, Kept::default(), Stage::Depthwise), 105_106_176);
-    }
-
-    #[test]
-    fn cait_xxs24_has_2_5_gmac() {
-        let cait = Config { family: Family::Cait, class_blocks: 2, depth: 24, heads: 4, head_dim: 48, ..deit_tiny() };
-        // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5
-        // M in the projections, 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
-        assert_eq!(macs(&cait, Kept::default()), 2_523_475_200);
-    }
-
-    #[test]
-    fn xcit_tiny_has_1_2_gmac() {
-        let xcit_tiny = Config {
-            family: vitlet::Family::Xcit,
-            class_blocks: 2,
-            tokens_norm: true,
-            heads: 4,
-            head_dim: 48,
-            ..deit_tiny()
-        };
-        // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1
-        // M in the depthwise convolutions, 0.2 M in the head.
-        assert_eq!(macs(&xcit_tiny, Kept::default()), 1_227_730_176);
-        assert_eq!(stage_macs(&xcit_tiny, Kept::default(), Stage::Attention), 43_503_360);
-    }
 
     #[test]
     fn the_synthetic_input_is_centered_and_never_changes() {

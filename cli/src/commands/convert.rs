@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
+use vitlet::networks::{resmlp::MIX, transformer};
+use vitlet::parts::Branch;
 use vitlet::{Named, Precision};
 use vitlet_convert::report::{BalanceReport, BlockReport, GammaReport, LinearReport};
 use vitlet_convert::{Balance, Mode, Options, Report, WeightScale};
@@ -177,8 +179,8 @@ fn print_fold(out: &mut Out, r: &Report) -> Result<()> {
     let Some(first) = folds.first() else { return Ok(()) };
     // Every branch of a block is as wide as its MLP's output.
     let width = |block: usize| {
-        let name = format!("blk.{block}.ffn_down");
-        r.linears.iter().find(|l| l.name == name).map_or(0, |l| l.outputs)
+        let end = Some(Branch { block, branch: 1 });
+        r.linears.iter().find(|l| l.ends == end).map_or(0, |l| l.outputs)
     };
     let channels: usize = r.blocks.iter().map(|b| width(b.block) * of_block(b).count()).sum();
     let how = match (first.gamma_in, folds.iter().filter(|f| f.exact).count()) {
@@ -238,15 +240,17 @@ fn balanced(b: &BalanceReport) -> String {
 /// A row for each block, and one for each matrix beside them: patch embedding, ConvNeXt's downsampling, head.
 fn print_layers(out: &mut Out, r: &Report) -> Result<()> {
     let find = |name: String| r.linears.iter().find(|l| l.name == name);
-    let firsts = [("attn_qkv", "qkv"), ("mix", "mix"), ("", "alone")];
+    let [qkv, proj] = transformer::ATTENTION;
+    let [up, down] = transformer::MLP;
+    let firsts = [(qkv, "qkv"), (MIX, "mix"), ("", "alone")];
     let is_there = |&&(name, _): &&(&str, _)| r.linears.iter().any(|l| l.name.ends_with(name));
     let (first, first_name) = *firsts.iter().find(is_there).unwrap_or(&firsts[2]);
     let mut rows = Vec::new();
     for l in &r.linears {
         match l.name.strip_prefix("blk.").and_then(|name| name.split_once('.')) {
             // A block's last.
-            Some((i, "ffn_down")) => {
-                let matrices = [first, "attn_out", "ffn_up", "ffn_down"].map(|m| find(format!("blk.{i}.{m}")));
+            Some((i, name)) if name == down => {
+                let matrices = [first, proj, up, down].map(|m| find(format!("blk.{i}.{m}")));
                 let gammas = r.blocks.iter().find(|b| b.block.to_string() == i);
                 rows.push(row(&format!("block {i}"), &matrices, gammas));
             }

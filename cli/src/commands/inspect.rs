@@ -11,8 +11,9 @@ use clap::Args;
 use serde::Serialize;
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
 use vitlet::layout::{DType, keys};
+use vitlet::networks::count;
 use vitlet::picture::{CropRounding, Interpolation, Resize};
-use vitlet::{Config, Family, Model, Named, Preprocess};
+use vitlet::{Config, Model, Named, Preprocess};
 use vitlet_convert::verify::{Outcome, verify};
 
 use crate::error::{Error, Result};
@@ -186,7 +187,7 @@ fn describe(file: &ModelFile, model: &Model, verified: bool) -> Document {
         license: text(keys::LICENSE),
         source: text(keys::SOURCE_URL),
         bytes: file.bytes().len(),
-        parameters: parameters(model),
+        parameters: count(model.config(), model.kept()).parameters,
         config: hyperparameters(model),
         preprocess: preparation(model.preprocess()),
         prepared: preparation::words(model.preprocess()),
@@ -256,62 +257,6 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
 /// ConvNeXt's; none in the other families.
 fn stages(c: &Config) -> impl Iterator<Item = &StageConfig> {
     c.stages.iter().filter(|_| c.has_stages())
-}
-
-/// Numbers that training set: without padding, and without the sums and scales of quantization; gammas count though
-/// folded.
-fn parameters(model: &Model) -> usize {
-    let c = model.config();
-    let linear = |n: usize, k: usize| n * k + n;
-    let width = c.heads * c.head_dim;
-    let up = c.ffn_up_width() / vitlet::config::pad16(c.hidden) * c.hidden;
-    let mixes = c.family == Family::ResMlp;
-    // A parallel ViT has one norm and one gamma for both branches.
-    let branches = if c.family == Family::ParallelVit { 1 } else { 2 };
-    let norms = if c.block_norm || mixes { branches * 2 * c.dim } else { 0 };
-    let norms = norms + if c.qk_norm { 4 * c.head_dim } else { 0 };
-    let gammas = gamma::branches_present(model).min(branches) * c.dim;
-    let first = if mixes { linear(c.tokens(), c.tokens()) } else { linear(3 * width, c.dim) + linear(c.dim, width) };
-    let block = norms + first + linear(up, c.dim) + linear(c.dim, c.hidden) + gammas;
-    let positions = if c.has_positions() { c.table_grid().0 * c.table_grid().1 } else { 0 };
-    let outer_norms = 2 * c.dim * (usize::from(c.norm) + usize::from(c.fc_norm));
-    let head = if c.classes > 0 { linear(c.classes, c.features()) } else { 0 };
-    // XCiT's stem: convolutions of 3 x 3, without the file's padding of their inputs.
-    let stem = |i: usize| linear(c.stem_channels(i), if i == 0 { 27 } else { 9 * c.stem_channels(i - 1) });
-    let embedding = match c.stem_layers() {
-        0 => linear(c.embedding_dim(), c.patch_len()),
-        layers => (0..=layers).map(stem).sum(),
-    };
-    let embedding = embedding + if c.norm_pre { 2 * c.embedding_dim() } else { 0 };
-    let blocks = match c.family {
-        Family::ConvNeXt => stage_parameters(c, gamma::branches_present(model)),
-        Family::Xcit => {
-            // Norm, two depthwise convolutions with BatchNorm between them, and a gamma; a factor for each head.
-            let third = if model.original_gamma(2).is_some() { c.dim } else { 0 };
-            let local = 2 * c.dim + 2 * linear(c.dim, 9) + 2 * c.dim + third + c.heads;
-            c.tokens() * c.dim + c.blocks() * block + c.depth * local
-        }
-        family => {
-            let beside = match family {
-                Family::Beit => c.relative_len() * c.heads,
-                Family::Cait => 2 * linear(c.heads, c.heads),
-                _ => 0,
-            };
-            (c.prefix_tokens + positions) * c.dim + c.blocks() * block + c.depth * beside
-        }
-    };
-    embedding + blocks + outer_norms + head
-}
-
-/// Parameters of ConvNeXt's stages, with `gammas` vectors of LayerScale in each block.
-fn stage_parameters(c: &Config, gammas: usize) -> usize {
-    let linear = |n: usize, k: usize| n * k + n;
-    let blocks = c.stages.iter().map(|s| {
-        let conv = linear(s.dim, CONVNEXT_KERNEL * CONVNEXT_KERNEL);
-        s.depth * (conv + (2 + gammas) * s.dim + linear(s.hidden(), s.dim) + linear(s.dim, s.hidden()))
-    });
-    let downsamplings = c.stages.windows(2).map(|s| 2 * s[0].dim + linear(s[1].dim, 4 * s[0].dim));
-    blocks.chain(downsamplings).sum()
 }
 
 fn preparation(p: &Preprocess) -> Preparation {

@@ -125,6 +125,13 @@ impl Layer {
     }
 }
 
+/// A layer without outputs and inputs.
+impl Default for Layer {
+    fn default() -> Self {
+        Self::from(Linear { n: 0, k: 0, weight: Vec::new(), bias: Vec::new() })
+    }
+}
+
 /// A layer that is in memory anyway.
 impl From<Linear> for Layer {
     fn from(linear: Linear) -> Self {

@@ -10,7 +10,7 @@
 
 use vitlet::{Activation, Config, LayerScale, Pooling, Precision, Scores};
 
-use crate::network::{Block, Layer, Network};
+use crate::network::{self, Block, Embedding, Layer, Network};
 use crate::onnx::attention::Attention;
 use crate::onnx::graph::{Graph, NodeId, ValueId};
 use crate::onnx::patterns::{Dense, Normed, picked};
@@ -121,21 +121,14 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         pruned: false,
     };
     let norm = |n: &Normed| graph.norm(n);
+    let (patch, positions, prefix) = (stem.patch, Some(stem.positions), stem.prefix);
+    let (last_norm, fc_norm) = (tail.norm.as_ref().map(norm), tail.fc_norm.as_ref().map(norm));
+    let norm_pre = norm_pre.as_ref().map(norm);
     let network = Network {
-        config,
-        stem: Vec::new(),
-        patch: stem.patch,
-        positions: stem.positions,
-        rotation: None,
-        prefix: stem.prefix,
-        norm_pre: norm_pre.as_ref().map(norm),
+        embedding: Embedding { patch, positions, prefix, norm_pre, ..Embedding::default() },
         blocks,
-        stages: Vec::new(),
-        mixer_blocks: Vec::new(),
-        norm: tail.norm.as_ref().map(norm),
-        fc_norm: tail.fc_norm.as_ref().map(norm),
-        head_factor: None,
-        head: tail.head,
+        tail: network::Tail { norm: last_norm, fc_norm, head: tail.head, ..network::Tail::default() },
+        ..Network::new(config)
     };
     Ok(Vit { network, taps, announcements, normalization: stem.normalization })
 }
@@ -237,18 +230,16 @@ impl Walk<'_> {
         let block = Block {
             norm1: Some(self.graph.norm(&norm1)),
             qkv: attention.qkv,
-            bias: None,
-            talking: None,
-            temperature: None,
             qk_norm: attention.qk_norm.map(|(q, k)| (self.graph.norm(&q), self.graph.norm(&k))),
             proj,
             gamma1: gamma(attention_branch.gamma),
-            patches_norm: None,
-            local: None,
-            norm2: Some(self.graph.norm(&norm2)),
-            up: mlp.up,
-            down: mlp_branch.linear,
-            gamma2: gamma(mlp_branch.gamma),
+            mlp: network::Mlp {
+                norm: Some(self.graph.norm(&norm2)),
+                up: mlp.up,
+                down: mlp_branch.linear,
+                gamma: gamma(mlp_branch.gamma),
+            },
+            ..Block::default()
         };
         Ok((block, hyper, BlockTaps { attention: attention_branch.names, mlp: mlp_branch.names }))
     }

@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::diagonal;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{Affine, MixerBlock, Network, Norm};
+use crate::network::{Affine, Embedding, MixerBlock, Mlp, Network, Tail};
 use crate::options::Options;
 
 /// What config.json says.
@@ -118,7 +118,7 @@ pub(super) fn network(
         patch.change(move |patch| diagonal::absorb_output(patch, &after));
     }
     let mixer_blocks = (0..config.depth).map(|i| names.block(checkpoint, &config, i)).collect::<Result<_, _>>()?;
-    let Affine { scale, offset } = names.affine(checkpoint, "norm", dim)?;
+    let norm = names.affine(checkpoint, "norm", dim)?;
     let head = match &options.head {
         Some(path) => {
             ["head.weight", "head.bias"].into_iter().for_each(|name| checkpoint.drop_tensor(name));
@@ -127,20 +127,10 @@ pub(super) fn network(
         None => super::head(checkpoint, &config, &options.ignore, announcements)?,
     };
     Ok(Network {
-        config,
-        stem: Vec::new(),
-        patch,
-        positions: Vec::new(),
-        rotation: None,
-        prefix: Vec::new(),
-        norm_pre: None,
-        blocks: Vec::new(),
-        stages: Vec::new(),
+        embedding: Embedding { patch, ..Embedding::default() },
         mixer_blocks,
-        norm: Some(Norm { weight: scale, bias: offset }),
-        fc_norm: None,
-        head_factor: None,
-        head,
+        tail: Tail { norm: Some(norm.into()), head, ..Tail::default() },
+        ..Network::new(config)
     })
 }
 
@@ -178,6 +168,7 @@ impl Names {
         up.change(move |up| diagonal::absorb_input(up, &before));
         let down = checkpoint.linear(&at(&format!("{}.fc2", self.mlp)), c.dim, c.hidden, true)?;
         let mut gamma = |branch: usize| checkpoint.gamma(&at(&format!("{}{branch}", self.gamma)), c.dim);
-        Ok(MixerBlock { mixer, gamma1: Some(gamma(1)?), up, down, gamma2: Some(gamma(2)?) })
+        let gamma1 = Some(gamma(1)?);
+        Ok(MixerBlock { mixer, gamma1, mlp: Mlp { norm: None, up, down, gamma: Some(gamma(2)?) } })
     }
 }

@@ -7,7 +7,7 @@ use super::Plan;
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;
 use crate::error::Error;
-use crate::network::{Depthwise, Layer, Local};
+use crate::network::{Depthwise, Embedding, Local};
 use crate::residual::batch_norm;
 
 /// Functions of each coordinate of a position, and the longest of their periods over 2 pi: the defaults of
@@ -19,7 +19,7 @@ const TEMPERATURE: f64 = 10_000.0;
 ///
 /// # Errors
 /// Tensors that are missing or of another shape.
-pub(super) fn stem(checkpoint: &mut Checkpoint, c: &Config) -> Result<(Vec<Layer>, Layer), Error> {
+pub(super) fn embedding(checkpoint: &mut Checkpoint, c: &Config) -> Result<Embedding, Error> {
     let mut convolution = |i: usize| {
         let inputs = i.checked_sub(1).map_or(3, |before| c.stem_channels(before));
         let (name, n) = (format!("patch_embed.proj.{}", 2 * i), c.stem_channels(i));
@@ -31,15 +31,19 @@ pub(super) fn stem(checkpoint: &mut Checkpoint, c: &Config) -> Result<(Vec<Layer
         layer.change(move |conv| diagonal::absorb_output(conv, &norm));
         Ok(layer)
     };
-    let stem = (0..c.stem_layers()).map(&mut convolution).collect::<Result<_, _>>()?;
-    Ok((stem, convolution(c.stem_layers())?))
+    let mut embedding = Embedding::default();
+    for (i, layer) in embedding.stem.iter_mut().enumerate().take(c.stem_layers()) {
+        *layer = Some(convolution(i)?);
+    }
+    embedding.patch = convolution(c.stem_layers())?;
+    Ok(embedding)
 }
 
 /// The positional encoding of all patches, `[patches, dim]`: sines and cosines of both coordinates, which run from 0 to
 /// 2 pi, through a layer.
 ///
 /// # Errors
-/// As [`stem`].
+/// As [`embedding`].
 pub(super) fn positions(checkpoint: &mut Checkpoint, c: &Config) -> Result<Vec<f32>, Error> {
     let name = ["pos_embed", "pos_embeder"]
         .into_iter()
@@ -72,14 +76,14 @@ pub(super) fn positions(checkpoint: &mut Checkpoint, c: &Config) -> Result<Vec<f
 /// A block's factors on the scores between channels, and its local branch.
 ///
 /// # Errors
-/// As [`stem`].
+/// As [`embedding`].
 pub(super) fn cross(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<(Vec<f32>, Local), Error> {
     let (c, at) = (&plan.config, |name: &str| plan.at(i, name));
     let temperature = checkpoint.take(&at("attn.temperature"), &[c.heads, 1, 1])?;
     let local = Local {
         norm: checkpoint.norm(&at("norm3"), c.dim)?,
         first: depthwise(checkpoint, &at("local_mp.conv1"), c.dim)?,
-        affine: batch_norm(checkpoint, &at("local_mp.bn"), c.dim)?,
+        affine: batch_norm(checkpoint, &at("local_mp.bn"), c.dim)?.into(),
         second: depthwise(checkpoint, &at("local_mp.conv2"), c.dim)?,
         gamma: Some(checkpoint.gamma(&at("gamma3"), c.dim)?),
     };

@@ -25,7 +25,7 @@ const LAYERS: &[Layer] = &[
     &["timm", "onnx", "model_file"],
     &["arch", "transformers", "reference"],
     // Fold.
-    &["plan"],
+    &["plan", "fold"],
     &["balance"],
     // Quantize.
     &["quantize"],
@@ -39,6 +39,7 @@ const LAYERS: &[Layer] = &[
 /// What follows the import sees the network, never its source.
 const ONLY: &[Only] = &[
     ("plan", &["error", "network", "diagonal"]),
+    ("fold", &["network", "diagonal"]),
     ("balance", &["error", "network", "diagonal", "plan"]),
     ("quantize", &["error", "options", "network", "diagonal"]),
     ("prune", &["error", "network", "plan", "quantize"]),

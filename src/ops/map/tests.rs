@@ -139,7 +139,7 @@ impl Packed {
             Precision::F16 => Weight::F16 { values: &self.f16, scale },
             Precision::Int8 => Weight::Int8 { codes: &self.int8, scale, sums },
         };
-        Linear { k, weight, bias }
+        Linear { k, weight, bias, kept: None }
     }
 }
 

@@ -24,11 +24,6 @@ pub struct Branch {
     log10_to: f32,
 }
 
-/// How many of the branches of a block have gammas.
-pub fn branches_present(model: &Model) -> usize {
-    (0..NAMES.len()).filter(|&branch| model.original_gamma(branch).is_some()).count()
-}
-
 /// Every branch in the order of the network; none without LayerScale.
 pub fn branches(model: &Model) -> Vec<Branch> {
     let c = model.config();

@@ -15,15 +15,44 @@
 use crate::arena::Arena;
 use crate::config::Config;
 use crate::error::Error;
-use crate::family::transformer::{self, Input, Pass, ROWS, Worker};
 use crate::lanes::{F32x16, pad16};
-use crate::model::{MixerBlock, Mlp};
+use crate::networks::transformer::{self, Input, Mlp, Pass, ROWS, Worker};
 use crate::ops::Residual;
 use crate::ops::mixing::BLOCK;
 use crate::parallel::{Chunks, for_each};
-use crate::plan::Plan;
+use crate::parts::{InFile, Scope, Storage, Walk};
 use crate::profile::{Laps, Stage};
 use crate::tap::Place;
+
+/// One block. The factors and offsets before the MLP are in its first matrix already.
+#[derive(Clone, Debug, Default)]
+pub struct MixerBlock<M: Storage> {
+    /// The first branch.
+    pub mixer: M::Mixer,
+    /// LayerScale of the first branch, `[dim]`.
+    pub gamma1: Option<M::Vectors>,
+    /// The second branch.
+    pub mlp: Mlp<M>,
+}
+
+/// Name of the matrix over tokens.
+pub const MIX: &str = "mix";
+
+impl<M: Storage> MixerBlock<M> {
+    /// Through block `i`.
+    ///
+    /// # Errors
+    /// The walk's.
+    pub fn walk<W: Walk<Storage = M>>(&mut self, c: &Config, i: usize, w: &mut W) -> Result<(), W::Error> {
+        w.enter(Scope::Block(i));
+        w.rows(Stage::Mixing, 1);
+        w.mixer(MIX, c.tokens(), c.dim, &mut self.mixer)?;
+        w.gamma(c, "gamma1", c.dim, &mut self.gamma1)?;
+        // alpha_2 and beta_2.
+        w.absorbed(2 * c.dim);
+        self.mlp.walk(c, i, (c.dim, c.hidden), c.tokens(), w)
+    }
+}
 
 /// Memory that all workers share.
 pub(crate) struct Buffers<'a> {
@@ -33,17 +62,18 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, plan: &Plan, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, threads: usize, arena: &mut Arena<'a>) -> Self {
         let mixed = arena.take(c.tokens() * pad16(c.dim) / 16);
-        Self { transformer: transformer::Buffers::carve(c, plan, arena), mixed }
+        Self { transformer: transformer::Buffers::carve(c, threads, arena), mixed }
     }
 }
 
 /// One inference. `out` receives the outputs.
 pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
     pass.embed(input, &mut b.transformer)?;
-    for (i, block) in pass.model.mixer_blocks().enumerate() {
+    for (i, block) in pass.weights.mixer_blocks().enumerate() {
         pass.watch.go_on()?;
+        let block = block?;
         mix(pass, &block, b)?;
         transform(pass, i, &block.mlp, b)?;
     }
@@ -51,7 +81,7 @@ pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, ou
 }
 
 /// x = x + gamma_1 * (M x + b).
-fn mix(pass: &Pass<'_>, block: &MixerBlock<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+fn mix(pass: &Pass<'_>, block: &MixerBlock<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
     let (c, tokens, dim) = (pass.c, pass.c.tokens(), pad16(pass.c.dim) / 16);
     let (b, mixed) = (&mut b.transformer, &mut *b.mixed);
     let x = &*b.x;
@@ -65,13 +95,13 @@ fn mix(pass: &Pass<'_>, block: &MixerBlock<'_>, b: &mut Buffers<'_>) -> Result<(
         }
         let gamma = block.gamma1.map(|gamma| &gamma[channels.clone()]);
         let y = w.mixing.mix(pass.k, &block.mixer, channels, mixed);
-        Residual { gamma, mode: c.layerscale, kept: None, branch: w.branch }.add_rows(pass.k, y, mixed);
+        Residual { gamma, mode: c.layerscale, branch: w.branch }.add_rows(pass.k, y, mixed);
         laps.end(Stage::Mixing);
     })
 }
 
 /// x = x + gamma_2 * MLP(x).
-fn transform(pass: &Pass<'_>, index: usize, mlp: &Mlp<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+fn transform(pass: &Pass<'_>, index: usize, mlp: &Mlp<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
     let (c, tokens, dim) = (pass.c, pass.c.tokens(), pad16(pass.c.dim) / 16);
     let (b, mixed) = (&mut b.transformer, &*b.mixed);
     let workers = Chunks::new(b.workers, b.worker_bytes);

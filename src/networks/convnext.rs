@@ -14,22 +14,74 @@ use core::mem::swap;
 
 use crate::arena::Arena;
 use crate::bytes::floats_mut;
-use crate::config::Config;
+use crate::config::{CONVNEXT_KERNEL, Config, StageConfig};
 use crate::error::Error;
-use crate::family::Run;
-use crate::family::transformer::{Head, Input, ROWS, layer_norm_in_place};
 use crate::kernels::Kernels;
 use crate::kernels::depthwise::DepthwiseConv;
 use crate::kernels::linear::Store;
 use crate::kernels::rows::LayerNorm;
 use crate::lanes::{F32x16, pad16};
-use crate::model::{ConvBlock, Downsampling, Model};
+use crate::networks::transformer::{Head, Input, Mlp, ROWS, layer_norm_in_place};
+use crate::networks::{Run, Weights};
 use crate::ops::{OperandScratch, Residual, multiply};
 use crate::output::Outputs;
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
-use crate::plan::Plan;
+use crate::parts::{Axis, InFile, Scope, Storage, Walk};
 use crate::profile::{Laps, Stage, Watch};
 use crate::tap::Place;
+
+/// What halves height and width between two stages.
+#[derive(Clone, Debug, Default)]
+pub struct Downsampling<M: Storage> {
+    /// Of the stage before.
+    pub norm: M::Norm,
+    /// Of 2 x 2 tokens side by side, inputs `[dy][dx][dim]`.
+    pub linear: M::Linear,
+}
+
+impl<M: Storage> Downsampling<M> {
+    /// Through what comes before stage `stage`.
+    ///
+    /// # Errors
+    /// The walk's.
+    pub fn walk<W: Walk<Storage = M>>(&mut self, c: &Config, stage: usize, w: &mut W) -> Result<(), W::Error> {
+        let before = c.stages[stage - 1].dim;
+        w.enter(Scope::Stage(stage));
+        w.norm("norm", before, &mut self.norm)?;
+        w.rows(Stage::Downsample, stage_tokens(c, stage));
+        w.linear("downsample", Axis::dense(c.stages[stage].dim), Axis::padded(4, before), &mut self.linear)
+    }
+}
+
+/// One block: a branch of the convolution and the MLP, with a norm between them.
+#[derive(Clone, Debug, Default)]
+pub struct ConvBlock<M: Storage> {
+    /// Over the stage's channels.
+    pub conv: M::Depthwise,
+    /// After it.
+    pub mlp: Mlp<M>,
+}
+
+impl<M: Storage> ConvBlock<M> {
+    /// Through block `block`, which is one of stage `stage`.
+    ///
+    /// # Errors
+    /// The walk's.
+    pub fn walk<W: Walk<Storage = M>>(
+        &mut self,
+        c: &Config,
+        stage: usize,
+        block: usize,
+        w: &mut W,
+    ) -> Result<(), W::Error> {
+        let (tokens, StageConfig { dim, .. }) = (stage_tokens(c, stage), c.stages[stage]);
+        w.enter(Scope::Block(block));
+        w.rows(Stage::Depthwise, tokens);
+        w.depthwise("dwconv", dim, CONVNEXT_KERNEL, &mut self.conv)?;
+        self.mlp.walk_norm(dim, w)?;
+        self.mlp.walk(c, block, (dim, c.stages[stage].hidden()), tokens, w)
+    }
+}
 
 /// Memory that all workers share, and each worker's own.
 pub(crate) struct Buffers<'a> {
@@ -45,7 +97,7 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, plan: &Plan, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, threads: usize, arena: &mut Arena<'a>) -> Self {
         let mut worker = Arena::counting();
         let _ = Worker::carve(c, &mut worker);
         let worker_bytes = worker.used();
@@ -54,7 +106,7 @@ impl<'a> Buffers<'a> {
             x: arena.take(stream),
             next: arena.take(stream),
             features: arena.take(pad16(c.dim) / 16),
-            workers: arena.take(plan.threads.saturating_mul(worker_bytes)),
+            workers: arena.take(threads.saturating_mul(worker_bytes)),
             worker_bytes,
         }
     }
@@ -104,7 +156,7 @@ fn stage_width(c: &Config, stage: usize) -> usize {
 
 /// What every phase needs.
 struct Pass<'p> {
-    model: &'p Model<'p>,
+    weights: Weights<'p>,
     k: Kernels,
     threads: usize,
     executor: &'p dyn Executor,
@@ -113,21 +165,21 @@ struct Pass<'p> {
 
 /// One inference. `out` receives the outputs.
 pub(crate) fn forward(run: &Run<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
-    let Run { model, plan, executor, watch, .. } = *run;
-    let (c, pass) = (&plan.config, Pass { model, k: plan.kernels, threads: plan.threads, executor, watch });
-    let (mut stages, mut block) = (pass.model.stages(), 0);
+    let Run { weights, config: c, kernels: k, threads, outputs, executor, watch, .. } = *run;
+    let pass = Pass { weights, k, threads, executor, watch };
+    let (mut stages, mut block) = (weights.stages(), 0);
     pass.embed(c, input, b)?;
     for stage in 0..c.stages.len() {
         if stage > 0 {
-            pass.downsample(c, stage, block, &stages.downsampling(stage), b)?;
+            pass.downsample(c, stage, block, &stages.downsampling(stage)?, b)?;
         }
         for _ in 0..c.stages[stage].depth {
             pass.watch.go_on()?;
-            pass.block(c, stage, block, &stages.block(stage), b)?;
+            pass.block(c, stage, block, &stages.block(stage, block)?, b)?;
             block += 1;
         }
     }
-    pass.head(c, plan.outputs, b, out)
+    pass.head(c, outputs, b, out)
 }
 
 impl Pass<'_> {
@@ -139,7 +191,7 @@ impl Pass<'_> {
 
     /// x = LayerNorm(Linear(patch)).
     fn embed(&self, c: &Config, input: Input<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
-        let (k, embedding) = (self.k, self.model.embedding());
+        let (k, embedding) = (self.k, self.weights.embedding()?);
         let (tokens, dim, patch) = (stage_tokens(c, 0), stage_width(c, 0), pad16(c.patch_len()) / 16);
         let rows = self.rows(tokens);
         let workers = Chunks::new(b.workers, b.worker_bytes);
@@ -167,7 +219,7 @@ impl Pass<'_> {
         c: &Config,
         stage: usize,
         block: usize,
-        down: &Downsampling<'_>,
+        down: &Downsampling<InFile<'_>>,
         b: &mut Buffers<'_>,
     ) -> Result<(), Error> {
         let k = self.k;
@@ -204,11 +256,11 @@ impl Pass<'_> {
         c: &Config,
         stage: usize,
         index: usize,
-        block: &ConvBlock<'_>,
+        block: &ConvBlock<InFile<'_>>,
         b: &mut Buffers<'_>,
     ) -> Result<(), Error> {
         let k = self.k;
-        let (tokens, dim, up) = (stage_tokens(c, stage), stage_width(c, stage), block.up.bias.len());
+        let (tokens, dim, up) = (stage_tokens(c, stage), stage_width(c, stage), block.mlp.up.bias.len());
         let (height, width) = c.stage_grid(stage);
         let rows = self.rows(tokens);
         let workers = Chunks::new(b.workers, b.worker_bytes);
@@ -225,13 +277,13 @@ impl Pass<'_> {
             k.run(DepthwiseConv { x, height, width, kernel, weight, bias, first, out: convolved });
             laps.end(Stage::Depthwise);
             let hidden = &mut w.wide[..rows * up];
-            let a = operand.branch(k, convolved, Some(&block.norm), rows, &block.up);
+            let a = operand.branch(k, convolved, block.mlp.norm.as_ref(), rows, &block.mlp.up);
             laps.end(Stage::Norm);
-            multiply(k, a, rows, &block.up, 0..up, Store { out: hidden, stride: up });
+            multiply(k, a, rows, &block.mlp.up, 0..up, Store { out: hidden, stride: up });
             laps.end(Stage::MlpUp);
-            let a = operand.activated(k, hidden, rows, c.activation, &block.down);
+            let a = operand.activated(k, hidden, rows, c.activation, &block.mlp.down);
             laps.end(Stage::Activation);
-            Residual { gamma: block.gamma, mode: c.layerscale, kept: None, branch }.add(k, a, &block.down, next);
+            Residual { gamma: block.mlp.gamma, mode: c.layerscale, branch }.add(k, a, &block.mlp.down, next);
             laps.end(Stage::MlpDown);
             self.watch.show(Place::Mlp(index), first, next, dim);
         })?;
@@ -241,7 +293,7 @@ impl Pass<'_> {
 
     /// Tokens, pooling, norm, features, head.
     fn head(&self, c: &Config, outputs: Outputs, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
-        let (k, tail) = (self.k, &self.model.tail());
+        let (k, tail) = (self.k, &self.weights.tail()?);
         let last = c.stages.len() - 1;
         // One worker for a few rows; through `for_each` for the floating-point environment.
         let workers = Chunks::new(&mut b.workers[..b.worker_bytes], usize::MAX);

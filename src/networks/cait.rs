@@ -13,21 +13,21 @@
 //! ```
 
 use crate::error::Error;
-use crate::family::transformer::{Buffers, Input, Pass};
 use crate::lanes::F32x16;
+use crate::networks::transformer::{Buffers, Input, Pass};
 
 /// One inference. `out` receives the outputs.
 pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
     let c = pass.c;
     pass.embed(input, b)?;
-    let mut blocks = pass.model.blocks().enumerate();
+    let mut blocks = pass.weights.blocks().enumerate();
     for (i, block) in blocks.by_ref().take(c.depth) {
         pass.watch.go_on()?;
-        pass.block(i, &block, c.prefix_tokens..c.tokens(), c.patches(), b)?;
+        pass.block(i, &block?, c.prefix_tokens..c.tokens(), c.patches(), b)?;
     }
     for (i, block) in blocks {
         pass.watch.go_on()?;
-        pass.block(i, &block, 0..c.tokens(), 1, b)?;
+        pass.block(i, &block?, 0..c.tokens(), 1, b)?;
     }
     pass.head(b, out)
 }

@@ -22,20 +22,51 @@ use crate::arena::Arena;
 use crate::bytes::floats_mut;
 use crate::config::{Activation, Config};
 use crate::error::Error;
-use crate::family::transformer::{self, Input, Pass, ROWS, Worker, layer_norm_in_place};
 use crate::kernels::Kernels;
 use crate::kernels::depthwise::DepthwiseConv;
 use crate::kernels::linear::{Add, Store};
 use crate::kernels::rows::{Activate, Affine, LayerNorm};
 use crate::lanes::{F32x16, pad16};
-use crate::model::{Block, Depthwise, Linear};
+use crate::networks::transformer::{self, Block, Input, Pass, ROWS, Worker, layer_norm_in_place};
 use crate::ops::attention::Cache;
 use crate::ops::cross::{self, Channels, Matrices};
 use crate::ops::{Operand, Residual, multiply};
 use crate::parallel::{Chunks, for_each};
-use crate::plan::Plan;
+use crate::parts::{Depthwise, InFile, Linear, Storage, Walk};
 use crate::profile::{Laps, Stage};
 use crate::tap::Place;
+
+/// Edge of the depthwise convolutions' kernels.
+const KERNEL: usize = 3;
+
+/// Local patch interaction: a residual branch between attention and MLP.
+#[derive(Clone, Debug, Default)]
+pub struct Local<M: Storage> {
+    /// Before it, `[dim]`.
+    pub norm: M::Norm,
+    /// Before GELU.
+    pub first: M::Depthwise,
+    /// After GELU: BatchNorm as factors and offsets. Its offsets do not reach the border that the second convolution
+    /// reads, so they are not in the bias of that convolution.
+    pub affine: M::Norm,
+    /// At the end.
+    pub second: M::Depthwise,
+    /// LayerScale, `[dim]`.
+    pub gamma: Option<M::Vectors>,
+}
+
+impl<M: Storage> Local<M> {
+    /// # Errors
+    /// The walk's.
+    pub(crate) fn walk<W: Walk<Storage = M>>(&mut self, c: &Config, w: &mut W) -> Result<(), W::Error> {
+        w.norm("norm3", c.dim, &mut self.norm)?;
+        w.rows(Stage::Depthwise, c.patches());
+        w.depthwise("local_conv1", c.dim, KERNEL, &mut self.first)?;
+        w.norm("local_norm", c.dim, &mut self.affine)?;
+        w.depthwise("local_conv2", c.dim, KERNEL, &mut self.second)?;
+        w.gamma(c, "gamma3", c.dim, &mut self.gamma)
+    }
+}
 
 /// Memory that all workers share, and each worker's own.
 pub(crate) struct Buffers<'a> {
@@ -51,7 +82,7 @@ pub(crate) struct Buffers<'a> {
 }
 
 impl<'a> Buffers<'a> {
-    pub(crate) fn carve(c: &Config, plan: &Plan, arena: &mut Arena<'a>) -> Self {
+    pub(crate) fn carve(c: &Config, threads: usize, arena: &mut Arena<'a>) -> Self {
         let dim = pad16(c.dim) / 16;
         let worker_bytes = Worker::bytes(c).max(cross::worker_bytes(c));
         let phases = [
@@ -62,7 +93,7 @@ impl<'a> Buffers<'a> {
         Self {
             x: arena.take(c.tokens() * dim),
             features: arena.take(dim),
-            workers: arena.take(plan.threads.saturating_mul(worker_bytes)),
+            workers: arena.take(threads.saturating_mul(worker_bytes)),
             worker_bytes,
             phases: arena.take(phases.into_iter().fold(0, usize::max)),
         }
@@ -130,15 +161,17 @@ impl<'a> Patches<'a> {
 pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
     let c = pass.c;
     pass.embed_by_convolutions(input, b)?;
-    let mut blocks = pass.model.blocks().enumerate();
+    let mut blocks = pass.weights.blocks().enumerate();
     for (i, block) in blocks.by_ref().take(c.depth) {
         pass.watch.go_on()?;
+        let block = block?;
         pass.cross_covariance(i, &block, b)?;
         pass.interact_and_transform(i, &block, b)?;
     }
     let reads_patches = pass.rows_read() > 1;
     for (i, block) in blocks {
         pass.watch.go_on()?;
+        let block = block?;
         pass.block(i, &block, 0..c.tokens(), 1, &mut b.transformer(c))?;
         if i + 1 < c.blocks() || reads_patches {
             pass.carry_patches(i, &block, b)?;
@@ -194,7 +227,7 @@ impl Pass<'_> {
     }
 
     /// x = x + CrossCovariance(LayerNorm(x)), over the patches.
-    fn cross_covariance(&self, index: usize, block: &Block<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+    fn cross_covariance(&self, index: usize, block: &Block<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let (dim, width) = (pad16(c.dim) / 16, c.attention_width() / 16);
         let Patches { qkv, mut matrices, normed } = Patches::carve(c, &mut Arena::over(b.phases));
@@ -228,9 +261,8 @@ impl Pass<'_> {
             matrices.apply(k, c, &qkv[i * ROWS * 3 * width..], &mut w.operand, w.wide, attended);
             laps.end(Stage::Attention);
             self.watch.show(Place::Heads(index), first, attended, width);
-            let a = w.operand.plain(k, attended, tokens, &block.out);
-            Residual { gamma: block.gamma1, mode: c.layerscale, kept: block.kept1, branch: w.branch }
-                .add(k, a, &block.out, x);
+            let a = w.operand.plain(k, attended, tokens, &block.proj);
+            Residual { gamma: block.gamma1, mode: c.layerscale, branch: w.branch }.add(k, a, &block.proj, x);
             laps.end(Stage::Projection);
             self.watch.show(Place::Attention(index), first, x, dim);
             if let Some(local) = &block.local {
@@ -243,7 +275,12 @@ impl Pass<'_> {
     }
 
     /// x = x + Depthwise(BatchNorm(GELU(Depthwise(LayerNorm(x))))), x = x + MLP(LayerNorm(x)), over the patches. The norms of the former are there.
-    fn interact_and_transform(&self, index: usize, block: &Block<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+    fn interact_and_transform(
+        &self,
+        index: usize,
+        block: &Block<InFile<'_>>,
+        b: &mut Buffers<'_>,
+    ) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let Some(local) = &block.local else { return Ok(()) };
         let dim = pad16(c.dim) / 16;
@@ -255,7 +292,7 @@ impl Pass<'_> {
             let mut laps = Laps::start(self.watch.profile);
             k.run(depthwise(c, normed, &local.first, i * ROWS, y));
             k.run(Activate { x: y, chunks: dim, activation: Activation::Gelu });
-            k.run(Affine { x: y, factor: local.affine.factor, offset: local.affine.offset });
+            k.run(Affine { x: y, factor: local.affine.weight, offset: local.affine.bias });
             laps.end(Stage::Depthwise);
         })?;
 
@@ -265,7 +302,7 @@ impl Pass<'_> {
             let w = Worker::of(c, memory);
             let y = &mut w.wide[..x.len()];
             k.run(depthwise(c, between, &local.second, i * ROWS, y));
-            Residual { gamma: local.gamma, mode: c.layerscale, kept: None, branch: &mut [] }.add_rows(k, y, x);
+            Residual { gamma: local.gamma, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
             laps.end(Stage::Depthwise);
             self.watch.show(Place::Local(index), 1 + i * ROWS, x, dim);
             self.transform(index, &block.mlp, 1 + i * ROWS, x, w, &mut laps);
@@ -273,7 +310,7 @@ impl Pass<'_> {
     }
 
     /// What class attention makes of the patches, which it has read: x = x + LayerNorm(x), x = LayerNorm(x) where that is over all tokens, x = x + x.
-    fn carry_patches(&self, index: usize, block: &Block<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
+    fn carry_patches(&self, index: usize, block: &Block<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
         let (Some(norm), Some(stream_norm)) = (block.patches_norm, block.stream_norm) else { return Ok(()) };
@@ -283,7 +320,7 @@ impl Pass<'_> {
             let w = Worker::of(c, memory);
             let y = &mut w.wide[..x.len()];
             k.run(LayerNorm { x, weight: norm.weight, bias: norm.bias, n: norm.n, eps: norm.eps, out: y });
-            Residual { gamma: block.gamma1, mode: c.layerscale, kept: None, branch: &mut [] }.add_rows(k, y, x);
+            Residual { gamma: block.gamma1, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
             if c.tokens_norm {
                 layer_norm_in_place(k, &stream_norm, x, y);
             }

@@ -1,0 +1,270 @@
+//! Networks: one file each, with what it is made of and a forward pass that reads like its paper.
+
+mod cait;
+pub mod convnext;
+pub mod resmlp;
+pub mod transformer;
+mod vit;
+mod weights;
+pub mod xcit;
+
+pub(crate) use weights::Weights;
+
+use crate::arena::Arena;
+use crate::config::{Config, Family};
+use crate::error::Error;
+use crate::kernels::Kernels;
+use crate::lanes::F32x16;
+use crate::layout::{Kept, TensorSpec};
+use crate::output::Outputs;
+use crate::parallel::Executor;
+use crate::parts::{Count, InFile, List, Walk};
+use crate::profile::Watch;
+use convnext::{ConvBlock, Downsampling};
+use resmlp::MixerBlock;
+use transformer::{Block, Buffers, Embedding, Input, Pass, Rotation, Tail};
+
+/// What a network is made of. [`for_each_part`] says in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// [`Embedding`].
+    Embedding,
+    /// [`Block`] of this number.
+    Block(usize),
+    /// [`Downsampling`] before this stage.
+    Downsampling(usize),
+    /// [`ConvBlock`] of this number.
+    ConvBlock {
+        /// Its stage.
+        stage: usize,
+        /// Its number in the network.
+        block: usize,
+    },
+    /// [`MixerBlock`] of this number.
+    MixerBlock(usize),
+    /// [`Tail`].
+    Tail,
+}
+
+/// Calls `visit` with every part of a network, in the order in which they stand in the file; stops at the first error.
+///
+/// # Errors
+/// The first that `visit` returns.
+pub fn for_each_part<E>(c: &Config, mut visit: impl FnMut(Part) -> Result<(), E>) -> Result<(), E> {
+    visit(Part::Embedding)?;
+    match c.family {
+        Family::ConvNeXt => {
+            let mut blocks = 0..;
+            for (i, stage) in c.stages.iter().enumerate() {
+                if i > 0 {
+                    visit(Part::Downsampling(i))?;
+                }
+                for block in blocks.by_ref().take(stage.depth) {
+                    visit(Part::ConvBlock { stage: i, block })?;
+                }
+            }
+        }
+        Family::ResMlp => (0..c.depth).try_for_each(|i| visit(Part::MixerBlock(i)))?,
+        _ => (0..c.blocks()).try_for_each(|i| visit(Part::Block(i)))?,
+    }
+    visit(Part::Tail)
+}
+
+impl Part {
+    /// A walk through a part that holds nothing.
+    ///
+    /// # Errors
+    /// The walk's.
+    pub(crate) fn walk<W: Walk<Storage = ()>>(self, c: &Config, w: &mut W) -> Result<(), W::Error> {
+        match self {
+            Self::Embedding => Embedding::default().walk(c, w),
+            Self::Block(i) => Block::default().walk(c, i, w),
+            Self::Downsampling(stage) => Downsampling::default().walk(c, stage, w),
+            Self::ConvBlock { stage, block } => ConvBlock::default().walk(c, stage, block, w),
+            Self::MixerBlock(i) => MixerBlock::default().walk(c, i, w),
+            Self::Tail => Tail::default().walk(c, w),
+        }
+    }
+}
+
+/// Calls `visit` with every tensor of a network, in the order in which they stand in the file; stops at the first error.
+///
+/// # Errors
+/// The first that `visit` returns.
+pub fn for_each_tensor<E>(
+    config: &Config,
+    kept: Kept<'_>,
+    visit: impl FnMut(TensorSpec) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut list = List::new(config, kept, visit);
+    for_each_part(config, |part| part.walk(config, &mut list))
+}
+
+/// Counts a network's parameters and the multiply-adds of one inference.
+pub fn count<'c, 'k>(config: &'c Config, kept: Kept<'k>) -> Count<'c, 'k> {
+    let mut count = Count::new(config, kept);
+    let Ok(()) = for_each_part(config, |part| part.walk(config, &mut count));
+    count
+}
+
+/// What a session has computed beforehand.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables<'t> {
+    /// Each channel's network input for each pixel value.
+    pub(crate) normalized: &'t [[f32; 256]],
+    /// For another grid than the file's: the position embedding `[patches, pad16(dim)]`.
+    pub(crate) positions: Option<&'t [F32x16]>,
+    /// The same for DINOv3.
+    pub(crate) rotation: Option<Rotation<InFile<'t>>>,
+}
+
+/// One inference: what it is of, and with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'r> {
+    pub(crate) weights: Weights<'r>,
+    /// The network at the session's input size.
+    pub(crate) config: &'r Config,
+    pub(crate) kernels: Kernels,
+    /// Workers that there is memory for.
+    pub(crate) threads: usize,
+    pub(crate) outputs: Outputs,
+    pub(crate) executor: &'r dyn Executor,
+    pub(crate) tables: Tables<'r>,
+    pub(crate) watch: Watch<'r>,
+}
+
+/// Bytes that [`forward`] needs.
+pub(crate) fn bytes(c: &Config, threads: usize) -> usize {
+    let mut arena = Arena::counting();
+    match c.family {
+        Family::Vit | Family::ParallelVit | Family::Beit | Family::Dinov3 | Family::Cait => {
+            let _ = Buffers::carve(c, threads, &mut arena);
+        }
+        Family::ResMlp => {
+            let _ = resmlp::Buffers::carve(c, threads, &mut arena);
+        }
+        Family::ConvNeXt => {
+            let _ = convnext::Buffers::carve(c, threads, &mut arena);
+        }
+        Family::Xcit => {
+            let _ = xcit::Buffers::carve(c, threads, &mut arena);
+        }
+    }
+    arena.used()
+}
+
+/// Computes the outputs that the run asks for into `out`; `memory` holds [`bytes`] bytes.
+pub(crate) fn forward(run: &Run<'_>, input: Input<'_>, memory: &mut [u8], out: &mut [F32x16]) -> Result<(), Error> {
+    let (c, threads, mut arena) = (run.config, run.threads, Arena::over(memory));
+    let mut transformer =
+        |forward: Forward| forward(&Pass::new(run)?, input, &mut Buffers::carve(c, threads, &mut arena), out);
+    match c.family {
+        Family::Vit | Family::ParallelVit | Family::Beit | Family::Dinov3 => transformer(vit::forward),
+        Family::Cait => transformer(cait::forward),
+        Family::ResMlp => {
+            resmlp::forward(&Pass::new(run)?, input, &mut resmlp::Buffers::carve(c, threads, &mut arena), out)
+        }
+        Family::ConvNeXt => convnext::forward(run, input, &mut convnext::Buffers::carve(c, threads, &mut arena), out),
+        Family::Xcit => xcit::forward(&Pass::new(run)?, input, &mut xcit::Buffers::carve(c, threads, &mut arena), out),
+    }
+}
+
+/// The forward pass of a family of transformer blocks.
+type Forward = fn(&Pass<'_>, Input<'_>, &mut Buffers<'_>, &mut [F32x16]) -> Result<(), Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Activation, Family, LayerScale, Pooling, Positions, Precision, Scores, StageConfig};
+    use crate::parts::Work;
+    use crate::profile::Stage;
+
+    fn work(c: &Config) -> Work {
+        count(c, Kept::default()).work
+    }
+
+    fn deit_tiny() -> Config {
+        Config {
+            family: Family::Vit,
+            stages: Default::default(),
+            class_blocks: 0,
+            tokens_norm: false,
+            image_height: 224,
+            image_width: 224,
+            patch_height: 16,
+            patch_width: 16,
+            dim: 192,
+            depth: 12,
+            heads: 3,
+            head_dim: 64,
+            hidden: 768,
+            prefix_tokens: 1,
+            positions: Positions::Free,
+            norm_eps: 1e-6,
+            attention_scale: 0.125,
+            qk_norm: false,
+            norm_pre: false,
+            block_norm: true,
+            norm: true,
+            fc_norm: false,
+            activation: Activation::Gelu,
+            pooling: Pooling::Cls,
+            classes: 1000,
+            head_factors: false,
+            scores: Scores::Softmax,
+            precision: Precision::Int8,
+            layerscale: LayerScale::None,
+            pruned: false,
+        }
+    }
+
+    #[test]
+    fn deit_tiny_has_1_3_gmac() {
+        // 28.9 M in the patches, 12 * (87.1 M + 14.9 M) in the blocks, 0.2 M in the head; fvcore says the same.
+        assert_eq!(work(&deit_tiny()).total(), 1_253_683_200);
+    }
+
+    #[test]
+    fn convnext_tiny_has_4_5_gmac() {
+        let depths = [3, 3, 9, 3];
+        let stages = std::array::from_fn(|i| StageConfig { dim: 96 << i, depth: depths[i] });
+        let convnext_tiny = Config {
+            family: Family::ConvNeXt,
+            patch_height: 4,
+            patch_width: 4,
+            dim: 768,
+            depth: 18,
+            stages,
+            heads: 0,
+            head_dim: 0,
+            hidden: 3072,
+            prefix_tokens: 0,
+            norm_pre: true,
+            norm: false,
+            fc_norm: true,
+            pooling: Pooling::Avg,
+            ..deit_tiny()
+        };
+        // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions, 0.8 M in the head.
+        assert_eq!(work(&convnext_tiny).total(), 4_455_531_264);
+        assert_eq!(work(&convnext_tiny).of(Stage::Depthwise), 105_106_176);
+    }
+
+    #[test]
+    fn cait_xxs24_has_2_5_gmac() {
+        let cait = Config { family: Family::Cait, class_blocks: 2, depth: 24, heads: 4, head_dim: 48, ..deit_tiny() };
+        // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5 M in the projections,
+        // 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
+        assert_eq!(work(&cait).total(), 2_523_475_200);
+    }
+
+    #[test]
+    fn xcit_tiny_has_1_2_gmac() {
+        let xcit_tiny =
+            Config { family: Family::Xcit, class_blocks: 2, tokens_norm: true, heads: 4, head_dim: 48, ..deit_tiny() };
+        // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1 M in the depthwise
+        // convolutions, 0.2 M in the head.
+        assert_eq!(work(&xcit_tiny).total(), 1_227_730_176);
+        assert_eq!(work(&xcit_tiny).of(Stage::Attention), 43_503_360);
+    }
+}

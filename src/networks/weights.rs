@@ -1,0 +1,88 @@
+//! The parts of a network, cut out of its file as the forward pass needs them.
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::layout::Kept;
+use crate::networks::convnext::{ConvBlock, Downsampling};
+use crate::networks::resmlp::MixerBlock;
+use crate::networks::transformer::{Block, Embedding, Tail};
+use crate::parts::{Cut, InFile};
+
+/// Tensor data that was checked against its network.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    /// As the file has it.
+    pub(crate) config: &'a Config,
+    pub(crate) kept: Kept<'a>,
+    pub(crate) data: &'a [u8],
+    /// Offset of the first block.
+    pub(crate) blocks_at: usize,
+    /// Offset of what follows the last block.
+    pub(crate) tail_at: usize,
+}
+
+impl<'a> Weights<'a> {
+    fn cut(self, at: usize) -> Cut<'a> {
+        Cut::new(self.config, self.kept, self.data, at)
+    }
+
+    pub(crate) fn embedding(self) -> Result<Embedding<InFile<'a>>, Error> {
+        let mut embedding = Embedding::default();
+        embedding.walk(self.config, &mut self.cut(0))?;
+        Ok(embedding)
+    }
+
+    /// The blocks of every family but ConvNeXt and ResMLP.
+    pub(crate) fn blocks(self) -> impl Iterator<Item = Result<Block<InFile<'a>>, Error>> {
+        let mut cut = self.cut(self.blocks_at);
+        (0..self.config.blocks()).map(move |i| {
+            let mut block = Block::default();
+            block.walk(self.config, i, &mut cut)?;
+            Ok(block)
+        })
+    }
+
+    /// ResMLP's blocks.
+    pub(crate) fn mixer_blocks(self) -> impl Iterator<Item = Result<MixerBlock<InFile<'a>>, Error>> {
+        let mut cut = self.cut(self.blocks_at);
+        (0..self.config.depth).map(move |i| {
+            let mut block = MixerBlock::default();
+            block.walk(self.config, i, &mut cut)?;
+            Ok(block)
+        })
+    }
+
+    /// ConvNeXt's stages.
+    pub(crate) fn stages(self) -> Stages<'a> {
+        Stages { config: self.config, cut: self.cut(self.blocks_at) }
+    }
+
+    pub(crate) fn tail(self) -> Result<Tail<InFile<'a>>, Error> {
+        let mut tail = Tail::default();
+        tail.walk(self.config, &mut self.cut(self.tail_at))?;
+        Ok(tail)
+    }
+}
+
+/// ConvNeXt's stages, to be taken in the order of the file: [`downsampling`](Self::downsampling) of each but the first,
+/// then its blocks.
+pub(crate) struct Stages<'a> {
+    config: &'a Config,
+    cut: Cut<'a>,
+}
+
+impl<'a> Stages<'a> {
+    /// What comes before stage `stage`, which is not the first.
+    pub(crate) fn downsampling(&mut self, stage: usize) -> Result<Downsampling<InFile<'a>>, Error> {
+        let mut part = Downsampling::default();
+        part.walk(self.config, stage, &mut self.cut)?;
+        Ok(part)
+    }
+
+    /// The next block of stage `stage`.
+    pub(crate) fn block(&mut self, stage: usize, block: usize) -> Result<ConvBlock<InFile<'a>>, Error> {
+        let mut part = ConvBlock::default();
+        part.walk(self.config, stage, block, &mut self.cut)?;
+        Ok(part)
+    }
+}
