@@ -19,8 +19,8 @@ use crate::kernels::linear::{
     Add, AddScaled, Epilogue, LinearF16, LinearFloat, LinearI8, PairScratch, Store, WeightsI8,
 };
 use crate::kernels::rows::{
-    Activate, ActivateQuantize, AddKept, AddRows, Codes, CodesMut, Halves, HalvesMut, LayerNorm, LayerNormQuantize,
-    Quantize, Scale,
+    Activate, ActivateQuantize, AddKept, AddRows, Codes, CodesMut, Encode, Halves, HalvesMut, LayerNorm,
+    LayerNormQuantize, Quantize, Scale,
 };
 use crate::lanes::{F16x16, F32x16, I8x16x4, U8x16};
 use crate::parts::{Linear, Norm, Weight};
@@ -147,7 +147,7 @@ impl<'w> OperandScratch<'w> {
         }
     }
 
-    /// What a residual branch reads: LayerNorm of the rows, or the rows themselves.
+    /// What a residual branch reads: a norm of the rows, or the rows themselves.
     pub(crate) fn branch<'s>(
         &'s mut self,
         k: Kernels,
@@ -157,31 +157,30 @@ impl<'w> OperandScratch<'w> {
         into: &Linear<'_>,
     ) -> Operand<'s> {
         match norm {
-            Some(norm) => self.layer_norm(k, x, norm, into),
+            Some(norm) => self.normalized(k, x, norm, into),
             None => self.plain(k, x, rows, into),
         }
     }
 
-    /// LayerNorm of the rows.
-    fn layer_norm<'s>(&'s mut self, k: Kernels, x: &[F32x16], norm: &Norm<'_>, into: &Linear<'_>) -> Operand<'s> {
-        let &Norm { weight, bias, n, eps } = norm;
-        let stride = weight.len();
+    /// A norm of the rows.
+    fn normalized<'s>(&'s mut self, k: Kernels, x: &[F32x16], norm: &Norm<'_>, into: &Linear<'_>) -> Operand<'s> {
+        let stride = norm.weight.len();
         let rows = x.len() / stride;
         let encoded = &mut self.encoded;
         match form(k, into) {
             Form::Int8 => {
                 let (row, out) = (&mut self.normed[..stride], encoded.codes_mut(rows, stride));
-                k.run(LayerNormQuantize { x, weight, bias, n, eps, row, out });
+                normalize_and_encode(k, norm, x, row, out);
                 encoded.codes(rows, stride)
             }
             Form::F16 => {
                 let (row, out) = (&mut self.normed[..stride], encoded.halves_mut(rows, stride));
-                k.run(LayerNormQuantize { x, weight, bias, n, eps, row, out });
+                normalize_and_encode(k, norm, x, row, out);
                 encoded.halves(rows, stride)
             }
             Form::Float => {
                 let out = &mut self.normed[..x.len()];
-                k.run(LayerNorm { x, weight, bias, n, eps, out });
+                normalize(k, norm, x, out);
                 Operand::Float { rows: &self.normed[..x.len()], stride }
             }
         }
@@ -213,6 +212,18 @@ impl<'w> OperandScratch<'w> {
             }
         }
     }
+}
+
+/// LayerNorm of rows.
+pub(crate) fn normalize(k: Kernels, norm: &Norm<'_>, x: &[F32x16], out: &mut [F32x16]) {
+    let &Norm { weight, bias, n, eps } = norm;
+    k.run(LayerNorm { x, weight, bias, n, eps, out });
+}
+
+/// The same, for a matrix: `row` holds one row.
+fn normalize_and_encode(k: Kernels, norm: &Norm<'_>, x: &[F32x16], row: &mut [F32x16], out: impl Encode) {
+    let &Norm { weight, bias, n, eps } = norm;
+    k.run(LayerNormQuantize { x, weight, bias, n, eps, row, out });
 }
 
 /// `epilogue(a W^T + b)` for the 16-column blocks `blocks` of W.

@@ -11,13 +11,19 @@
 
 mod norm;
 
-pub(crate) use norm::{LayerNorm, LayerNormQuantize};
+pub(crate) use norm::{RowNorm, RowNormQuantize};
 
 use super::isa::{F16, Isa, ROUND};
 use super::{Op, Uses, math};
 use crate::bytes::floats;
 use crate::config::Activation;
 use crate::lanes::{F16x16, F32x16, U8x16, channels};
+
+/// LayerNorm of every row.
+pub(crate) type LayerNorm<'a> = RowNorm<'a, true>;
+
+/// [`LayerNorm`] followed by [`Quantize`].
+pub(crate) type LayerNormQuantize<'a, E> = RowNormQuantize<'a, E, true>;
 
 /// Rows of 8-bit activation codes with one scale and one zero point each; to be read.
 #[derive(Clone, Copy)]

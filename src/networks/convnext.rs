@@ -19,11 +19,10 @@ use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::kernels::depthwise::DepthwiseConv;
 use crate::kernels::linear::Store;
-use crate::kernels::rows::LayerNorm;
 use crate::lanes::{F32x16, pad16};
-use crate::networks::transformer::{Head, Input, Mlp, ROWS, layer_norm_in_place};
+use crate::networks::transformer::{Head, Input, Mlp, ROWS, normalize_in_place};
 use crate::networks::{Run, Weights};
-use crate::ops::{OperandScratch, Residual, multiply};
+use crate::ops::{OperandScratch, Residual, multiply, normalize};
 use crate::output::Outputs;
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
 use crate::parts::{Axis, InFile, Scope, Storage, Walk};
@@ -206,7 +205,7 @@ impl Pass<'_> {
             let a = w.operand.pixels(k, pixels, rows, &embedding.patch);
             multiply(k, a, rows, &embedding.patch, 0..dim, Store { out: x, stride: dim });
             if let Some(norm) = &embedding.norm_pre {
-                layer_norm_in_place(k, norm, x, w.operand.normed);
+                normalize_in_place(k, norm, x, w.operand.normed);
             }
             laps.end(Stage::PatchEmbed);
             self.watch.show(Place::Embedding, first, x, dim);
@@ -238,7 +237,7 @@ impl Pass<'_> {
                 for (dy, out) in gathered.chunks_exact_mut(2 * before).enumerate() {
                     let from = ((2 * y + dy) * across + left) * 2 * before;
                     let (x, norm) = (&x[from..][..2 * before], &down.norm);
-                    k.run(LayerNorm { x, weight: norm.weight, bias: norm.bias, n: norm.n, eps: norm.eps, out });
+                    normalize(k, norm, x, out);
                 }
             }
             let a = w.operand.plain(k, gathered, rows, &down.linear);

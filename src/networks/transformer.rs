@@ -14,12 +14,12 @@ use crate::kernels::Kernels;
 use crate::kernels::attention::RelativeBias;
 use crate::kernels::attention::talking::TalkingHeads;
 use crate::kernels::linear::{Add, Store};
-use crate::kernels::rows::{self, LayerNorm};
+use crate::kernels::rows;
 use crate::lanes::{F32x16, pad16};
 use crate::networks::{Run, Weights, xcit::Local};
 use crate::ops::attention::{AttentionScratch, Cache, Mixing, Queries};
 use crate::ops::mixing::MixingScratch;
-use crate::ops::{OperandScratch, Residual, multiply};
+use crate::ops::{OperandScratch, Residual, multiply, normalize};
 use crate::output::{Output, Outputs};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
 use crate::parts::{Axis, Branch, InFile, Norm, Scope, Storage, Walk};
@@ -478,7 +478,7 @@ impl<'p> Pass<'p> {
                 multiply(k, a, rows, &embedding.patch, 0..dim, Add { x: patches, stride: dim });
             }
             if let Some(norm) = &embedding.norm_pre {
-                layer_norm_in_place(k, norm, x, w.operand.normed);
+                normalize_in_place(k, norm, x, w.operand.normed);
             }
             laps.end(Stage::PatchEmbed);
             self.watch.show(Place::Embedding, first, x, dim);
@@ -529,9 +529,9 @@ impl<'p> Pass<'p> {
                 for row in qkv.chunks_exact_mut(3 * width) {
                     let (q, rest) = row.split_at_mut(width);
                     if needs_q {
-                        layer_norm_in_place(k, q_norm, q, w.attended);
+                        normalize_in_place(k, q_norm, q, w.attended);
                     }
-                    layer_norm_in_place(k, k_norm, &mut rest[..width], w.attended);
+                    normalize_in_place(k, k_norm, &mut rest[..width], w.attended);
                 }
             }
             if let Some(rotation) = &self.embedding.rotation {
@@ -584,7 +584,7 @@ impl<'p> Pass<'p> {
             laps.end(Stage::Projection);
             self.watch.show(Place::Attention(index), first, x, dim);
             if let Some(norm) = &block.stream_norm {
-                layer_norm_in_place(k, norm, x, w.operand.normed);
+                normalize_in_place(k, norm, x, w.operand.normed);
             }
             if c.family != Family::ParallelVit {
                 self.expand(&block.mlp, x, &mut w, &mut laps);
@@ -683,9 +683,7 @@ impl Head<'_> {
             Some(Norm { weight: factor, bias: offset, .. }) if c.family == Family::ResMlp => {
                 k.run(rows::Affine { x, factor, offset });
             }
-            Some(norm) => {
-                x.chunks_mut(ROWS * dim).for_each(|block| layer_norm_in_place(k, norm, block, operand.normed))
-            }
+            Some(norm) => x.chunks_mut(ROWS * dim).for_each(|block| normalize_in_place(k, norm, block, operand.normed)),
             None => {}
         }
         if let Some(place) = outputs.place(c, Output::Tokens) {
@@ -696,7 +694,7 @@ impl Head<'_> {
         }
         pool(c, x, features);
         if let Some(norm) = &tail.fc_norm {
-            layer_norm_in_place(k, norm, features, operand.normed);
+            normalize_in_place(k, norm, features, operand.normed);
         }
         if let Some(place) = outputs.place(c, Output::Features) {
             compact(features, c.dim, &mut out[place]);
@@ -730,11 +728,11 @@ fn rotate(c: &Config, rotation: &Rotation<InFile<'_>>, first: usize, qkv: &mut [
     }
 }
 
-/// LayerNorm of rows that replaces them; `copy` holds at least as much as `x`.
-pub(crate) fn layer_norm_in_place(k: Kernels, norm: &Norm<'_>, x: &mut [F32x16], copy: &mut [F32x16]) {
+/// A norm of rows that replaces them; `copy` holds at least as much as `x`.
+pub(crate) fn normalize_in_place(k: Kernels, norm: &Norm<'_>, x: &mut [F32x16], copy: &mut [F32x16]) {
     let copy = &mut copy[..x.len()];
     copy.copy_from_slice(x);
-    k.run(LayerNorm { x: copy, weight: norm.weight, bias: norm.bias, n: norm.n, eps: norm.eps, out: x });
+    normalize(k, norm, copy, x);
 }
 
 /// Tokens to features `[parts, pad16(dim)]`.

@@ -25,12 +25,12 @@ use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::kernels::depthwise::DepthwiseConv;
 use crate::kernels::linear::{Add, Store};
-use crate::kernels::rows::{Activate, Affine, LayerNorm};
+use crate::kernels::rows::{Activate, Affine};
 use crate::lanes::{F32x16, pad16};
-use crate::networks::transformer::{self, Block, Input, Pass, ROWS, Worker, layer_norm_in_place};
+use crate::networks::transformer::{self, Block, Input, Pass, ROWS, Worker, normalize_in_place};
 use crate::ops::attention::Cache;
 use crate::ops::cross::{self, Channels, Matrices};
-use crate::ops::{Operand, Residual, multiply};
+use crate::ops::{Operand, Residual, multiply, normalize};
 use crate::parallel::{Chunks, for_each};
 use crate::parts::{Depthwise, InFile, Linear, Storage, Walk};
 use crate::profile::{Laps, Stage};
@@ -266,9 +266,7 @@ impl Pass<'_> {
             laps.end(Stage::Projection);
             self.watch.show(Place::Attention(index), first, x, dim);
             if let Some(local) = &block.local {
-                let norm = &local.norm;
-                let (weight, bias) = (norm.weight, norm.bias);
-                k.run(LayerNorm { x, weight, bias, n: norm.n, eps: norm.eps, out: normed });
+                normalize(k, &local.norm, x, normed);
             }
             laps.end(Stage::Norm);
         })
@@ -319,10 +317,10 @@ impl Pass<'_> {
             let mut laps = Laps::start(self.watch.profile);
             let w = Worker::of(c, memory);
             let y = &mut w.wide[..x.len()];
-            k.run(LayerNorm { x, weight: norm.weight, bias: norm.bias, n: norm.n, eps: norm.eps, out: y });
+            normalize(k, &norm, x, y);
             Residual { gamma: block.gamma1, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
             if c.tokens_norm {
-                layer_norm_in_place(k, &stream_norm, x, y);
+                normalize_in_place(k, &stream_norm, x, y);
             }
             floats_mut(x).iter_mut().for_each(|x| *x += *x);
             laps.end(Stage::Norm);

@@ -16,7 +16,7 @@
 
 use core::ops::Range;
 
-use super::{Operand, OperandScratch, multiply};
+use super::{Operand, OperandScratch, multiply, normalize};
 use crate::arena::Arena;
 use crate::config::{Activation, Precision};
 use crate::error::Error;
@@ -25,7 +25,7 @@ use crate::kernels::bilinear::{Resize, Sample};
 use crate::kernels::depthwise::DepthwiseConv;
 use crate::kernels::linear::{Add, Store};
 use crate::kernels::map::{Patches, Relu};
-use crate::kernels::rows::{Activate, AddRows, LayerNorm};
+use crate::kernels::rows::{Activate, AddRows};
 use crate::lanes::F32x16;
 use crate::parallel::{Chunks, Executor, Split, for_each};
 use crate::parts::{Depthwise, Linear, Norm, Weight};
@@ -200,9 +200,8 @@ impl Workers<'_> {
     pub(crate) fn channel_norm(&mut self, x: Map<'_>, norm: &Norm<'_>, y: &mut MapMut<'_>) -> Result<(), Error> {
         assert_eq!(x.size(), y.view().size(), "a pixel for each pixel");
         let piece = self.pixels_each(x) * x.chunks();
-        let &Norm { weight, bias, n, eps } = norm;
         self.for_each(Chunks::new(y.data, piece), |k, _, i, out| {
-            k.run(LayerNorm { x: &x.data[i * piece..][..out.len()], weight, bias, n, eps, out });
+            normalize(k, norm, &x.data[i * piece..][..out.len()], out);
         })
     }
 

@@ -20,9 +20,6 @@ pub(crate) struct RowNorm<'a, const CENTERED: bool> {
     pub out: &'a mut [F32x16],
 }
 
-/// LayerNorm of every row.
-pub(crate) type LayerNorm<'a> = RowNorm<'a, true>;
-
 impl<const CENTERED: bool> Op for RowNorm<'_, CENTERED> {
     type Output = ();
     const USES: Uses = Uses::Lanes;
@@ -48,9 +45,6 @@ pub(crate) struct RowNormQuantize<'a, E, const CENTERED: bool> {
     pub row: &'a mut [F32x16],
     pub out: E,
 }
-
-/// [`LayerNorm`] followed by [`Quantize`](super::Quantize).
-pub(crate) type LayerNormQuantize<'a, E> = RowNormQuantize<'a, E, true>;
 
 impl<E: Encode, const CENTERED: bool> Op for RowNormQuantize<'_, E, CENTERED> {
     type Output = ();

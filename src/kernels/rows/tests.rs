@@ -5,7 +5,6 @@ use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
 
-use super::norm::{RowNorm, RowNormQuantize};
 use super::*;
 use crate::kernels::Kernels;
 

@@ -5,6 +5,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::kernels::rows::LayerNorm;
 use crate::kernels::test_data::{Random, bits};
 use crate::lanes::{F16x16, I8x16x4, I32x16, pad16};
 use crate::layout::k8;
