@@ -1,6 +1,6 @@
 //! Checkpoints by their name on the Hugging Face Hub, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`: the files that
-//! `convert` reads come from the Hub's usual cache (`cache`), which every build reads. Other commands open them as model
-//! files, converted once (`converted`).
+//! `convert` reads come from the Hub's usual cache (`cache`), which every build reads. Other commands open them as
+//! model files, converted once (`converted`).
 //!
 //! With the feature `hub`, what the cache lacks is downloaded into it (`download`), from HF_ENDPOINT where that is set,
 //! with HF_TOKEN or the token of `hf auth login`. What is cached already needs no network, but for a processor of which

@@ -17,9 +17,12 @@ use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference, synthetic_input};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
 use crate::output::{self, NAME, QUIET, STRONG, WARNING};
-use crate::stats;
+use crate::{hub, stats};
 
 mod layerscale;
+mod times;
+
+use times::{Start, Times};
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -80,9 +83,10 @@ struct Measured {
     kernel: &'static str,
     warmup: usize,
     iters: usize,
-    median_ms: f64,
-    p95_ms: f64,
-    min_ms: f64,
+    #[serde(flatten)]
+    start: Start,
+    #[serde(flatten)]
+    times: Times,
     /// Multiply-adds of one inference, in 10^9.
     gmac: f64,
     /// The same per second of the median.
@@ -127,9 +131,8 @@ struct ReferenceTime {
     precision: &'static str,
     kernel: &'static str,
     threads: usize,
-    median_ms: f64,
-    p95_ms: f64,
-    min_ms: f64,
+    #[serde(flatten)]
+    times: Times,
     /// The reference's median by the model's.
     ratio: f64,
 }
@@ -187,6 +190,11 @@ pub fn run(args: BenchArgs) -> Result<()> {
     if let Some(Study::LayerScale(args)) = args.study {
         return layerscale::run(args);
     }
+    // A name on the Hub may have to be converted first, which is no loading.
+    if let Some(path) = args.model.as_deref().filter(|path| hub::Name::parse(path).is_some()) {
+        ModelFile::open(path)?;
+    }
+    let began = Instant::now();
     let file = match &args.model {
         Some(path) => ModelFile::open(path)?,
         None => {
@@ -201,14 +209,16 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let c = *model.config();
     let input = synthetic_input(c.input_len());
     // The first of the runs that warm up. It also checks the output, so it is done with --warmup 0, too.
+    let ready = Instant::now();
     inference.tensor(&input).about(&file.name)?;
+    let start = Start::between(began, ready, Instant::now());
     let mut beside = args.reference.as_deref().map(|path| Beside::new(path, &model, &input)).transpose()?;
     let warm = inference.repeat(&input, None, |once| (1..args.warmup).try_for_each(|_| once()));
     warm.and_then(|done| done).about(&file.name)?;
     let board = Board::identify(&board::system);
     let before = board.as_ref().map(|board| board.state(&board::system));
-    let start = Instant::now();
-    let clock = || start.elapsed().as_nanos() as u64;
+    let origin = Instant::now();
+    let clock = || origin.elapsed().as_nanos() as u64;
     let profile = Profile::new(&clock);
     // Before and after, since the clock may change.
     let mut peaks = if args.profile { PeakRate::all(&c, compute.kernels) } else { Vec::new() };
@@ -237,7 +247,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
     };
     let ms = by_minute.concat();
 
-    let median_ms = stats::median(&ms);
+    let times = Times::of(&ms);
+    let median_ms = times.median_ms;
     let gmac = count(&c, model.kept()).work.total() as f64 / 1e9;
     let measured = Measured {
         precision: c.precision.name(),
@@ -247,9 +258,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
         kernel: compute.kernels.name(),
         warmup: args.warmup,
         iters: ms.len(),
-        median_ms,
-        p95_ms: stats::percentile(&ms, 95.0),
-        min_ms: stats::percentile(&ms, 0.0),
+        start,
+        times,
         gmac,
         gmac_per_s: gmac / (median_ms / 1e3),
         model_bytes: file.bytes().len(),
@@ -304,16 +314,14 @@ impl<'i> Beside<'i> {
         if let Some(why) = self.failed {
             return Err(Error::new(self.file.name, why));
         }
-        let median_ms = stats::median(&self.ms);
+        let times = Times::of(&self.ms);
         Ok(ReferenceTime {
             model: self.file.name,
             precision: "f32",
             kernel: "tract",
             threads: 1,
-            median_ms,
-            p95_ms: stats::percentile(&self.ms, 95.0),
-            min_ms: stats::percentile(&self.ms, 0.0),
-            ratio: median_ms / model_median_ms,
+            ratio: times.median_ms / model_median_ms,
+            times,
         })
     }
 }
@@ -394,18 +402,15 @@ fn print(m: &Measured) -> Result<()> {
     if let Some(MeasuredBoard { board, before, after }) = &m.board {
         board.print(&mut out, before, after)?;
     }
-    writeln!(out, "  median  {STRONG}{:9.3} ms{STRONG:#}", m.median_ms)?;
-    writeln!(out, "  p95     {:9.3} ms", m.p95_ms)?;
-    writeln!(out, "  min     {:9.3} ms", m.min_ms)?;
+    m.times.print(&mut out, "")?;
+    m.start.print(&mut out)?;
     writeln!(out, "  rate    {:9.1} GMAC/s", m.gmac_per_s)?;
     let [model, scratch] = [m.model_bytes, m.scratch_bytes].map(|n| output::bytes(n as u64));
     let peak = m.peak_memory_bytes.map_or("unknown".to_string(), output::bytes);
     writeln!(out, "  memory  {peak} peak resident; model {model}, scratch {scratch}")?;
     if let Some(r) = &m.reference {
         writeln!(out, "against {NAME}{}{NAME:#}  f32, tract, 1 thread, {QUIET}in turn{QUIET:#}", r.model)?;
-        writeln!(out, "  median  {:9.3} ms, {STRONG}{:.2}{STRONG:#} times the model's", r.median_ms, r.ratio)?;
-        writeln!(out, "  p95     {:9.3} ms", r.p95_ms)?;
-        writeln!(out, "  min     {:9.3} ms", r.min_ms)?;
+        r.times.print(&mut out, &format!(", {STRONG}{:.2}{STRONG:#} times the model's", r.ratio))?;
     }
     for (i, ms) in m.minute_medians_ms.iter().enumerate() {
         writeln!(out, "  minute {:3}  {ms:9.3} ms median", i + 1)?;
@@ -430,20 +435,22 @@ fn print(m: &Measured) -> Result<()> {
 
 fn print_markdown(m: &Measured) -> Result<()> {
     let mut out = output::stdout();
-    writeln!(out, "| model | precision | LayerScale | kernel | threads | median, ms | p95, ms | min, ms | GMAC/s |")?;
-    writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
+    writeln!(out, "| model | precision | LayerScale | kernel | threads | {} | GMAC/s |", Times::HEADING)?;
+    writeln!(out, "|{}", "---|".repeat(6 + Times::HEADING.split('|').count()))?;
     writeln!(
         out,
-        "| {} | {} | {} | {} | {} | {:.3} | {:.3} | {:.3} | {:.1} |",
-        m.model, m.precision, m.layerscale, m.kernel, m.threads, m.median_ms, m.p95_ms, m.min_ms, m.gmac_per_s
+        "| {} | {} | {} | {} | {} | {} | {:.1} |",
+        m.model,
+        m.precision,
+        m.layerscale,
+        m.kernel,
+        m.threads,
+        m.times.cells(),
+        m.gmac_per_s
     )?;
     if let Some(r) = &m.reference {
-        let rate = m.gmac / (r.median_ms / 1e3);
-        writeln!(
-            out,
-            "| {} | f32 | as exported | tract | 1 | {:.3} | {:.3} | {:.3} | {rate:.1} |",
-            r.model, r.median_ms, r.p95_ms, r.min_ms
-        )?;
+        let rate = m.gmac / (r.times.median_ms / 1e3);
+        writeln!(out, "| {} | f32 | as exported | tract | 1 | {} | {rate:.1} |", r.model, r.times.cells())?;
     }
     for warning in &m.warnings {
         output::warn(warning);

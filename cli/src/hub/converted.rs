@@ -1,8 +1,9 @@
 //! Checkpoints of the Hub as model files: what `-m hf:OWNER/NAME` opens.
 //!
-//! Each is converted once, with the converter's defaults, into `XDG_CACHE_HOME/vitlet` (or `~/.cache/vitlet`), one file
-//! for each revision that was named. Its metadata has the commit and the converter's version. As long as the Hub's cache
-//! knows no other commit under that revision, and this program has that converter, the file is opened without the Hub.
+//! Each is converted once, with the converter's defaults, into `XDG_CACHE_HOME/vitlet` (or `~/.cache/vitlet`), one
+//! file for each revision that was named. Its metadata has the commit and the converter's version. As long as the
+//! Hub's cache knows no other commit under that revision, and this program has that converter, the file is opened
+//! without the Hub.
 
 use std::path::{Path, PathBuf};
 

@@ -196,13 +196,21 @@ fn bench_reports_what_it_measured() {
     let model = scene.model("timm_deit3", "int8");
     let report = json(&format!("bench -m {model} --threads 2 --warmup 0 --iters 5 --kernel scalar --json"));
     let ms = |key: &str| report[key].as_f64().unwrap();
-    assert!(0.0 < ms("min_ms") && ms("min_ms") <= ms("median_ms") && ms("median_ms") <= ms("p95_ms"));
+    let ordered = ["min_ms", "median_ms", "p95_ms", "p99_ms", "max_ms"].map(ms);
+    assert!(ordered[0] > 0.0 && ordered.is_sorted(), "{ordered:?}");
+    assert!(ms("load_ms") > 0.0 && ms("first_ms") > 0.0, "{report}");
     assert_eq!((&report["threads"], &report["iters"], &report["warmup"]), (&2.into(), &5.into(), &0.into()));
     assert_eq!((&report["kernel"], &report["precision"]), (&"scalar".into(), &"int8".into()));
     assert_eq!(report["layerscale"], "fold");
     assert!(ms("gmac_per_s") > 0.0 && ms("scratch_bytes") > 0.0);
     assert_eq!(report["peak_memory_bytes"].is_u64(), cfg!(target_os = "linux"));
-    assert!(stdout(&format!("bench -m {model} --iters 2")).contains("median"));
+    let text = stdout(&format!("bench -m {model} --iters 2"));
+    for name in ["median", "p95", "p99", "max", "min", "load", "first"] {
+        assert!(text.lines().any(|l| l.trim_start().starts_with(name) && l.contains(" ms")), "{name}: {text}");
+    }
+    let table = stdout(&format!("bench -m {model} --iters 2 --markdown"));
+    let columns: Vec<usize> = table.lines().map(|l| l.matches('|').count()).collect();
+    assert_eq!(columns, [12; 3], "{table}");
     assert!(report["profile"].is_null() && report["peaks"].is_null(), "only with --profile");
 
     let report = json(&format!("bench -m {model} --threads 1 --iters 2 --profile --json"));

@@ -29,7 +29,8 @@ const ENOUGH: usize = 100;
 
 #[derive(Args)]
 pub struct LayerScaleArgs {
-    /// A checkpoint directory, hf:OWNER/NAME, or an f32 .gguf that keeps its gammas; by default the built-in model's checkpoint
+    /// A checkpoint directory, hf:OWNER/NAME, or an f32 .gguf that keeps its gammas; by default the built-in model's
+    /// checkpoint
     #[arg(value_name = "SRC")]
     source: Option<PathBuf>,
 
