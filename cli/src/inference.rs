@@ -157,7 +157,7 @@ impl<'m> Inference<'m> {
         let model = file.parse()?;
         let runner = Runner::new(file.shared(), run, Arc::clone(&compute.executor)).about(&file.name)?;
         if is_resampled(&model, runner.plan()) && model.text(keys::POSITION_RESAMPLING).is_none() {
-            output::note(&format!("{} does not say how its positions are resampled: as timm does it", file.name));
+            output::note(&format!("{} does not say how its positions are resampled: timm's rule is taken", file.name));
         }
         Ok(Self { model, compute, runner, input: Vec::new() })
     }

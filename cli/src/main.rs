@@ -97,10 +97,10 @@ fn introduce() -> Result<()> {
     writeln!(out, "{STRONG}vitlet{STRONG:#} runs int8 and f16 Vision Transformers on ARM CPUs (and on this one).")?;
     writeln!(out)?;
     for (command, what) in [
-        ("vitlet classify photo.jpg", "what is on it, by the built-in ten-class model"),
+        ("vitlet classify photo.jpg", "its most likely labels, by the built-in ten-class model"),
         ("vitlet convert CHECKPOINT -o model.gguf", "a timm or transformers directory becomes a model file"),
-        ("vitlet classify -m model.gguf photos/", "what is on them, by your model"),
-        ("vitlet bench -m model.gguf", "how fast it is here"),
+        ("vitlet classify -m model.gguf photos/", "their most likely labels, by your model"),
+        ("vitlet bench -m model.gguf", "the time of an inference on this machine"),
         ("vitlet --help", "all commands; vitlet COMMAND --help explains one"),
     ] {
         writeln!(out, "  {NAME}{command:<44}{NAME:#} {what}")?;

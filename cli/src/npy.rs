@@ -36,7 +36,7 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
     let length_bytes = match version[0] {
         1 => 2,
         2 | 3 => 4,
-        v => return Err(format!(".npy version {v}: versions 1 to 3 are read")),
+        v => return Err(format!(".npy version {v}: versions 1 to 3 are supported")),
     };
     let (length, rest) = rest.split_at_checked(length_bytes).ok_or(truncated)?;
     let length = length.iter().rev().fold(0, |n, &b| n << 8 | usize::from(b));
@@ -45,7 +45,7 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
 
     match entry(header, "descr")?.split(',').next().unwrap_or("").trim_matches(['\'', '"']) {
         "<f4" => {}
-        other => return Err(format!("elements are {other}: f32 is read, save x.astype(numpy.float32)")),
+        other => return Err(format!("elements are {other}: only f32 is supported, save x.astype(numpy.float32)")),
     }
     if entry(header, "fortran_order")?.starts_with("True") {
         return Err("Fortran order: save numpy.ascontiguousarray(x)".to_string());

@@ -97,7 +97,8 @@ pub fn load(source: &Source) -> Result<Rgb8> {
     let picture = read(source).and_then(|bytes| decode(&bytes)).about(source)?;
     if picture.clipped {
         static SAID: Once = Once::new();
-        let note = "16-bit gray: values above 255 become white, as with Pillow's convert(\"RGB\"); if that is not meant, scale it to 8 bits";
+        let note = "16-bit gray: values above 255 become white, as with Pillow's convert(\"RGB\"); if you do not want \
+                    this, scale it to 8 bits";
         SAID.call_once(|| output::note(&format!("{source}: {note}")));
     }
     Ok(picture)
@@ -136,7 +137,7 @@ fn read_picture(reader: &mut impl Read, expected: u64) -> Result<Vec<u8>, String
     bytes.try_reserve_exact(rest.saturating_sub(bytes.len())).map_err(|_| "no memory is free for this file")?;
     reader.take(MAX_FILE + 1 - bytes.len() as u64).read_to_end(&mut bytes).map_err(|e| why(&e))?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("more than {} MiB: a picture's file is not larger", MAX_FILE >> 20));
+        return Err(format!("more than {} MiB: too large for a picture", MAX_FILE >> 20));
     }
     Ok(bytes)
 }
@@ -150,7 +151,7 @@ mod tests {
         let read = |bytes: &mut dyn Read| read_picture(&mut { bytes }, 0);
         assert!(read(&mut io::repeat(0)).unwrap_err().starts_with("not a picture"));
         let endless = read(&mut (&b"\xff\xd8\xff"[..]).chain(io::repeat(0)));
-        assert_eq!(endless.unwrap_err(), "more than 256 MiB: a picture's file is not larger");
+        assert_eq!(endless.unwrap_err(), "more than 256 MiB: too large for a picture");
         assert_eq!(read(&mut io::empty()), Ok(Vec::new()));
         assert_eq!(read(&mut &b"\xff\xd8\xff\xe0"[..]), Ok(b"\xff\xd8\xff\xe0".to_vec()));
     }

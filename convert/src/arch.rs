@@ -114,7 +114,8 @@ pub(crate) fn config(
         let Named { name, tag, .. } = &named;
         let why = match text.contains('.') {
             true => {
-                "as in the file; its labels and licence are not taken, since training may have begun with its weights"
+                "as the file says; labels and licence of this tag are not taken, because training may have begun with \
+                 its weights"
             }
             false => "timm's default for this architecture",
         };
@@ -156,7 +157,7 @@ fn no_name(src: &Path, looks: Option<&Looks>) -> Error {
     let suggestion = looks.map_or(String::new(), |looks| format!("; the weights {}", looks.suggestion()));
     let cure =
         "name timm's architecture with --arch, or put the config.json of timm or transformers beside the weights";
-    Error::file(src, format!("no config.json says what network the weights are for; {cure}{suggestion}"))
+    Error::file(src, format!("no config.json names the network of these weights; {cure}{suggestion}"))
 }
 
 /// Takes from the arguments of timm's train.py (and DeiT's main.py) what it makes the network and the preparation

@@ -74,7 +74,7 @@ impl Checkpoint {
             if pickle::is_torch(&bytes) || is_named_as_torch(path) {
                 all.add_torch(path, &bytes, ema, announcements)?;
             } else if ema {
-                return Err(Error::file(path, "--ema is for files of PyTorch's; this one has one kind of weights"));
+                return Err(Error::file(path, "--ema is for PyTorch files; this file has only one set of weights"));
             } else {
                 all.add_safetensors(path, &bytes)?;
             }

@@ -32,7 +32,7 @@ pub(crate) fn replace(path: &Path, config: &mut Config, announcements: &mut Vec<
     let ([(weight, shape)], 0..=1) = (&matrices[..], vectors.len()) else {
         return Err(Error::file(
             path,
-            "not a linear head: one matrix [classes, features] and one vector [classes] are read",
+            "not a linear head: one matrix [classes, features] and one vector [classes] are expected",
         ));
     };
     let (classes, features) = (shape[0], shape[1]);

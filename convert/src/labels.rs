@@ -75,7 +75,8 @@ impl Given {
         if classes != imagenet().len() {
             return None;
         }
-        announcements.push(format!("no labels in config.json: ImageNet-1k's names, since it says {reason}"));
+        announcements
+            .push(format!("no labels in config.json: ImageNet-1k's names are taken, because it says {reason}"));
         Some(imagenet_names().map(str::to_owned).collect())
     }
 }
@@ -266,7 +267,7 @@ mod tests {
         assert!(numbers.1.contains("not text"), "{}", numbers.1);
         let turned = id2label(json!({"cat": 1, "dog": 0}), 2);
         assert_eq!(turned.0, words(&["dog", "cat"]));
-        assert!(turned.1.contains("other way round"), "{}", turned.1);
+        assert!(turned.1.contains("keys and values are exchanged"), "{}", turned.1);
         let few = id2label(json!({"0": "a"}), 9);
         assert_eq!(few.0.expect("labels")[8], "class 8");
         assert!(few.1.contains("number: 1, 2, 3, 4, 5, ..."), "{}", few.1);

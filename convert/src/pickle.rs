@@ -30,7 +30,7 @@ use zip::Zip;
 const SAVE_AGAIN: &str = "save it again: python -c \"import torch; torch.save(torch.load('FILE', map_location='cpu', \
                           weights_only=True), 'again.pth')\"";
 
-const BIG_ENDIAN: &str = "written on a big-endian machine, whose byte order is not read; save it again on the \
+const BIG_ENDIAN: &str = "written on a big-endian machine, whose byte order is not supported; save it again on the \
                           machine where it is used, with torch.load and torch.save";
 
 /// The longest name of a tensor, and of a key that leads to tensors.

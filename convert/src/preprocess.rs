@@ -57,7 +57,7 @@ pub(crate) fn timm(
     if !by_default.is_empty() {
         let file = cfg.file();
         announcements
-            .push(format!("{file} does not say all about pictures: {}, timm's defaults", by_default.join(", ")));
+            .push(format!("{file} omits settings for pictures: timm's defaults are taken, {}", by_default.join(", ")));
     }
     timm_or_default(cfg, size, options)
 }
@@ -86,7 +86,7 @@ fn timm_or_default(cfg: &Object, size: (usize, usize), options: &Options) -> Res
         "border" => Resize::Contain { height, width },
         "center" if height == width => Resize::ShorterEdge(height),
         "center" => Resize::Cover { height, width },
-        other => return Err(cfg.error("crop_mode", format!("{other} is unknown; center, squash and border are"))),
+        other => return Err(cfg.error("crop_mode", format!("{other} is not supported; center, squash and border are"))),
     };
     check(Preprocess {
         height: pixels(size.0)?,
@@ -125,7 +125,7 @@ pub(crate) fn from_dir(
         }
         None => Err(Error::file(
             dir,
-            "no preprocessor_config.json, and no config.json of timm's; it says nothing of pictures",
+            "no preprocessor_config.json and no config.json of timm: nothing says how pictures are prepared",
         )),
     }
 }

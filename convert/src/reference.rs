@@ -61,7 +61,7 @@ impl Reference {
     /// # Errors
     /// As [`Reference::open`], and a name that is not in the graph.
     pub fn open_tapped(path: &Path, size: Option<(usize, usize)>, taps: &[String]) -> Result<Self, Error> {
-        let failed = |e: TractError| Error::file(path, format!("tract can not run it: {}", one_line(&e)));
+        let failed = |e: TractError| Error::file(path, format!("tract cannot run it: {}", one_line(&e)));
         let onnx = tract_onnx::onnx().with_ignore_value_info(true);
         let mut proto = onnx
             .proto_model_for_path(path)
@@ -69,8 +69,8 @@ impl Reference {
         let graph = proto.graph.as_mut().ok_or_else(|| Error::file(path, "not an ONNX file: it has no graph"))?;
         let size = input_size(path, graph, size)?;
         if crate::onnx::normalizes(path, Some(size)) {
-            let why =
-                "its graph normalizes the picture; tract is given pictures that are normalized, so give a file without";
+            let why = "its graph normalizes the picture, but tract gets normalized pictures; give a file without \
+                       normalization";
             return Err(Error::file(path, why));
         }
         widen(path, graph)?;
@@ -91,7 +91,7 @@ impl Reference {
             Some(&[1, n]) => n,
             other => {
                 let why =
-                    format!("its first output has shape {other:?}; one row of logits or features [1, n] is taken");
+                    format!("its first output has shape {other:?}; one row of logits or features [1, n] is expected");
                 return Err(Error::file(path, why));
             }
         };
@@ -148,7 +148,7 @@ fn input_size(path: &Path, graph: &GraphProto, given: Option<(usize, usize)>) ->
     let is_weight = |name: &str| graph.initializer.iter().any(|t| t.name == name);
     let inputs: Vec<_> = graph.input.iter().filter(|i| !is_weight(&i.name)).collect();
     let [input] = inputs[..] else {
-        return Err(Error::file(path, format!("{} inputs; a picture alone is taken", inputs.len())));
+        return Err(Error::file(path, format!("{} inputs; a picture alone is expected", inputs.len())));
     };
     let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
         return Err(Error::file(path, format!("input {} is not a tensor", input.name)));
@@ -169,7 +169,7 @@ fn input_size(path: &Path, graph: &GraphProto, given: Option<(usize, usize)>) ->
             let known =
                 shape.iter().map(|d| d.map_or("?".to_owned(), |n| n.to_string())).collect::<Vec<_>>().join(", ");
             let want = given.map_or("height, width".to_owned(), |(h, w)| format!("{h}, {w}"));
-            Err(Error::file(path, format!("its input is [{known}], and [1, 3, {want}] is taken")))
+            Err(Error::file(path, format!("its input is [{known}], and [1, 3, {want}] is expected")))
         }
     }
 }

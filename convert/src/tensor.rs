@@ -34,7 +34,10 @@ impl Tensor {
     pub(crate) fn check_type(&self) -> Result<(), Error> {
         match self.dtype {
             Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
-            other => Err(Error::tensor(&self.name, format!("{other:?} values; f64, f32, f16 and bf16 are read"))),
+            other => Err(Error::tensor(
+                &self.name,
+                format!("{other:?} values are not supported; f64, f32, f16 and bf16 are"),
+            )),
         }
     }
 

@@ -179,7 +179,7 @@ impl Sample {
 
 fn sources(args: &CompareArgs) -> Result<Vec<Sample>> {
     if args.images.is_empty() {
-        output::note("no pictures given: three photos that are part of the program");
+        output::note("no pictures given: comparing on three photos that are part of the program");
         return Ok(SAMPLES.iter().map(|bytes| Sample::BuiltIn(bytes)).collect());
     }
     Ok(pictures::list(&args.images)?.into_iter().map(Sample::Given).collect())
@@ -301,7 +301,8 @@ fn conclude(out: &mut Out, r: &Report) -> Result<()> {
     }
     writeln!(
         out,
-        "{QUIET}heads: before the projection; + ...: what the branch adds, LayerScale included; stream: after the block;{QUIET:#}"
+        "{QUIET}heads: outputs before the projection; + ...: contribution of the branch, LayerScale included; stream: \
+         after the block;{QUIET:#}"
     )?;
     writeln!(out, "{QUIET}worst channel: the one with most of the squared error, and its share{QUIET:#}")?;
     Ok(())

@@ -113,9 +113,9 @@ fn decode_as(format: Format, bytes: &[u8], content: Content) -> Result<Rgb8, Str
     let name = format.name();
     let explain = |e: ImageError| match e {
         ImageError::Unsupported(_) => {
-            format!("this kind of {name} is not supported; save it anew as a plain JPEG or PNG")
+            format!("this kind of {name} is not supported; save it again as a plain JPEG or PNG")
         }
-        ImageError::Limits(_) => format!("this {name} is {TOO_LARGE}: a row or its notes take more than 64 MiB"),
+        ImageError::Limits(_) => format!("this {name} is {TOO_LARGE}: a row or its metadata takes more than 64 MiB"),
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => format!("truncated {name}"),
         other if other.to_string().contains("too large") => format!("this {name} is {TOO_LARGE}: {other}"),
         other => format!("broken {name}: {other}"),
@@ -242,7 +242,7 @@ fn to_rgb8(mut data: Vec<u8>, color: ColorType, clipped: bool, pixels: usize) ->
         ColorType::La16 => repack::<4>(&mut data, pixels, |p| [high(p, 0); 3])?,
         ColorType::Rgb16 => repack::<6>(&mut data, pixels, |p| [high(p, 0), high(p, 1), high(p, 2)])?,
         ColorType::Rgba16 => repack::<8>(&mut data, pixels, |p| [high(p, 0), high(p, 1), high(p, 2)])?,
-        _ => return Err("its samples are not supported; save it anew with 8 or 16 bits".to_string()),
+        _ => return Err("its samples are not supported; save it again with 8 or 16 bits".to_string()),
     }
     Ok(data)
 }

@@ -56,7 +56,7 @@ impl OtherFiles {
 
 impl std::fmt::Display for OtherFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let files = if self.count == 1 { "1 file that is no picture" } else { "files that are no pictures" };
+        let files = if self.count == 1 { "1 file that is not a picture" } else { "files that are not pictures" };
         if self.count > 1 {
             write!(f, "{} ", self.count)?;
         }
@@ -126,7 +126,7 @@ fn tell(path: PathBuf, name: &OsStr, file_type: Option<FileType>) -> Item {
     }
     if !target.is_file() {
         let what = special(&target);
-        let why = || format!("{what} in a folder is not opened; name it itself to read from it");
+        let why = || format!("{what} in a folder is not opened; name it on the command line to read it");
         return if named { Item::Picture(Source::Unusable { path, why: why() }) } else { left_out(what) };
     }
     if named {
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(found.pictures, names.map(|name| Source::File(dir.path().join(name))));
         let note = found.left_out.to_string();
         let names = ".hidden.png (hidden), d/labels.csv, film (Video), notes.txt, page.pdf (PDF)";
-        assert_eq!(note, format!("5 files that are no pictures: {names}"));
+        assert_eq!(note, format!("5 files that are not pictures: {names}"));
         (0..4).for_each(|i| fs::write(dir.path().join(format!("z{i}.txt")), "").unwrap());
         let note = below(dir.path()).left_out.to_string();
         assert!(note.starts_with("9 files") && note.ends_with("page.pdf (PDF) and 4 more"), "{note}");
@@ -229,6 +229,6 @@ mod tests {
         assert!(whys[0].starts_with("a socket") && whys[1].starts_with("a device"), "{whys:?}");
         assert!(whys[2].starts_with("No such file"), "{whys:?}");
         assert_eq!(found.pictures[3..], [Source::File(path("f")), Source::File(path("g"))]);
-        assert_eq!(found.left_out.to_string(), "2 files that are no pictures: c (a device), e (link to a folder)");
+        assert_eq!(found.left_out.to_string(), "2 files that are not pictures: c (a device), e (link to a folder)");
     }
 }

@@ -140,7 +140,7 @@ impl Kind {
             Self::Picture(format) => Ok(format),
             Self::Foreign(foreign) => Err(foreign.why()),
             Self::Mistake(why) => Err(why.to_string()),
-            Self::Unknown => Err(format!("not a picture: {DECODED} are read")),
+            Self::Unknown => Err(format!("not a picture: {DECODED} are supported")),
         }
     }
 }

@@ -94,7 +94,7 @@ fn reports_and_outputs_do_not_share_standard_output() {
             format!("bench layerscale {reference} --rounds 1 --threads 1 --plot /dev/stdout"),
             "<svg",
             "</svg>\n",
-            "keep costs",
+            "keep takes",
         ),
         (format!("embed -m {model} {a} -o {} --rows /dev/stdout", scene.path("a.npy")), "row,image\n", ".png\n", "f32"),
     ] {

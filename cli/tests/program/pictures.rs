@@ -104,7 +104,7 @@ fn folders_are_read_by_content_and_what_is_left_out_is_said() {
         let says = |text: &str| assert!(said.iter().any(|line| line.contains(text)), "{text}: {said:?}");
         says("d.HEIC: HEIC is not supported; convert it to JPEG, e.g. heif-convert a.heic a.jpg");
         says("e.tif: TIFF is not supported; convert it to PNG");
-        says("left out 2 files that are no pictures: f.pdf (PDF), notes.txt");
+        says("left out 2 files that are not pictures: f.pdf (PDF), notes.txt");
         says("2 of 5 inputs left out");
     }
 }

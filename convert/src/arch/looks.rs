@@ -168,7 +168,7 @@ impl Looks {
     pub(super) fn suggestion(&self) -> String {
         let names = self.fitting();
         match &names[..] {
-            [] => format!("have {}; no architecture that vitlet runs has these", self.shape.shown()),
+            [] => format!("have {}; no supported architecture has these", self.shape.shown()),
             names => {
                 let more = names.len().saturating_sub(LISTED);
                 let more = if more > 0 { format!(" or {more} more") } else { String::new() };
@@ -250,7 +250,8 @@ impl Looks {
         let cure = fits.map_or("give the size of its pictures with --image-size".to_owned(), |(height, width)| {
             format!("--image-size {height}x{width} fits")
         });
-        let why = format!("pictures of {}x{}, but the weights' position embedding is for others; {cure}", own.0, own.1);
+        let why =
+            format!("pictures of {}x{}, but the weights' position embedding is for another size; {cure}", own.0, own.1);
         Err(Error::new(format!("--arch {text}"), why))
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let torch: Vec<_> = others.into_iter().filter(|path| is_named_as_torch(path) && !is_beside_weights(path)).collect();
     match (&safetensors[..], &torch[..]) {
         ([one], _) | ([], [one]) => Ok(vec![one.clone()]),
-        ([], []) => Err(Error::file(dir, "no model.safetensors and no file of PyTorch's in this directory")),
+        ([], []) => Err(Error::file(dir, "no model.safetensors and no PyTorch file in this directory")),
         ([], several) | (several, _) => {
             let names: Vec<_> = several.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy()).collect();
             Err(Error::file(dir, format!("several files with weights ({}); give the one to convert", names.join(", "))))

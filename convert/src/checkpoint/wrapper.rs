@@ -51,7 +51,7 @@ impl Checkpoint {
                 None => self.outside.insert(name, entry),
             };
         }
-        announcements.push(format!("names begin with {} : the network is what stands under it", shown(&prefix)));
+        announcements.push(format!("the prefix {} of the tensors' names is left out", shown(&prefix)));
         self.prefix = prefix;
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Checkpoint {
                 _ if whole.contains(&"") => return Ok(Some(String::new())),
                 _ => {
                     let why = format!(
-                        "it stands there {} times, under {}; leave out all but one, as in --ignore '{}*'",
+                        "the network is in the file {} times, under {}; leave out all but one, as in --ignore '{}*'",
                         whole.len(),
                         listed(&whole),
                         shown(whole[0])
@@ -121,7 +121,7 @@ impl Checkpoint {
         if !self.has(&format!("{name}.weight"))
             && let Some(own) = self.layer_left(n, k, ignore)
         {
-            announcements.push(format!("the head is {}, the one layer of {n} x {k} that is left", shown(&own)));
+            announcements.push(format!("the head is {}, the only remaining layer of {n} x {k}", shown(&own)));
             for leaf in ["weight", "bias"] {
                 let entry = self.outside.remove(&format!("{own}.{leaf}")).or_else(|| {
                     let short = own.strip_prefix(&self.prefix)?.to_owned();

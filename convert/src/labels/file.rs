@@ -66,12 +66,12 @@ fn numbered(lines: &[&str], separator: char, classes: usize) -> Option<Result<Ve
     }
     let len = rows.len();
     let Some(labels) = in_order(rows.into_iter().collect(), len) else {
-        let why = "its lines begin with numbers that are not 0, 1, 2, ... without a gap; put lines of which the number \
-                   is a part of the label in quotes";
+        let why = "its lines begin with numbers, but these are not 0, 1, 2, ... without a gap; where a number belongs \
+                   to the label, put the line in quotes";
         return (header == 0 || lines.len() != classes).then(|| Err(why.to_owned()));
     };
     let column = |label: String| {
-        let more = || format!("{} is not one column; an index and a label are read", shown(label.trim()));
+        let more = || format!("{} is not one column; an index and a label are expected", shown(label.trim()));
         field(&label).ok_or_else(more)
     };
     Some(labels.into_iter().map(column).collect())

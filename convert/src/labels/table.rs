@@ -58,10 +58,10 @@ impl Table {
     pub(super) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.reversed {
-            remarks.push("it has names for keys and is read the other way round".to_owned());
+            remarks.push("its keys are names, so keys and values are exchanged".to_owned());
         }
         if self.not_text {
-            remarks.push("names that are not text are taken as they are written".to_owned());
+            remarks.push("names that are not text are taken literally".to_owned());
         }
         if !self.odd_keys.is_empty() {
             remarks.push(format!("keys that are not numbers: {}", some_of(self.odd_keys.iter().map(|key| shown(key)))));

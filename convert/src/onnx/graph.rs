@@ -203,7 +203,7 @@ impl Graph {
         let is_weight = |names: &Names, name: &str| names.by_name.contains_key(name);
         let inputs: Vec<_> = graph.input.iter().filter(|i| !is_weight(&names, &i.name)).collect();
         let [picture] = inputs[..] else {
-            return Err(Error::file(path, format!("{} inputs; a picture alone is taken", inputs.len())));
+            return Err(Error::file(path, format!("{} inputs; a picture alone is expected", inputs.len())));
         };
         let input = names.id(&picture.name);
         let (shape, channels_last) = picture_shape(path, picture, size, &graph.node, &names)?;
@@ -219,13 +219,13 @@ impl Graph {
             for name in &node.input {
                 let known = is_weight(&names, name);
                 if !name.is_empty() && !known {
-                    let why = format!("node {first} ({}) reads {name}, which nothing before it makes", node.op_type);
+                    let why = format!("node {first} ({}) reads {name}, which no node before it writes", node.op_type);
                     return Err(Error::file(path, why));
                 }
                 inputs.push((!name.is_empty()).then(|| names.id(name)));
             }
             if let Some(twice) = node.output.iter().find(|name| !name.is_empty() && is_weight(&names, name)) {
-                return Err(damaged(&format!("{twice} is made twice")));
+                return Err(damaged(&format!("{twice} is written twice")));
             }
             let outputs = node.output.iter().map(|name| names.id(name)).collect();
             nodes.push(Node {
@@ -345,7 +345,7 @@ fn picture_shape(
         tensor.and_then(|t| t.shape.as_ref()).map_or(vec![], |s| s.dim.iter().map(known).collect());
     let wrong = |want: &str| {
         let own: Vec<String> = dims.iter().map(|d| d.map_or("?".to_owned(), |n| n.to_string())).collect();
-        Error::file(path, format!("its input {} is [{}]; {want} is taken", input.name, own.join(", ")))
+        Error::file(path, format!("its input {} is [{}]; {want} is expected", input.name, own.join(", ")))
     };
     let (batch, axes) = dims.split_at(usize::from(dims.len() == 4));
     let (height, width, channels_last) = match *axes {
@@ -422,7 +422,7 @@ fn constant(files: &Files<'_>, tensor: proto::Tensor) -> Result<Constant, Error>
         data_type::INT32 => Err(elements(&raw, |b| i64::from(i32::from_le_bytes(b)))),
         data_type::INT8 => Err(elements(&raw, |[b]| i64::from(b as i8))),
         data_type::BOOL | data_type::UINT8 => Err(elements(&raw, |[b]| i64::from(b))),
-        other => return Err(wrong(format!("element type {other} of ONNX is not read"))),
+        other => return Err(wrong(format!("element type {other} of ONNX is not supported"))),
     };
     let short = || wrong(format!("its elements do not fill its shape {shape:?}; the file is cut short, or damaged"));
     match data {

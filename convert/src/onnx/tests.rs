@@ -448,12 +448,12 @@ fn nodes_in_any_order_but_each_value_once() {
         let again = graph.node[0].clone();
         graph.node.push(again);
     });
-    assert!(refused(&twice).contains("is made twice"), "{}", refused(&twice));
+    assert!(refused(&twice).contains("is written twice"), "{}", refused(&twice));
     let cycle = vit(|graph| {
         let last = graph.node.last().expect("nodes").output[0].clone();
         of_op(graph, "Conv").input[0] = last;
     });
-    assert!(refused(&cycle).contains("which nothing before it makes"));
+    assert!(refused(&cycle).contains("which no node before it writes"));
 }
 
 #[test]

@@ -43,8 +43,9 @@ pub(super) fn open(file: &[u8]) -> Result<Option<(Graph<'_>, Id, Storages)>, Str
     let (keys, id) = next()?;
     let sizes = element_sizes(&graph);
     let storages = ranges(file, at, &keys, id, &sizes);
-    let storages = storages
-        .ok_or_else(|| format!("its storages are damaged, or of a type that is not read; {}", super::SAVE_AGAIN))?;
+    let storages = storages.ok_or_else(|| {
+        format!("its storages are damaged, or of a type that is not supported; {}", super::SAVE_AGAIN)
+    })?;
     Ok(Some((graph, object, Storages::Legacy(storages))))
 }
 

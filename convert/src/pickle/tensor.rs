@@ -117,14 +117,14 @@ impl View<'_, '_> {
         }
         if rest.first().is_some_and(|view| !matches!(graph.get(*view), Value::None)) {
             return Err(format!(
-                "a view of a part of a storage, as PyTorch before 0.4 has them; {}",
+                "a view of a part of a storage, as PyTorch before 0.4 wrote it; {}",
                 super::SAVE_AGAIN
             ));
         }
         let typed = self.dtype.unwrap_or(*class);
         let (_, name) = graph.global(typed).ok_or_else(damaged)?;
         let dtype = dtype(name).ok_or_else(|| {
-            format!("{} values, which are not read; f32, f16, bf16 and f64 are", crate::error::shown(name))
+            format!("{} values are not supported; f32, f16, bf16 and f64 are", crate::error::shown(name))
         })?;
         let storage = storages.get(graph.text(*key).ok_or_else(damaged)?)?;
         self.within(dtype, storage)
@@ -132,7 +132,7 @@ impl View<'_, '_> {
 
     /// The elements in the bytes of a storage.
     fn within(&self, dtype: Dtype, storage: Range<usize>) -> Result<Tensor, String> {
-        let damaged = || "offset, shape or strides are none; download it again".to_owned();
+        let damaged = || "offset, shape or strides are not valid; download it again".to_owned();
         let shape = self.lens(self.shape).ok_or_else(damaged)?;
         let strides = self.lens(self.strides).ok_or_else(damaged)?;
         let offset = self.graph.len(self.offset).ok_or_else(damaged)?;

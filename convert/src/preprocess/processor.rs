@@ -137,9 +137,9 @@ impl Processor {
         match self.json.value("size") {
             None => Ok(384),
             Some(size) if !size.is_object() => Ok(self.json.size("size")?.map_or(384, |(edge, _)| edge)),
-            Some(_) => size.edge("shortest_edge")?.ok_or_else(|| {
-                self.json.error("size", "no shortest_edge, which is what a ConvNext image processor takes")
-            }),
+            Some(_) => size
+                .edge("shortest_edge")?
+                .ok_or_else(|| self.json.error("size", "no shortest_edge, which a ConvNext image processor needs")),
         }
     }
 

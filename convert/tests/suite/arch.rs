@@ -128,7 +128,7 @@ fn what_does_not_fit_is_answered_with_what_does() {
     let dir = scratch.path();
     test_vit(dir, 160, 1000);
     let looks = "look like test_vit (6 blocks, 64 wide, patch 16)";
-    refused(dir, &Options::default(), &["no config.json says", "--arch", looks]);
+    refused(dir, &Options::default(), &["no config.json names", "--arch", looks]);
     refused(dir, &arch("vit_tiny_patch16_224"), &["it has 12 blocks, 192 wide, patch 16, but the weights", looks]);
     refused(dir, &arch("resnet50"), &["--arch resnet50: not supported", looks]);
     refused(dir, &arch("test_vit.in22k"), &["--arch test_vit.in22k: no such tag; timm has r160_in1k"]);
@@ -148,13 +148,14 @@ fn lengths_without_elements_are_not_counted_up_to() {
     for rows in [1 << 62, usize::MAX - 1] {
         all.insert("pos_embed".into(), (Dtype::F32, vec![1, rows, 0], Vec::new()));
         save(&all, &dir.join("model.safetensors"));
-        let cure = "the weights' position embedding is for others; give the size of its pictures with --image-size";
+        let cure = "the weights' position embedding is for another size; give the size of its pictures with \
+                    --image-size";
         refused(dir, &arch("test_vit"), &[cure]);
         refused(dir, &Options::default(), &["look like test_vit"]);
     }
     all.insert("patch_embed.proj.weight".into(), (Dtype::F32, vec![64, 3, 0, 1 << 62], Vec::new()));
     save(&all, &dir.join("model.safetensors"));
-    refused(dir, &Options::default(), &["no config.json says"]);
+    refused(dir, &Options::default(), &["no config.json names"]);
 }
 
 #[test]
@@ -194,5 +195,5 @@ fn the_tag_of_a_training_is_not_that_of_its_weights() {
     let converted = convert_ok(&file, &Options { ema: true, ..Options::default() });
     assert_eq!(converted.report.name, "vit_tiny_patch16_224");
     assert_eq!(converted.report.license, None);
-    announced(&converted, "pictures are prepared as for vit_tiny_patch16_224.augreg_in21k, as in the file");
+    announced(&converted, "pictures are prepared as for vit_tiny_patch16_224.augreg_in21k, as the file says");
 }

@@ -47,11 +47,7 @@ fn missing_files() {
     c.refused(&["no model.safetensors"]);
     let c = copy("timm_vit");
     fs::remove_file(c.file("config.json")).expect("removed");
-    c.refused(&[
-        "no config.json says what network the weights are for",
-        "--arch",
-        "no architecture that vitlet runs has these",
-    ]);
+    c.refused(&["no config.json names the network of these weights", "--arch", "no supported architecture has these"]);
     refused(Path::new("/nonexistent/model"), &Options::default(), &["/nonexistent/model: no such file"]);
     for name in ["google/vit-base-patch16-224", "hf-hub:google/vit-base-patch16-224"] {
         let hint = "no such file or directory; did you mean hf:google/vit-base-patch16-224 ,";
@@ -251,7 +247,7 @@ fn broken_values() {
     }
     let c = copy("timm_vit");
     c.edit_tensors(|all| all.iter_mut().find(|(name, ..)| name == "cls_token").expect("there").1 = Dtype::I32);
-    c.refused(&["tensor cls_token: I32 values; f64, f32, f16 and bf16 are read"]);
+    c.refused(&["tensor cls_token: I32 values are not supported; f64, f32, f16 and bf16 are"]);
 }
 
 #[test]

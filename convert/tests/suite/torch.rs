@@ -75,7 +75,7 @@ fn averaged_weights_are_taken_where_told_and_where_they_are_the_only_ones() {
     announced(&convert_ok(scratch.path(), &Options::default()), "the weights are teacher; left out: student");
     refused_with(&scratch.path().join("dino.pth"), &ema(), &["--ema: no averaged weights", "teacher, student"]);
     let safetensors = onnx_fixture("vit").join("model.safetensors");
-    refused_with(&safetensors, &ema(), &["--ema is for files of PyTorch's"]);
+    refused_with(&safetensors, &ema(), &["--ema is for PyTorch files"]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn any_prefix_is_found_in_any_network_and_announced() {
         let name = dir.file_name().and_then(|n| n.to_str()).expect("a name");
         let prefix = prefixes[i % prefixes.len()];
         let told = same(name, &renamed(name, |n| format!("{prefix}{n}")));
-        let want = format!("names begin with {}", prefix.replace("_orig_mod.", ""));
+        let want = format!("the prefix {}", prefix.replace("_orig_mod.", ""));
         assert!(told.iter().any(|a| a.starts_with(&want)), "{name} {prefix} {told:?}");
     }
 }
@@ -68,7 +68,8 @@ fn a_head_beside_the_encoder_is_found_by_its_shape() {
         None => format!("net.backbone.{n}"),
     };
     let told = same("timm_vit", &renamed("timm_vit", beside));
-    assert!(told.iter().any(|a| a.starts_with("the head is classifier.1, the one layer of 7 x 36")), "{told:?}");
+    let taken = "the head is classifier.1, the only remaining layer of 7 x 36";
+    assert!(told.iter().any(|a| a.starts_with(taken)), "{told:?}");
 
     // Two layers of that shape, or anything else beside the encoder, are named.
     let two = rewritten("timm_vit", |all| {
@@ -104,7 +105,7 @@ fn a_head_beside_transformers_encoder_is_taken_where_its_shape_says_what_it_read
     };
     for (name, base) in [("hf_dinov2", "dinov2."), ("hf_convnext", "convnext.")] {
         let told = same(name, &renamed(name, beside(base)));
-        assert!(told.iter().any(|a| a.starts_with("the head is head.1, the one layer of")), "{told:?}");
+        assert!(told.iter().any(|a| a.starts_with("the head is head.1, the only remaining layer of")), "{told:?}");
     }
 
     let vit = renamed("hf_vit", beside("vit."));

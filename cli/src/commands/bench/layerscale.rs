@@ -265,10 +265,11 @@ fn refuse_folded(source: &Path) -> Result<()> {
     let why = match config.layerscale {
         vitlet::LayerScale::None => "no LayerScale: nothing to fold",
         vitlet::LayerScale::Fold | vitlet::LayerScale::FoldWeights => {
-            "its gammas are folded already, and what is folded cannot be compared with what is not: give the checkpoint directory that it was made of"
+            "its gammas are folded already, so there is nothing to compare: give the checkpoint directory from which \
+             it was made"
         }
         _ if config.precision != Precision::F32 => {
-            "its weights are quantized already: give the checkpoint directory that it was made of"
+            "its weights are quantized already: give the checkpoint directory from which it was made"
         }
         _ => return Ok(()),
     };

@@ -161,7 +161,9 @@ impl Results {
 /// Reads what `eval --json` wrote.
 fn read(path: &Path) -> Result<Results> {
     let text = fs::read_to_string(path).map_err(|e| Error::new(path.display(), why(&e)))?;
-    serde_json::from_str(&text).map_err(|e| format!("not what `vitlet eval --json` writes ({e})")).about(path.display())
+    serde_json::from_str(&text)
+        .map_err(|e| format!("not a document of `vitlet eval --json` ({e})"))
+        .about(path.display())
 }
 
 /// Adds up the parts of a data set.

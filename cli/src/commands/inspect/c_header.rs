@@ -39,7 +39,7 @@ pub struct CHeaderArgs {
 fn edges(text: &str) -> std::result::Result<(u32, u32), String> {
     let edge = |text: &str| text.parse().ok().filter(|&edge| edge > 0);
     let edges = text.split_once('x').and_then(|(width, height)| edge(width).zip(edge(height)));
-    edges.ok_or_else(|| "WIDTHxHEIGHT in pixels is meant, as in 640x480".into())
+    edges.ok_or_else(|| "write WIDTHxHEIGHT in pixels, as in 640x480".into())
 }
 
 fn named(text: &str) -> std::result::Result<Output, String> {
@@ -79,8 +79,16 @@ impl CHeaderArgs {
             format!("#define {prefix}_H"),
             String::new(),
         ];
-        lines.extend(define("Bytes of the file, at a multiple of VITLET_ALIGNMENT", "FILE_BYTES", file_bytes));
-        lines.extend(define("Bytes of a session, at a multiple of VITLET_ALIGNMENT", "SESSION_BYTES", session));
+        lines.extend(define(
+            "Size of the file in bytes; its address must be a multiple of VITLET_ALIGNMENT",
+            "FILE_BYTES",
+            file_bytes,
+        ));
+        lines.extend(define(
+            "Size of a session in bytes; its address must be a multiple of VITLET_ALIGNMENT",
+            "SESSION_BYTES",
+            session,
+        ));
         lines.extend(define("Floats of an input tensor", "INPUT_FLOATS", c.input_len()));
         for info in plan.outputs() {
             let name = format!("{}_FLOATS", info.name().to_uppercase());
