@@ -134,6 +134,20 @@ pub enum Family {
     ResMlp,
 }
 
+impl Family {
+    /// Whether this build of the engine runs it: a firmware names its networks by cargo features.
+    #[inline(always)]
+    pub const fn is_built(self) -> bool {
+        match self {
+            Self::Vit | Self::ParallelVit | Self::Beit | Self::Dinov3 => true,
+            Self::Cait => cfg!(feature = "cait"),
+            Self::ConvNeXt => cfg!(feature = "convnext"),
+            Self::Xcit => cfg!(feature = "xcit"),
+            Self::ResMlp => cfg!(feature = "resmlp"),
+        }
+    }
+}
+
 /// One of ConvNeXt's stages: blocks of the same width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageConfig {
@@ -291,6 +305,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether it is a network of this family, which the build has.
+    #[inline(always)]
+    pub(crate) fn is(&self, family: Family) -> bool {
+        family.is_built() && self.family == family
+    }
+
     /// Height and width in pixels of what becomes one token of the output: a patch; 8 x 8 of them in ConvNeXt.
     pub const fn token_size(&self) -> (usize, usize) {
         let patches = if self.has_stages() { 1 << (self.stages.len() - 1) } else { 1 };
@@ -305,7 +325,7 @@ impl Config {
 
     /// Whether it is a pyramid of stages (ConvNeXt).
     pub const fn has_stages(&self) -> bool {
-        matches!(self.family, Family::ConvNeXt)
+        Family::ConvNeXt.is_built() && matches!(self.family, Family::ConvNeXt)
     }
 
     /// Tokens along height and width in a stage: patches in the first.
@@ -388,6 +408,7 @@ impl Config {
     /// Number of 3 x 3 convolutions with a stride of 2 in XCiT's stem, without the last one, the patch embedding.
     pub const fn stem_layers(&self) -> usize {
         match (self.family, self.patch_height) {
+            _ if !Family::Xcit.is_built() => 0,
             (Family::Xcit, 8) => 2,
             (Family::Xcit, 16) => 3,
             _ => 0,
@@ -486,6 +507,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         let ok = |cond: bool, what: &'static str| if cond { Ok(()) } else { Err(Error::Config(what)) };
         let within = |n: usize, most: usize| (1..=most).contains(&n);
+        ok(self.family.is_built(), "this build of vitlet leaves the network out: it is a cargo feature")?;
         ok(within(self.image_height, 16_384) && within(self.image_width, 16_384), "image size must be 1 to 16384")?;
         ok(within(self.patch_height, 128) && within(self.patch_width, 128), "patch size must be 1 to 128")?;
         let (height, width) = self.token_size();
@@ -495,7 +517,7 @@ impl Config {
         )?;
         ok(within(self.dim, 16_384), "embedding length must be 1 to 16384")?;
         ok(within(self.depth, 1_024), "block count must be 1 to 1024")?;
-        if !self.has_stages() && self.family != Family::ResMlp {
+        if !self.has_stages() && !self.is(Family::ResMlp) {
             ok(within(self.heads, 1_024) && within(self.head_dim, 1_024), "heads and head length must be 1 to 1024")?;
             ok(self.attention_width() <= 65_536, "heads * head length must be at most 65536")?;
         }
@@ -519,7 +541,7 @@ impl Config {
              patches alone and no attention",
         )?;
         self.check_stages()?;
-        if self.family == Family::Xcit {
+        if self.is(Family::Xcit) {
             self.check_xcit()?;
         }
         ok(

@@ -201,35 +201,51 @@ impl<'a> Model<'a> {
 fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<(usize, usize), Error> {
     let mut table = file.tensors();
     let (mut at, mut blocks_at, mut tail_at) = (0, None, 0);
-    networks::for_each_part(config, |part| {
+    // Beside the walk, which passes its result on at every tensor.
+    let mut error = None;
+    let all = networks::for_each_part(config, |part| {
         match part {
             Part::Embedding => {}
             Part::Tail => tail_at = at,
             _ => blocks_at = blocks_at.or(Some(at)),
         }
         let mut list = List::new(config, kept, |spec: TensorSpec| {
-            let wrong = |why| Error::Tensor { name: spec.name, why };
-            let info = table.next().ok_or(wrong("missing"))?;
-            check_tensor(&info, &spec, at).map_err(wrong)?;
-            let end = at.checked_add(spec.bytes()).ok_or(Error::Truncated)?;
-            let bytes = file.data.get(at..end).ok_or(Error::Truncated)?;
-            let is_scale = spec.name.as_str().ends_with(".scale");
-            // The floats of an f32 model are all of it, too much to read here; they show in its results.
-            if is_scale || (spec.dtype == DType::F32 && config.precision != Precision::F32) {
-                check_floats(bytes, is_scale && config.precision == Precision::Int8).map_err(wrong)?;
+            match check_tensor(file, table.next(), &spec, at, config.precision) {
+                Ok(end) => at = end,
+                Err(why) => error = Some(why),
             }
-            at += spec.padded_bytes();
-            Ok::<(), Error>(())
+            if error.is_none() { Ok(()) } else { Err(()) }
         });
         part.walk(config, &mut list)
-    })?;
-    match table.next() {
-        Some(_) => Err(Error::Malformed("more tensors than the hyperparameters ask for")),
-        None => Ok((blocks_at.unwrap_or(tail_at), tail_at)),
+    });
+    match (all, error, table.next()) {
+        (Err(()), Some(error), _) => Err(error),
+        (_, _, Some(_)) => Err(Error::Malformed("more tensors than the hyperparameters ask for")),
+        _ => Ok((blocks_at.unwrap_or(tail_at), tail_at)),
     }
 }
 
-fn check_tensor(info: &TensorInfo<'_>, spec: &TensorSpec, at: usize) -> Result<(), &'static str> {
+/// Checks a tensor of the table and its floats; returns the offset of the next one.
+fn check_tensor(
+    file: &File<'_>,
+    info: Option<TensorInfo<'_>>,
+    spec: &TensorSpec,
+    at: usize,
+    precision: Precision,
+) -> Result<usize, Error> {
+    let wrong = |why| Error::Tensor { name: spec.name, why };
+    check_info(&info.ok_or(wrong("missing"))?, spec, at).map_err(wrong)?;
+    let end = at.checked_add(spec.bytes()).ok_or(Error::Truncated)?;
+    let bytes = file.data.get(at..end).ok_or(Error::Truncated)?;
+    let is_scale = spec.name.as_str().ends_with(".scale");
+    // The floats of an f32 model are all of it, too much to read here; they show in its results.
+    if is_scale || (spec.dtype == DType::F32 && precision != Precision::F32) {
+        check_floats(bytes, is_scale && precision == Precision::Int8).map_err(wrong)?;
+    }
+    Ok(at + spec.padded_bytes())
+}
+
+fn check_info(info: &TensorInfo<'_>, spec: &TensorSpec, at: usize) -> Result<(), &'static str> {
     if info.name != spec.name.as_str() {
         return Err("missing or out of order");
     }

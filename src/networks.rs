@@ -53,7 +53,7 @@ pub enum Part {
 pub fn for_each_part<E>(c: &Config, mut visit: impl FnMut(Part) -> Result<(), E>) -> Result<(), E> {
     visit(Part::Embedding)?;
     match c.family {
-        Family::ConvNeXt => {
+        Family::ConvNeXt if Family::ConvNeXt.is_built() => {
             let mut blocks = 0..;
             for (i, stage) in c.stages.iter().enumerate() {
                 if i > 0 {
@@ -64,7 +64,7 @@ pub fn for_each_part<E>(c: &Config, mut visit: impl FnMut(Part) -> Result<(), E>
                 }
             }
         }
-        Family::ResMlp => (0..c.depth).try_for_each(|i| visit(Part::MixerBlock(i)))?,
+        Family::ResMlp if Family::ResMlp.is_built() => (0..c.depth).try_for_each(|i| visit(Part::MixerBlock(i)))?,
         _ => (0..c.blocks()).try_for_each(|i| visit(Part::Block(i)))?,
     }
     visit(Part::Tail)
@@ -137,17 +137,17 @@ pub(crate) struct Run<'r> {
 pub(crate) fn bytes(c: &Config, threads: usize) -> usize {
     let mut arena = Arena::counting();
     match c.family {
-        Family::Vit | Family::ParallelVit | Family::Beit | Family::Dinov3 | Family::Cait => {
-            let _ = Buffers::carve(c, threads, &mut arena);
-        }
-        Family::ResMlp => {
+        Family::ResMlp if Family::ResMlp.is_built() => {
             let _ = resmlp::Buffers::carve(c, threads, &mut arena);
         }
-        Family::ConvNeXt => {
+        Family::ConvNeXt if Family::ConvNeXt.is_built() => {
             let _ = convnext::Buffers::carve(c, threads, &mut arena);
         }
-        Family::Xcit => {
+        Family::Xcit if Family::Xcit.is_built() => {
             let _ = xcit::Buffers::carve(c, threads, &mut arena);
+        }
+        _ => {
+            let _ = Buffers::carve(c, threads, &mut arena);
         }
     }
     arena.used()
@@ -159,13 +159,18 @@ pub(crate) fn forward(run: &Run<'_>, input: Input<'_>, memory: &mut [u8], out: &
     let mut transformer =
         |forward: Forward| forward(&Pass::new(run)?, input, &mut Buffers::carve(c, threads, &mut arena), out);
     match c.family {
-        Family::Vit | Family::ParallelVit | Family::Beit | Family::Dinov3 => transformer(vit::forward),
-        Family::Cait => transformer(cait::forward),
-        Family::ResMlp => {
+        Family::Cait if Family::Cait.is_built() => transformer(cait::forward),
+        Family::ResMlp if Family::ResMlp.is_built() => {
             resmlp::forward(&Pass::new(run)?, input, &mut resmlp::Buffers::carve(c, threads, &mut arena), out)
         }
-        Family::ConvNeXt => convnext::forward(run, input, &mut convnext::Buffers::carve(c, threads, &mut arena), out),
-        Family::Xcit => xcit::forward(&Pass::new(run)?, input, &mut xcit::Buffers::carve(c, threads, &mut arena), out),
+        Family::ConvNeXt if Family::ConvNeXt.is_built() => {
+            convnext::forward(run, input, &mut convnext::Buffers::carve(c, threads, &mut arena), out)
+        }
+        Family::Xcit if Family::Xcit.is_built() => {
+            xcit::forward(&Pass::new(run)?, input, &mut xcit::Buffers::carve(c, threads, &mut arena), out)
+        }
+        // `Config::check` has refused what the build does not have.
+        _ => transformer(vit::forward),
     }
 }
 

@@ -177,8 +177,8 @@ impl<M: Storage> Block<M> {
     pub fn walk<W: Walk<Storage = M>>(&mut self, c: &Config, i: usize, w: &mut W) -> Result<(), W::Error> {
         let (stream, heads) = (Axis::dense(c.dim), Axis::padded(c.heads, c.head_dim));
         let is_class = i >= c.depth;
-        let (cross, carries) = (c.family == Family::Xcit && !is_class, c.family == Family::Xcit && is_class);
-        let talks = c.family == Family::Cait && !is_class;
+        let (cross, carries) = (c.is(Family::Xcit) && !is_class, c.is(Family::Xcit) && is_class);
+        let talks = c.is(Family::Cait) && !is_class;
         // The class token comes after the blocks of CaiT's and XCiT's patches.
         let (queries, keys) = match c.family {
             Family::Cait | Family::Xcit if !is_class => (c.patches(), c.patches()),
@@ -568,8 +568,8 @@ impl<'p> Pass<'p> {
             let attended = &mut w.attended[..tokens * width];
             let mixing = match (block.bias, &block.talking) {
                 (Some(tables), _) => Mixing::Relative(RelativeBias { tables, grid: c.grid() }),
-                (None, Some(talking)) => Mixing::Heads(talking.heads()),
-                (None, None) => Mixing::None,
+                (None, Some(talking)) if Family::Cait.is_built() => Mixing::Heads(talking.heads()),
+                (None, _) => Mixing::None,
             };
             let queries = Queries { rows: i * ROWS..i * ROWS + tokens, tokens: span.len() };
             cache.attend(k, c, queries, mixing, &mut w.attention, attended);
@@ -680,7 +680,7 @@ impl Head<'_> {
         let Self { c, k, tail, outputs } = self;
         let dim = pad16(c.dim) / 16;
         match &tail.norm {
-            Some(Norm { weight: factor, bias: offset, .. }) if c.family == Family::ResMlp => {
+            Some(Norm { weight: factor, bias: offset, .. }) if c.is(Family::ResMlp) => {
                 k.run(rows::Affine { x, factor, offset });
             }
             Some(norm) => x.chunks_mut(ROWS * dim).for_each(|block| normalize_in_place(k, norm, block, operand.normed)),

@@ -98,7 +98,7 @@ impl<'w> AttentionScratch<'w> {
             }
             Precision::F16 | Precision::F32 => (attend_f32_scratch(c.tokens()), 0, 0),
         };
-        if c.family == Family::Cait {
+        if c.is(Family::Cait) {
             scores = talking_scratch(c.tokens(), c.heads);
         }
         Self { scores: arena.take(scores), p: arena.take(p), q: arena.take(q) }

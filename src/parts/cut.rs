@@ -106,6 +106,16 @@ impl Default for MixerWeight<'_> {
     }
 }
 
+/// The file has no more bytes, though it was checked. Smaller than [`Error`]: it is passed on at every tensor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Missing;
+
+impl From<Missing> for Error {
+    fn from(_: Missing) -> Self {
+        Self::Truncated
+    }
+}
+
 /// Goes through the tensor data of a file in its order, which `Model::parse` has checked, from an offset on.
 /// What is called most is out of line: bytes count on bare metal.
 pub(crate) struct Cut<'a> {
@@ -121,25 +131,25 @@ impl<'a> Cut<'a> {
     }
 
     /// The next `count` chunks.
-    fn chunks<T: Plain>(&mut self, count: usize) -> Result<&'a [T], Error> {
-        bytes::cast(self.bytes(count.saturating_mul(size_of::<T>()))?).ok_or(Error::Misaligned)
+    fn chunks<T: Plain>(&mut self, count: usize) -> Result<&'a [T], Missing> {
+        bytes::cast(self.bytes(count.saturating_mul(size_of::<T>()))?).ok_or(Missing)
     }
 
     #[inline(never)]
-    fn bytes(&mut self, len: usize) -> Result<&'a [u8], Error> {
+    fn bytes(&mut self, len: usize) -> Result<&'a [u8], Missing> {
         let start = self.at;
-        let end = start.checked_add(len).ok_or(Error::Truncated)?;
-        self.at = end.checked_next_multiple_of(ALIGNMENT).ok_or(Error::Truncated)?;
-        self.data.get(start..end).ok_or(Error::Truncated)
+        let end = start.checked_add(len).ok_or(Missing)?;
+        self.at = end.checked_next_multiple_of(ALIGNMENT).ok_or(Missing)?;
+        self.data.get(start..end).ok_or(Missing)
     }
 
     #[inline(never)]
-    fn floats(&mut self, rows: usize, n: usize) -> Result<&'a [F32x16], Error> {
+    fn floats(&mut self, rows: usize, n: usize) -> Result<&'a [F32x16], Missing> {
         self.chunks(rows * (pad16(n) / 16))
     }
 
     #[inline(never)]
-    fn matrix(&mut self, n: usize, k: usize) -> Result<Linear<'a>, Error> {
+    fn matrix(&mut self, n: usize, k: usize) -> Result<Linear<'a>, Missing> {
         let blocks = pad16(n) / 16;
         let weight = match self.config.precision {
             Precision::Int8 => Weight::Int8 {
@@ -156,27 +166,27 @@ impl<'a> Cut<'a> {
 
 impl<'a> Walk for Cut<'a> {
     type Storage = InFile<'a>;
-    type Error = Error;
+    type Error = Missing;
 
     fn enter(&mut self, _: Scope) {}
 
-    fn vector(&mut self, _: &str, n: usize, part: &mut &'a [F32x16]) -> Result<(), Error> {
+    fn vector(&mut self, _: &str, n: usize, part: &mut &'a [F32x16]) -> Result<(), Missing> {
         *part = self.floats(1, n)?;
         Ok(())
     }
 
-    fn table(&mut self, _: &str, rows: usize, n: usize, part: &mut &'a [F32x16]) -> Result<(), Error> {
+    fn table(&mut self, _: &str, rows: usize, n: usize, part: &mut &'a [F32x16]) -> Result<(), Missing> {
         *part = self.floats(rows, n)?;
         Ok(())
     }
 
     #[inline(never)]
-    fn norm(&mut self, _: &str, n: usize, part: &mut Norm<'a>) -> Result<(), Error> {
+    fn norm(&mut self, _: &str, n: usize, part: &mut Norm<'a>) -> Result<(), Missing> {
         *part = Norm { weight: self.floats(1, n)?, bias: self.floats(1, n)?, n, eps: self.config.norm_eps };
         Ok(())
     }
 
-    fn linear(&mut self, _: &str, outputs: Axis, inputs: Axis, part: &mut Linear<'a>) -> Result<(), Error> {
+    fn linear(&mut self, _: &str, outputs: Axis, inputs: Axis, part: &mut Linear<'a>) -> Result<(), Missing> {
         *part = self.matrix(outputs.stored(), inputs.stored())?;
         Ok(())
     }
@@ -190,18 +200,18 @@ impl<'a> Walk for Cut<'a> {
         inputs: Axis,
         part: &mut Linear<'a>,
         _: Option<&&'a [F32x16]>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Missing> {
         let kept = self.kept.mask(self.config, branch.block, branch.branch);
         *part = Linear { kept, ..self.matrix(kept.map_or(dim, channels), inputs.stored())? };
         Ok(())
     }
 
-    fn depthwise(&mut self, _: &str, n: usize, kernel: usize, part: &mut Depthwise<'a>) -> Result<(), Error> {
+    fn depthwise(&mut self, _: &str, n: usize, kernel: usize, part: &mut Depthwise<'a>) -> Result<(), Missing> {
         *part = Depthwise { kernel, weight: self.floats(kernel * kernel, n)?, bias: self.floats(1, n)? };
         Ok(())
     }
 
-    fn mixer(&mut self, _: &str, tokens: usize, dim: usize, part: &mut Mixer<'a>) -> Result<(), Error> {
+    fn mixer(&mut self, _: &str, tokens: usize, dim: usize, part: &mut Mixer<'a>) -> Result<(), Missing> {
         let blocks = pad16(tokens) / 16;
         let weight = match self.config.precision {
             Precision::Int8 => MixerWeight::Int8 {
