@@ -29,9 +29,9 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Hyperparameters that contradict each other or exceed what the engine is proved for.
+    /// Hyperparameters that contradict each other or exceed the limits within which the engine is proved.
     Config(&'static str),
-    /// A tensor is missing or not what the hyperparameters ask for.
+    /// A tensor is missing, or contradicts the hyperparameters.
     Tensor {
         /// Its name.
         name: TensorName,
@@ -146,7 +146,7 @@ pub struct TensorName {
 }
 
 impl TensorName {
-    /// Nothing yet: what is written to it becomes the name. It has room for 32 bytes.
+    /// Empty at first: text that is written to it becomes the name. It has room for 32 bytes.
     pub(crate) const EMPTY: Self = Self { bytes: [0; 32], len: 0 };
 
     /// The name.

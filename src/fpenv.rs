@@ -8,7 +8,7 @@
 
 use core::marker::PhantomData;
 
-/// Computes `work` in the default environment, and puts back what it found.
+/// Computes `work` in the default environment, and restores the previous one.
 pub(crate) fn exact<R>(work: impl FnOnce() -> R) -> R {
     let _env = FpEnv::set();
     apart(work)
@@ -44,7 +44,7 @@ impl Drop for FpEnv {
     }
 }
 
-/// MXCSR, which holds the exception flags as well: what a host has not looked at yet comes back with the rest.
+/// MXCSR, which also holds the exception flags: flags that a host has not read yet are restored with the rest.
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse2")), not(miri)))]
 mod register {
     use core::arch::asm;

@@ -52,7 +52,7 @@ pub(crate) enum Uses {
     /// Polynomials, besides lanes, where [`Isa::fma_constant`] is worth its bytes: in int8 models. (In f32 ones, few
     /// cycles go there.)
     Polynomials,
-    /// [`Isa::f16`]: never run where there is none.
+    /// [`Isa::f16`]: never run on an instruction set without it.
     F16,
     /// The pairing of int8 operands ([`Isa::PAIRS`]), besides lanes.
     Pairs,
@@ -75,7 +75,7 @@ pub struct Kernels(Level);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
-    // Not on bare aarch64: NEON is what every such core has, and bytes count there.
+    // Not on bare aarch64: every such core has NEON, and size counts there.
     #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
     Scalar,
     #[cfg(target_arch = "aarch64")]
@@ -216,7 +216,7 @@ impl Kernels {
             #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
             Level::Scalar if const { !O::USES.f16_only() } => op.run(isa::Scalar),
             // SAFETY: in each arm, a `Kernels` of that level exists only on a CPU that has the features, and NEON's
-            // levels have those of the ones below.
+            // levels include the features of the levels below.
             #[cfg(target_arch = "aarch64")]
             Level::NeonI8mm if const { O::USES.differ_with_i8mm() } => unsafe { isa::neon::run_i8mm(op) },
             // SAFETY: as above.
@@ -254,19 +254,19 @@ impl Uses {
         matches!(self, Self::F16)
     }
 
-    /// Whether `neon-fp16` gets code of its own.
+    /// Whether `neon-fp16` gets its own code.
     #[cfg(target_arch = "aarch64")]
     const fn differ_with_fp16(self) -> bool {
         matches!(self, Self::Polynomials | Self::F16 | Self::Everything)
     }
 
-    /// Whether `neon-dotprod` and `avx-vnni` get code of their own.
+    /// Whether `neon-dotprod` and `avx-vnni` get their own code.
     #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
     const fn differ_with_dot(self) -> bool {
         matches!(self, Self::DotI8 | Self::UnpairedDotI8 | Self::Everything)
     }
 
-    /// Whether `neon-i8mm` gets code of its own.
+    /// Whether `neon-i8mm` gets its own code.
     #[cfg(target_arch = "aarch64")]
     const fn differ_with_i8mm(self) -> bool {
         matches!(self, Self::DotI8 | Self::Pairs | Self::Everything)
@@ -274,7 +274,7 @@ impl Uses {
 }
 
 impl Level {
-    /// Slowest first; each has what those before it have, but for [`Level::is_part_of`].
+    /// Slowest first; each includes the levels before it, except as [`Level::is_part_of`] says.
     const ALL: &[Self] = &[
         #[cfg(any(feature = "std", not(target_arch = "aarch64")))]
         Self::Scalar,

@@ -76,7 +76,7 @@ impl Outputs {
         Self(outputs.iter().fold(0, |bits, output| bits | 1 << *output as u8))
     }
 
-    /// These, or the network's first if there are none. `None` if the network does not have one of them.
+    /// These outputs, or the network's first if there are none. `None` if the network lacks one of them.
     pub(crate) fn or_first(self, c: &Config) -> Option<Self> {
         if self.0 == 0 {
             return Some(Self::of(&[if c.classes > 0 { Output::Logits } else { Output::Features }]));

@@ -1,8 +1,8 @@
 //! From a picture to the bytes that the network sees: resize, crop or pad, normalize.
 //!
-//! The result is that of the Python libraries that trained and evaluated the network, to the bit: Pillow's 8-bit
-//! `Image.resize`, cropped as torchvision, timm or transformers do. An accuracy measured here is then comparable with
-//! theirs.
+//! The result equals, to the bit, the result of the Python libraries that trained and evaluated the network: Pillow's
+//! 8-bit `Image.resize`, cropped as torchvision, timm or transformers do. An accuracy measured here is then comparable
+//! with theirs.
 //!
 //! Pictures stream by rows: rows that are resized horizontally, only inside the crop, go into a ring as tall as the
 //! vertical filter, from which one output row at a time is summed (or the other way round, where Pillow does so).
@@ -10,7 +10,7 @@
 //! MB from 12 megapixels to 224 x 224.
 //!
 //! Cameras' formats are converted row by row within the stream, and pictures that are turned are read along their
-//! columns: the result is that of converting, cutting and turning first.
+//! columns: the result is the same as converting, cutting and turning first.
 //!
 //! `source` says what a picture is, `pixels` reads it, `geometry` decides sizes and the crop, `resample` computes.
 //! Decoding files does not belong here.

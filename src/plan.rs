@@ -1,4 +1,4 @@
-//! How a model is run: what the caller asks for, checked, and the memory that it takes.
+//! How a model is run: the caller's request, checked, and the memory that it takes.
 
 use crate::arena::Arena;
 use crate::config::{Config, Positions, Preprocess};

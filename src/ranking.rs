@@ -43,8 +43,8 @@ fn order(logits: &[f32], a: usize, b: usize) -> Ordering {
     rank(logits[b]).cmp(&rank(logits[a])).then(a.cmp(&b))
 }
 
-/// A number that is larger for what comes first. An integer: a host that takes denormals for zero has no say in the
-/// order.
+/// A number that is larger for logits that come first. An integer: a host that takes denormals for zero has no say in
+/// the order.
 fn rank(logit: f32) -> i32 {
     let magnitude = (logit.to_bits() & 0x7fff_ffff) as i32;
     match logit.is_sign_negative() {

@@ -25,7 +25,7 @@ pub enum Place {
 pub struct Rows<'r> {
     /// Where.
     pub place: Place,
-    /// The first token's number, prefix tokens counted; in ConvNeXt among those of the block's stage.
+    /// The number of the first token, prefix tokens counted; in ConvNeXt, among the tokens of the block's stage.
     pub first: usize,
     /// `[tokens, width]`. Heads are padded to a multiple of 16 channels each, the residual stream as a whole; what
     /// stands in the padding means nothing.

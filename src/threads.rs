@@ -142,7 +142,8 @@ impl ThreadPool {
         Ok(pool)
     }
 
-    /// The helpers: all of the pool's threads but the calling one. For what a system lets one ask of its threads.
+    /// The helpers: all threads of the pool except the calling one. For requests to the system, such as CPUs and
+    /// priorities.
     pub fn helpers(&self) -> &[JoinHandle<()>] {
         &self.helpers
     }

@@ -25,7 +25,7 @@ impl Tree {
         tree
     }
 
-    /// Adds or replaces what a line `path: content` says.
+    /// Adds or replaces the content of a line `path: content`.
     pub fn set(&mut self, path: &str, content: &str) {
         let end = if content.ends_with("\\0") { "" } else { "\n" };
         let content = content.replace("\\0", "\0").replace("\\n", "\n") + end;

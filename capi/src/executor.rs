@@ -100,7 +100,8 @@ unsafe extern "C" fn call_host(run: Run, context: *mut c_void, data: *mut c_void
     // Without std there is nothing that unwinds.
     #[cfg(feature = "std")]
     let run: unsafe extern "C-unwind" fn(*mut c_void, vitlet_job, *mut c_void) =
-        // SAFETY: the same convention, but for unwinding: unknown in one, stopped by this function in the other.
+        // SAFETY: the same convention, except for unwinding: it is unknown in one, and this function stops it in the
+        // other.
         unsafe { core::mem::transmute(run) };
     // SAFETY: the caller's promise.
     unsafe { run(context, Some(call), data) };

@@ -1,4 +1,4 @@
-//! Threads for hosts that have none of their own. With std only.
+//! Threads for hosts without threads. With std only.
 
 use core::ffi::{c_char, c_void};
 use core::time::Duration;
@@ -180,7 +180,7 @@ mod system {
 
     use super::*;
 
-    /// Keeps the helpers to CPUs, unless there are none, and gives them a priority, unless it is 0.
+    /// Keeps the helpers to CPUs, if any are named, and gives them a priority, unless it is 0.
     pub(super) fn place(pool: &ThreadPool, cpus: &[u32], priority: u32) -> Result<(), Failure> {
         let set = set(cpus)?;
         if priority > 99 {

@@ -25,7 +25,7 @@ pub struct vitlet_session {
     scratch: *mut u8,
     /// Unless null, ends runs while it is true.
     stop: *const bool,
-    /// Where the last run's outputs stand in it, and their lengths; null and 0 where there are none.
+    /// The addresses of the last run's outputs in it, and their lengths; null and 0 if there are none.
     results: [(*const f32, usize); OUTPUTS],
 }
 
@@ -158,7 +158,7 @@ fn fastest() -> Kernels {
     Kernels::baseline()
 }
 
-/// Does not look at the CPU for what every CPU has.
+/// Does not ask the CPU about features that every CPU has.
 #[cfg(not(feature = "std"))]
 fn by_name(name: &str) -> Option<Kernels> {
     Kernels::baseline().slower(name).or_else(|| fastest().slower(name))

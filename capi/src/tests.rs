@@ -1,4 +1,4 @@
-//! The boundary: what C may get wrong gives a status, what it gets right gives what the engine gives. (examples/c is
+//! The boundary: a mistake of C gives a status, and a right call gives the engine's result. (examples/c is
 //! built and run by scripts/test_capi.sh.)
 
 mod outputs;
@@ -242,7 +242,7 @@ fn null_pointers_are_statuses() {
     let (at, file, len) = (memory.start(), FILE.as_ptr().cast::<c_void>(), FILE.len());
     let (mut m, mut s, mut n, mut pool, none) = (null_mut(), null_mut(), 0, null_mut(), null_mut());
     let mut floats = [0.0; 16];
-    // SAFETY: what is not null is what it should be.
+    // SAFETY: pointers that are not null are valid.
     let statuses = unsafe {
         [
             vitlet_model_parse(null_mut(), 4096, file, len, &mut m, none),
@@ -291,7 +291,7 @@ fn null_pointers_are_statuses() {
         vitlet_stop_set(null_mut(), true);
     }
     // The length may be null, and a pool that is not there is the calling thread.
-    // SAFETY: all else is what it should be.
+    // SAFETY: all other arguments are valid.
     unsafe {
         assert_eq!(vitlet_run_picture(session, &picture, none), Status::Ok);
         assert!(!vitlet_output_data(session, 0, null_mut()).is_null());
@@ -506,6 +506,6 @@ fn a_panic_aborts_and_never_unwinds_into_the_host() {
     assert_eq!((done.status.signal(), done.status.code()), (Some(SIGABRT), None), "{said}");
     let (panicked, stopped) = said.split_once("cannot unwind").expect("it is stopped");
     assert!(panicked.contains("on purpose"), "{said}");
-    // Other threads may work on what stands in the engine's frames: none of them may be unwound.
+    // Other threads may work on values in the engine's frames: none of these frames may be unwound.
     assert!(stopped.contains("for_each"), "{said}");
 }

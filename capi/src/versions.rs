@@ -18,7 +18,7 @@ pub(crate) unsafe trait Versioned: Sized {
     const FIRST: usize = size_of::<Self>();
 }
 
-/// More than any version has: what is larger was never initialized.
+/// More than the size of any version: a larger size was never initialized.
 const MOST: usize = 4096;
 
 /// The bytes that a caller's struct has, as its first field tells.
@@ -38,7 +38,7 @@ fn size<T: Versioned>(told: usize) -> Result<usize, Failure> {
 pub(crate) unsafe fn read<T: Versioned>(from: *const T) -> Result<T, Failure> {
     check(from)?;
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: aligned, and as large as it says; `value` has room for what is copied, and any bytes are a value.
+    // SAFETY: aligned, and as large as it says; `value` has room for the copy, and any bytes are a value.
     unsafe {
         let size = size::<T>(from.cast::<usize>().read())?;
         let known = size.min(size_of::<T>());

@@ -1,4 +1,4 @@
-//! The board that a measurement runs on: what it is, and whether heat, power supply or governor spoil the numbers.
+//! The board of a measurement: its kind, and whether heat, power supply or governor spoil the numbers.
 //! On machines without a device tree (PCs, virtual machines) there is nothing to say.
 
 use std::fs::File;
@@ -80,7 +80,7 @@ fn is_zero(n: &usize) -> bool {
 }
 
 impl Board {
-    /// None where the machine does not say what it is.
+    /// `None` if the machine does not name its kind.
     pub fn identify(files: &impl Files) -> Option<Self> {
         let cpus = Cpus::read(files);
         let clusters = cpus.clusters();

@@ -2,7 +2,7 @@
 //! `convert` reads come from the Hub's usual cache (`cache`), which every build reads. Other commands open them as
 //! model files, converted once (`converted`).
 //!
-//! With the feature `hub`, what the cache lacks is downloaded into it (`download`), from HF_ENDPOINT where that is set,
+//! With the feature `hub`, missing files are downloaded into the cache (`download`), from HF_ENDPOINT if that is set,
 //! with HF_TOKEN or the token of `hf auth login`. What is cached already needs no network, but for a processor of which
 //! nobody knows whether the repository has one. TLS brings C code (ring), so the feature is there where the compiler
 //! that links also compiles it: Linux with glibc. Without it, an error lists the files to fetch.

@@ -172,7 +172,7 @@ impl<'m> Inference<'m> {
         self.runner.plan()
     }
 
-    /// On what it runs.
+    /// The kernels and threads that run it.
     pub fn compute(&self) -> &'m Compute {
         self.compute
     }

@@ -146,7 +146,7 @@ pub fn json(document: &impl Serialize) -> Result<()> {
     write_json(serde_json::to_string_pretty(&Versioned { schema: SCHEMA, document }))
 }
 
-/// Prints one JSON document on a line of its own.
+/// Prints one JSON document on its own line.
 pub fn json_line(document: &impl Serialize) -> Result<()> {
     write_json(serde_json::to_string(&Versioned { schema: SCHEMA, document }))
 }

@@ -33,7 +33,7 @@ pub enum Color {
     Teal,
     Pink,
     Gray,
-    /// For what is wrong.
+    /// For errors.
     Red,
 }
 
@@ -66,7 +66,7 @@ text{fill:#9ea7b3}.page{fill:#0d1117}.frame{fill:#161b22}.title,.name,.value{fil
 }
 ";
 
-/// One side of a panel: what it measures, in which unit, and from where to where.
+/// One side of a panel: its quantity, its unit, and its range.
 #[derive(Clone, Debug)]
 pub struct Axis {
     label: String,
@@ -88,7 +88,7 @@ impl Axis {
         Self { label: label.to_string(), scale: Scale::Linear { from, to: if to > from { to } else { from + 1.0 } } }
     }
 
-    /// Whole powers of ten around the positive ones of `values`; 0.1 to 1 where there are none.
+    /// Whole powers of ten around the positive ones of `values`; 0.1 to 1 if there are none.
     pub fn log(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let positive = values.into_iter().filter(|v| v.is_finite() && *v > 0.0).map(f64::log10);
         let (low, high) = positive.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));

@@ -1,5 +1,5 @@
-//! What `--json` says of each picture, in every command that takes pictures: the result, or why there is none, in the
-//! order of the pictures.
+//! The entry of each picture in `--json`, in every command that takes pictures: the result, or the reason why there is
+//! none, in the order of the pictures.
 
 use serde::{Deserialize, Serialize};
 

@@ -71,7 +71,7 @@ pub fn time(inferences: &mut [Inference], rounds: u32, pictures: usize) -> Resul
 /// What the models made of the pictures.
 #[derive(Default)]
 pub struct Tallies {
-    /// Done are those that all models have seen.
+    /// Pictures that all models have seen count as done.
     pub inputs: Inputs,
     labels: usize,
     reference_right: usize,

@@ -1,6 +1,6 @@
 //! Signals that end the program: temporary files go first, and the exit status stays the signal's.
 //!
-//! A thread of its own waits for them, so that removing files needs no care for what a signal handler may do. SIGXFSZ
+//! A separate thread waits for them, so that removing files needs no care for what a signal handler may do. SIGXFSZ
 //! (a file would grow beyond `ulimit -f`) only comes to be ignored: the write then fails with an error, which is told
 //! in one line.
 

@@ -76,7 +76,7 @@ impl Named {
         Ok(Self { is_theirs: false, ..Self::new(text, None)? })
     }
 
-    /// timm's `pretrained_cfg`: what it says of the weights only where the tag is theirs.
+    /// timm's `pretrained_cfg`; its statements about the weights count only if the tag belongs to these weights.
     fn pretrained(&self) -> Map<String, Value> {
         let found = tags(&self.name).into_iter().find(|(tag, _)| *tag == self.tag);
         let mut cfg = found.map(|(_, preparation)| preparation.clone()).unwrap_or_default();
@@ -93,7 +93,7 @@ impl Named {
 /// checkpoint itself.
 ///
 /// # Errors
-/// No name or one that vitlet does not run, or weights of another shape; both with the architectures that fit.
+/// No name, a name that is not supported, or weights of another shape; with the architectures that fit.
 pub(crate) fn config(
     src: &Path,
     checkpoint: &mut Checkpoint,

@@ -234,7 +234,7 @@ fn powers(left: &[f64], right: &[f64]) -> Option<Vec<f32>> {
     Some(factors.iter().map(|t| (t / middle).log2().round().clamp(-60.0, 60.0).exp2() as f32).collect())
 }
 
-/// Of those that are not zero.
+/// Over the numbers that are not zero.
 fn median(values: &[f64]) -> Option<f64> {
     let mut values: Vec<f64> = values.iter().copied().filter(|x| *x > 0.0).collect();
     values.sort_unstable_by(f64::total_cmp);

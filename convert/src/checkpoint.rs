@@ -127,7 +127,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Says what the network is described by, if not by config.json.
+    /// Sets the source of the network's description, if it is not config.json.
     pub(crate) fn describe(&mut self, by: &str) {
         self.description = Some(by.to_owned());
     }

@@ -129,7 +129,7 @@ const TRANSFORMERS: Names = Names {
     head: "classifier",
 };
 
-/// The tensors of one checkpoint by what they are.
+/// The tensors of one checkpoint, by their role.
 struct Tensors<'c> {
     checkpoint: &'c mut Checkpoint,
     names: &'static Names,
@@ -138,7 +138,7 @@ struct Tensors<'c> {
 }
 
 /// # Errors
-/// A checkpoint that is not what the plan says.
+/// A checkpoint that contradicts the plan.
 pub(crate) fn network(
     checkpoint: &mut Checkpoint,
     plan: &Plan,

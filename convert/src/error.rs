@@ -1,4 +1,4 @@
-//! The converter's one error: what was looked at, and why it can not be used, with the cure in the same line.
+//! The converter's error type: the thing that cannot be used, and why, with the cure in the same line.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -20,7 +20,7 @@ impl Error {
         Self { what: what.into(), why: why.into() }
     }
 
-    /// An error about a file or directory. Of what the operating system says, the words are kept.
+    /// An error about a file or directory. Of the operating system's message, only the words are kept.
     pub fn file(path: &Path, why: impl fmt::Display) -> Self {
         let why = why.to_string();
         let words = why.split_once(" (os error ").and_then(|(words, rest)| Some((words, rest.split_once(')')?.1)));

@@ -1,4 +1,4 @@
-//! Heads that are not simply one layer of the checkpoint: the mean of two, and one from a file of its own.
+//! Heads that are not simply one layer of the checkpoint: the mean of two heads, and a head from a separate file.
 
 use std::path::Path;
 

@@ -61,7 +61,7 @@ impl Object {
         self.map.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k.as_str())
     }
 
-    /// The object below `key`; empty if there is none.
+    /// The object below `key`; empty if the key is missing.
     pub(crate) fn object(&self, key: &str) -> Self {
         let map = self.value(key).and_then(Value::as_object).cloned().unwrap_or_default();
         Self::new(&self.file, &format!("{}{key}.", self.at), map)
@@ -86,7 +86,7 @@ impl Object {
         }
     }
 
-    /// An entry where there is none.
+    /// An entry for a missing key.
     pub(crate) fn default(&mut self, key: &str, value: impl Into<Value>) {
         if self.value(key).is_none() {
             self.map.insert(key.to_owned(), value.into());

@@ -228,7 +228,7 @@ mod tests {
         Object::new("config.json", "", json.as_object().expect("an object").clone())
     }
 
-    /// The labels that a transformers configuration gives, and what is announced.
+    /// The labels of a transformers configuration, and the announcements.
     fn id2label(value: Value, classes: usize) -> (Option<Vec<String>>, String) {
         let mut told = Vec::new();
         let given = transformers(&object(json!({ "id2label": value })));

@@ -1,4 +1,4 @@
-//! The licence of the weights: what a checkpoint states about it, and what its name says.
+//! The licence of the weights: the checkpoint's statement about it, and the meaning of its name.
 //!
 //! timm has it in config.json, transformers in the front matter of README.md: lines of `key: value` between two lines
 //! of `---`. That is text from the internet: no more than [`LONGEST`] bytes are read, and of the YAML only strings and
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Front matters are short; those of the largest repositories take a few kilobytes.
+/// Front matters are short: in the largest repositories they take a few kilobytes.
 const LONGEST: u64 = 64 * 1024;
 
 /// The longest value that is taken.

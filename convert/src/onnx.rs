@@ -3,7 +3,7 @@
 //!
 //! `graph` reads the file, `fold` computes what does not depend on the picture, `patterns` knows linear layers, norms
 //! and activations in all their spellings, `stem`, `attention` and `vit` put them together. Recognition works on what
-//! flows where, never on names; what is not a plain ViT is refused with the node at which the structure ended.
+//! flows where, never on names. Other networks are refused with the node at which the known structure ended.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -140,7 +140,7 @@ impl Preparation {
     }
 }
 
-/// The preparation, and what the directory says of labels.
+/// The preparation, and the labels according to the directory.
 pub(crate) fn prepared(
     size: (usize, usize),
     options: &Options,

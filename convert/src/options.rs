@@ -15,7 +15,7 @@ pub enum Mode {
     FoldWeights,
     /// A multiply fused into the residual add.
     Keep,
-    /// A pass of its own.
+    /// A separate pass.
     KeepPass,
 }
 
@@ -111,7 +111,7 @@ pub struct Options {
     pub arch: Option<String>,
     /// Classes of the head, instead of those of `arch`.
     pub num_classes: Option<usize>,
-    /// The averaged weights (EMA) of PyTorch's own files, instead of the plain ones.
+    /// The averaged weights (EMA) of PyTorch files, instead of the plain weights.
     pub ema: bool,
     /// A text file with one label a line, instead of the source's labels.
     pub labels: Option<PathBuf>,

@@ -125,7 +125,7 @@ enum Destination {
 /// What is written through, never replaced.
 #[derive(Debug)]
 enum Stream {
-    /// This process' standard output, which may be a socket, or a file at a position of its own.
+    /// This process's standard output, which may be a socket, or a file with a position.
     Stdout,
     /// A device, a pipe or another descriptor.
     At(PathBuf),
@@ -194,7 +194,7 @@ fn is_stdout(target: &Path) -> bool {
         && fs::canonicalize("/dev/fd").is_ok_and(|own| target.parent() == Some(&own))
 }
 
-/// Bytes in memory, or in a file of which nothing is read yet.
+/// Bytes in memory, or in a file that has not been read yet.
 trait Source {
     fn copy_to(self, to: &mut dyn Write) -> io::Result<()>;
 }
@@ -363,7 +363,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Gives `file` the owner of what it replaces, where the system lets this user do so.
+/// Gives `file` the owner of the file that it replaces, if the system lets this user do so.
 #[cfg(unix)]
 fn keep_owner(file: &File, of: &fs::Metadata) {
     use std::os::unix::fs::{MetadataExt, fchown};

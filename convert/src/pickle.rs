@@ -1,7 +1,7 @@
 //! PyTorch's own files, read as data: `torch.save`'s archives (since 1.6) and its older format. Nothing in them is run.
 //!
 //! A pickle is a program for a small machine that may call any function of Python. `machine` reads it without Python:
-//! calls become placeholders, of which `tensor` knows those that stand for tensors. `state` finds the dict that holds
+//! calls become placeholders, and `tensor` knows the calls that stand for tensors. `state` finds the dict that holds
 //! the weights. Tensors stay where they are in the file. Memory: at most 256 MiB for the pickles, whatever is in the
 //! file (`machine::Budget`).
 //!
@@ -36,7 +36,7 @@ const BIG_ENDIAN: &str = "written on a big-endian machine, whose byte order is n
 /// The longest name of a tensor, and of a key that leads to tensors.
 const MAX_NAME: usize = 256;
 
-/// The weights in a file of PyTorch's.
+/// The weights in a PyTorch file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StateDict {
     /// By name; or why a tensor can not be read.
@@ -48,14 +48,14 @@ pub(crate) struct StateDict {
 /// How many bytes [`is_torch`] looks at.
 pub(crate) const SNIFFED: usize = 32;
 
-/// Whether a file with these first bytes is one of PyTorch's, whatever its name is.
+/// Whether a file with these first bytes is a PyTorch file, whatever its name is.
 pub(crate) fn is_torch(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(SNIFFED)];
     let old = matches!(start, [0x80, 2..=5, ..]) && start.windows(legacy::MAGIC.len()).any(|w| w == legacy::MAGIC);
     start.starts_with(b"PK\x03\x04") || old
 }
 
-/// Reads the state dict of a file; `ema` asks for averaged weights. Says what was taken where there was a choice.
+/// Reads the state dict of a file; `ema` asks for averaged weights. Announces the choice, if there was one.
 ///
 /// # Errors
 /// Why there are no weights, and what to do about it. In commands, `FILE` stands for the file's name.

@@ -1,6 +1,6 @@
 //! The fold planner: what becomes of each branch's gamma, and which channels of a branch could as well not be there.
 //!
-//! A channel is below the noise when what its branch adds to it is smaller than what the next reader of the stream
+//! A channel is below the noise when its branch adds less to it than the next reader of the stream
 //! loses there by quantizing it to 8 bits. No picture is looked at: inputs of a matrix are taken as independent, with
 //! the magnitude that the matrices before them give, and a row of the stream as spanning eight standard deviations (255
 //! steps, each an error of 1/sqrt(12)). Attention is taken not to average anything away, so that the estimate of a
@@ -24,7 +24,7 @@ const NOISE: f64 = 8.0 / 255.0 / 3.464_101_615;
 pub struct FoldReport {
     /// Where it goes: scale (the per-channel scale), weights, or vector (kept, for the residual add).
     pub gamma_in: &'static str,
-    /// The stored weights are those of the matrix without gamma, up to sign, and no scale left f32's normal range.
+    /// The stored weights equal the matrix without gamma, up to sign, and no scale left f32's normal range.
     pub exact: bool,
     /// Weights that `gamma W` would lose as f16 and that are there because the factor is not in them.
     pub f16_underflows_avoided: usize,
@@ -41,7 +41,7 @@ pub(crate) struct BranchPlan {
 
 /// The plan for the branches of one block, in the order of the gammas.
 pub(crate) struct BlockPlan {
-    /// Attention's, or that which mixes tokens; none in ConvNeXt.
+    /// The branch of attention, or the branch that mixes tokens; none in ConvNeXt.
     pub(crate) first: Option<BranchPlan>,
     /// The MLP's.
     pub(crate) second: BranchPlan,

@@ -62,7 +62,7 @@ pub(crate) fn timm(
     timm_or_default(cfg, size, options)
 }
 
-/// ImageNet's evaluation transform for pictures of `size` (height, width), with what the user chose otherwise.
+/// ImageNet's evaluation transform for pictures of `size` (height, width), with the user's changes.
 ///
 /// # Errors
 /// As [`timm`].
@@ -130,10 +130,10 @@ pub(crate) fn from_dir(
     }
 }
 
-/// A preparation that is complete already, with what the user chose otherwise.
+/// A complete preparation, with the user's changes.
 ///
 /// # Errors
-/// A crop percentage or a mean that is none.
+/// An invalid crop percentage or mean.
 pub(crate) fn overridden(mut preprocess: Preprocess, options: &Options) -> Result<Preprocess, Error> {
     if let Some(pct) = options.crop_pct {
         let (height, width) = enlarged((preprocess.height as usize, preprocess.width as usize), pct)?;

@@ -1,4 +1,4 @@
-//! Rows of the last matrices of branches that could as well not be there (`--prune-dead`): what a branch adds to such a
+//! Removal of output channels whose contribution is too small to matter (`--prune-dead`): what a branch adds to such a
 //! channel is too little to matter, by the estimate of [`plan`](crate::plan).
 //!
 //! Matrices are stored and multiplied in blocks of 16 rows, so a branch loses rows 16 at a time, those that add least

@@ -204,7 +204,7 @@ pub struct LinearReport {
 }
 
 impl LinearReport {
-    /// Of a matrix of which nothing is lost yet.
+    /// For a matrix that has lost nothing yet.
     pub(crate) fn new(name: &str, linear: &Linear) -> Self {
         Self {
             name: name.to_owned(),

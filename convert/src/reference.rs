@@ -49,7 +49,7 @@ impl Reference {
     /// open.
     ///
     /// # Errors
-    /// A file that is not ONNX, that tract can not run, that does not take one picture `[1, 3, height, width]`, or that
+    /// A file that is not ONNX, that tract cannot run, that does not take one picture `[1, 3, height, width]`, or that
     /// normalizes the picture itself.
     pub fn open(path: &Path, size: Option<(usize, usize)>) -> Result<Self, Error> {
         Self::open_tapped(path, size, &[])

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::json::Object;
 use crate::network::{Affine, Layer, Norm};
 
-/// PyTorch's default, with which the fixtures and any network of ours are made.
+/// PyTorch's default, which the fixtures and the project's own networks use.
 const BATCH_NORM_EPS: f64 = 1e-5;
 
 /// What comes after the second matrix, by its name in `model_args.residual`.
@@ -91,7 +91,8 @@ impl Residual {
         self.before == Before::LayerNorm
     }
 
-    /// Takes `norm{branch}` of the block whose tensors `at` names: LayerNorm stays, what is linear goes into `first`.
+    /// Takes `norm{branch}` of the block whose tensors `at` names: LayerNorm stays, and linear operations go into
+    /// `first`.
     ///
     /// # Errors
     /// Tensors that are missing or of another shape.
@@ -112,8 +113,8 @@ impl Residual {
         Ok(None)
     }
 
-    /// Takes what stands between and after the matrices of a branch of the block whose tensors `at` names; returns its
-    /// gamma, `[dim]`.
+    /// Takes the factors and offsets between and after the matrices of a branch of the block whose tensors `at` names;
+    /// returns its gamma, `[dim]`.
     ///
     /// # Errors
     /// As [`Self::before`].

@@ -1,7 +1,7 @@
 //! A tensor in a file: where its elements stand and what they are. Only [`Tensor::read`] touches them.
 //!
 //! `data` is a range of a mapped file, shared by reference: the operating system reads its pages when they are looked
-//! at, and takes them back as it likes. So a checkpoint costs no memory but for the tensors that are being worked on.
+//! at, and takes them back as it likes. So a checkpoint costs memory only for the tensors that are in use.
 
 use std::fs::File;
 use std::path::Path;

@@ -64,7 +64,7 @@ enum Position {
 /// Reads a checkpoint of timm's whose config.json is `json`.
 ///
 /// # Errors
-/// An architecture that we do not run, or a checkpoint that is not what config.json describes.
+/// An architecture that is not supported, or a checkpoint that contradicts config.json.
 pub(crate) fn read(mut checkpoint: Checkpoint, json: &Object, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
     let name = json.text("architecture")?.unwrap_or_default().to_owned();
@@ -171,7 +171,7 @@ const READ_ELSEWHERE: [&str; 28] = [
     "swiglu_align_to",
 ];
 
-/// Arguments of which we run these values only.
+/// Arguments of which only these values are supported.
 const ONLY: [(&str, &[&str]); 11] = [
     ("act_layer", &["gelu", "gelu_tanh", "quick_gelu", "silu"]),
     ("mlp_layer", &["SwiGLUPacked"]),
@@ -479,8 +479,8 @@ impl Plan {
         relative::table(checkpoint, name, c, native, relative::Rule::Geometric)
     }
 
-    /// BEiT and DINOv3 keep the biases of q and v alone: that of k is zero. Class attention has three layers (but for
-    /// XCiT's authors).
+    /// BEiT and DINOv3 keep only the biases of q and v; the bias of k is zero. Class attention has three layers (but
+    /// for XCiT's authors).
     fn qkv(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Layer, Error> {
         let c = &self.config;
         if i >= c.depth && !checkpoint.has(&self.at(i, "attn.qkv.weight")) {

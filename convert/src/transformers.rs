@@ -123,7 +123,7 @@ impl AnyPlan {
 /// Reads a checkpoint of transformers' in the directory `dir`, whose config.json is `json`.
 ///
 /// # Errors
-/// A model type that we do not run, or a checkpoint that is not what config.json describes.
+/// A model type that is not supported, or a checkpoint that contradicts config.json.
 pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
     let mut plan = AnyPlan::new(json)?;
@@ -175,7 +175,7 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
     })
 }
 
-/// That no processor is there, what is done instead, and what may follow from it.
+/// An announcement that there is no processor, with the preparation that is taken instead and its risk.
 fn guess(model_type: &str, p: &Preprocess) -> String {
     let resize = match p.resize {
         Resize::ShorterEdge(edge) => format!("shorter edge to {edge}"),
@@ -194,7 +194,7 @@ fn guess(model_type: &str, p: &Preprocess) -> String {
     )
 }
 
-/// `--image-size`, else what the processor makes, else config.json's.
+/// `--image-size`, else the processor's size, else config.json's.
 fn input_size(
     processor: &Processor,
     native: (usize, usize),
@@ -430,7 +430,7 @@ fn head(
 /// it reads: the class token and the mean of the patches.
 ///
 /// # Errors
-/// A head of which the shape does not say what it reads.
+/// A head whose shape does not say which features it reads.
 fn head_beside(
     checkpoint: &mut Checkpoint,
     plan: &Plan,

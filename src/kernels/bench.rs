@@ -1,4 +1,4 @@
-//! Single kernels with operands of their own, for `benches/kernels`. Feature `bench`: no part of the stable interface.
+//! Single kernels with their own operands, for `benches/kernels`. Feature `bench`: no part of the stable interface.
 //!
 //! A [`Case`] is one call as the network makes it: a block of rows, all output channels. Operands are the same on every
 //! instruction set, so that a bench can compare what two of them leave before it times them.
@@ -35,7 +35,7 @@ impl Case {
         (self.op)(&mut self.out);
     }
 
-    /// A hash of what the last run left.
+    /// A hash of the last run's results.
     pub fn digest(&self) -> u64 {
         let Out { kernels, rows, codes, scale, zero } = &self.out;
         let flip = kernels.run(CodeXor);

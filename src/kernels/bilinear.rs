@@ -112,7 +112,7 @@ fn lerp<S: Isa>(s: S, t: S::F, a: S::F, b: S::F) -> S::F {
 /// The map at points, zero outside of it; NaN at a point that is not finite.
 pub(crate) struct Sample<'a> {
     pub map: Map<'a>,
-    /// x and y: -1 is the outer edge of the first pixels, 1 that of the last ones.
+    /// x and y: -1 is the outer edge of the first pixels, 1 the outer edge of the last ones.
     pub points: &'a [[f32; 2]],
     /// `[points][pad16(channels) / 16]`.
     pub out: &'a mut [F32x16],

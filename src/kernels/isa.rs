@@ -30,7 +30,7 @@ pub(crate) trait Isa: Copy {
     type F: Copy;
     /// Sixteen lanes of i32 in registers.
     type I: Copy;
-    /// Arithmetic in f16; [`NoF16`] where there is none.
+    /// Arithmetic in f16; [`NoF16`] for instruction sets without it.
     type F16: F16<F = Self::F>;
 
     /// 0x00 where the dot product takes u8 activations (x86), 0x80 where it takes i8 (NEON).
@@ -199,7 +199,7 @@ pub(crate) fn expand_quarters(mask: u16) -> [(usize, &'static U8x16); 4] {
 
 /// Arithmetic in f16: the proof that the CPU has it, as [`Isa`] is for the rest.
 pub(crate) trait F16: Copy {
-    /// Sixteen lanes of f32 in registers, those of the [`Isa`].
+    /// Sixteen lanes of f32 in registers, the type of the [`Isa`].
     type F: Copy;
 
     /// Rounds to f16, ties to even; beyond the range of f16 to infinity.

@@ -111,7 +111,7 @@ impl Op for Relu<'_> {
     }
 }
 
-/// Height and width of what a 3 x 3 convolution with a border of one zero makes.
+/// Height and width of the output of a 3 x 3 convolution with a border of one zero.
 pub(crate) const fn convolved((height, width): (usize, usize), stride: usize) -> (usize, usize) {
     (height.div_ceil(stride), width.div_ceil(stride))
 }

@@ -3,7 +3,7 @@
 //! Each function is a fixed sequence of IEEE operations: the sequence and the coefficients are the specification
 //! (docs/numerics.md repeats them), so all instruction sets give the same bits. Coefficients are minimax fits in f64
 //! (Lawson's iteration on 3,000 Chebyshev nodes), rounded to f32 one after another, lowest power first, the remaining
-//! ones refitted each time. Errors are measured against f64 in the tests below; the bounds there are what is promised.
+//! ones refitted each time. The tests below measure errors against f64; their bounds are promises.
 //!
 //! No table look-ups, no division where a polynomial does: division runs at a quarter or less of the speed of fused
 //! multiply-add on every core that we care about.

@@ -8,7 +8,7 @@
 //! float   y = fma((sum over u of W[t][u] x[u][c]) * factor_c, scale_t, d)  fused multiply-add, u in order; scale is 1 in f32
 //! ```
 //!
-//! It is attention with constant weights: rows of W stand where those of the softmax do, x where v does, so a tile is
+//! It is attention with constant weights: rows of W take the place of the softmax, and x the place of v, so a tile is
 //! rows of W by chunks of 16 channels. Nothing is transposed: a channel is a lane from the stream to the stream. In
 //! int8, x is quantized per channel over all tokens, asymmetrically as rows are elsewhere, into the layout of weights
 //! whose inputs are tokens; codes less 128 are signed bytes. The rows of W are read in place where the dot product

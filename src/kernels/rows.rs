@@ -113,7 +113,7 @@ impl Encode for CodesMut<'_> {
         let (inverse, zero) = (s.splat(inverse), s.splat(zero));
         let codes = &mut self.codes[index * self.stride..][..row.len()];
         for (x, code) in row.iter().zip(codes) {
-            // At most 255.5: the scale is that of the row's own range.
+            // At most 255.5: the scale comes from the row's own range.
             s.store_codes(s.fma(s.load(x), inverse, zero), code);
         }
     }
@@ -172,7 +172,7 @@ impl<S: Isa> Range<S> {
         } else if max >= 1.0e38 {
             return (f32::INFINITY, 0.0);
         }
-        // The exponent's field alone; that of the inverse is 254 less it.
+        // The field of the exponent alone; the field of the inverse is 254 minus it.
         let exponent = max.to_bits() & 0x7f80_0000;
         (f32::from_bits(exponent), f32::from_bits((254 << 23) - exponent))
     }
@@ -343,7 +343,7 @@ impl Op for Affine<'_> {
     }
 }
 
-/// `y = gamma * y` over the rows of `y` `[rows, n]`: LayerScale as a pass of its own.
+/// `y = gamma * y` over the rows of `y` `[rows, n]`: LayerScale as a separate pass.
 pub(crate) struct Scale<'a> {
     pub y: &'a mut [F32x16],
     /// `[n]`.

@@ -3,7 +3,7 @@
 //! A tile is `M` rows by `N` blocks of 16 columns, both const generics, so that its accumulators are registers. The
 //! loops here pick the instance for every place: full tiles, and smaller ones for the rows that are left.
 //!
-//! What does not belong here: what a tile computes.
+//! What does not belong here: the arithmetic of a tile.
 
 use core::ops::Range;
 

@@ -129,7 +129,7 @@ fn flip(codes: &[U8x16], xor: u8) -> Vec<u8> {
     codes.iter().flat_map(|chunk| chunk.0).map(|code| code ^ xor).collect()
 }
 
-/// Memory for quantized rows, and what is in it.
+/// Memory for quantized rows, and its contents.
 struct Quantized {
     codes: Vec<U8x16>,
     stride: usize,

@@ -7,7 +7,7 @@
 //! f64 operations is part of the result: Rust never contracts them, so x86-64 and aarch64 agree with Pillow's x86-64
 //! wheel.
 //!
-//! Which axis comes first shows in the last bit of a byte. The choice is that of Pillow 13: horizontally first, unless
+//! Which axis comes first shows in the last bit of a byte. Pillow 13 chooses: horizontally first, unless
 //! the height shrinks, and by more than twice as many pixels as the width. (Before version 13, always horizontally
 //! first.) Horizontally first, a ring of finished rows as tall as the vertical filter is kept; vertically first, one
 //! row of the source's width, and source rows are read once for each output row that needs them.
@@ -50,7 +50,7 @@ impl Interpolation {
     }
 }
 
-/// One axis of a resize, of which the output pixels from `origin` on are wanted.
+/// One axis of a resize; the output pixels from `origin` on are wanted.
 pub(super) struct Filter {
     interpolation: Interpolation,
     source_len: u32,

@@ -5,7 +5,7 @@ use crate::error::PictureError;
 
 /// How pixels lie in memory.
 ///
-/// The luma and chroma formats are those of cameras and video decoders; their chroma stands for two pixels of a row
+/// Cameras and video decoders give the luma and chroma formats; a chroma value belongs to two pixels of a row
 /// (`Yuyv`) or for 2 x 2 pixels, and is repeated, not interpolated. An odd width or height has chroma for the half pair
 /// at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub enum Yuv {
     /// Standard definition, and most cameras unless told otherwise.
     #[default]
     Bt601,
-    /// BT.601 with full range: JPEG's, and that of webcams that send MJPEG.
+    /// BT.601 with full range: JPEG files, and webcams that send MJPEG.
     Bt601Full,
     /// High definition video.
     Bt709,
@@ -182,7 +182,7 @@ impl<'a> Picture<'a> {
         self.region.unwrap_or(Region { x: 0, y: 0, width: self.width, height: self.height })
     }
 
-    /// (width, height) of what the network sees, before it is resized.
+    /// (width, height) of the part that the network sees, before resizing.
     pub(super) fn seen(&self) -> (u32, u32) {
         let Region { width, height, .. } = self.region();
         match self.rotation {

@@ -29,8 +29,8 @@ pub struct Cpu {
 /// A CPU's clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Clock {
-    /// What cpufreq says it is, in kHz. On a Raspberry Pi that is what was asked for: the firmware throttles behind its
-    /// back.
+    /// The clock according to cpufreq, in kHz. On a Raspberry Pi this is the requested clock: the firmware throttles
+    /// without telling cpufreq.
     pub now_khz: u32,
     /// What the governor may choose at most, in kHz: less than the hardware's where a power mode or a user limits it.
     pub limit_khz: u32,
@@ -172,7 +172,7 @@ fn clock(files: &impl Files, cpu: usize) -> Option<Clock> {
 }
 
 impl CpuSet {
-    /// From Linux's form, `0-3,6`; what is no number or too large is left out.
+    /// From Linux's form, `0-3,6`; anything that is no number, or too large, is left out.
     pub fn parse(list: &str) -> Self {
         let range = |part: &str| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -1,5 +1,5 @@
-//! What every ARM board under Linux tells about itself, and what an inference makes of it: which cores, how fast they
-//! are clocked, how hot, and how many threads are worth having.
+//! The facts that every ARM board under Linux tells about itself, and their use for an inference: which cores it has,
+//! their clocks and temperature, and how many threads are worth having.
 //!
 //! Everything is read from small text files (device tree, sysfs, procfs), and the reading is the caller's: [`Files`].
 //! So the same code runs on a board, on another machine against a copied tree, and on bare metal, where a MIDR register

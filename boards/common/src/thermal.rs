@@ -1,4 +1,4 @@
-//! Heat, and what it does to the clocks. Linux kernel, Documentation/driver-api/thermal/sysfs-api.
+//! Heat, and its effect on the clocks. Linux kernel, Documentation/driver-api/thermal/sysfs-api.
 
 use crate::files::{Files, number, text};
 

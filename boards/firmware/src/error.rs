@@ -5,7 +5,7 @@ use core::fmt;
 /// Displays as one line.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Error {
-    /// The picture: what is wrong with it.
+    /// An error in the picture.
     Picture(&'static str),
     /// The engine's: the model file, or a run of it.
     Engine(vitlet::Error),

@@ -1,4 +1,4 @@
-//! One picture through one model, and what the console says about it.
+//! One picture through one model, and the report on the console.
 
 use alloc::vec::Vec;
 use core::fmt::Write;

@@ -51,7 +51,7 @@ fn release(files: &impl Files) -> Option<Text> {
 /// The power mode that `nvpmodel -m` has set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PowerMode {
-    /// Its number; what it means differs from board to board.
+    /// Its number; the meaning differs from board to board.
     pub id: u32,
     /// `MAXN`, `15W`, ...; None where /etc/nvpmodel.conf does not name it.
     pub name: Option<Text>,

@@ -40,7 +40,7 @@ impl Board {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttled(pub u32);
 
-/// Bit, and what it means; 16 bits further up it means the same since the board started.
+/// Bit, and its meaning; 16 bits further up, the same since the board started.
 const BITS: [(u32, &str); 4] = [
     (0, "under-voltage: the power supply or its cable is too weak"),
     (1, "clock capped"),

@@ -1,4 +1,4 @@
-//! Pools: what they are asked for is what their threads have.
+//! Pools: their threads have the requested properties.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! `vitlet bench`: the time of one inference, from a normalized tensor to logits, and what it took.
+//! `vitlet bench`: the time of one inference, from a normalized tensor to logits, and the memory that it took.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ struct Measured {
     /// With --profile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     profile: Vec<StageTime>,
-    /// Absent on machines that do not say what they are.
+    /// Absent on machines that do not name their kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     board: Option<MeasuredBoard>,
     /// Why these numbers cannot be trusted.

@@ -280,7 +280,7 @@ fn print(out: &mut Out, r: &Report) -> Result<()> {
     conclude(out, r)
 }
 
-/// The branches of a block, and what they are called.
+/// The branches of a block, and their names.
 const BRANCHES: [(&str, &str); 3] = [("attention", "attention"), ("local", "local"), ("mlp", "MLP")];
 
 /// Where most is lost, and whether it matters.

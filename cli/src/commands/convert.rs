@@ -87,7 +87,7 @@ pub struct ConvertArgs {
     json: bool,
 }
 
-/// The report of a conversion, and what was measured of it.
+/// The report of a conversion, with measurements.
 #[derive(Serialize)]
 struct Document {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! `vitlet eval`: accuracy on labelled pictures, and what was lost against a reference. Threads of their own decode the
+//! `vitlet eval`: accuracy on labelled pictures, and the loss against a reference. Threads of their own decode the
 //! next pictures while the model runs. docs/eval.md explains the report.
 
 mod paired;

@@ -1,4 +1,4 @@
-//! `vitlet inspect`: what a model file holds, and whether it still does.
+//! `vitlet inspect`: the contents of a model file, and a check of them.
 
 mod c_header;
 mod gamma;

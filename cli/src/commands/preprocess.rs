@@ -1,4 +1,4 @@
-//! `vitlet preprocess`: what the model sees of a picture, as a tensor that `run` and Python take.
+//! `vitlet preprocess`: the model's input for a picture, as a tensor that `run` and Python read.
 
 use std::path::PathBuf;
 

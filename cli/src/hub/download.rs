@@ -52,7 +52,7 @@ impl Remote {
     }
 }
 
-/// Downloads what the cache lacks of all that `convert` reads.
+/// Downloads the files that `convert` reads and the cache lacks.
 ///
 /// # Errors
 /// Why there is no checkpoint.

@@ -20,7 +20,7 @@ use super::{Rgb8, jpeg, webp};
 
 /// Pixels of the largest picture that is decoded: Pillow's limit.
 pub const MAX_PIXELS: u64 = 178_956_970;
-/// Bytes that a decoder may take for one row and for what stands beside the pixels, such as colour profiles.
+/// Bytes that a decoder may take for one row and for metadata, such as colour profiles.
 const MAX_METADATA: u64 = 64 << 20;
 /// A JPEG whose end is not marked is whole if it does not need so many of its last bytes.
 const JPEG_TAIL: usize = 8;
@@ -254,7 +254,7 @@ fn repack<const N: usize>(data: &mut Vec<u8>, pixels: usize, rgb: impl Fn(&[u8; 
         pixel.copy_from_slice(&data[N * i..N * (i + 1)]);
         data[3 * i..3 * (i + 1)].copy_from_slice(&rgb(&pixel));
     };
-    // What is read must not have been overwritten: pixels that shrink go first to last, those that grow last to first.
+    // No pixel may be overwritten before it is read: pixels that shrink go first to last, growing ones last to first.
     if N > 3 {
         (0..pixels).for_each(|i| move_pixel(data, i));
         data.truncate(3 * pixels);

@@ -21,7 +21,7 @@ pub enum Item {
     Folder(PathBuf),
     /// A link to a folder. Whoever follows links below a folder may come back to it.
     LinkedFolder(PathBuf),
-    /// Its name, and what it is in few words.
+    /// Its name, and its kind in a few words.
     LeftOut(String),
 }
 

@@ -1,5 +1,5 @@
 //! Where the first picture of a JPEG file ends (ITU T.81, annex B). Phones append films, depth maps and notes to it,
-//! some of them without the marker that ends a picture; the decoder paints gray what is missing. Within a scan, FF 00
+//! some of them without the marker that ends a picture; the decoder paints missing parts gray. Within a scan, FF 00
 //! and the restart markers FF D0 to FF D7 are data.
 
 const START_OF_IMAGE: u8 = 0xD8;
@@ -99,7 +99,7 @@ mod tests {
             let long = [&whole[..], trailer].concat();
             assert_eq!(extent(&long), Some(Extent { ..plain }));
         }
-        // Without the marker: up to what is no data, or to the end.
+        // Without the marker: up to the first byte that is no data, or to the end.
         let open = &whole[..whole.len() - 2];
         assert_eq!(extent(open), Some(Extent { end: open.len(), marked: false, buffered: 0 }));
         let followed = [open, b"SEFH\xff\xe5x"].concat();

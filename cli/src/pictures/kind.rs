@@ -195,7 +195,7 @@ fn is_netpbm(head: &[u8]) -> bool {
     }
 }
 
-/// Endings of names that people give to pictures, of formats that are decoded and of those that are not.
+/// Endings of picture names, for formats that are decoded and for formats that are not.
 const EXTENSIONS: [&str; 29] = [
     "jpg", "jpeg", "jpe", "jfif", "jif", "png", "apng", "webp", "bmp", "dib", "gif", "tif", "tiff", "heic", "heif",
     "hif", "avif", "jxl", "jp2", "j2k", "jpf", "psd", "exr", "hdr", "qoi", "ico", "cr3", "ppm", "pgm",

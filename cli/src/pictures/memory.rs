@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 /// Bytes, unless the system leaves less.
 const MOST: u64 = 1 << 30;
 
-/// Bytes that all pictures together may take, and those that are taken.
+/// Bytes that all pictures together may take, and bytes that are taken.
 struct Budget {
     limit: u64,
     taken: Mutex<u64>,
@@ -66,7 +66,7 @@ pub fn limit() -> u64 {
     Budget::of_process().limit
 }
 
-/// Takes `bytes`, at most [`limit`], from what the process's pictures may take; waits for them.
+/// Takes `bytes`, at most [`limit`], from the memory for the process's pictures; waits until they are free.
 pub fn take(bytes: u64) -> Share {
     Budget::of_process().take(bytes)
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::pickle;
 
-/// The names that libraries give to weights, the first that is there wins. Of those that end in `index.json`, the
+/// The names that libraries give to weights; the first that exists wins. Of those that end in `index.json`, the
 /// files that they list.
 const NAMES: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
-/// How names of PyTorch's own files end (`model_best.pth.tar` is timm's).
+/// The endings of names of PyTorch files (`model_best.pth.tar` is timm's).
 const TORCH: [&str; 6] = ["bin", "pth", "pt", "ckpt", "pkl", "tar"];
 
 /// Trainers' files beside the weights.
@@ -43,7 +43,7 @@ pub(crate) fn is_weights(path: &Path) -> Result<bool, Error> {
 /// there is.
 ///
 /// # Errors
-/// None, or several of which none has such a name.
+/// No file, or several without such a name.
 pub(crate) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     for name in NAMES {
         let path = dir.join(name);

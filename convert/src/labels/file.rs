@@ -49,7 +49,7 @@ fn of_lines(text: &str, classes: usize) -> Result<Vec<String>, String> {
     numbered.unwrap_or_else(|| Ok(lines.iter().map(|line| field(line).unwrap_or((*line).to_owned())).collect()))
 }
 
-/// The labels where all lines, but for a header, begin with an index; `None` where they do not. The indices may come in
+/// The labels if all lines, except for a header, begin with an index; otherwise `None`. The indices may come in
 /// any order. A first line without one is a label of its own where the lines are as many as the classes.
 ///
 /// # Errors

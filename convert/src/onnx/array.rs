@@ -84,7 +84,7 @@ impl<T: Copy> Array<T> {
         Self::new(shape, self.data.clone())
     }
 
-    /// ONNX's Reshape: 0 copies a length (unless `allow_zero`), -1 takes what is left.
+    /// ONNX's Reshape: 0 copies a length (unless `allow_zero`), -1 takes the rest.
     pub(crate) fn reshape(&self, to: &[i64], allow_zero: bool) -> Option<Self> {
         let mut shape = Vec::with_capacity(to.len());
         for (i, &n) in to.iter().enumerate() {

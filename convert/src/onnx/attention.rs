@@ -39,7 +39,7 @@ struct Core {
     scale: f64,
     heads: usize,
     head_dim: usize,
-    /// The axes of its own output.
+    /// The axes of its output.
     order: Order,
 }
 

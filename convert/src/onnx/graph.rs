@@ -48,7 +48,7 @@ pub(crate) struct Graph {
 /// One operator.
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// For messages: the node's name, or that of its first output.
+    /// For messages: the node's name, or the name of its first output.
     pub name: String,
     pub op: String,
     /// None where an optional input is left out.

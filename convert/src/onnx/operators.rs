@@ -44,7 +44,7 @@ pub(crate) fn refuse(path: &Path, nodes: &[Node]) -> Result<(), Error> {
     }
 }
 
-/// What a node is called in messages: its name, or that of its first output.
+/// The name of a node in messages: its own, or the name of its first output.
 pub(crate) fn label(node: &Node) -> &str {
     let output = node.output.first().map_or("", |o| o);
     if node.name.is_empty() { output } else { &node.name }
@@ -170,7 +170,7 @@ impl Parts {
             self.nodes.iter().any(|n| n.op_type == "MatMul" && n.output.first().is_some_and(|o| o == name))
         };
         let (mut branch, mut skip) = (input(&node, 0).to_owned(), input(&node, 1).to_owned());
-        // The bias is that of the linear layer before one of the two.
+        // The bias belongs to the linear layer before one of the two.
         if makes(&skip) && !makes(&branch) {
             std::mem::swap(&mut branch, &mut skip);
         }

@@ -1,9 +1,9 @@
-//! From the picture to what the patch convolution reads: the normalization that some files bring, as a mean and a
+//! From the picture to the input of the patch convolution: the normalization that some files bring, as a mean and a
 //! standard deviation for each channel.
 //!
 //! Operators on the way move elements (NHWC to NCHW, BGR to RGB), cast them, or do arithmetic with constants. Each
 //! element that the convolution reads is then `factor * pixel + offset`; where all elements of a channel agree, `(pixel
-//! - mean) / std` is the same function. The arithmetic here is f64, so mean and std are exact but for one rounding.
+//! - mean) / std` is the same function. The arithmetic here is f64, so mean and std are exact except for one rounding.
 
 use std::collections::HashMap;
 

@@ -47,7 +47,7 @@ fn refused_with(model: &proto::Model, options: &Options) -> String {
     }
 }
 
-/// Checks that the tensors are those of the checkpoint; returns preparation, scores and announcements.
+/// Checks that the tensors equal the checkpoint's; returns preparation, scores and announcements.
 fn assert_whole(model: &proto::Model) -> (Preprocess, Scores, String) {
     let tensors = |converted: &Converted| {
         let mut all = Vec::new();
@@ -240,7 +240,7 @@ fn quantized_files_and_other_operators_are_named() {
     assert!(added("com.microsoft", "SimplifiedLayerNormalization").contains("RMSNormalization is not supported yet"));
     assert!(added("", "RotaryEmbedding").contains("RotaryEmbedding is not supported yet"));
     assert!(added("com.microsoft.nchwc", "Conv").contains("at most ORT_ENABLE_EXTENDED"));
-    // 4-bit weights are of a type that is not read; the message is that of the node all the same.
+    // 4-bit weights have a type that is not supported; even so, the message is the node's.
     let four_bits = vit(|graph| {
         graph.initializer.push(Tensor { data_type: 22, ..floats("packed", &[2], &[]) });
         graph.node.push(node("DequantizeLinear", &["packed"], "wide"));

@@ -51,7 +51,7 @@ impl Graph {
     }
 }
 
-/// The residual stream on its way through the blocks, and what they must agree on.
+/// The residual stream on its way through the blocks, and the sizes on which the blocks must agree.
 pub(crate) struct Walk<'g> {
     pub graph: &'g Graph,
     pub tokens: usize,
@@ -193,7 +193,7 @@ impl Walk<'_> {
         }
     }
 
-    /// One block; the stream is what it gives afterwards.
+    /// One block; afterwards the stream is its output.
     fn block(&mut self, add: NodeId) -> Found<(Block, Hyper, BlockTaps)> {
         let attention_branch = self.branch(add)?;
         let x = self.x;

@@ -30,7 +30,7 @@ impl Default for Budget {
     }
 }
 
-/// Takes one of what is `left`.
+/// Takes one of the number `left`.
 fn spend(left: &mut usize, fault: Fault) -> Result<(), Fault> {
     *left = left.checked_sub(1).ok_or(fault)?;
     Ok(())
@@ -39,7 +39,7 @@ fn spend(left: &mut usize, fault: Fault) -> Result<(), Fault> {
 /// Reads the first pickle of `bytes`: the value that it leaves, and how long it is.
 ///
 /// # Errors
-/// Damage, pickles that are longer than any checkpoint's, and what only Python can read.
+/// Damage, pickles that are longer than any checkpoint's, and parts that only Python can read.
 pub(super) fn load<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<(Graph<'a>, Id, usize), String> {
     let mut machine = Machine {
         input: Input::new(bytes),
@@ -116,7 +116,7 @@ impl<'a> Machine<'a, '_> {
         Ok(())
     }
 
-    /// The top of the stack, but not what is below a mark.
+    /// The top of the stack, but no value below a mark.
     fn pop(&mut self) -> Result<Id, Fault> {
         let bottom = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() > bottom { self.stack.pop().ok_or(Fault::Damage) } else { Err(Fault::Damage) }
@@ -285,7 +285,7 @@ impl<'a> Machine<'a, '_> {
         Ok(())
     }
 
-    /// Numbers, strings and bytes. `None` where the pickle ends early, and for what is no opcode.
+    /// Numbers, strings and bytes. `None` where the pickle ends early, and for bytes that are no opcode.
     fn scalar(&mut self, opcode: u8) -> Option<Value<'a>> {
         let input = &mut self.input;
         Some(match opcode {

@@ -42,7 +42,7 @@ impl Candidate {
     }
 }
 
-/// Takes the weights' dict; `ema` asks for averaged weights. Says what was taken where there was a choice.
+/// Takes the weights' dict; `ema` asks for averaged weights. Announces the choice, if there was one.
 ///
 /// # Errors
 /// No dict with tensors, or no averaged ones where they are asked for.

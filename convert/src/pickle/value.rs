@@ -30,7 +30,7 @@ pub(super) enum Value<'a> {
     Opaque,
 }
 
-/// A call that is not made, and what is done to its result afterwards.
+/// A call that is not made, and the later operations on its result.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     pub(super) callable: Id,

@@ -19,7 +19,7 @@ const LOCAL_LEN: usize = 30;
 const END_LEN: usize = 22;
 const LOCATOR_64_LEN: usize = 20;
 
-/// The extra field that holds what does not fit 32 bits.
+/// The extra field for numbers that do not fit 32 bits.
 const EXTRA_64: u16 = 1;
 /// Compressed entries as they are in torch.save's archives. `FILE` stands for the file's name.
 const STORE: &str = "store it again: python -c \"import zipfile; a = zipfile.ZipFile('FILE'); b = \
@@ -167,7 +167,7 @@ fn entry(file: &[u8], directory: usize, input: &mut Input<'_>) -> Result<(String
     Ok((text, Entry { bytes: start..end, packed }))
 }
 
-/// The sizes and the offset of an entry: those of all ones are in the extra field, in this order.
+/// The sizes and the offset of an entry: numbers of all ones are in the extra field, in this order.
 fn large_fields(extra: &[u8], small: [u32; 3]) -> Option<[u64; 3]> {
     let mut fields = Input::new(extra);
     let mut large = Input::new(&[]);

@@ -101,7 +101,7 @@ impl Processor {
         Ok(self.json.flag("do_center_crop")?.unwrap_or(matches!(self.kind, Kind::Deit | Kind::Bit)))
     }
 
-    /// `{"height", "width"}`, `{"shortest_edge"}` or a bare number; the processor's default where there is none.
+    /// `{"height", "width"}`, `{"shortest_edge"}` or a bare number; the processor's default if it is missing.
     fn resize(&self) -> Result<Resize, Error> {
         let size = self.json.object("size");
         let bare = self.json.value("size").is_some_and(|v| !v.is_object());
@@ -131,7 +131,7 @@ impl Processor {
         })
     }
 
-    /// ConvNeXt's `size`: the edge of what comes out.
+    /// ConvNeXt's `size`: the edge of the result.
     fn convnext_edge(&self) -> Result<usize, Error> {
         let size = self.json.object("size");
         match self.json.value("size") {
@@ -143,7 +143,7 @@ impl Processor {
         }
     }
 
-    /// The size (height, width) of what comes out.
+    /// The size (height, width) of the result.
     ///
     /// # Errors
     /// Sizes that are not sizes.

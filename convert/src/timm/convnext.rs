@@ -1,6 +1,6 @@
 //! ConvNeXt's arguments in timm (`timm.models.convnext.ConvNeXt`, timm 1.0): the variants of the paper, smaller ones of
 //! timm's, and those that normalize before pooling. ConvNeXt V2's GRN, stems whose convolutions overlap, other kernels
-//! than 7 x 7 and heads with a hidden layer are not run.
+//! than 7 x 7 and heads with a hidden layer are not supported.
 
 use serde_json::Value;
 use vitlet::config::CONVNEXT_KERNEL;
@@ -27,7 +27,7 @@ const READ: [&str; 12] = [
     "norm_eps",
 ];
 
-/// Arguments of which we run these values only.
+/// Arguments of which only these values are supported.
 fn only() -> [(&'static str, Vec<Value>); 6] {
     let kernel = CONVNEXT_KERNEL;
     [
@@ -51,7 +51,7 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
 }
 
 /// # Errors
-/// A variant that we do not run.
+/// A variant that is not supported.
 pub(super) fn plan(
     args: &Object,
     json: &Object,

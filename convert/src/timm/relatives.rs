@@ -26,7 +26,7 @@ pub(super) struct Relative {
 /// Finds out the family, and gives its arguments the names of `VisionTransformer`.
 ///
 /// # Errors
-/// A variant that we do not run.
+/// A variant that is not supported.
 pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error> {
     let rule = if name.starts_with("flexivit") { Resampling::Bilinear } else { Resampling::BicubicAntialias };
     let mut relative = Relative {
@@ -97,7 +97,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
     Ok(relative)
 }
 
-/// All that `Xcit` takes, but for rates of dropout.
+/// All arguments of `Xcit`, except rates of dropout.
 const XCIT: [&str; 14] = [
     "img_size",
     "patch_size",

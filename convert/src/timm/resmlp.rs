@@ -37,7 +37,7 @@ const KNOWN: [&str; 11] = [
 ];
 
 /// # Errors
-/// A variant that we do not run.
+/// A variant that is not supported.
 pub(super) fn plan(
     args: &Object,
     json: &Object,

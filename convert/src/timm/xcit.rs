@@ -1,4 +1,4 @@
-//! XCiT in timm: what it has that no ViT has. Source of the facts: timm's `Xcit` (timm 1.0); the original repository's
+//! XCiT in timm: the parts that no ViT has. Source of the facts: timm's `Xcit` (timm 1.0); the original repository's
 //! names are taken, too.
 
 use vitlet::Config;
@@ -52,7 +52,7 @@ pub(super) fn positions(checkpoint: &mut Checkpoint, c: &Config) -> Result<Vec<f
     let weight = checkpoint.take(&format!("{name}.weight"), &[c.dim, 2 * FOURIER, 1, 1])?;
     let bias = checkpoint.take(&format!("{name}.bias"), &[c.dim])?;
     let (height, width) = c.grid();
-    // In f32 as upstream, but for the functions themselves.
+    // In f32 as upstream, except for the functions themselves.
     let angle = |i: usize, n: usize| (i + 1) as f32 / (n as f32 + 1e-6) * std::f32::consts::TAU;
     let functions = |angle: f32| {
         (0..FOURIER).map(move |i| {

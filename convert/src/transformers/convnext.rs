@@ -11,7 +11,7 @@ use crate::network::Network;
 use crate::options::Options;
 
 /// # Errors
-/// A variant that we do not run.
+/// A variant that is not supported.
 pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
     if json.len("num_channels")?.unwrap_or(3) != 3 {
         return Err(json.error("num_channels", "vitlet takes RGB pictures, 3 channels"));
@@ -35,7 +35,7 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
 /// has but one vector that a head can read, the norm of the mean of the patches.
 ///
 /// # Errors
-/// A checkpoint that is not what the plan says.
+/// A checkpoint that contradicts the plan.
 pub(super) fn network(
     checkpoint: &mut Checkpoint,
     mut plan: Plan,

@@ -74,7 +74,7 @@ impl Family {
 mod tests {
     use super::*;
 
-    /// Names of transformers 5.24 in memory, and what it saves them as.
+    /// Names of transformers 5.24 in memory, and the names under which it saves them.
     #[test]
     fn names_in_memory_are_those_on_disk() {
         let vit = [

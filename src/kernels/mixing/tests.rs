@@ -9,7 +9,7 @@ use crate::kernels::test_data::{Random, bits};
 use crate::kernels::tiles::MAX_ROWS;
 use crate::layout::k8;
 
-/// Tokens at the edges of tiles, groups and chunks, and those of ResMLP.
+/// Numbers of tokens at the edges of tiles, groups and chunks, and ResMLP's.
 const TOKENS: [usize; 13] = [1, 2, 3, 5, 6, 7, 8, 9, 15, 16, 17, 31, 196];
 
 /// What some of x are replaced by.

@@ -12,7 +12,7 @@ use crate::kernels::Kernels;
 type RmsNorm<'a> = RowNorm<'a, false>;
 type RmsNormQuantize<'a, E> = RowNormQuantize<'a, E, false>;
 
-/// Widths at the edges of a chunk, and those of DeiT-Tiny.
+/// Widths at the edges of a chunk, and the widths of DeiT-Tiny.
 const WIDTHS: [usize; 9] = [1, 15, 16, 17, 31, 48, 192, 197, 768];
 
 /// What a test row holds: ordinary values, or ordinary ones with a few of these among them.
@@ -163,7 +163,7 @@ fn rms_norm_is_the_same_everywhere() {
     }
 }
 
-/// Norm and rounding to f16 in one give what one after the other gives.
+/// Norm and rounding to f16 in one step give the same as one after the other.
 #[test]
 fn norms_are_rounded_to_f16_as_any_rows() {
     fn halves(chunks: usize, op: impl FnOnce(HalvesMut)) -> (Vec<[u16; 16]>, Vec<u32>) {

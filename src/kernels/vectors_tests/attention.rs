@@ -5,7 +5,7 @@
 use super::*;
 use crate::kernels::test_data::Unpaired;
 
-/// One case: what attention reads, and what the vectors say of every intermediate result.
+/// One case: the inputs of attention, and every intermediate result according to the vectors.
 struct Case {
     what: String,
     heads: usize,
@@ -151,7 +151,7 @@ impl Packed {
         assert_same(&v_scale, &c.v.1, what);
     }
 
-    /// Attends `rows` query rows from `first` on: the output, and what is left in the scratch.
+    /// Attends `rows` query rows from `first` on: the output, and the remaining contents of the scratch.
     fn attend(&self, kernels: Kernels, c: &Case, first: usize, rows: usize) -> (Vec<f32>, Vec<f32>, Vec<u8>) {
         let (heads, tokens, dp) = (c.heads, c.tokens, pad16(c.d));
         let width = heads * dp / 16;

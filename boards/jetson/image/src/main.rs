@@ -75,7 +75,7 @@ fn classify() -> Result<(), Failure> {
 /// The architectural timer.
 fn clock() -> Clock {
     fn now() -> u64 {
-        // Not before what stands before it.
+        // Not before the instructions before it.
         barrier::isb(barrier::SY);
         CNTVCT_EL0.get()
     }

@@ -11,7 +11,7 @@ use vitlet::Scratch;
 
 /// Displays as one line.
 pub enum Failure {
-    /// A file that could not be read, and what the firmware says.
+    /// A file that could not be read, and the firmware's reason.
     File(&'static CStr16, uefi::fs::Error),
     /// The volume itself.
     Volume(uefi::Error),

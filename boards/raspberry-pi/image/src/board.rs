@@ -17,7 +17,7 @@ pub enum Board {
 }
 
 impl Board {
-    /// By the main ID register of this core. A core that is none of the three is taken for a Pi 5's: the newest.
+    /// By the main ID register of this core. Any other core is taken for a Pi 5's, the newest.
     pub fn current() -> Self {
         match MIDR_EL1.read(MIDR_EL1::PartNum) {
             0xd03 => Self::Pi3,

@@ -143,7 +143,7 @@ extern "C" fn secondary_main() -> ! {
     }
 }
 
-/// Makes what was stored visible, then ends every core's `wfe`.
+/// Makes earlier stores visible, then ends every core's `wfe`.
 fn wake() {
     barrier::dsb(barrier::ISHST);
     sev();

@@ -1,4 +1,4 @@
-//! When something goes wrong: what the vectors print, panics, and how the machine stops.
+//! When something goes wrong: the output of the vectors, panics, and how the machine stops.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};

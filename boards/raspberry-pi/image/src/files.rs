@@ -1,4 +1,4 @@
-//! Model and picture: what the firmware has loaded beside the image, or what is built in.
+//! Model and picture: the files that the firmware loaded beside the image, or the built-in ones.
 //!
 //! `initramfs files.tar 0x08000000` in config.txt makes the firmware load a file and note its place in the device tree,
 //! as for Linux. That file is a tar archive (its files begin at multiples of 512 bytes, so a model can be read in

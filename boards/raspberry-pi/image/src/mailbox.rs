@@ -45,7 +45,7 @@ impl Mailbox {
         self.second(0x0003_0004, [ARM_CLOCK, 0, 0])
     }
 
-    /// Sets the clock of the ARM cores; returns what the firmware made of it.
+    /// Sets the clock of the ARM cores; returns the clock that the firmware set.
     pub fn set_arm_clock_hz(&mut self, hz: u32) -> Option<u32> {
         self.second(0x0003_8002, [ARM_CLOCK, hz, 0])
     }

@@ -2,7 +2,7 @@
 //!
 //! Where every subsystem lives:
 //! - `boot.s`        from the firmware to Rust, for every core: EL1, FP/SIMD, vectors, MMU, caches; the page tables
-//! - `fault.rs`      what the vectors print; panics; how the machine stops
+//! - `fault.rs`      the output of the vectors; panics; how the machine stops
 //! - `board.rs`      which Pi this is, and its addresses
 //! - `console.rs`    the PL011 UART
 //! - `mailbox.rs`    the VideoCore firmware: clocks, temperature, throttling
@@ -24,8 +24,8 @@
 //! 0x00_fe00_0000   peripherals of the Pi 4                    Device
 //! 0x10_7c00_0000   peripherals of the Pi 5                    Device
 //! ```
-//! An identity map, the same on every board; what is not mapped faults. Everything in Normal memory may be written and
-//! executed.
+//! An identity map, the same on every board; an access outside the map faults. Everything in Normal memory may be
+//! written and executed.
 #![no_std]
 #![no_main]
 
@@ -52,7 +52,8 @@ use crate::files::Files;
 
 core::arch::global_asm!(include_str!("boot.s"));
 
-/// Core 0 comes here from boot.s: EL1, MMU and caches on, .bss zeroed. `device_tree`: what the firmware left in x0.
+/// Core 0 comes here from boot.s: EL1, MMU and caches on, .bss zeroed. `device_tree`: the address that the firmware
+/// left in x0.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_main(device_tree: usize) -> ! {
     let board = Board::current();

@@ -8,7 +8,7 @@ use vitlet_firmware::Clock;
 
 /// Ticks of the architectural timer.
 pub fn now() -> u64 {
-    // Not before what stands before it.
+    // Not before the instructions before it.
     barrier::isb(barrier::SY);
     CNTVCT_EL0.get()
 }
@@ -49,7 +49,7 @@ fn cycles() -> u64 {
     cycles
 }
 
-/// Cycles of this core per microsecond, counted for 10 ms: what the clock really is.
+/// Cycles of this core per microsecond, counted for 10 ms: the real clock.
 pub fn measure_mhz() -> u64 {
     let (start, first) = (now(), cycles());
     while now() - start < hz() / 100 {}

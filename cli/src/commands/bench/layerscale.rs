@@ -68,7 +68,7 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// The report, and what it comes to.
+/// The report, and its conclusion.
 #[derive(Serialize)]
 struct Document<'r> {
     #[serde(flatten)]

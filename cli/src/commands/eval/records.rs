@@ -1,7 +1,7 @@
 //! What is kept of every picture, and how the parts of a data set become a whole again.
 //!
 //! Everything that `eval` reports is computed from these records in the order of the data set, so a merged report is
-//! the unsharded one to the last bit (but for the times, which were measured in other runs). Sums of squares are
+//! the unsharded one to the last bit (except for the times, which were measured in other runs). Sums of squares are
 //! written with all their digits.
 
 use std::fs;

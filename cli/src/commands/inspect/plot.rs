@@ -111,7 +111,7 @@ fn mark_middle_and_dead(panel: &mut Panel, block: &[f32], at: f64, bottom: f64) 
     }
 }
 
-/// One line for each matrix of a block; what stands beside the blocks is a dot.
+/// One line for each matrix of a block; matrices beside the blocks are dots.
 fn draw_sqnr(figure: &mut Figure, layers: &[Layer]) {
     let shown: Vec<&Layer> = layers.iter().filter(|l| !l.matrices.is_empty()).collect();
     let all = shown.iter().flat_map(|l| &l.matrices).filter_map(|m| m.1);

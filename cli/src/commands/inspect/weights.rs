@@ -61,7 +61,7 @@ pub fn matrices(model: &Model) -> Vec<Matrix> {
     all
 }
 
-/// Blocks and what stands beside them, in file order, with everything that belongs to them.
+/// Blocks and the parts beside them, in file order, with everything that belongs to them.
 pub fn layers(model: &Model, matrices: &[Matrix]) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
     model.for_each_tensor(|spec, bytes| {
