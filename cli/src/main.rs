@@ -3,6 +3,7 @@
 
 mod backend;
 mod board;
+mod camera;
 mod commands;
 mod dataset;
 mod error;

@@ -1,10 +1,11 @@
-//! `vitlet classify`: the most likely labels of pictures, or of every frame of a raw stream.
+//! `vitlet classify`: the most likely labels of pictures, of every frame of a raw stream, or of a camera.
 
+mod frames;
 mod stream;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use crate::backend::{BackendArgs, Facts, Network, Runner};
@@ -16,6 +17,7 @@ use crate::pictures::{self, Source};
 use crate::results::{Done, PictureResult};
 
 #[derive(Args)]
+#[command(group = ArgGroup::new(stream::STREAM).multiple(true))]
 pub struct ClassifyArgs {
     /// Model file or hf:OWNER/NAME (with --backend tract, an ONNX file); without it, the built-in model with the ten
     /// classes of CIFAR-10
@@ -23,13 +25,11 @@ pub struct ClassifyArgs {
     model: Option<PathBuf>,
 
     /// JPEG, PNG, WebP or BMP files, directories, or - for standard input
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required_unless_present = "camera", value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// Read raw frames, one after the other, as cameras give them: i420:640x480, nv12, yuyv, rgb24, bgr24, gray, ...;
-    /// one line per frame. STRIDE is the bytes of a row of the first plane where rows are padded
-    #[arg(long, value_name = "FORMAT:WxH[:STRIDE]")]
-    raw: Option<stream::Frames>,
+    #[command(flatten)]
+    stream: stream::StreamArgs,
 
     /// Labels to show: 5 per picture, 1 per frame
     #[arg(long, value_name = "K")]
@@ -45,7 +45,7 @@ pub struct ClassifyArgs {
     #[arg(long)]
     digest: bool,
 
-    /// Print one JSON document, or one per line and frame with --raw
+    /// Print one JSON document, or one per line and frame with --raw and --camera
     #[arg(long)]
     json: bool,
 
@@ -56,7 +56,7 @@ pub struct ClassifyArgs {
 
 impl ClassifyArgs {
     fn top_k(&self) -> usize {
-        self.top_k.unwrap_or(if self.raw.is_some() { 1 } else { 5 })
+        self.top_k.unwrap_or(if self.stream.is_some() { 1 } else { 5 })
     }
 }
 
@@ -83,6 +83,10 @@ struct Guess {
 }
 
 pub fn run(args: ClassifyArgs) -> Result<()> {
+    // A conflict that clap knows of would switch off what other options require.
+    if args.stream.camera.is_some() && !args.images.is_empty() {
+        return Err(Error::Usage("--camera cannot be used with pictures".to_string()));
+    }
     let network = match &args.model {
         Some(path) => args.backend.open(path)?,
         None if args.backend.is_vitlet() => {
@@ -97,10 +101,10 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
     if facts.classes == 0 {
         return Err(Error::new(network.name(), "no classification head: `vitlet embed` writes its features"));
     }
-    if let Some(frames) = &args.raw {
+    if args.stream.is_some() {
         return match &mut runner {
-            Runner::Model(inference) => stream::run(&args, *frames, &network, &facts, inference),
-            Runner::Onnx(_) => Err(Error::Usage("--raw streams are for model files".to_string())),
+            Runner::Model(inference) => stream::run(&args, &network, &facts, inference),
+            Runner::Onnx(_) => Err(Error::Usage("--raw and --camera are for model files".to_string())),
         };
     }
     let sources = pictures::list(&args.images)?;

@@ -1,5 +1,6 @@
 //! The program as its users meet it: the real binary on fixture checkpoints and on pictures made here.
 
+mod camera;
 mod classify;
 mod common;
 mod compare;

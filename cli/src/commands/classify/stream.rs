@@ -1,153 +1,135 @@
 //! Raw frames, one after the other without headers, as `rpicam-vid --codec yuv420 -o -` and `ffmpeg -f rawvideo -`
-//! write them: each is classified when it is whole, and told on one line at once.
+//! write them: each is classified when it is whole, and told on one line at once. And frames of a camera, of which the
+//! newest is classified.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::str::FromStr;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use clap::Args;
 use serde::Serialize;
-use vitlet::{Format, Named, Picture, Plane};
+use vitlet::{Named, Picture, Region, Rotation, Yuv};
 
+use super::frames::Frames;
 use super::{ClassifyArgs, Guess, digest, guesses};
 use crate::backend::{Facts, Network};
+use crate::camera::{self, Camera, Framing};
 use crate::error::{Error, Inputs, Result, why};
 use crate::inference::{Answer, Inference, Times};
 use crate::output::{self, QUIET, STRONG};
-
-/// Longer edges are a slip of the keyboard.
-const LONGEST_EDGE: u32 = 16_384;
-/// Bytes of the longest row: four for each pixel, and as many again as padding.
-const LONGEST_ROW: usize = 8 * LONGEST_EDGE as usize;
+use crate::pictures;
 
 /// Frames per second are counted over so many frames.
 const FPS_FRAMES: usize = 30;
 
-/// ffmpeg's and rpicam-apps' names for formats, and the engine's.
-const ALIASES: [(&str, &str); 4] = [("rgb24", "rgb"), ("bgr24", "bgr"), ("yuv420p", "i420"), ("yuv420", "i420")];
+/// Frames of a camera or of a stream, and what of them is looked at.
+#[derive(Args)]
+pub struct StreamArgs {
+    /// Read raw frames, one after the other, as cameras give them: i420:640x480, nv12, yuyv, rgb24, bgr24, gray, ...;
+    /// one line per frame. STRIDE is the bytes of a row of the first plane where rows are padded
+    #[arg(long, value_name = "FORMAT:WxH[:STRIDE]", group = STREAM)]
+    pub raw: Option<Frames>,
 
-/// Bytes to which cameras and video hardware pad rows, the likeliest first.
-const ALIGNMENTS: [usize; 6] = [64, 32, 128, 256, 16, 512];
+    /// Classify the newest frame of a camera, again and again: rpicam or rpicam:N (a camera of a Raspberry Pi),
+    /// mjpeg:http://HOST/PATH, or exec:COMMAND, which writes JPEGs, or frames of --raw
+    #[arg(long, value_name = "SOURCE", group = STREAM)]
+    pub camera: Option<camera::Source>,
 
-/// What the frames of a stream are: `FORMAT:WIDTHxHEIGHT[:STRIDE]`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Frames {
-    format: Format,
-    width: u32,
-    height: u32,
-    /// Bytes from the start of one row of the first plane to the next; without it, rows follow one another. Rows of
-    /// nv12's second plane are as far apart, those of i420's second and third half as far.
-    stride: Option<usize>,
-    bytes: usize,
+    /// Classify at most so many frames of the camera in a second
+    #[arg(long, value_name = "N", requires = "camera", value_parser = rate)]
+    fps: Option<f64>,
+
+    /// Look at this part of each frame only, in pixels, before it is turned
+    #[arg(long, value_name = "X,Y,W,H", requires = STREAM, value_parser = region)]
+    region: Option<Region>,
+
+    /// Turn each frame clockwise
+    #[arg(long, value_name = "90|180|270", requires = STREAM, value_parser = rotation)]
+    rotate: Option<Rotation>,
+
+    /// How luma and chroma of raw frames become colours: bt601, bt601-full, bt709, bt709-full
+    #[arg(long, value_name = "MATRIX", requires = "raw", default_value = "bt601", hide_default_value = true,
+          value_parser = |name: &str| Yuv::from_name(name).ok_or("bt601, bt601-full, bt709 or bt709-full"))]
+    yuv: Yuv,
 }
 
-impl FromStr for Frames {
-    type Err = String;
+/// The group of options of which one makes a stream.
+pub const STREAM: &str = "stream";
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (format, size) = text.split_once(':').ok_or("FORMAT:WIDTHxHEIGHT, such as i420:640x480")?;
-        let (size, stride) = size.split_once(':').map_or((size, None), |(size, stride)| (size, Some(stride)));
-        let own_name = ALIASES.iter().find(|(alias, _)| *alias == format).map_or(format, |&(_, name)| name);
-        let format = Format::from_name(own_name).ok_or_else(|| {
-            let known: Vec<_> = Format::NAMES.iter().map(|&(_, name)| name).collect();
-            format!("formats are {}", known.join(", "))
-        })?;
-        let edge = |text: &str| text.parse().ok().filter(|edge| (1..=LONGEST_EDGE).contains(edge));
-        let size = size.split_once('x').and_then(|(width, height)| edge(width).zip(edge(height)));
-        let (width, height) = size.ok_or(format!("a size is WIDTHxHEIGHT, each 1 to {LONGEST_EDGE}"))?;
-        let tight = Self { format, width, height, stride: None, bytes: 0 };
-        let row = tight.planes()[0].0;
-        let stride = match stride.map(str::parse) {
-            None => None,
-            Some(Ok(stride))
-                if (row..=LONGEST_ROW).contains(&stride) && !(format == Format::I420 && stride % 2 == 1) =>
-            {
-                Some(stride)
-            }
-            Some(_) => {
-                let even = if format == Format::I420 { ", even since chroma rows have half of it" } else { "" };
-                return Err(format!("a stride is the bytes of a row of the first plane, {row} to {LONGEST_ROW}{even}"));
-            }
-        };
-        Ok(tight.with_stride(stride))
-    }
-}
-
-impl Frames {
-    /// The same pictures with rows that lie this far apart.
-    fn with_stride(self, stride: Option<usize>) -> Self {
-        let frames = Self { stride, ..self };
-        Self { bytes: frames.planes().iter().map(|(stride, rows)| stride * rows).sum(), ..frames }
+impl StreamArgs {
+    /// Whether frames are classified, and no pictures.
+    pub fn is_some(&self) -> bool {
+        self.raw.is_some() || self.camera.is_some()
     }
 
-    /// Stride and rows of each plane.
-    fn planes(&self) -> [(usize, usize); 3] {
-        // The edges' limit leaves room in every number.
-        let mut planes = self.format.plane_sizes(self.width, self.height).unwrap_or_default();
-        if let Some(stride) = self.stride {
-            let strides = if self.format == Format::I420 { [stride, stride / 2, stride / 2] } else { [stride; 3] };
-            planes
-                .iter_mut()
-                .zip(strides)
-                .filter(|(plane, _)| plane.1 > 0)
-                .for_each(|(plane, stride)| plane.0 = stride);
+    /// What is looked at of a frame.
+    fn view<'p>(&self, picture: Picture<'p>) -> Picture<'p> {
+        Picture { region: self.region, rotation: self.rotate.unwrap_or_default(), yuv: self.yuv, ..picture }
+    }
+
+    /// Where it is known before a frame comes that the region lies outside of it.
+    fn check(&self, frames: Frames) -> Result<()> {
+        let (width, height) = frames.size();
+        let fits = |at: u32, len: u32, edge: u32| at.checked_add(len).is_some_and(|end| end <= edge);
+        match self.region {
+            Some(r) if !fits(r.x, r.width, width) || !fits(r.y, r.height, height) => {
+                Err(Error::Usage(format!("--region: frames have {width} x {height} pixels, it is not within them")))
+            }
+            _ => Ok(()),
         }
-        planes
     }
+}
 
-    /// The picture that the bytes of a frame are.
-    fn picture<'b>(&self, bytes: &'b [u8]) -> Picture<'b> {
-        let mut rest = bytes;
-        let planes = self.planes().map(|(stride, rows)| {
-            let (data, after) = rest.split_at(stride * rows);
-            rest = after;
-            Plane { data, stride }
-        });
-        Picture { planes, ..Picture::frame(self.format, &[], self.width, self.height) }
+fn rate(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|fps| (0.001..=1000.0).contains(fps)).ok_or("a number of frames, 0.001 to 1000")
+}
+
+fn region(text: &str) -> Result<Region, &'static str> {
+    let numbers: Vec<u32> = text.split(',').map_while(|number| number.trim().parse().ok()).collect();
+    match numbers[..] {
+        [x, y, width, height] if width > 0 && height > 0 && text.split(',').count() == 4 => {
+            Ok(Region { x, y, width, height })
+        }
+        _ => Err("X,Y,W,H are four numbers of pixels, as in 0,60,640,360"),
     }
+}
 
-    /// As `--raw` takes it.
-    fn argument(&self) -> String {
-        let name = Format::NAMES.iter().find(|(format, _)| *format == self.format).map_or("", |(_, name)| name);
-        let stride = self.stride.map_or(String::new(), |stride| format!(":{stride}"));
-        format!("{name}:{}x{}{stride}", self.width, self.height)
+fn rotation(text: &str) -> Result<Rotation, &'static str> {
+    match text {
+        "90" => Ok(Rotation::Quarter),
+        "180" => Ok(Rotation::Half),
+        "270" => Ok(Rotation::ThreeQuarters),
+        _ => Err("90, 180 or 270 degrees"),
     }
+}
 
-    /// The same frames with rows padded as a camera may have padded them, the likeliest first.
-    fn padded(&self) -> impl Iterator<Item = Self> {
-        let row = self.planes()[0].0;
-        let strides = ALIGNMENTS.map(|alignment| row.next_multiple_of(alignment));
-        strides.into_iter().filter(move |stride| *stride > row).map(|stride| self.with_stride(Some(stride)))
-    }
+/// Which frame.
+#[derive(Clone, Copy, Serialize)]
+struct Which {
+    /// Counted from 0, those that were dropped included.
+    frame: u64,
+    /// Frames of a camera that came and went since the last line.
+    dropped: u64,
+    /// When the frame was whole: seconds since 1970, in UTC.
+    time: f64,
+}
 
-    /// A doubt about rows whose width cameras pad, before the first frame.
-    fn doubt(&self) -> Option<String> {
-        let camera = matches!(self.format, Format::I420 | Format::Nv12);
-        let padded =
-            self.padded().next().filter(|_| camera && self.stride.is_none() && !self.width.is_multiple_of(64))?;
-        Some(format!(
-            "cameras pad rows of {} pixels: if frames are skewed or the answers wrong, try --raw {}, or a width that is a multiple of 64",
-            self.width,
-            padded.argument()
-        ))
-    }
-
-    /// Which stride makes whole frames of all `bytes` of a stream.
-    fn fit(&self, bytes: u64) -> Option<String> {
-        let whole = |frames: &Self| bytes.is_multiple_of(frames.bytes as u64);
-        let fits = self.padded().find(whole).filter(|_| self.stride.is_none())?;
-        Some(format!("with padded rows, --raw {}, it is {} whole frames", fits.argument(), bytes / fits.bytes as u64))
+impl Which {
+    fn new(frame: u64, dropped: u64, time: SystemTime) -> Self {
+        let time = time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        Self { frame, dropped, time }
     }
 }
 
 /// What is known of one frame.
 #[derive(Serialize)]
-struct Frame {
-    /// Counted from 0.
-    frame: u64,
-    /// From the whole frame on.
+struct Told {
+    #[serde(flatten)]
+    which: Which,
+    /// From the whole frame on; a JPEG's decoding does not count.
     #[serde(flatten)]
     times: Times,
     /// Of the last frames, waiting for the camera included; null for the first.
@@ -160,28 +142,75 @@ struct Frame {
 /// A frame without logits.
 #[derive(Serialize)]
 struct FailedFrame {
-    frame: u64,
+    #[serde(flatten)]
+    which: Which,
     error: String,
 }
 
-/// Classifies every frame of every stream that the arguments name.
-pub fn run(
-    args: &ClassifyArgs,
-    frames: Frames,
-    model: &Network,
-    facts: &Facts,
-    inference: &mut Inference,
-) -> Result<()> {
+/// Tells what became of the frames of one stream, and counts them.
+struct Teller<'a> {
+    name: String,
+    args: &'a ClassifyArgs,
+    model: &'a Network,
+    facts: &'a Facts<'a>,
+    ends: VecDeque<Instant>,
+    inputs: &'a mut Inputs,
+}
+
+impl Teller<'_> {
+    fn tell(&mut self, which: Which, answer: Result<Answer, String>) -> Result<()> {
+        self.model.unchanged()?;
+        self.ends.push_back(Instant::now());
+        let fps = per_second(&mut self.ends);
+        match answer {
+            Ok(Answer { values, times }) => {
+                let top = guesses(&values, self.facts, self.args.top_k());
+                let told = Told { which, times, fps, top, digest: self.args.digest.then(|| digest(&values)) };
+                if self.args.json {
+                    output::json_line(&told)?
+                } else {
+                    print(&told)?
+                }
+                self.inputs.done();
+            }
+            Err(error) => {
+                self.inputs.failed(&Error::new(format!("{}, frame {}", self.name, which.frame), &error));
+                if self.args.json {
+                    output::json_line(&FailedFrame { which, error })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Classifies every frame of every stream that the arguments name, or the newest frames of a camera.
+pub fn run(args: &ClassifyArgs, model: &Network, facts: &Facts, inference: &mut Inference) -> Result<()> {
     let (mut streams, mut seen) = (Inputs::default(), Inputs::default());
-    frames.doubt().iter().for_each(|doubt| output::warn(doubt));
-    for path in &args.images {
-        match classify(path, args, frames, (model, facts), inference, &mut seen) {
+    if let Some(frames) = args.stream.raw {
+        args.stream.check(frames)?;
+        frames.doubt().iter().for_each(|doubt| output::warn(doubt));
+    }
+    let mut done = |name: String, each: &mut dyn FnMut(&mut Teller) -> Result<()>| {
+        let mut teller =
+            Teller { name, args, model, facts, ends: VecDeque::with_capacity(FPS_FRAMES + 1), inputs: &mut seen };
+        match each(&mut teller) {
             // Every other stream would fail as well.
-            Err(e @ (Error::BrokenPipe | Error::Stdout(_))) => return Err(e),
+            Err(e @ (Error::BrokenPipe | Error::Stdout(_) | Error::Usage(_))) => return Err(e),
             Err(e) if model.unchanged().is_err() => return Err(e),
             Err(e) => streams.failed(&e),
             Ok(()) => streams.done(),
         }
+        Ok(())
+    };
+    match (&args.stream.camera, args.stream.raw) {
+        (Some(source), raw) => done(source.to_string(), &mut |teller| watch(source, raw, inference, teller))?,
+        (None, Some(frames)) => {
+            for path in &args.images {
+                done(name(path), &mut |teller| classify(path, frames, inference, teller))?;
+            }
+        }
+        (None, None) => {}
     }
     result(&streams, &seen)
 }
@@ -197,66 +226,67 @@ fn result(streams: &Inputs, frames: &Inputs) -> Result<()> {
     }
 }
 
-/// Classifies the frames of one stream; errors are the stream's, those of frames are counted.
-fn classify(
-    path: &Path,
-    args: &ClassifyArgs,
-    frames: Frames,
-    (model, facts): (&Network, &Facts),
+/// Classifies the newest frame of a camera until there is no other.
+fn watch(
+    source: &camera::Source,
+    raw: Option<Frames>,
     inference: &mut Inference,
-    inputs: &mut Inputs,
+    teller: &mut Teller<'_>,
 ) -> Result<()> {
-    let (name, mut stream) = open(path)?;
-    let mut bytes = vec![0; frames.bytes];
-    let mut ends = VecDeque::with_capacity(FPS_FRAMES + 1);
+    let raw = match source {
+        camera::Source::Rpicam(_) => Some(raw.unwrap_or(Frames::RPICAM)),
+        _ => raw,
+    };
+    if matches!(source, camera::Source::Rpicam(_)) && raw.is_some_and(|frames| !frames.is_rpicams()) {
+        return Err(Error::Usage(format!("--camera {source}: rpicam-vid writes i420, as in --raw i420:1280x704")));
+    }
+    let stream = &teller.args.stream;
+    raw.map_or(Ok(()), |frames| stream.check(frames))?;
+    let framing = raw.map_or(Framing::Jpeg, |frames| Framing::Bytes(frames.bytes()));
+    let size = raw.unwrap_or(Frames::RPICAM).size();
+    let mut camera = Camera::open(source, framing, size)?;
+    let pause = stream.fps.map(|fps| Duration::from_secs_f64(1.0 / fps));
+    let mut began: Option<Instant> = None;
+    loop {
+        if let (Some(began), Some(pause)) = (began, pause) {
+            thread::sleep(pause.saturating_sub(began.elapsed()));
+        }
+        let Some(frame) = camera.newest()? else { return Ok(()) };
+        began = Some(Instant::now());
+        let answer = match raw {
+            Some(frames) => inference.frame(&stream.view(frames.picture(&frame.bytes))),
+            None => pictures::decode(&frame.bytes).and_then(|jpeg| inference.frame(&stream.view(jpeg.borrow()))),
+        };
+        teller.tell(Which::new(frame.number, frame.dropped, frame.time), answer)?;
+    }
+}
+
+/// Classifies the frames of one stream; errors are the stream's, those of frames are counted.
+fn classify(path: &Path, frames: Frames, inference: &mut Inference, teller: &mut Teller<'_>) -> Result<()> {
+    let mut stream = open(path)?;
+    let mut bytes = vec![0; frames.bytes()];
     for frame in 0.. {
-        let len = fill(&mut stream, &mut bytes).map_err(|e| Error::new(&name, why(&e)))?;
+        let len = fill(&mut stream, &mut bytes).map_err(|e| Error::new(&teller.name, why(&e)))?;
         if len < bytes.len() {
-            return end(&name, frames, frame, len);
+            return end(&teller.name, frames, frame, len);
         }
-        let answer = inference.frame(&frames.picture(&bytes));
-        model.unchanged()?;
-        ends.push_back(Instant::now());
-        let fps = per_second(&mut ends);
-        match answer {
-            Ok(answer) => {
-                let told = tell(frame, &answer, fps, facts, args);
-                if args.json {
-                    output::json_line(&told)?
-                } else {
-                    print(&told)?
-                }
-                inputs.done();
-            }
-            Err(error) => {
-                inputs.failed(&Error::new(format!("{name}, frame {frame}"), &error));
-                if args.json {
-                    output::json_line(&FailedFrame { frame, error })?;
-                }
-            }
-        }
+        let which = Which::new(frame, 0, SystemTime::now());
+        let answer = inference.frame(&teller.args.stream.view(frames.picture(&bytes)));
+        teller.tell(which, answer)?;
     }
     Ok(())
 }
 
-fn tell(frame: u64, answer: &Answer, fps: Option<f64>, facts: &Facts, args: &ClassifyArgs) -> Frame {
-    let Answer { values, times } = answer;
-    Frame {
-        frame,
-        times: *times,
-        fps,
-        top: guesses(values, facts, args.top_k()),
-        digest: args.digest.then(|| digest(values)),
-    }
+/// What messages call a stream.
+fn name(path: &Path) -> String {
+    if path.as_os_str() == "-" { "standard input".to_string() } else { path.display().to_string() }
 }
 
-fn open(path: &Path) -> Result<(String, Box<dyn Read>)> {
+fn open(path: &Path) -> Result<Box<dyn Read>> {
     if path.as_os_str() == "-" {
-        return Ok(("standard input".to_string(), Box::new(io::stdin().lock())));
+        return Ok(Box::new(io::stdin().lock()));
     }
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|e| Error::new(&name, why(&e)))?;
-    Ok((name, Box::new(file)))
+    Ok(Box::new(File::open(path).map_err(|e| Error::new(name(path), why(&e)))?))
 }
 
 /// Reads until `bytes` is full or the stream ends; says how many bytes came.
@@ -275,7 +305,7 @@ fn fill(stream: &mut dyn Read, bytes: &mut [u8]) -> io::Result<usize> {
 
 /// A stream that ends with `len` bytes after `whole` frames: as it should, as a camera that was stopped, or wrong.
 fn end(name: &str, frames: Frames, whole: u64, len: usize) -> Result<()> {
-    let frame_bytes = frames.bytes;
+    let frame_bytes = frames.bytes();
     match (whole, len) {
         (0, 0) => Err(Error::new(name, "no frames")),
         (0, _) => Err(Error::new(name, format!("{len} bytes, less than one frame of {frame_bytes}"))),
@@ -298,61 +328,23 @@ fn per_second(ends: &mut VecDeque<Instant>) -> Option<f64> {
     (seconds > 0.0).then(|| (ends.len() - 1) as f64 / seconds)
 }
 
-fn print(frame: &Frame) -> Result<()> {
-    let fps = frame.fps.map_or("  -  ".to_string(), |fps| format!("{fps:5.1}"));
+fn print(told: &Told) -> Result<()> {
+    let fps = told.fps.map_or("  -  ".to_string(), |fps| format!("{fps:5.1}"));
     let guess = |guess: &Guess| {
         let label = guess.label.clone().unwrap_or_else(|| guess.index.to_string());
         format!("{:6.2} %  {STRONG}{label}{STRONG:#}", guess.probability * 100.0)
     };
-    let guesses: Vec<String> = frame.top.iter().map(guess).collect();
-    let digest = frame.digest.as_ref().map_or(String::new(), |digest| format!("  digest {digest}"));
-    let (n, ms) = (frame.frame, frame.times.ms);
-    Ok(writeln!(output::stdout(), "{n:6}  {fps} fps  {QUIET}{ms:8.2} ms{QUIET:#}  {}{digest}", guesses.join("  "))?)
+    let guesses: Vec<String> = told.top.iter().map(guess).collect();
+    let digest = told.digest.as_ref().map_or(String::new(), |digest| format!("  digest {digest}"));
+    let Which { frame, dropped, .. } = told.which;
+    let dropped = if dropped > 0 { format!("  {QUIET}{dropped} dropped{QUIET:#}") } else { String::new() };
+    let (ms, guesses) = (told.times.ms, guesses.join("  "));
+    Ok(writeln!(output::stdout(), "{frame:6}  {fps} fps  {QUIET}{ms:8.2} ms{QUIET:#}  {guesses}{digest}{dropped}")?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn frames_are_described_by_format_and_size() {
-        let frames: Frames = "i420:640x480".parse().unwrap();
-        assert_eq!((frames.width, frames.height, frames.bytes), (640, 480, 460_800));
-        assert_eq!("rgb24:4x4".parse::<Frames>(), "rgb:4x4".parse());
-        assert_eq!("gray:3x2".parse::<Frames>().unwrap().bytes, 6);
-        for (padded, bytes) in [
-            ("i420:100x64:128", 128 * 64 + 2 * 64 * 32),
-            ("i420:99x63:128", 128 * 63 + 2 * 64 * 32),
-            ("nv12:100x64:128", 128 * 64 + 128 * 32),
-            ("rgb:100x64:320", 320 * 64),
-            ("yuyv:3x2:8", 16),
-        ] {
-            let frames: Frames = padded.parse().unwrap();
-            assert_eq!((frames.bytes, frames.argument()), (bytes, padded.to_string()));
-        }
-        for wrong in ["i420:100x64:99", "i420:100x64:101", "rgb:100x64:299", "gray:4x4:x", "gray:4x4:", "gray:4x4:9:9"]
-        {
-            assert!(wrong.parse::<Frames>().unwrap_err().starts_with("a stride is"), "{wrong}");
-        }
-        for wrong in ["i420", "i420:640", "h264:640x480", "i420:0x480", "i420:640x99999", "i420:-1x2", ""] {
-            assert!(wrong.parse::<Frames>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn padded_rows_are_suspected() {
-        let frames = |text: &str| text.parse::<Frames>().unwrap();
-        assert!(frames("i420:100x64").doubt().unwrap().contains("--raw i420:100x64:128"));
-        for sure in ["i420:640x480", "i420:100x64:128", "rgb:100x64"] {
-            assert_eq!(frames(sure).doubt(), None, "{sure}");
-        }
-        let fit = frames("i420:100x64").fit(5 * frames("i420:100x64:128").bytes as u64).unwrap();
-        assert_eq!(fit, "with padded rows, --raw i420:100x64:128, it is 5 whole frames");
-        let fit = frames("rgb:90x64").fit(3 * frames("rgb:90x64:288").bytes as u64).unwrap();
-        assert!(fit.contains("--raw rgb:90x64:288, it is 3"), "{fit}");
-        assert_eq!(frames("i420:100x64").fit(12_345), None);
-    }
 
     #[test]
     fn the_rate_is_of_the_last_frames() {

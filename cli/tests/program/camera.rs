@@ -1,0 +1,246 @@
+//! `classify --camera`: programs and servers that stand for cameras.
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Cursor, Write};
+use std::net::TcpListener;
+use std::process::Output;
+use std::time::Instant;
+
+use image::{ImageFormat, imageops};
+use serde_json::Value;
+
+use crate::common::{Scene, colorful, error, json, run_with_input, vitlet};
+
+/// Runs a command line whose last argument, the camera, may have spaces.
+fn watch(arguments: &str, camera: &str) -> Output {
+    vitlet().args(arguments.split_whitespace()).args(["--camera", camera]).output().unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The one error line of a camera that must fail with `status`.
+fn refused(arguments: &str, camera: &str, status: i32) -> String {
+    let output = watch(arguments, camera);
+    let text = String::from_utf8(output.stderr).unwrap();
+    let errors: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+    assert_eq!((output.status.code(), errors.len()), (Some(status), 1), "{text}");
+    errors[0].to_string()
+}
+
+fn jpeg(seed: u32) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    colorful(53, 41, seed).write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
+    bytes.into_inner()
+}
+
+/// What `classify` says of a picture's file.
+fn digest(model: &str, picture: &str) -> Value {
+    json(&format!("classify -m {model} {picture} --json --digest"))["results"][0]["digest"].clone()
+}
+
+#[test]
+fn frames_of_a_command_are_classified_as_their_pictures_are() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let (raw, jpegs) = (scene.path("raw"), scene.path("jpegs"));
+    fs::write(&raw, colorful(53, 41, 1).into_raw()).unwrap();
+    fs::write(&jpegs, [jpeg(2), jpeg(2)].concat()).unwrap();
+    let (png, jpg) = (scene.picture("1.png", 1), scene.path("2.jpg"));
+    fs::write(&jpg, jpeg(2)).unwrap();
+    for (arguments, file, picture, frames) in [("--raw rgb24:53x41", &raw, &png, 1), ("", &jpegs, &jpg, 2)] {
+        let classify = format!("classify -m {model} {arguments} --digest --json");
+        let told = lines(&watch(&classify, &format!("exec:cat {file}")));
+        let last = told.last().unwrap();
+        assert_eq!(last["digest"], digest(&model, picture));
+        assert_eq!((&last["schema"], last["frame"].as_u64()), (&1.into(), Some(frames - 1)));
+        let dropped: u64 = told.iter().map(|line| line["dropped"].as_u64().unwrap()).sum();
+        assert_eq!(dropped + told.len() as u64, frames);
+        assert!(last["time"].as_f64().unwrap() > 1.7e9);
+    }
+}
+
+#[test]
+fn the_newest_frame_wins_and_every_frame_is_counted() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "f32");
+    // Two hundred at once, then one that is another.
+    let (many, last) = (scene.path("many"), scene.path("last"));
+    fs::write(&many, colorful(53, 41, 1).into_raw().repeat(200)).unwrap();
+    fs::write(&last, colorful(53, 41, 2).into_raw()).unwrap();
+    let command = format!("exec:cat {many} {last}");
+    let told = lines(&watch(&format!("classify -m {model} --raw rgb24:53x41 --digest --json --threads 1"), &command));
+    assert!(told.len() < 201, "none was dropped");
+    let dropped: u64 = told.iter().map(|line| line["dropped"].as_u64().unwrap()).sum();
+    assert_eq!(dropped + told.len() as u64, 201);
+    let last = told.last().unwrap();
+    assert_eq!((last["frame"].as_u64(), &last["digest"]), (Some(200), &digest(&model, &scene.picture("2.png", 2))));
+    assert!(told.is_sorted_by_key(|line| line["frame"].as_u64()));
+    let text = watch(&format!("classify -m {model} --raw rgb24:53x41 --threads 1"), &command);
+    assert!(String::from_utf8(text.stdout).unwrap().contains(" dropped"));
+}
+
+#[test]
+fn no_more_frames_are_classified_than_fps_says() {
+    let scene = Scene::new();
+    let (model, frame) = (scene.model("hf_vit", "int8"), scene.path("frame"));
+    fs::write(&frame, colorful(53, 41, 1).into_raw()).unwrap();
+    let command = format!("exec:for i in 1 2 3 4 5 6 7 8 9 10; do cat {frame}; sleep 0.05; done");
+    let began = Instant::now();
+    let told = lines(&watch(&format!("classify -m {model} --raw rgb24:53x41 --fps 5 --json"), &command));
+    let fifths = began.elapsed().as_secs_f64() * 5.0;
+    assert!((told.len() - 1) as f64 <= fifths, "{} frames in {fifths} fifths of a second", told.len());
+}
+
+/// A server of MJPEG that answers one request; its address, and the request's first line when it is answered.
+fn serve(head: &str, body: Vec<u8>) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/stream.mjpg?q=1", listener.local_addr().unwrap());
+    let head = head.to_string();
+    let answered = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+        let request = lines.next().unwrap();
+        lines.take_while(|line| !line.is_empty()).for_each(drop);
+        // Whoever asked may be gone already.
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        request
+    });
+    (url, answered)
+}
+
+#[test]
+fn a_server_of_mjpeg_is_read_whole_or_in_chunks() {
+    let scene = Scene::new();
+    let (model, picture) = (scene.model("hf_vit", "int8"), scene.path("1.jpg"));
+    fs::write(&picture, jpeg(1)).unwrap();
+    let part = |bytes: &[u8]| [b"--x\r\nContent-Type: image/jpeg\r\n\r\n", bytes, b"\r\n"].concat();
+    let body = [part(&jpeg(2)), part(&jpeg(1)), b"--x--\r\n".to_vec()].concat();
+    let chunk = |piece: &[u8]| [format!("{:X}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+    let chunked: Vec<u8> = body.chunks(100).flat_map(chunk).chain(*b"0\r\n\r\n").collect();
+    let ok = "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=x\r\n";
+    for (head, body) in [(format!("{ok}\r\n"), body), (format!("{ok}Transfer-Encoding: chunked\r\n\r\n"), chunked)] {
+        let (url, answered) = serve(&head, body);
+        let told = lines(&watch(&format!("classify -m {model} --digest --json"), &format!("mjpeg:{url}")));
+        assert_eq!(told.last().unwrap()["digest"], digest(&model, &picture));
+        assert_eq!(told.last().unwrap()["frame"], 1);
+        assert_eq!(answered.join().unwrap(), "GET /stream.mjpg?q=1 HTTP/1.1");
+    }
+    let (url, _) = serve("HTTP/1.1 401 Unauthorized\r\n\r\n", Vec::new());
+    let text = refused(&format!("classify -m {model}"), &format!("mjpeg:{url}"), 1);
+    assert_eq!(text, format!("mjpeg:{url}: the server answered: HTTP/1.1 401 Unauthorized"));
+    // Nobody listens on a port that was just given back.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = refused(&format!("classify -m {model}"), &format!("mjpeg:http://127.0.0.1:{port}/"), 1);
+    assert!(text.ends_with("Connection refused"), "{text}");
+}
+
+/// A script on the path stands for rpicam-vid: it notes its arguments and writes two frames.
+#[test]
+fn a_raspberry_pis_camera_is_started_with_the_frames_that_are_read() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    for (name, raw, size) in [("rpicam-vid", "", 640 * 480), ("libcamera-vid", "--raw i420:64x32", 64 * 32)] {
+        let folder = scene.dir.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        let (script, noted) = (folder.join(name), folder.join("arguments"));
+        let frames = format!("#!/bin/sh\necho \"$@\" >{}\nhead -c {} /dev/zero\n", noted.display(), 2 * size * 3 / 2);
+        fs::write(&script, frames).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = vitlet();
+        command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
+        let arguments = format!("classify -m {model} {raw} --camera rpicam:1 --json");
+        let told = lines(&command.args(arguments.split_whitespace()).output().unwrap());
+        assert_eq!(told.last().unwrap()["frame"], 1, "{name}");
+        let noted = fs::read_to_string(noted).unwrap();
+        let edges = if raw.is_empty() { "--width 640 --height 480" } else { "--width 64 --height 32" };
+        assert!(noted.contains("--codec yuv420") && noted.contains("--camera 1") && noted.contains(edges), "{noted}");
+    }
+    let mut command = vitlet();
+    command.env("PATH", scene.dir.path().join("nowhere")).args(["classify", "-m", &model, "--camera", "rpicam"]);
+    let text = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(text.starts_with("error: rpicam:0: neither rpicam-vid nor libcamera-vid is installed"), "{text}");
+    assert!(refused(&format!("classify -m {model} --raw rgb:8x8"), "rpicam", 2).contains("rpicam-vid writes i420"));
+}
+
+#[test]
+fn a_part_of_a_frame_and_a_turned_one_are_what_the_picture_cut_and_turned_is() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let frame = colorful(53, 41, 3);
+    let part = imageops::crop_imm(&frame, 8, 5, 30, 20).to_image();
+    for (options, picture) in [
+        ("--region 8,5,30,20", part.clone()),
+        ("--rotate 90", imageops::rotate90(&frame)),
+        ("--rotate 180", imageops::rotate180(&frame)),
+        ("--region 8,5,30,20 --rotate 270", imageops::rotate270(&part)),
+    ] {
+        let path = scene.path("expected.png");
+        picture.save(&path).unwrap();
+        let classify = format!("classify -m {model} --raw rgb24:53x41 {options} --digest --json -");
+        let told = lines(&run_with_input(&classify, frame.as_raw()));
+        assert_eq!(told[0]["digest"], digest(&model, &path), "{options}");
+    }
+    // Of luma and chroma.
+    let frame: Vec<u8> = (0..8 * 6 * 3 / 2).map(|i| (i * 37 % 251) as u8).collect();
+    let digests = ["bt601", "bt601-full", "bt709", "bt709-full"].map(|matrix| {
+        let classify = format!("classify -m {model} --raw i420:8x6 --yuv {matrix} --digest --json -");
+        lines(&run_with_input(&classify, &frame))[0]["digest"].as_str().unwrap().to_string()
+    });
+    let plain = run_with_input(&format!("classify -m {model} --raw i420:8x6 --digest --json -"), &frame);
+    assert_eq!(lines(&plain)[0]["digest"], digests[0]);
+    assert!((1..4).all(|i| digests[i] != digests[i - 1]), "{digests:?}");
+}
+
+#[test]
+fn a_camera_that_fails_is_named_with_what_it_left() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let (classify, raw) = (format!("classify -m {model}"), scene.path("raw"));
+    assert_eq!(refused(&classify, "exec:true", 1), "exec:true: no frames");
+    assert_eq!(refused(&classify, "exec:exit 3", 1), "exec:exit 3: exit status: 3, after 0 frames");
+    fs::write(&raw, &colorful(53, 41, 1).into_raw()[..100]).unwrap();
+    let text = refused(&format!("{classify} --raw rgb24:53x41"), &format!("exec:cat {raw}"), 1);
+    assert!(text.ends_with(": ends within a frame, 100 of 6519 bytes, after 0 frames"), "{text}");
+    // Frames came before: some were done.
+    let jpegs = scene.path("jpegs");
+    fs::write(&jpegs, jpeg(1)).unwrap();
+    let text = refused(&classify, &format!("exec:cat {jpegs}; exit 2"), 4);
+    assert!(text.ends_with("exit status: 2, after 1 frames"), "{text}");
+    // A JPEG that cannot be decoded (lossless, it says) is a frame that is left out.
+    let mut broken = jpeg(1);
+    let frame = broken.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+    broken[frame + 1] = 0xC3;
+    fs::write(&jpegs, &broken).unwrap();
+    assert!(refused(&classify, &format!("exec:cat {jpegs}"), 1).contains(", frame 0: "));
+}
+
+#[test]
+fn cameras_and_their_options_are_checked() {
+    for (arguments, part) in [
+        ("classify --camera /dev/video0", "cameras are exec:COMMAND, mjpeg:http://HOST/PATH, rpicam or rpicam:N"),
+        ("classify --camera v4l2:/dev/video0", "not supported yet"),
+        ("classify --camera mjpeg:https://cam/", "TLS is not supported here"),
+        ("classify --camera rpicam a.jpg", "cannot be used with"),
+        ("classify --raw rgb:8x8 --fps 5 -", "--camera"),
+        ("classify --region 0,0,8,8 a.jpg", "required"),
+        ("classify --rotate 90 a.jpg", "required"),
+        ("classify --camera rpicam --rotate 45", "90, 180 or 270 degrees"),
+        ("classify --camera rpicam --region 1,2,3", "four numbers"),
+        ("classify --camera rpicam --region 0,0,641,480", "640 x 480 pixels"),
+        ("classify --raw rgb:8x8 --region 1,0,8,8 -", "8 x 8 pixels"),
+        ("classify --camera rpicam --fps 0", "0.001 to 1000"),
+        ("classify --raw rgb:8x8 --yuv srgb -", "bt601"),
+    ] {
+        let output = vitlet().args(arguments.split_whitespace()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {text}");
+        assert!(text.contains(part), "{arguments}: {text}");
+    }
+    assert!(error("classify", 2).contains("IMAGE"));
+}
