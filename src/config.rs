@@ -123,6 +123,9 @@ pub enum Family {
     Beit,
     /// DINOv3 (Simeoni et al. 2025): queries and keys of patches are rotated by their position.
     Dinov3,
+    /// ViT-5 (Wang et al. 2026): RMSNorm, also over each head's q and k; queries and keys of patches and registers are
+    /// rotated by their position.
+    Vit5,
     /// CaiT (Touvron et al. 2021): talking heads between the patches, then class attention.
     Cait,
     /// ConvNeXt (Liu et al. 2022): four stages of depthwise convolutions and MLPs, each with half the height and width of the one before.
@@ -139,7 +142,7 @@ impl Family {
     #[inline(always)]
     pub const fn is_built(self) -> bool {
         match self {
-            Self::Vit | Self::ParallelVit | Self::Beit | Self::Dinov3 => true,
+            Self::Vit | Self::ParallelVit | Self::Beit | Self::Dinov3 | Self::Vit5 => true,
             Self::Cait => cfg!(feature = "cait"),
             Self::ConvNeXt => cfg!(feature = "convnext"),
             Self::Xcit => cfg!(feature = "xcit"),
@@ -186,6 +189,7 @@ impl Named for Family {
         (Self::ParallelVit, "parallel_vit"),
         (Self::Beit, "beit"),
         (Self::Dinov3, "dinov3"),
+        (Self::Vit5, "vit5"),
         (Self::Cait, "cait"),
         (Self::ConvNeXt, "convnext"),
         (Self::Xcit, "xcit"),
@@ -377,7 +381,22 @@ impl Config {
 
     /// Whether the patches have a position embedding.
     pub const fn has_positions(&self) -> bool {
-        matches!(self.family, Family::Vit | Family::ParallelVit | Family::Cait | Family::Xcit)
+        matches!(self.family, Family::Vit | Family::ParallelVit | Family::Vit5 | Family::Cait | Family::Xcit)
+    }
+
+    /// Tokens whose queries and keys are rotated by their position, the last ones: in DINOv3 the patches, in ViT-5 all
+    /// but the class token.
+    pub const fn rotated_tokens(&self) -> usize {
+        match self.family {
+            Family::Dinov3 => self.patches(),
+            Family::Vit5 => self.tokens() - 1,
+            _ => 0,
+        }
+    }
+
+    /// Whether norms take the mean out of their rows (LayerNorm) or not (RMSNorm).
+    pub const fn centered_norms(&self) -> bool {
+        !matches!(self.family, Family::Vit5)
     }
 
     /// Blocks of all kinds.
@@ -527,6 +546,7 @@ impl Config {
             Family::Vit | Family::ParallelVit => true,
             Family::Beit => self.prefix_tokens == 1,
             Family::Dinov3 => self.head_dim.is_multiple_of(4),
+            Family::Vit5 => self.head_dim.is_multiple_of(4) && self.prefix_tokens > 0,
             Family::Cait => self.prefix_tokens == 1 && !self.norm_pre && matches!(self.pooling, Pooling::Cls),
             // See `check_stages` and `check_xcit`.
             Family::ConvNeXt | Family::Xcit => true,
@@ -537,8 +557,8 @@ impl Config {
         };
         ok(
             fits,
-            "beit and cait have one class token, which cait pools, dinov3 a head length that is a multiple of 4, resmlp \
-             patches alone and no attention",
+            "beit and cait have one class token, which cait pools, dinov3 and vit5 a head length that is a multiple of \
+             4, vit5 a class token, resmlp patches alone and no attention",
         )?;
         self.check_stages()?;
         if self.is(Family::Xcit) {

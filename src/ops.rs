@@ -20,7 +20,7 @@ use crate::kernels::linear::{
 };
 use crate::kernels::rows::{
     Activate, ActivateQuantize, AddKept, AddRows, Codes, CodesMut, Encode, Halves, HalvesMut, LayerNorm,
-    LayerNormQuantize, Quantize, Scale,
+    LayerNormQuantize, Quantize, RowNorm, RowNormQuantize, Scale,
 };
 use crate::lanes::{F16x16, F32x16, I8x16x4, U8x16};
 use crate::parts::{Linear, Norm, Weight};
@@ -214,16 +214,28 @@ impl<'w> OperandScratch<'w> {
     }
 }
 
-/// LayerNorm of rows.
+/// RMSNorm of every row.
+type RmsNorm<'a> = RowNorm<'a, false>;
+
+/// [`RmsNorm`] followed by [`Quantize`].
+type RmsNormQuantize<'a, E> = RowNormQuantize<'a, E, false>;
+
+/// LayerNorm or RMSNorm of rows.
 pub(crate) fn normalize(k: Kernels, norm: &Norm<'_>, x: &[F32x16], out: &mut [F32x16]) {
-    let &Norm { weight, bias, n, eps } = norm;
-    k.run(LayerNorm { x, weight, bias, n, eps, out });
+    let &Norm { weight, bias, n, eps, centered } = norm;
+    match centered {
+        true => k.run(LayerNorm { x, weight, bias, n, eps, out }),
+        false => k.run(RmsNorm { x, weight, bias, n, eps, out }),
+    }
 }
 
 /// The same, for a matrix: `row` holds one row.
 fn normalize_and_encode(k: Kernels, norm: &Norm<'_>, x: &[F32x16], row: &mut [F32x16], out: impl Encode) {
-    let &Norm { weight, bias, n, eps } = norm;
-    k.run(LayerNormQuantize { x, weight, bias, n, eps, row, out });
+    let &Norm { weight, bias, n, eps, centered } = norm;
+    match centered {
+        true => k.run(LayerNormQuantize { x, weight, bias, n, eps, row, out }),
+        false => k.run(RmsNormQuantize { x, weight, bias, n, eps, row, out }),
+    }
 }
 
 /// `epilogue(a W^T + b)` for the 16-column blocks `blocks` of W.

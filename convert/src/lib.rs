@@ -58,6 +58,7 @@ mod tensor;
 mod timm;
 mod transformers;
 pub mod verify;
+mod vit5;
 mod writer;
 
 pub use error::{Error, why};
@@ -278,7 +279,12 @@ fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result
     let files = file.map_or_else(|| checkpoint::weight_files(dir), |file| Ok(vec![file.to_owned()]))?;
     let mut announcements = Vec::new();
     let mut checkpoint = Checkpoint::open(&files, options.ema, &mut announcements)?;
-    let mut source = if described {
+    let mut source = if vit5::is_meant(&checkpoint, options) {
+        if described {
+            announcements.push("config.json is not read: the tensors of a ViT-5 say everything".to_owned());
+        }
+        vit5::read(checkpoint, options)?
+    } else if described {
         read_described(checkpoint, &config, options)?
     } else {
         let json = arch::config(file.unwrap_or(dir), &mut checkpoint, options, &mut announcements)?;

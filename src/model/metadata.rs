@@ -119,7 +119,7 @@ impl<'a> Metadata<'_, 'a> {
                     _ => Positions::Resampled { rule: self.named(keys::POSITION_RESAMPLING)?, grid },
                 }
             }
-            Family::Beit | Family::Dinov3 | Family::Xcit | Family::ResMlp => Positions::Fixed,
+            Family::Beit | Family::Dinov3 | Family::Vit5 | Family::Xcit | Family::ResMlp => Positions::Fixed,
         })
     }
 

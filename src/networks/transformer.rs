@@ -39,7 +39,7 @@ pub struct Embedding<M: Storage> {
     pub patch: M::Linear,
     /// Position embedding of the patches, `[patches, dim]`.
     pub positions: Option<M::Vectors>,
-    /// DINOv3's.
+    /// DINOv3's and ViT-5's.
     pub rotation: Option<Rotation<M>>,
     /// Class, distillation and register tokens with their position embedding added, `[prefix_tokens, dim]`.
     pub prefix: M::Vectors,
@@ -47,8 +47,8 @@ pub struct Embedding<M: Storage> {
     pub norm_pre: Option<M::Norm>,
 }
 
-/// Rotary position embedding: by which angle each pair of q's and k's channels is rotated, `[patches, head_dim / 2]`
-/// each.
+/// Rotary position embedding: by which angle each pair of q's and k's channels is rotated,
+/// `[rotated_tokens, head_dim / 2]` each.
 #[derive(Clone, Debug, Default)]
 pub struct Rotation<M: Storage> {
     /// Cosines of the angles.
@@ -83,11 +83,12 @@ impl<M: Storage> Embedding<M> {
             let (rows, columns) = c.table_grid();
             w.table("pos_embd", rows * columns, c.dim, self.positions.get_or_insert_default())?;
         }
-        if c.family == Family::Dinov3 {
+        let rotated = c.rotated_tokens();
+        if rotated > 0 {
             let rotation = self.rotation.get_or_insert_default();
             w.trained(false);
-            w.table("rope_cos", c.patches(), c.head_dim / 2, &mut rotation.cos)?;
-            w.table("rope_sin", c.patches(), c.head_dim / 2, &mut rotation.sin)?;
+            w.table("rope_cos", rotated, c.head_dim / 2, &mut rotation.cos)?;
+            w.table("rope_sin", rotated, c.head_dim / 2, &mut rotation.sin)?;
             w.trained(true);
         }
         if c.prefix_tokens > 0 {
@@ -711,13 +712,13 @@ impl Head<'_> {
     }
 }
 
-/// Rotates q (part 0) and k (part 1) of the rows q | k | v of the tokens from `first` on, those of patches, by their position: in each head
-/// channel l and channel l + head_dim / 2 are the two coordinates of a point.
+/// Rotates q (part 0) and k (part 1) of the rows q | k | v of the tokens from `first` on by their position, where it
+/// rotates them: in each head, channel l and channel l + head_dim / 2 are the two coordinates of a point.
 fn rotate(c: &Config, rotation: &Rotation<InFile<'_>>, first: usize, qkv: &mut [F32x16], parts: Range<usize>) {
     let (width, half) = (c.attention_width(), c.head_dim / 2);
     for (row, qkv) in floats_mut(qkv).chunks_exact_mut(3 * width).enumerate() {
-        let Some(patch) = (first + row).checked_sub(c.prefix_tokens) else { continue };
-        let angle = patch * pad16(half);
+        let Some(rotated) = (first + row).checked_sub(c.tokens() - c.rotated_tokens()) else { continue };
+        let angle = rotated * pad16(half);
         let (cos, sin) = (&floats(rotation.cos)[angle..][..half], &floats(rotation.sin)[angle..][..half]);
         for head in qkv[parts.start * width..parts.end * width].chunks_exact_mut(pad16(c.head_dim)) {
             let (x, y) = head.split_at_mut(half);

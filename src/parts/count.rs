@@ -72,7 +72,8 @@ impl Walk for Count<'_, '_> {
     }
 
     fn norm(&mut self, _: &str, n: usize, _: &mut ()) -> Result<(), Infallible> {
-        self.add(2 * n);
+        // RMSNorm has no bias; the file has zeros.
+        self.add(if self.config.centered_norms() { 2 * n } else { n });
         Ok(())
     }
 

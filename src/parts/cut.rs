@@ -29,6 +29,8 @@ pub(crate) struct Norm<'a> {
     /// Channels that are normalised over.
     pub(crate) n: usize,
     pub(crate) eps: f32,
+    /// Whether the mean is taken out (LayerNorm) or not (RMSNorm).
+    pub(crate) centered: bool,
 }
 
 /// A matrix `[N, K]`, packed as docs/format.md says, with its per-channel vectors `[pad16(N)]`.
@@ -182,7 +184,8 @@ impl<'a> Walk for Cut<'a> {
 
     #[inline(never)]
     fn norm(&mut self, _: &str, n: usize, part: &mut Norm<'a>) -> Result<(), Missing> {
-        *part = Norm { weight: self.floats(1, n)?, bias: self.floats(1, n)?, n, eps: self.config.norm_eps };
+        let (eps, centered) = (self.config.norm_eps, self.config.centered_norms());
+        *part = Norm { weight: self.floats(1, n)?, bias: self.floats(1, n)?, n, eps, centered };
         Ok(())
     }
 

@@ -66,6 +66,8 @@ fn f32_agrees_at_another_size() {
         ("timm_dinov3", (24, 40)),
         ("timm_convnext", (64, 32)),
         ("timm_xcit", (96, 48)),
+        ("vit5", (48, 48)),
+        ("vit5", (24, 40)),
     ];
     for (name, image_size) in sizes {
         let (source, suffix) = (checkpoint(name), format!("_{}x{}.npy", image_size.0, image_size.1));

@@ -22,7 +22,7 @@ const LAYERS: &[Layer] = &[
     // Import.
     &["head", "position", "residual"],
     &["convnext", "relative"],
-    &["timm", "onnx", "model_file"],
+    &["timm", "vit5", "onnx", "model_file"],
     &["arch", "transformers", "reference"],
     // Fold.
     &["plan", "fold"],

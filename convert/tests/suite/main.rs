@@ -12,4 +12,5 @@ mod settings;
 mod sources;
 mod torch;
 mod vectors;
+mod vit5;
 mod wrappers;

@@ -468,7 +468,7 @@ fn what_stays_in_its_pixel() {
         assert_eq!(bits(&result.data), bits(&Pixels::of(size, channels, |v, u, c| x.at(v, u, c).max(0.0)).data));
 
         let [weight, bias] = [0; 2].map(|_| Pixels::random((1, 1), channels, &mut random).data);
-        let norm = Norm { weight: &weight, bias: &bias, n: channels, eps: 1e-6 };
+        let norm = Norm { weight: &weight, bias: &bias, n: channels, eps: 1e-6, centered: true };
         let result = floats_everywhere(&y, |workers, y| workers.channel_norm(x.map(), &norm, y).unwrap());
         let mut expected = y.clone();
         let (x, out) = (&x.data[..], &mut expected.data[..]);
