@@ -1,10 +1,19 @@
-# Sourced by the scripts that build for boards: linkers that need no cross compiler.
+# Sourced by the scripts that build for boards and make packages: linkers that need no cross compiler.
 #
 #     static_program TARGET        the path of the program for a *-linux-musl target, built with Rust's own linker and C library
 #     link_for_old_glibc TARGET    from now on, cargo links shared libraries for a *-linux-gnu target against glibc 2.27 (JetPack 4), not this machine's
+#     stated_version               the version of all packages of the workspace
+#     same_bytes                   an array of tar's options: no dates, no names of users, so the same input gives the same bytes
 #
 # The second takes Zig, which knows the symbols of every glibc, through cargo-zigbuild; both are Python packages and are
 # put into target/board-venv.
+
+stated_version() { sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1; }
+
+# 2000-01-01, for dpkg-deb, too.
+export SOURCE_DATE_EPOCH=946684800
+# shellcheck disable=SC2034
+same_bytes=(--sort=name --owner=0 --group=0 --numeric-owner "--mtime=@$SOURCE_DATE_EPOCH")
 
 # The program without what needs a C compiler: importing and comparing ONNX files by tract.
 static_program() {

@@ -3,7 +3,7 @@
 #
 #     ./scripts/test.sh          everything that must pass: fast, then full; under 30 minutes on two cores
 #     ./scripts/test.sh fast     formatting, lints, tests on this machine; under 6 minutes
-#     ./scripts/test.sh deep     by hand: long mutation runs, networks on real pictures, packages
+#     ./scripts/test.sh deep     by hand: long mutation runs, networks on real pictures, packages, the files of a release
 #
 # Each part says what it needs, installs what is missing where it may (root on Debian; rustup targets; Python
 # environments under target/), and otherwise names it. With CI=true nothing is skipped: what cannot be installed is an
@@ -58,6 +58,7 @@ deep() {
     say "LayerScale on real pictures"
     ./scripts/test_layerscale.sh
     ./scripts/test_package.sh
+    ./scripts/test_release.sh
     ./scripts/test_msrv.sh all
 }
 

@@ -113,6 +113,9 @@ for made in "$work"/pkg-config-{shared,static} "$work"/cmake-build/cmake-{vitlet
 done
 qemu-aarch64-static "$tree/bin/vitlet" --version
 
+./scripts/deb.sh "target/dist/$(basename "$tree")" "$work/packages"
+./scripts/test_deb.sh arm64 "$work/packages"
+
 say "A C program that needs nothing"
 # musl in it, too: runs on any 64-bit ARM Linux. Zig brings musl and a linker.
 ./scripts/install_capi.sh "$work/musl" aarch64-unknown-linux-musl
