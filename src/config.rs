@@ -142,7 +142,8 @@ impl Family {
     #[inline(always)]
     pub const fn is_built(self) -> bool {
         match self {
-            Self::Vit | Self::ParallelVit | Self::Beit | Self::Dinov3 | Self::Vit5 => true,
+            Self::Vit | Self::ParallelVit | Self::Beit | Self::Dinov3 => true,
+            Self::Vit5 => cfg!(feature = "vit5"),
             Self::Cait => cfg!(feature = "cait"),
             Self::ConvNeXt => cfg!(feature = "convnext"),
             Self::Xcit => cfg!(feature = "xcit"),
@@ -396,7 +397,7 @@ impl Config {
 
     /// Whether norms take the mean out of their rows (LayerNorm) or not (RMSNorm).
     pub const fn centered_norms(&self) -> bool {
-        !matches!(self.family, Family::Vit5)
+        !(Family::Vit5.is_built() && matches!(self.family, Family::Vit5))
     }
 
     /// Blocks of all kinds.
