@@ -3,17 +3,20 @@
 #
 #     ./scripts/check_elf.sh FILE...
 #
-# Segments aligned to 16 KiB at least, the Raspberry Pi 5's page; no symbol of a glibc above 2.27, JetPack 4's; and a
+# Segments aligned to the largest page (16 KiB on a Raspberry Pi 5); no symbol of a glibc above 2.27, JetPack 4's; and a
 # program needs no library at all. Needs readelf (package binutils), which reads files of every architecture.
 set -euo pipefail
 
 for file in "$@"; do
     wrong() { echo "error: $file: $*" >&2; exit 1; }
     segments=$(readelf --wide --program-headers "$file")
+    # The largest page of a system that runs the file: 16 KiB on a Raspberry Pi 5, 4 KiB on every x86-64.
+    page=0x4000
+    ! readelf --file-header "$file" | grep -q 'Machine:.*X86-64' || page=0x1000
     alignments=$(awk '$1 == "LOAD" { print $NF }' <<<"$segments")
     [ -n "$alignments" ] || wrong "no segments"
     for alignment in $alignments; do
-        ((alignment >= 0x4000)) || wrong "a segment is aligned to $alignment only"
+        ((alignment >= page)) || wrong "a segment is aligned to $alignment only"
     done
     needed=$(readelf --wide --dynamic "$file" 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | tr '\n' ' ')
     glibc=$(readelf --wide --version-info "$file" 2>/dev/null | grep -oE 'GLIBC_[0-9.]+' | sort -Vu | tail -n 1 || true)

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::SystemTime;
@@ -171,6 +172,7 @@ impl Camera {
 
 impl Drop for Camera {
     fn drop(&mut self) {
+        stop();
         if let Some(child) = &mut self.child {
             // It may have ended by itself.
             let _ = child.kill();
@@ -179,10 +181,27 @@ impl Drop for Camera {
     }
 }
 
+/// The process group of the program that runs, or 0. A shell's loop outlives its reader, and its own kill leaves the
+/// commands in it alone, so all of them are ended together.
+static GROUP: AtomicI32 = AtomicI32::new(0);
+
+/// Ends the camera's program and whatever it started: at the end, and when a signal ends this program.
+pub fn stop() {
+    let _group = GROUP.swap(0, Ordering::SeqCst);
+    #[cfg(target_os = "linux")]
+    if let Some(group) = rustix::process::Pid::from_raw(_group) {
+        // All of them may have ended by themselves.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+    }
+}
+
 type Started = (Option<Child>, Box<dyn Read + Send>);
 
 fn start(command: &mut Command) -> io::Result<Started> {
+    #[cfg(target_os = "linux")]
+    std::os::unix::process::CommandExt::process_group(command, 0);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    GROUP.store(child.id().cast_signed(), Ordering::SeqCst);
     let stream = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
     Ok((Some(child), Box::new(stream)))
 }

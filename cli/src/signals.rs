@@ -1,4 +1,5 @@
-//! Signals that end the program: temporary files go first, and the exit status stays the signal's.
+//! Signals that end the program: temporary files and a camera's program go first, and the exit status stays the
+//! signal's.
 //!
 //! A separate thread waits for them, so that removing files needs no care for what a signal handler may do. SIGXFSZ
 //! (a file would grow beyond `ulimit -f`) only comes to be ignored: the write then fails with an error, which is told
@@ -16,6 +17,7 @@ pub fn watch() {
     let wait = move || {
         for signal in signals.forever().filter(|&signal| signal != libc::SIGXFSZ) {
             vitlet_convert::output::discard_all();
+            crate::camera::stop();
             let _ = emulate_default_handler(signal);
         }
     };

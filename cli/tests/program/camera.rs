@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Cursor, Write};
 use std::net::TcpListener;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use image::{ImageFormat, imageops};
@@ -218,6 +218,33 @@ fn a_camera_that_fails_is_named_with_what_it_left() {
     broken[frame + 1] = 0xC3;
     fs::write(&jpegs, &broken).unwrap();
     assert!(refused(&classify, &format!("exec:cat {jpegs}"), 1).contains(", frame 0: "));
+}
+
+/// A shell's loop goes on when nobody reads what its commands write.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_signal_ends_the_cameras_commands_too() {
+    let scene = Scene::new();
+    let (model, frame, noted) = (scene.model("hf_vit", "int8"), scene.path("frame"), scene.path("pid"));
+    fs::write(&frame, colorful(53, 41, 1).into_raw()).unwrap();
+    let command = format!("exec:echo $$ >{noted}; while :; do cat {frame}; sleep 0.02; done");
+    let mut program = vitlet();
+    program.args(["classify", "-m", &model, "--raw", "rgb24:53x41", "--camera", &command]);
+    let mut child = program.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let shell = fs::read_to_string(&noted).unwrap();
+    let there =
+        || fs::read_to_string(format!("/proc/{}/cmdline", shell.trim())).is_ok_and(|line| line.contains(&noted));
+    assert!(there());
+    let terminate = format!("kill -TERM {}", child.id());
+    assert!(Command::new("sh").args(["-c", &terminate]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), None, "the signal's own status");
+    let began = Instant::now();
+    while there() {
+        assert!(began.elapsed().as_secs() < 10, "the shell goes on");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
