@@ -1,8 +1,8 @@
 //! vitlet: int8 and f16 Vision Transformers with LayerScale, for ARM CPUs.
 //!
-//! The engine: no allocation, no operating system needed. It reads a model file in place, runs it in memory that the
-//! caller gives, and returns logits that are the same bits on every instruction set, thread count and machine (int8 and
-//! f32 models).
+//! This is the engine. It needs neither allocation nor an operating system. It reads a model file in place, runs it in
+//! memory that the caller gives, and returns logits. For int8 and f32 models these have the same bits on every
+//! instruction set, thread count and machine.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,9 +42,9 @@
 //! |---|---|
 //! | 10 | `runner` (owns file, memory and plan) |
 //! | 9 | `session` (runs a plan in the caller's memory) |
-//! | 8 | `plan` (what a run asks for, checked and measured) |
+//! | 8 | `plan` (the request for a run, checked and measured) |
 //! | 7 | `model` (a checked file) |
-//! | 6 | `networks` (what a network is made of, forward passes) |
+//! | 6 | `networks` (the parts of each network, forward passes) |
 //! | 5 | `ops` (hides the precision) |
 //! | 4 | `parts` (names, order and shapes of tensors), `picture` (pixels to input), `threads` (the pool) |
 //! | 3 | `kernels` (instruction sets); `layout` and `gguf` (the file); `output`, `positions`, `scores`, `parallel` |
@@ -55,8 +55,8 @@
 //! `unsafe` lives in `kernels`, `fpenv`, `bytes` and `parallel` (and `threads` with an operating system).
 //!
 //! Features: `std` (a default) detects the CPU and has a thread pool; `alloc` has `Runner` and `Scratch`, which own
-//! their memory. `cait`, `convnext`, `resmlp`, `vit5` and `xcit` (defaults, together `networks`) are networks beside the
-//! plain ViT and its relatives; a firmware leaves out those that it does not run. `bench` is for this project's own
+//! their memory. `cait`, `convnext`, `resmlp`, `vit5` and `xcit` (defaults, together `networks`) are networks beside
+//! the plain ViT and its relatives; a firmware leaves out those that it does not run. `bench` is for this project's own
 //! benches; it is not part of the stable interface.
 #![no_std]
 #![deny(unsafe_code)]

@@ -145,7 +145,7 @@ pub(crate) fn config(
     Ok(Object::new(&format!("--arch {text}"), "", config.as_object().cloned().unwrap_or_default()))
 }
 
-/// The architecture that a training checkpoint names, and its name there, if it is one of timm's that vitlet runs.
+/// The architecture that a training checkpoint names, and its name there, if it is a supported one of timm.
 fn own_name(settings: &Object) -> Option<(String, Named)> {
     let args = settings.object("args");
     let names = [settings.text("arch"), args.text("model"), args.text("arch")];

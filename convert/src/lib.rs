@@ -1,4 +1,4 @@
-//! Checkpoint to model file: what the hubs serve becomes one flat file that the engine reads in place.
+//! Checkpoint to model file: a checkpoint of the hubs becomes one flat file that the engine reads in place.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), vitlet_convert::Error> {
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Data goes one way: an importer (`timm`, `transformers`, `onnx`, `model_file`) reads its source into a
-//! [`network::Network`] in f32; [`plan`] and `balance` say and do what folding asks; `pack` quantizes it ([`quantize`])
+//! [`network::Network`] in f32; [`plan`] and `balance` prepare the folding; `pack` quantizes it ([`quantize`])
 //! with gamma absorbed and lays it out as `vitlet::layout` says; `writer` puts GGUF's header before it. No module
 //! imports one of a later stage (tests/suite/layers.rs). The same input gives the same bytes on every machine.
 #![deny(unsafe_code)]
@@ -91,7 +91,7 @@ pub struct Progress<'a> {
 }
 
 /// Converts a checkpoint of timm or transformers (its directory, or the file with the weights), an ONNX file, or an f32
-/// model file of ours.
+/// model file that this crate wrote.
 ///
 /// # Errors
 /// One line that names what is wrong with the source and what to do about it, or the tensor that would not be finite in
@@ -193,16 +193,13 @@ fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
         return read_checkpoint(dir, Some(src), options);
     }
     if options.arch.is_some() || options.num_classes.is_some() {
-        return Err(Error::file(
-            src,
-            "--arch and --num-classes are for checkpoints; this file says what network it holds",
-        ));
+        return Err(Error::file(src, "--arch and --num-classes are for checkpoints; this file names its network"));
     }
     match src.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "gguf" => model_file::read(src, options),
         "onnx" => onnx::read(src, options),
         _ => {
-            let why = "neither a checkpoint (a directory, .safetensors or a file of PyTorch's) nor an .onnx file nor an f32 .gguf of ours";
+            let why = "neither a checkpoint (a directory, .safetensors or a PyTorch file) nor an .onnx file nor an f32 .gguf that vitlet wrote";
             Err(Error::file(src, why))
         }
     }
@@ -304,7 +301,7 @@ fn read_described(checkpoint: Checkpoint, config: &Path, options: &Options) -> R
         transformers::read(checkpoint, config.parent().unwrap_or(Path::new(".")), &json, options)
     } else {
         let runs = timm::what_we_run();
-        let why = format!("neither timm's (architecture) nor transformers' (model_type); vitlet runs {runs}");
+        let why = format!("neither timm's (architecture) nor transformers' (model_type); supported are {runs}");
         Err(Error::file(config, why))
     }
 }

@@ -1,8 +1,8 @@
-//! Removal of output channels whose contribution is too small to matter (`--prune-dead`): what a branch adds to such a
-//! channel is too little to matter, by the estimate of [`plan`](crate::plan).
+//! `--prune-dead`: removal of output channels to which a branch adds too little to matter, by the estimate of
+//! [`plan`](crate::plan).
 //!
 //! Matrices are stored and multiplied in blocks of 16 rows, so a branch loses rows 16 at a time, those that add least
-//! first: fewer would save neither bytes nor time. What is left of a matrix is quantized as if it were whole.
+//! first: fewer would save neither bytes nor time. The rest of a matrix is quantized as if it were whole.
 
 use std::iter::zip;
 
@@ -27,11 +27,11 @@ pub struct PruneReport {
     pub channels: usize,
     /// Those below the threshold.
     pub below: usize,
-    /// Those whose rows are gone.
+    /// Channels whose rows were removed.
     pub removed: usize,
     /// Weights of all matrices of the network.
     pub weights: usize,
-    /// Those that are gone.
+    /// Removed rows.
     pub weights_removed: usize,
     /// By which the tensor data is smaller.
     pub bytes_removed: usize,

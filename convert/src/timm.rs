@@ -196,7 +196,7 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
         let only = ONLY.iter().find(|(k, _)| *k == key).map_or(&[][..], |(_, values)| *values);
         if !args.value(key).and_then(Value::as_str).is_some_and(|v| only.contains(&v)) {
             let given = args.value(key).map_or(String::new(), Value::to_string);
-            return Err(args.error(key, format!("{given} is not supported; vitlet runs {}", what_we_run())));
+            return Err(args.error(key, format!("{given} is not supported; supported are {}", what_we_run())));
         }
     }
     Ok(())

@@ -317,7 +317,7 @@ fn print(out: &mut Out, d: &Document, layers: &[weights::Layer], tensors: bool) 
     let scales = d.layerscale.weight_scale.as_deref().map_or(String::new(), |s| format!(", weight scales {s}"));
     field(out, "LayerScale", &format!("{}{scales}", d.layerscale.mode))?;
     if let Some(Pruned { channels, removed }) = d.pruned {
-        field(out, "pruned", &format!("{removed} of {channels} rows of the branches' last matrices are gone"))?;
+        field(out, "pruned", &format!("{removed} of {channels} rows of the branches' last matrices were removed"))?;
     }
     print_layers(out, &d.layerscale.branches, layers)?;
     if tensors {

@@ -164,7 +164,7 @@ impl Looks {
         })
     }
 
-    /// "look like A, B (12 blocks, ...)", or "have 12 blocks, ...; no architecture that vitlet runs has these".
+    /// "look like A, B (12 blocks, ...)", or "have 12 blocks, ...; no supported architecture has these".
     pub(super) fn suggestion(&self) -> String {
         let names = self.fitting();
         match &names[..] {

@@ -377,7 +377,7 @@ impl Walk<'_> {
         let mut value = graph.strip(output);
         let mut scores = Scores::Softmax;
         if let Some((node, _)) = graph.producer(value).filter(|(n, _)| matches!(&*n.op, "Softmax" | "Sigmoid")) {
-            announcements.push(format!("the file ends in {}: what is before it are the logits", node.op));
+            announcements.push(format!("the file ends in {}: the values before it are the logits", node.op));
             scores = if node.op == "Sigmoid" { Scores::Sigmoid } else { Scores::Softmax };
             value = graph.strip(node.input(0).unwrap_or(value));
         }

@@ -75,7 +75,7 @@ pub(super) fn translate(name: &str, args: &mut Object) -> Result<Relative, Error
         relative.class_blocks = args.len("depth_token_only")?.unwrap_or(2);
         let ratio = |key| args.number(key).map(|r| r.unwrap_or(4.0));
         if ratio("mlp_ratio_token_only")? != ratio("mlp_ratio")? {
-            return Err(args.error("mlp_ratio_token_only", "another than mlp_ratio is not supported"));
+            return Err(args.error("mlp_ratio_token_only", "only the value of mlp_ratio is supported"));
         }
         ["depth_token_only", "mlp_ratio_token_only"].into_iter().for_each(|key| args.remove(key));
         args.default("init_values", 1e-4);

@@ -47,7 +47,7 @@ pub(super) fn plan(
 ) -> Result<Plan, Error> {
     if let Some(key) = args.keys().find(|key| !KNOWN.contains(key) && !key.contains("drop")) {
         let given = args.value(key).map_or(String::new(), Value::to_string);
-        return Err(args.error(key, format!("{given} is not supported for ResMLP; {} are read", KNOWN.join(", "))));
+        return Err(args.error(key, format!("{given} is not supported for ResMLP; {} are", KNOWN.join(", "))));
     }
     let size = super::native_size(args, pretrained)?;
     if options.image_size.is_some_and(|wanted| wanted != size) {

@@ -87,7 +87,7 @@ fn other_architectures() {
     c.refused(&["model_type: swin is not supported"]);
     let c = copy("hf_vit");
     c.write("config.json", "{}");
-    c.refused(&["config.json: neither timm's", "vitlet runs"]);
+    c.refused(&["config.json: neither timm's", "supported are"]);
     c.write("config.json", "{");
     c.refused(&["config.json: not JSON"]);
 }

@@ -76,7 +76,7 @@ pub fn print(out: &mut Out, r: &PruneReport, effect: Option<&Effect>) -> Result<
     let matrices = r.matrices.len();
     writeln!(
         out,
-        "{removed} in blocks of 16 rows are gone from {matrices} matrices: {share:.1} % of all weights, {bytes}"
+        "{removed} of their rows, in blocks of 16, were removed from {matrices} matrices: {share:.1} % of all weights, {bytes}"
     )?;
     let Effect { kernel, threads, time, pictures, agreement, logit_error, .. } = effect;
     let noise = if time.is_noise() { " (noise)" } else { "" };
