@@ -18,7 +18,6 @@ pub(crate) mod dot_f16;
 pub(crate) mod dot_i8;
 pub(crate) mod isa;
 pub(crate) mod linear;
-#[cfg_attr(not(all(test, feature = "std")), expect(dead_code, reason = "heads use it"))]
 pub(crate) mod map;
 pub(crate) mod math;
 pub(crate) mod mixing;

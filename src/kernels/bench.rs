@@ -11,6 +11,7 @@ use super::attention::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use super::depthwise::DepthwiseConv;
 use super::isa::Isa;
 use super::linear::{Add, AddScaled, Epilogue, FloatWeights, LinearFloat, LinearI8, PairScratch, Store, WeightsI8};
+use super::map::Map;
 use super::rows::{Activate, ActivateQuantize, Codes, CodesMut, LayerNormQuantize, Quantize, Scale};
 use super::{Kernels, Op};
 use crate::config::Activation;
@@ -298,7 +299,8 @@ pub fn depthwise_f32(kernels: Kernels, [height, width, n]: [usize; 3], kernel: u
     let [x, weight, bias] = [(1, tokens), (2, kernel * kernel), (3, 1)].map(|(seed, rows)| chunks(seed, rows * stride));
     Case::new(tokens * kernel * kernel * n, Out::new(kernels, tokens, stride), move |out| {
         let (weight, bias, out) = (&weight, &bias, &mut out.rows[..]);
-        kernels.run(DepthwiseConv { x: &x, height, width, kernel, weight, bias, first: 0, out });
+        let x = Map::new(&x, (height, width), n);
+        kernels.run(DepthwiseConv { x, kernel, weight, bias, first: 0, out });
     })
 }
 

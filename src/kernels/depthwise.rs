@@ -1,28 +1,25 @@
-//! Depthwise convolution: every channel of a picture with a small kernel of its own, stride 1, the picture zero
-//! outside.
+//! Depthwise convolution: every channel of a map with a small kernel of its own, stride 1, the map zero outside.
 //!
 //! ```text
 //! y[v][u][c] = bias[c] + sum over dy, dx of x[v + dy - r][u + dx - r][c] w[dy][dx][c]          r = kernel / 2
 //! ```
 //!
 //! Fused multiply-add in the order of dy, then dx, from the bias on (docs/numerics.md, "Depthwise convolution"); f32 in
-//! every precision. A picture is its tokens, line by line, `[height * width, channels]`; neighbours are read, so the
-//! result goes elsewhere.
+//! every precision. Neighbours are read, so the result goes elsewhere.
 //!
 //! A tile is some tokens side by side and one or two blocks of 16 channels: a weight is loaded once for all of its
 //! tokens. Blocks are outside, so that the weights of one stay in the first-level cache for all tokens of a call.
 
 use super::isa::Isa;
+use super::map::{Map, ZERO};
 use super::tiles::{Tile, for_tiles, slices};
 use super::{Op, Uses};
 use crate::lanes::F32x16;
 
 /// The tokens from `first` on, as many as `out` holds, of the depthwise convolution of `x`.
 pub(crate) struct DepthwiseConv<'a> {
-    /// `[height * width][C / 16]`.
-    pub x: &'a [F32x16],
-    pub height: usize,
-    pub width: usize,
+    /// Pixels are tokens, of C channels.
+    pub x: Map<'a>,
     /// Edge of the kernel, odd.
     pub kernel: usize,
     /// `[kernel * kernel][C / 16]`.
@@ -40,12 +37,14 @@ impl Op for DepthwiseConv<'_> {
 
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
-        let (chunks, pixels) = (self.bias.len(), self.height * self.width);
+        let Map { height, width, .. } = self.x;
+        let (chunks, pixels) = (self.bias.len(), height * width);
         assert!(self.kernel % 2 == 1 && self.weight.len() == self.kernel * self.kernel * chunks, "one weight a tap");
-        assert_eq!(self.x.len(), pixels * chunks, "x is the whole picture");
+        self.x.check();
+        assert_eq!(self.x.chunks(), chunks, "the same channels");
         let tokens = self.out.len() / chunks;
-        assert!(self.out.len() == tokens * chunks && self.first + tokens <= pixels, "out is tokens of the picture");
-        let (first, end, width) = (self.first, self.first + tokens, self.width);
+        assert!(self.out.len() == tokens * chunks && self.first + tokens <= pixels, "out is tokens of the map");
+        let (first, end) = (self.first, self.first + tokens);
         let mut strip = Strip { token: first, op: self };
         for block in (0..chunks).step_by(S::TILE_BLOCKS) {
             let blocks = block..(block + S::TILE_BLOCKS).min(chunks);
@@ -72,7 +71,7 @@ impl<S: Isa> Tile<S> for Strip<'_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let DepthwiseConv { x, height, width, kernel, weight, bias, .. } = self.op;
+        let DepthwiseConv { x: Map { data: x, height, width, .. }, kernel, weight, bias, .. } = self.op;
         let (chunks, radius) = (bias.len(), kernel / 2);
         let (line, column) = ((self.token + row) / width, (self.token + row) % width);
         let bias: [_; N] = slices(bias, block, 1, 1);
@@ -112,9 +111,6 @@ impl<S: Isa> Tile<S> for Strip<'_> {
     }
 }
 
-/// What is outside of the picture.
-static ZERO: F32x16 = F32x16([0.0; 16]);
-
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use std::vec;
@@ -130,14 +126,15 @@ mod tests {
         let mut out = vec![F32x16([0.0; 16]); op.out.len()];
         for (i, out) in out.iter_mut().enumerate() {
             let (token, chunk) = (op.first + i / chunks, i % chunks);
-            let (line, column) = (token / op.width, token % op.width);
+            let Map { data, height, width, .. } = op.x;
+            let (line, column) = (token / width, token % width);
             for (lane, out) in out.0.iter_mut().enumerate() {
                 *out = op.bias[chunk].0[lane];
                 for (tap, w) in op.weight.chunks_exact(chunks).enumerate() {
-                    let y = (line + tap / op.kernel).checked_sub(radius).filter(|y| *y < op.height);
-                    let x = (column + tap % op.kernel).checked_sub(radius).filter(|x| *x < op.width);
+                    let y = (line + tap / op.kernel).checked_sub(radius).filter(|y| *y < height);
+                    let x = (column + tap % op.kernel).checked_sub(radius).filter(|x| *x < width);
                     if let Some((y, x)) = y.zip(x) {
-                        let x = op.x[(y * op.width + x) * chunks + chunk].0[lane];
+                        let x = data[(y * width + x) * chunks + chunk].0[lane];
                         *out = libm::fmaf(x, w[chunk].0[lane], *out);
                     }
                 }
@@ -156,9 +153,7 @@ mod tests {
                 for (first, tokens) in [(0, pixels), (0, 0), (pixels - 1, 1), (pixels / 3, pixels - pixels / 3)] {
                     let mut out = vec![F32x16([f32::NAN; 16]); tokens * chunks];
                     let op = DepthwiseConv {
-                        x: &x,
-                        height,
-                        width,
+                        x: Map::new(&x, (height, width), 16 * chunks),
                         kernel,
                         weight: &weight,
                         bias: &bias,

@@ -22,6 +22,7 @@ use crate::kernels::linear::Store;
 use crate::lanes::{F32x16, pad16};
 use crate::networks::transformer::{Head, Input, Mlp, ROWS, normalize_in_place};
 use crate::networks::{Run, Weights};
+use crate::ops::map::Map;
 use crate::ops::{OperandScratch, Residual, multiply, normalize};
 use crate::output::Outputs;
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
@@ -260,20 +261,19 @@ impl Pass<'_> {
     ) -> Result<(), Error> {
         let k = self.k;
         let (tokens, dim, up) = (stage_tokens(c, stage), stage_width(c, stage), block.mlp.up.bias.len());
-        let (height, width) = c.stage_grid(stage);
         let rows = self.rows(tokens);
         let workers = Chunks::new(b.workers, b.worker_bytes);
-        let x = &b.x[..tokens * dim];
+        let x = Map::new(b.x, c.stage_grid(stage), c.stages[stage].dim);
         for_each(self.executor, workers, Chunks::new(&mut b.next[..tokens * dim], rows * dim), |memory, i, next| {
             let mut laps = Laps::start(self.watch.profile);
             let w = Worker::of(c, memory);
             let (mut operand, branch) = (w.operand, w.branch);
             let (first, rows) = (i * rows, next.len() / dim);
-            next.copy_from_slice(&x[first * dim..][..next.len()]);
+            next.copy_from_slice(&x.data[first * dim..][..next.len()]);
 
             let (kernel, weight, bias) = (block.conv.kernel, block.conv.weight, block.conv.bias);
             let convolved = &mut branch[..rows * dim];
-            k.run(DepthwiseConv { x, height, width, kernel, weight, bias, first, out: convolved });
+            k.run(DepthwiseConv { x, kernel, weight, bias, first, out: convolved });
             laps.end(Stage::Depthwise);
             let hidden = &mut w.wide[..rows * up];
             let a = operand.branch(k, convolved, block.mlp.norm.as_ref(), rows, &block.mlp.up);

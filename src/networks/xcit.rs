@@ -16,21 +16,21 @@
 //!
 //! Patches meet in every step but the MLP and the matrices, so a block has five phases, with all threads meeting after each.
 
-use core::ops::Range;
+use core::mem::swap;
 
 use crate::arena::Arena;
 use crate::bytes::floats_mut;
 use crate::config::{Activation, Config};
 use crate::error::Error;
-use crate::kernels::Kernels;
 use crate::kernels::depthwise::DepthwiseConv;
-use crate::kernels::linear::{Add, Store};
+use crate::kernels::linear::Store;
 use crate::kernels::rows::{Activate, Affine};
 use crate::lanes::{F32x16, pad16};
 use crate::networks::transformer::{self, Block, Input, Pass, ROWS, Worker, normalize_in_place};
 use crate::ops::attention::Cache;
 use crate::ops::cross::{self, Channels, Matrices};
-use crate::ops::{Operand, Residual, multiply, normalize};
+use crate::ops::map::{self, Conv3x3, End, Map, MapMut, Workers};
+use crate::ops::{Residual, multiply, normalize};
 use crate::parallel::{Chunks, for_each};
 use crate::parts::{Depthwise, InFile, Linear, Storage, Walk};
 use crate::profile::{Laps, Stage};
@@ -84,7 +84,8 @@ pub(crate) struct Buffers<'a> {
 impl<'a> Buffers<'a> {
     pub(crate) fn carve(c: &Config, threads: usize, arena: &mut Arena<'a>) -> Self {
         let dim = pad16(c.dim) / 16;
-        let worker_bytes = Worker::bytes(c).max(cross::worker_bytes(c));
+        let stem = map::worker_bytes(c.patch_len(), c.precision);
+        let worker_bytes = Worker::bytes(c).max(cross::worker_bytes(c)).max(stem);
         let phases = [
             counted(|arena| Maps::carve(c, arena)),
             counted(|arena| Patches::carve(c, arena)),
@@ -124,17 +125,11 @@ struct Maps<'a>([&'a mut [F32x16]; 2]);
 impl<'a> Maps<'a> {
     fn carve(c: &Config, arena: &mut Arena<'a>) -> Self {
         let largest = |first: usize| {
-            let maps = (first..c.stem_layers()).step_by(2).map(|i| map_len(c, i));
+            let maps = (first..c.stem_layers()).step_by(2).map(|i| Map::data_len(c.stem_size(i), c.stem_channels(i)));
             maps.fold(0, usize::max)
         };
         Self([arena.take(largest(0)), arena.take(largest(1))])
     }
-}
-
-/// Chunks of the map that convolution `i` of the stem makes, `[height * width, pad16(channels)]`.
-fn map_len(c: &Config, i: usize) -> usize {
-    let (height, width) = c.stem_size(i);
-    height * width * (pad16(c.stem_channels(i)) / 16)
 }
 
 /// What a block's phases leave for each other.
@@ -183,46 +178,70 @@ pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, ou
 impl Pass<'_> {
     /// x = [class token; Conv(GELU(... Conv(picture))) + positions].
     fn embed_by_convolutions(&self, input: Input<'_>, b: &mut Buffers<'_>) -> Result<(), Error> {
-        let (c, k) = (self.c, self.k);
+        let (c, embedding) = (self.c, &self.embedding);
         let dim = pad16(c.dim) / 16;
-        let embedding = &self.embedding;
-        let Maps([mut from, mut to]) = Maps::carve(c, &mut Arena::over(b.phases));
-        for (i, layer) in embedding.stem.iter().flatten().enumerate() {
-            core::mem::swap(&mut from, &mut to);
-            let conv = Convolution { c, i, input, map: from, layer };
-            let channels = layer.bias.len();
-            let workers = Chunks::new(b.workers, b.worker_bytes);
-            for_each(
-                self.executor,
-                workers,
-                Chunks::new(&mut to[..map_len(c, i)], ROWS * channels),
-                |memory, piece, y| {
-                    let mut laps = Laps::start(self.watch.profile);
-                    let mut w = Worker::of(c, memory);
-                    let (first, rows) = (piece * ROWS, y.len() / channels);
-                    let a = conv.windows(k, first..first + rows, &mut w);
-                    multiply(k, a, rows, layer, 0..channels, Store { out: y, stride: channels });
-                    k.run(Activate { x: y, chunks: channels, activation: Activation::Gelu });
-                    laps.end(Stage::PatchEmbed);
-                },
-            )?;
+        let mut workers = Workers {
+            k: self.k,
+            executor: self.executor,
+            memory: b.workers,
+            worker_bytes: b.worker_bytes,
+            profile: self.watch.profile,
+            stage: Stage::PatchEmbed,
+        };
+        let conv = |linear, end| Conv3x3 { linear, stride: 2, relu: false, end };
+        let Maps([mut to, mut from]) = Maps::carve(c, &mut Arena::over(b.phases));
+        for (i, linear) in embedding.stem.iter().flatten().enumerate() {
+            let mut y = MapMut::new(to, c.stem_size(i), c.stem_channels(i));
+            match i.checked_sub(1) {
+                None => self.convolve_picture(input, linear, &mut workers, y.data)?,
+                Some(before) => {
+                    let x = Map::new(from, c.stem_size(before), c.stem_channels(before));
+                    workers.conv3x3(x, conv(linear, End::Activate(Activation::Gelu)), &mut y)?;
+                }
+            }
+            swap(&mut from, &mut to);
         }
         let (class, x) = b.x.split_at_mut(dim);
         class.copy_from_slice(embedding.prefix);
         self.watch.show(Place::Embedding, 0, class, dim);
-        let conv = Convolution { c, i: c.stem_layers(), input, map: to, layer: &embedding.patch };
-        let workers = Chunks::new(b.workers, b.worker_bytes);
-        for_each(self.executor, workers, Chunks::new(x, ROWS * dim), |memory, piece, x| {
+        let mut y = MapMut::new(x, c.grid(), c.dim);
+        let end = match embedding.positions {
+            Some(positions) => {
+                y.data.copy_from_slice(positions);
+                End::Add
+            }
+            None => End::Store,
+        };
+        let last = c.stem_layers() - 1;
+        let x = Map::new(from, c.stem_size(last), c.stem_channels(last));
+        workers.conv3x3(x, conv(&embedding.patch, end), &mut y)?;
+        self.watch.show(Place::Embedding, 1, y.data, dim);
+        Ok(())
+    }
+
+    /// y = GELU(Conv(picture)).
+    fn convolve_picture(
+        &self,
+        input: Input<'_>,
+        linear: &Linear<'_>,
+        workers: &mut Workers<'_>,
+        y: &mut [F32x16],
+    ) -> Result<(), Error> {
+        let (c, k, channels) = (self.c, self.k, linear.bias.len());
+        let (across, stride) = (c.stem_size(0).1, pad16(c.stem_inputs(0)) / 16);
+        let memory = Chunks::new(workers.memory, workers.worker_bytes);
+        for_each(self.executor, memory, Chunks::new(y, ROWS * channels), |memory, piece, y| {
             let mut laps = Laps::start(self.watch.profile);
             let mut w = Worker::of(c, memory);
-            let (first, rows) = (piece * ROWS, x.len() / dim);
-            if let Some(positions) = embedding.positions {
-                x.copy_from_slice(&positions[first * dim..][..x.len()]);
+            let rows = y.len() / channels;
+            let windows = &mut w.wide[..rows * stride];
+            for (pixel, window) in (piece * ROWS..).zip(windows.chunks_exact_mut(stride)) {
+                window_of_picture(c, input, (pixel / across, pixel % across), floats_mut(window));
             }
-            let a = conv.windows(k, first..first + rows, &mut w);
-            multiply(k, a, rows, conv.layer, 0..dim, Add { x, stride: dim });
+            let a = w.operand.pixels(k, windows, rows, linear);
+            multiply(k, a, rows, linear, 0..channels, Store { out: y, stride: channels });
+            k.run(Activate { x: y, chunks: channels, activation: Activation::Gelu });
             laps.end(Stage::PatchEmbed);
-            self.watch.show(Place::Embedding, 1 + first, x, dim);
         })
     }
 
@@ -337,60 +356,12 @@ fn depthwise<'a>(
     first: usize,
     out: &'a mut [F32x16],
 ) -> DepthwiseConv<'a> {
-    let (height, width) = c.grid();
-    DepthwiseConv { x, height, width, kernel: conv.kernel, weight: conv.weight, bias: conv.bias, first, out }
+    let x = Map::new(x, c.grid(), c.dim);
+    DepthwiseConv { x, kernel: conv.kernel, weight: conv.weight, bias: conv.bias, first, out }
 }
 
-/// A convolution of the stem.
-struct Convolution<'s> {
-    c: &'s Config,
-    /// Its number.
-    i: usize,
-    input: Input<'s>,
-    /// What the one before it made.
-    map: &'s [F32x16],
-    layer: &'s Linear<'s>,
-}
-
-impl Convolution<'_> {
-    /// What it reads for the pixels `pixels` that it makes, a row of [`Config::stem_inputs`] for each: from the picture `[channel][3][3]`, or from the map
-    /// before it `[3][3][channels]`.
-    fn windows<'w>(&self, k: Kernels, pixels: Range<usize>, w: &'w mut Worker<'_>) -> Operand<'w> {
-        let (c, rows) = (self.c, pixels.len());
-        let across = c.stem_size(self.i).1;
-        let stride = pad16(c.stem_inputs(self.i)) / 16;
-        let windows = &mut w.wide[..rows * stride];
-        for (pixel, window) in pixels.zip(windows.chunks_exact_mut(stride)) {
-            let at = (pixel / across, pixel % across);
-            match self.i {
-                0 => window_of_picture(c, self.input, at, floats_mut(window)),
-                _ => window_of_map(self.map, 2 * across, at, window),
-            }
-        }
-        match self.i {
-            0 => w.operand.pixels(k, windows, rows, self.layer),
-            _ => w.operand.plain(k, windows, rows, self.layer),
-        }
-    }
-}
-
-/// The 3 x 3 pixels around (2 y, 2 x) of `map`, `across` wide, zero above and left of it; heights and widths are even, so that nothing is read below or
-/// right of it.
-fn window_of_map(map: &[F32x16], across: usize, (y, x): (usize, usize), window: &mut [F32x16]) {
-    let channels = window.len() / 9;
-    for (dy, taps) in window.chunks_exact_mut(3 * channels).enumerate() {
-        let (outside, line) = match (2 * y + dy).checked_sub(1) {
-            None => (3, 0),
-            Some(line) => (usize::from(x == 0), line),
-        };
-        let (outside, inside) = taps.split_at_mut(outside * channels);
-        outside.fill(F32x16([0.0; 16]));
-        let left = (2 * x).saturating_sub(1);
-        inside.copy_from_slice(&map[(line * across + left) * channels..][..inside.len()]);
-    }
-}
-
-/// The same of a picture, channel by channel, zero-padded to the length of `window`.
+/// The 3 x 3 pixels around (2 y, 2 x) of the picture, channel by channel, zero above and left of it; zero-padded to the
+/// length of `window`. Height and width are even, so nothing is read below or right of it.
 fn window_of_picture(c: &Config, input: Input<'_>, (y, x): (usize, usize), window: &mut [f32]) {
     let (taps, padding) = window.split_at_mut(27);
     padding.fill(0.0);

@@ -180,10 +180,9 @@ impl Workers<'_> {
         assert_eq!(x.size(), y.view().size(), "a pixel for each pixel");
         let chunks = x.chunks();
         let pixels = self.pixels_each(x);
-        let Map { data: x, height, width, .. } = x;
         let Depthwise { kernel, weight, bias } = *conv;
         self.for_each(Chunks::new(y.data, pixels * chunks), |k, _, piece, out| {
-            k.run(DepthwiseConv { x, height, width, kernel, weight, bias, first: piece * pixels, out });
+            k.run(DepthwiseConv { x, kernel, weight, bias, first: piece * pixels, out });
         })
     }
 
