@@ -26,7 +26,7 @@
 
 namespace vitlet {
 
-/// What the library refused, and why.
+/// An operation that the library refused, and why.
 class Error : public std::runtime_error {
   public:
     Error(const std::string &what, vitlet_status status)
@@ -182,8 +182,8 @@ class Session {
         check(error, "session");
     }
 
-    /// The memory stays where it is, and with it the output of the last run. What is moved from must not run: it
-    /// throws.
+    /// The memory stays where it is, and with it the output of the last run. A session that was moved from throws
+    /// when it runs.
     Session(Session &&other) noexcept
         : memory_(std::move(other.memory_)), session_(std::exchange(other.session_, nullptr)) {}
     Session &operator=(Session &&other) noexcept {
