@@ -1,4 +1,4 @@
-//! Scores of classes: what a network's logits mean.
+//! Scores of classes: probabilities from a network's logits.
 
 use crate::config::Scores;
 use crate::fpenv::exact;

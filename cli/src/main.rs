@@ -1,5 +1,5 @@
 //! `vitlet`, the program: arguments, dispatch, exit status. Each command is one file in `commands/` that holds its
-//! arguments, its output and its JSON; what several of them need stands beside this file.
+//! arguments, its output and its JSON; code that several of them need stands beside this file.
 
 mod backend;
 mod board;

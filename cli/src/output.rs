@@ -1,4 +1,4 @@
-//! What the program says: colours on a terminal, plain text in a pipe, one JSON document for `--json`.
+//! The output of the program: colours on a terminal, plain text in a pipe, one JSON document for `--json`.
 //!
 //! Names, labels, paths and error texts come from files that nobody has to trust. Every line passes [`Out`] or a
 //! function here, which shows control characters as escapes (`\u{1b}`), so none of them can move the cursor, hide text

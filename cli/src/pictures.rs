@@ -1,5 +1,4 @@
-//! Pictures: which ones the arguments name, and their reading. docs/pictures.md says what is read, and within which
-//! limits.
+//! Pictures: which ones the arguments name, and their reading. docs/pictures.md lists formats and limits.
 
 mod decode;
 mod folder;

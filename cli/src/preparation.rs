@@ -1,4 +1,4 @@
-//! How pictures become the input: options for sources that do not say it themselves, and the words for it.
+//! How pictures become the input: options for sources that do not describe it, and its description in words.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What importers ask of a network's hyperparameters.
+//! Checks of a network's hyperparameters, for the importers.
 
 use vitlet::Config;
 

@@ -1,5 +1,5 @@
-//! Diagonals that go into what stands beside them before anything is packed. Those that go into a matrix are folded
-//! when it is packed: in its scales, where it has them (`pack`).
+//! Diagonals that are folded into parts beside them before anything is packed. A diagonal that goes into a matrix is
+//! folded when the matrix is packed: in its scales, where it has them (`pack`).
 
 use vitlet::Config;
 

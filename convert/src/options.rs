@@ -1,4 +1,4 @@
-//! What the user may choose about a conversion.
+//! The user's choices for a conversion.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What a conversion did, for a table on the screen or as JSON.
+//! The report of a conversion, for a table on the screen or as JSON.
 
 use serde::Serialize;
 use vitlet::Config;

@@ -1,5 +1,5 @@
-//! What `Model::parse` does not read of a model file: the checksum, the range of int8 codes, the sums of codes that
-//! correct the zero point, and floats, which must be finite.
+//! The parts of a model file that `Model::parse` does not read: the checksum, the range of int8 codes, the sums of
+//! codes that correct the zero point, and floats, which must be finite.
 
 use serde::Serialize;
 use vitlet::Model;

@@ -1,4 +1,4 @@
-//! A picture as the caller has it: its pixel format, planes, the part of it that counts, and which way is up.
+//! A picture as the caller has it: its pixel format, planes, region of interest, and rotation.
 
 use crate::config::{MAX_EDGE, Named};
 use crate::error::PictureError;

@@ -1,4 +1,4 @@
-//! `vitlet convert`: a checkpoint becomes a model file, with a report of what that did to its weights.
+//! `vitlet convert`: a checkpoint becomes a model file, with a report about its weights.
 
 mod prune;
 

@@ -1,4 +1,5 @@
-//! `vitlet run`: normalized tensors in, logits (or every output) out, all .npy. What a Python pipeline compares with.
+//! `vitlet run`: normalized tensors in, logits (or every output) out, all .npy. For comparison with a pipeline in
+//! Python.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Checkpoints of the Hub as model files: what `-m hf:OWNER/NAME` opens.
+//! Checkpoints of the Hub as model files, for `-m hf:OWNER/NAME`.
 //!
 //! Each is converted once, with the converter's defaults, into `XDG_CACHE_HOME/vitlet` (or `~/.cache/vitlet`), one
 //! file for each revision that was named. Its metadata has the commit and the converter's version. As long as the

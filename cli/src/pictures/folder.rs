@@ -1,6 +1,6 @@
-//! What lies in a folder. Every regular file that is a picture by its content or by its name counts as one; a picture
-//! that cannot be decoded is its reader's error. FIFOs, devices and sockets are never opened. The rest is left out, and
-//! said.
+//! The pictures in a folder. Every regular file that is a picture by its content or by its name counts as one; if it
+//! cannot be decoded, its reader reports the error. FIFOs, devices and sockets are never opened. Other files are left
+//! out, and a note counts them.
 
 use std::ffi::OsStr;
 use std::fmt::Write;

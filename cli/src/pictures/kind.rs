@@ -1,4 +1,4 @@
-//! What a file is, told by its first bytes, and what to do with pictures in formats that are not decoded.
+//! The kind of a file, by its first bytes, and the cure for pictures in formats that are not decoded.
 
 /// Bytes from the start of a file that suffice to tell.
 pub const HEAD_BYTES: usize = 64;

@@ -1,4 +1,4 @@
-//! What the shapes of a checkpoint's tensors say about its architecture, under timm's names.
+//! The architecture of a checkpoint by the shapes of its tensors, under timm's names.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! What a training checkpoint says about its network: `arch` and `args` of timm's train.py and its kind.
+//! The statements of a training checkpoint about its network: `arch` and `args` of timm's train.py and its kind.
 
 use serde_json::{Map, Value as Json};
 

@@ -1,5 +1,5 @@
 //! Which of the dicts in a checkpoint holds the network's weights, found by structure: a dict with tensors in it is a
-//! candidate, and those with less than half the tensors of the largest are something else.
+//! candidate, unless it has less than half as many tensors as the largest.
 
 use std::collections::HashSet;
 

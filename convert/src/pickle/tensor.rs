@@ -1,4 +1,4 @@
-//! From the calls that torch.save writes for a tensor to where its elements are in the file.
+//! From the calls that torch.save writes for a tensor to the place of its elements in the file.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What a pickle holds, as plain data: values refer to each other by number, so sharing copies nothing, and a value
+//! The contents of a pickle as plain data: values refer to each other by number, so sharing copies nothing, and a value
 //! that contains itself does no harm.
 
 /// The number of a value in its [`Graph`].

@@ -1,5 +1,5 @@
-//! ConvNeXt's arguments in timm (`timm.models.convnext.ConvNeXt`, timm 1.0): the variants of the paper, smaller ones of
-//! timm's, and those that normalize before pooling. ConvNeXt V2's GRN, stems whose convolutions overlap, other kernels
+//! ConvNeXt's arguments in timm (`timm.models.convnext.ConvNeXt`, timm 1.0): the variants of the paper, timm's smaller
+//! ones, and variants that normalize before pooling. ConvNeXt V2's GRN, stems whose convolutions overlap, other kernels
 //! than 7 x 7 and heads with a hidden layer are not supported.
 
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What the frames of a stream are without headers: `FORMAT:WIDTHxHEIGHT[:STRIDE]`.
+//! The format of frames in a stream without headers: `FORMAT:WIDTHxHEIGHT[:STRIDE]`.
 
 use std::str::FromStr;
 

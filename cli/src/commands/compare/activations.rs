@@ -1,4 +1,4 @@
-//! What a network computed on one picture, place by place, without padding.
+//! The activations of a network on one picture, place by place, without padding.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! How far values are from their reference, pooled over tokens and pictures.
+//! The distance of values from their reference, pooled over tokens and pictures.
 
 use serde::Serialize;
 

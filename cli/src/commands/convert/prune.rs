@@ -1,4 +1,4 @@
-//! What `--prune-dead` took out of a network, and what that changed: the pruned network beside the whole one, in turns,
+//! The effect of `--prune-dead`: the pruned network beside the whole one, in turns,
 //! and on the program's own pictures.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What is kept of every picture, and how the parts of a data set become a whole again.
+//! The record of every picture, and the merging of the parts of a data set.
 //!
 //! Everything that `eval` reports is computed from these records in the order of the data set, so a merged report is
 //! the unsharded one to the last bit (except for the times, which were measured in other runs). Sums of squares are

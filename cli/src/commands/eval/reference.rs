@@ -1,4 +1,4 @@
-//! What the model's logits are compared with: another network on the same pictures, or logits from elsewhere.
+//! The reference for the model's logits: another network on the same pictures, or logits from a file.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What the records of all pictures add up to.
+//! The sum of the records of all pictures.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! `--plot`: a model file at a glance. LayerScale's gammas as distributions, what quantization did to the weights, and
-//! where the bytes are.
+//! `--plot`: a model file at a glance. LayerScale's gammas as distributions, the error of quantization in the weights,
+//! and the sizes of the layers.
 
 use vitlet::{Config, Model, Precision};
 

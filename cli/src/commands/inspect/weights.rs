@@ -1,4 +1,5 @@
-//! What quantization did to each matrix, as far as the file itself tells, and how much of the file each layer takes.
+//! The error of quantization in each matrix, as far as the file itself shows it, and the share of each layer in the
+//! file.
 //!
 //! The original weights are not in the file, but the step of their quantizer is: rounding to a step s errs by s^2 / 12
 //! in the mean square (Bennett 1948, "Spectra of quantized signals"), so signal to noise follows from codes and scales
