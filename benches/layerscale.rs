@@ -1,10 +1,10 @@
 //! LayerScale in the kernels alone: the end of a residual branch with gamma folded away, multiplied in the epilogue, or
-//! in a pass of its own, for the widths of DeiT-Tiny, Small and Base and all of their 197 tokens, in the blocks of 48
+//! in a separate pass, for the widths of DeiT-Tiny, Small and Base and all of their 197 tokens, in the blocks of 48
 //! that the network takes.
 //!
 //!     cargo bench --features bench --bench layerscale
 //!
-//! Before anything is timed, the three must leave the same bits, and those that scalar leaves: gamma is a power of two
+//! Before anything is timed, the three must leave the same bits as each other and as scalar: gamma is a power of two
 //! here. To run one of them N times, on another machine or counted for an ARM core as docs/notes/performance.md
 //! describes:
 //!

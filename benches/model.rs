@@ -3,7 +3,8 @@
 //!     cargo bench --bench model
 //!     VITLET_MODEL=model.gguf cargo bench --bench model            another model file
 //!
-//! Before anything is timed, every combination must give the logits of scalar on one thread: to the bit, but for f16.
+//! Before anything is timed, every combination must give the logits of scalar on one thread: to the bit, except for
+//! f16.
 
 use std::time::Duration;
 

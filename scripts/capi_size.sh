@@ -3,9 +3,9 @@
 #
 #     ./scripts/capi_size.sh PROGRAM [LIMIT]
 #
-# Code is what the symbols of the engine and the crates that it depends on cover in the linked program (--gc-sections),
-# not the standard library, libc or the model. Levels of NEON use the code of those below where it is the same; `scalar`
-# is inlined into its callers where it is small. More bytes than LIMIT are an error.
+# Counts the symbols of the engine and of the crates that it depends on, in the linked program (--gc-sections), without
+# the standard library, libc and the model. A level of NEON uses the code of the level below where it is the same;
+# `scalar` is inlined into its callers where it is small. More bytes than LIMIT are an error.
 set -euo pipefail
 program=$1 limit=${2:-0}
 

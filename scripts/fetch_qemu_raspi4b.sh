@@ -5,7 +5,7 @@
 #
 # The installed one, if it has. Otherwise (Debian 12 has QEMU 7.2) the one of the release's backports, unpacked under
 # target/, from the mirror that this machine's apt sources already name. Nothing is installed, and no root is needed:
-# the libraries are those of the installed qemu-system-arm.
+# the libraries come from the installed qemu-system-arm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,7 @@ done
 command -v apt-get >/dev/null || { echo "error: no QEMU with the machine raspi4b: install QEMU 9 or later" >&2; exit 1; }
 
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-# The mirror of the release itself, not that of its security updates.
+# The mirror of the release itself, not the mirror of its security updates.
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Identifier: Packages' |
     awk -v release="$codename" '$2 == release { print $1; exit }')
 [ -n "$mirror" ] || { echo "error: this machine's apt sources name no mirror of $codename" >&2; exit 1; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes one picture in every format that libvitlet reads, and as a BMP of what it should be read as, for
+"""Writes one picture in every format that libvitlet reads, and as a BMP with the expected pixels, for
 scripts/test_capi.sh.
 
     make_frames.py DIRECTORY

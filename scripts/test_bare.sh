@@ -60,7 +60,7 @@ digests_are() {
 
 say "Bare metal: vector loads"
 ./scripts/check_vector_loads.sh "$pi_elf"
-# The check can fail: a load of which the compiler knows nothing.
+# The check can fail: a load whose alignment the compiler does not know.
 cat >"$work/split.rs" <<'END'
 #![no_std]
 pub mod kernels {

@@ -25,7 +25,7 @@ bytes() { awk -v section="$1" '$1 == section { print $2 }' <<<"$sizes"; }
 data=$(cat models/cifar10-vit-layerscale/model.{gguf,safetensors} models/cifar10-vit-layerscale/pictures/*.jpg | wc -c)
 file=$(stat -c %s "$program")
 echo "program: $file bytes, $((file - data)) without model, checkpoint and pictures; text $(bytes .text), rodata $(($(bytes .rodata) - data)) without them"
-# All commands, picture formats and kernels; what a C program with libvitlet.a takes is further down.
+# All commands, picture formats and kernels; the size of a C program with libvitlet.a is checked further down.
 (($(bytes .text) + $(bytes .rodata) - data <= 3500000)) || die "the program has grown"
 
 say "Boards: the same logits as this machine's"

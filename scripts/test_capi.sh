@@ -21,7 +21,7 @@ mkdir -p "$work"
 read -r width height < <(python3 scripts/make_frames.py "$work/frames")
 frames=$work/frames
 
-# The digest in what a program prints.
+# The digest in the output of a program.
 digest() { grep -oE '[0-9a-f]{16}' || true; }
 # What the program computes from the BMP that a format should be read as.
 say "The program's digests"
@@ -167,7 +167,7 @@ g++ -std=c++17 -Wall -Wextra -Wno-unused-parameter -Werror -o "$work/sessions" c
 echo "each runs in its own memory"
 
 say "An exception out of a callback ends the process"
-# Linked as "$@" says; $work/throws.txt is what it printed.
+# Linked as "$@" says; $work/throws.txt is its output.
 throws() {
     local code=0
     g++ -std=c++17 -o "$work/throws" capi/tests/throws.cpp "$@"

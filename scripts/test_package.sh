@@ -16,7 +16,7 @@ say "Packages: built from their own files"
 # Uncommitted work may be tested, too.
 cargo package --workspace --quiet --allow-dirty --target-dir "$target"
 
-say "Packages: what is in them"
+say "Packages: their contents"
 check_package() {
     local package=$1 name files file size
     name=$(basename "$package" .crate)

@@ -17,7 +17,7 @@ skip() {
     echo "skipped: $*" | tee -a "${SKIPPED:-/dev/null}"
 }
 
-# From now on, scripts that are called add what they skip to the file $SKIPPED.
+# From now on, scripts that are called add their skipped parts to the file $SKIPPED.
 share_skipped() {
     SKIPPED=$(mktemp)
     export SKIPPED

@@ -70,7 +70,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             np.save(folder / "x.npy", x)
-            # Mirrored: the pictures that accuracy is measured on are not those that ranges are taken from.
+            # Mirrored: ranges come from other pictures than the ones that measure accuracy.
             for contestant in contestants(args, checkpoint, folder, x[:CALIBRATION, :, :, ::-1].copy()):
                 print(line([contestant.name, *accuracy(logits(contestant, folder, folder / "x.npy", 1), reference, labels)]), flush=True)
 

@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--model", default="deit_tiny_patch16_224", help="name of a timm model, for random weights")
     parser.add_argument("--checkpoint", type=Path, help="timm checkpoint directory: config.json and model.safetensors")
     parser.add_argument("--pictures", type=Path, help="CSV of path,label_index: accuracy, and calibration for NNCF")
-    parser.add_argument("--precisions", default="int8", help="vitlet's, comma-separated; ratios are those of the first")
+    parser.add_argument("--precisions", default="int8", help="vitlet's, comma-separated; ratios are for the first")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--iters", type=int, default=20, help="inferences per contestant and round")
@@ -177,7 +177,7 @@ def main() -> None:
     reference = network.logits(model, x)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # Mirrored: the pictures that accuracy is measured on are not those that ranges are taken from.
+        # Mirrored: ranges come from other pictures than the ones that measure accuracy.
         contestants = prepare(args, folder, model, x[:CALIBRATION, :, :, ::-1].copy())
         np.save(folder / "x.npy", x)
         quality = {c.name: accuracy(logits(c, folder, folder / "x.npy", 1), reference, labels) for c in contestants}

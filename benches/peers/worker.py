@@ -1,4 +1,4 @@
-"""One peer in a process of its own, so that its threads disturb nobody while it waits.
+"""One peer in a separate process, so that its threads disturb nobody while it waits.
 
     python worker.py {onnxruntime|openvino|tract} MODEL THREADS SIZE          SIZE: [3, height, width]
 

@@ -1,4 +1,4 @@
-// A host that rounds, flushes or traps: what the library computes is the same, and the host's environment comes back.
+// A host that rounds, flushes or traps: the library's results are the same, and the host's environment comes back.
 // scripts/test_capi.sh runs it on a model whose pictures are resized in proportion, where a rounding mode would move
 // the crop by a pixel.
 //

@@ -1,4 +1,4 @@
-// vitlet.hpp: a session that is moved takes its memory along, and what is left behind refuses to run; outputs by index;
+// vitlet.hpp: a moved session takes its memory along, and the old object refuses to run; outputs by index;
 // runs that are stopped.
 // scripts/test_capi.sh runs it.
 //

@@ -1,4 +1,4 @@
-// Names what is on a picture: a PPM file, or a raw frame as a camera delivers it.
+// Prints the most likely labels of a picture: a PPM file, or a raw frame of a camera.
 //
 //     classify model.gguf photo.ppm
 //     classify model.gguf frame.nv12 nv12 1920 1080          formats: rgb bgr rgba gray yuyv nv12 i420
@@ -146,7 +146,7 @@ int main(int argc, char **argv) {
     vitlet_model_open(model_memory, VITLET_MODEL_BYTES, model_path, &model, &error);
     check(&error, model_path);
 
-    // Threads that help; a program with threads of its own fills in `executor` itself.
+    // Threads that help; a program with its own threads fills in `executor` itself.
     vitlet_pool *pool = NULL;
     if (threads > 1) {
         const vitlet_pool_options pool_options = {.threads = threads};

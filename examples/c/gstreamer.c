@@ -1,4 +1,4 @@
-// Names what a camera sees, frame by frame, from a GStreamer pipeline:
+// Prints the most likely label of each frame of a camera, from a GStreamer pipeline:
 //
 //     gstreamer model.gguf "v4l2src ! appsink name=vitlet max-buffers=1 drop=true"
 //     gstreamer model.gguf "videotestsrc num-buffers=3 ! video/x-raw,width=640,height=480 ! appsink name=vitlet"
@@ -33,7 +33,7 @@ static void *memory(size_t bytes) {
     return start;
 }
 
-// Formats that vitlet reads, of those that GStreamer has.
+// GStreamer's formats that vitlet reads.
 static const char CAPS[] = "video/x-raw,format={NV12,I420,YUY2,RGB,BGR,RGBA,RGBx,GRAY8}";
 static const struct {
     GstVideoFormat theirs;

@@ -2,7 +2,7 @@
 //
 //     threads model.gguf frame.rgb WIDTH HEIGHT
 //
-// Classifies an RGB frame in four threads at once, each with a session of its own, then in one session whose work is
+// Classifies an RGB frame in four threads at once, each with its own session, then in one session whose work is
 // done by threads that this program starts through the executor's callback. The results are the same to the bit; prints
 // the likeliest label and the digest.
 

@@ -1,4 +1,4 @@
-//! The host's rounding, flushing and trapping do not show in what the engine computes, and are the host's again
+//! The host's rounding, flushing and trapping do not change the engine's results, and are the host's again
 //! afterwards.
 
 use vitlet::picture::Resize;

@@ -109,7 +109,7 @@ fn rows_that_are_gone_are_rows_of_zeros() {
     }
 }
 
-/// A pruned f32 file is a source as any: what is gone comes back as zeros.
+/// A pruned f32 file is a source like any other: removed rows come back as zeros.
 #[test]
 fn a_pruned_f32_file_is_converted_to_the_same_network() {
     for name in ["timm_deit3", "timm_xcit"] {
@@ -126,7 +126,7 @@ fn a_pruned_f32_file_is_converted_to_the_same_network() {
     }
 }
 
-/// Where nothing is below the threshold the file is that of a conversion without one.
+/// Where nothing is below the threshold, the file equals the file of a conversion without one.
 #[test]
 fn what_has_no_dead_channels_stays_as_it_is() {
     let options = Options { prune_dead: Some(1e-9), ..Options::default() };

@@ -1,4 +1,4 @@
-//! `inspect` and `convert`: what they show, and that damage shows.
+//! `inspect` and `convert`: their reports, and the reports of damage.
 
 use crate::common::{Scene, checkpoint, error, json, run, stdout};
 

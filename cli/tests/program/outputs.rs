@@ -1,4 +1,4 @@
-//! Outputs: what they never destroy, what is left of them when something goes wrong, and how signals end the program.
+//! Outputs: files that they never destroy, their state when something goes wrong, and how signals end the program.
 
 use crate::common::{Scene, checkpoint, error, run, stdout, write_npy};
 

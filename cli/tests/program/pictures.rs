@@ -1,4 +1,4 @@
-//! Pictures as people have them: hostile, with trailers, under other names, in other formats, among what is no picture.
+//! Pictures as people have them: hostile, with trailers, under other names, in other formats, among other files.
 
 use serde_json::Value;
 

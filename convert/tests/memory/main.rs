@@ -1,5 +1,5 @@
-//! A conversion's memory: the output, the two largest tensors in f32, and what does not grow with the network; for
-//! PyTorch's files their pickles, too. Counted by the allocator; the checkpoint is mapped, so its pages are the
+//! A conversion's memory: the output, the two largest tensors in f32, and a part that does not grow with the network;
+//! for PyTorch's files their pickles, too. Counted by the allocator; the checkpoint is mapped, so its pages are the
 //! operating system's.
 
 use std::alloc::{GlobalAlloc, Layout, System};

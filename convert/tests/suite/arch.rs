@@ -1,4 +1,4 @@
-//! Weights without a config.json: `--arch`, what a training checkpoint says itself, and what is suggested from the
+//! Weights without a config.json: `--arch`, the statements of a training checkpoint itself, and suggestions from the
 //! shapes.
 
 use std::fs;

@@ -1,4 +1,5 @@
-//! What a checkpoint's small files say of pictures, labels, scores and licences, and what is said where they do not.
+//! The small files of a checkpoint about pictures, labels, scores and licences, and the announcements where they are
+//! silent.
 
 use std::fs;
 

@@ -1,7 +1,7 @@
 // vitlet in C on a Raspberry Pi 3 without an operating system: no allocator, no C library. All memory is in the arrays
 // below.
 //
-// Boot code and memory map are those of the Rust image (boards/raspberry-pi/image: src/boot.s, image.ld). They leave a
+// Boot code and memory map come from the Rust image (boards/raspberry-pi/image: src/boot.s, image.ld). They leave a
 // core at EL1 with FP/SIMD, MMU and caches on, a stack and a zeroed .bss, and call kernel_main().
 
 #include <vitlet.h>
