@@ -547,7 +547,7 @@ impl Config {
             Family::Vit | Family::ParallelVit => true,
             Family::Beit => self.prefix_tokens == 1,
             Family::Dinov3 => self.head_dim.is_multiple_of(4),
-            Family::Vit5 => self.head_dim.is_multiple_of(4) && self.prefix_tokens > 0,
+            Family::Vit5 => self.head_dim.is_multiple_of(4),
             Family::Cait => self.prefix_tokens == 1 && !self.norm_pre && matches!(self.pooling, Pooling::Cls),
             // See `check_stages` and `check_xcit`.
             Family::ConvNeXt | Family::Xcit => true,
@@ -559,7 +559,7 @@ impl Config {
         ok(
             fits,
             "beit and cait have one class token, which cait pools, dinov3 and vit5 a head length that is a multiple of \
-             4, vit5 a class token, resmlp patches alone and no attention",
+             4, resmlp patches alone and no attention",
         )?;
         self.check_stages()?;
         if self.is(Family::Xcit) {

@@ -81,6 +81,23 @@ fn f32_agrees_at_another_size() {
     }
 }
 
+/// Exports of a network whose checkpoint no importer takes: the operator RMSNormalization, and its arithmetic.
+#[test]
+fn f32_agrees_where_a_graph_has_rms_norms() {
+    let folder = checkpoint("../onnx/rms_norm");
+    let (_, inputs) = npy(&folder.join("input.npy"));
+    let (_, expected) = npy(&folder.join("logits.npy"));
+    for form in ["dynamo18_dynamic", "dynamo20", "dynamo23", "dynamo23_f16", "dynamo24_dynamic"] {
+        for layerscale in MODES {
+            let options = Options { layerscale, ..of(Precision::F32) };
+            let model = convert(&folder.join(format!("{form}.onnx")), &options);
+            let got = run(&model.bytes, &inputs, Kernels::detect(), &Sequential, Output::Logits);
+            let error = relative_error(&got, &expected);
+            assert!(error <= 2e-5, "{form} {layerscale:?}: {error:.2e}");
+        }
+    }
+}
+
 #[test]
 fn f16_widened_agrees_to_2e_3() {
     assert!(!Kernels::baseline().computes_f16());

@@ -243,7 +243,7 @@ fn part(walk: &Walk<'_>, (value, order): (ValueId, Order), size: (usize, usize))
         return graph.stop(graph.strip(value), expected);
     };
     let place = |token: usize, i: usize| order.place((token, i), size, tokens);
-    let norm = graph.layer_norm(root).filter(|n| n.n == head_dim && graph.dense(root).is_none());
+    let norm = graph.normed(root).filter(|n| n.n == head_dim && graph.dense(root).is_none());
     if let Some(norm) = &norm {
         let Some(before) = graph.moved(norm.input) else { return graph.stop(root, expected) };
         let count = heads * head_dim;

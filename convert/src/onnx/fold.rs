@@ -341,8 +341,9 @@ impl Graph {
                 self.int_input(node, 0)?.iter().map(|n| usize::try_from(*n).ok()).collect::<Option<_>>()
             }
             "Where" => broadcast_shapes(shape(0)?, &broadcast_shapes(shape(1)?, shape(2)?)?),
-            "LayerNormalization" | "BatchNormalization" | "Softmax" | "Sqrt" | "Erf" | "Tanh" | "Sigmoid" | "Gelu"
-            | "FastGelu" | "QuickGelu" | "Relu" | "Reciprocal" | "Neg" | "Exp" | "IsNaN" | "HardSwish" | "Swish"
+            "LayerNormalization" | "RMSNormalization" | "BatchNormalization" | "Softmax" | "Sqrt" | "Erf" | "Tanh"
+            | "Sigmoid" | "Gelu" | "FastGelu" | "QuickGelu" | "Relu" | "Reciprocal" | "Neg" | "Exp" | "IsNaN"
+            | "HardSwish" | "Swish"
                 if at == 0 =>
             {
                 shape(0).map(<[usize]>::to_vec)

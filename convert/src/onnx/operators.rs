@@ -1,6 +1,8 @@
 //! Operators before the graph is built: those that make a file another kind of network are refused in words, and those
 //! that onnxruntime fuses (domain `com.microsoft`) are taken apart into the ones that the recognition knows.
 
+use std::iter;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::Error;
@@ -29,9 +31,6 @@ pub(crate) fn refuse(path: &Path, nodes: &[Node]) -> Result<(), Error> {
         return Err(Error::file(path, why));
     }
     let unsupported = |n: &Node| match &*n.op_type {
-        "RMSNormalization" | "SimplifiedLayerNormalization" | "SkipSimplifiedLayerNormalization" => {
-            Some("RMSNormalization")
-        }
         "RotaryEmbedding" | "GemmaRotaryEmbedding" => Some("RotaryEmbedding"),
         _ => None,
     };
@@ -73,11 +72,14 @@ pub(crate) fn expand(graph: &mut Graph) {
     let mut parts = Parts::default();
     for node in std::mem::take(&mut graph.node) {
         match (&*node.domain, &*node.op_type) {
+            // onnxruntime's name, from before there was a standard one.
+            ("" | "ai.onnx" | "com.microsoft", "SimplifiedLayerNormalization") => parts.rms_norm(node),
             ("" | "ai.onnx", _) => parts.nodes.push(node),
             ("com.microsoft", "Gelu" | "QuickGelu") => parts.nodes.push(Node { domain: String::new(), ..node }),
             ("com.microsoft", "FastGelu" | "BiasGelu") => parts.gelu(node),
             ("com.microsoft", "FusedMatMul") => parts.fused_matmul(node),
-            ("com.microsoft", "SkipLayerNormalization") => parts.skip_layer_norm(node),
+            ("com.microsoft", "SkipLayerNormalization") => parts.skip_norm(node, "LayerNormalization", 2..4),
+            ("com.microsoft", "SkipSimplifiedLayerNormalization") => parts.skip_norm(node, "RMSNormalization", 2..3),
             ("com.microsoft", "MultiHeadAttention") if is_plain(&node, 3, 4) => parts.multi_head_attention(node),
             ("com.microsoft", "Attention") if is_plain(&node, 2, 3) => parts.attention(node),
             (domain, op) => parts.nodes.push(Node { op_type: format!("{domain}.{op}"), ..node }),
@@ -164,8 +166,14 @@ impl Parts {
         self.finish(node);
     }
 
-    /// The residual addition with the LayerNorm after it; its output 3 is the sum.
-    fn skip_layer_norm(&mut self, node: Node) {
+    /// An RMSNorm under another name.
+    fn rms_norm(&mut self, node: Node) {
+        self.nodes.push(Node { op_type: "RMSNormalization".to_owned(), domain: String::new(), ..node });
+    }
+
+    /// The residual addition with the norm `op` after it, whose parameters are the inputs `parameters`. The next one is
+    /// a bias of the branch; output 3 is the sum.
+    fn skip_norm(&mut self, node: Node, op: &str, parameters: Range<usize>) {
         let makes = |name: &str| {
             self.nodes.iter().any(|n| n.op_type == "MatMul" && n.output.first().is_some_and(|o| o == name))
         };
@@ -174,7 +182,7 @@ impl Parts {
         if makes(&skip) && !makes(&branch) {
             std::mem::swap(&mut branch, &mut skip);
         }
-        let branch = self.biased(&node, &branch, input(&node, 4));
+        let branch = self.biased(&node, &branch, input(&node, parameters.end));
         let mut sum = self.push(&node, "Add", &[&branch, &skip], vec![]);
         if let (Some(name), Some(last)) = (node.output.get(3).filter(|o| !o.is_empty()), self.nodes.last_mut()) {
             sum = name.clone();
@@ -182,7 +190,8 @@ impl Parts {
         }
         let epsilon = attribute(&node, "epsilon").map_or(1e-12, |a| a.f);
         let epsilon = Attribute { name: "epsilon".to_owned(), f: epsilon, ..Attribute::default() };
-        self.push(&node, "LayerNormalization", &[&sum, input(&node, 2), input(&node, 3)], vec![epsilon]);
+        let inputs: Vec<&str> = iter::once(&*sum).chain(parameters.map(|at| input(&node, at))).collect();
+        self.push(&node, op, &inputs, vec![epsilon]);
         self.finish(node);
     }
 

@@ -27,13 +27,15 @@ pub(crate) struct Dense {
     pub k: usize,
 }
 
-/// A LayerNorm over the last axis, by its parts.
+/// A LayerNorm or an RMSNorm over the last axis, by its parts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Normed {
     pub input: ValueId,
     weight: Option<ValueId>,
     bias: Option<ValueId>,
     pub epsilon: f32,
+    /// Whether the mean is taken out (LayerNorm) or not (RMSNorm).
+    pub centered: bool,
     /// Length of the last axis.
     pub n: usize,
 }
@@ -243,18 +245,20 @@ impl Graph {
         })
     }
 
-    /// A LayerNorm that ends in this value: one operator, or its arithmetic.
-    pub(crate) fn layer_norm(&self, value: ValueId) -> Option<Normed> {
+    /// A LayerNorm or an RMSNorm that ends in this value: one operator, or its arithmetic.
+    pub(crate) fn normed(&self, value: ValueId) -> Option<Normed> {
         let value = self.strip(value);
         let (node, output) = self.producer(value)?;
-        if node.op == "LayerNormalization" {
-            let (input, weight, bias) = (node.input(0)?, node.input(1)?, node.input(2));
+        if matches!(&*node.op, "LayerNormalization" | "RMSNormalization") {
+            let centered = node.op == "LayerNormalization";
+            let (input, weight, bias) = (node.input(0)?, node.input(1)?, node.input(2).filter(|_| centered));
             let shape = self.shape(input)?;
             let n = *shape.last()?;
             let last = axis_of(node.int("axis").unwrap_or(-1), shape.len())? + 1 == shape.len();
             let fits = self.vector(weight, n).is_some() && bias.is_none_or(|b| self.vector(b, n).is_some());
             let epsilon = node.float("epsilon").unwrap_or(1e-5);
-            return (output == 0 && last && fits).then_some(Normed { input, weight: Some(weight), bias, epsilon, n });
+            let normed = Normed { input, weight: Some(weight), bias, epsilon, centered, n };
+            return (output == 0 && last && fits).then_some(normed);
         }
         let n = *self.shape(value)?.last()?;
         let affine = |op, value| {
@@ -264,17 +268,18 @@ impl Graph {
         };
         let (scaled, bias) = affine("Add", value);
         let (normalized, weight) = affine("Mul", scaled);
-        let (input, epsilon) = self.normalized(self.strip(normalized))?;
-        Some(Normed { input, weight, bias, epsilon, n })
+        let (input, epsilon, centered) = self.normalized(self.strip(normalized))?;
+        Some(Normed { input, weight, bias, epsilon, centered, n })
     }
 
-    /// `(x - mean) / sqrt(variance + epsilon)` over the last axis: x and epsilon.
-    fn normalized(&self, value: ValueId) -> Option<(ValueId, f32)> {
+    /// `(x - mean) / sqrt(variance + epsilon)` over the last axis, or `x / sqrt(mean square + epsilon)`: x, epsilon,
+    /// and whether the mean is taken out.
+    fn normalized(&self, value: ValueId) -> Option<(ValueId, f32, bool)> {
         let (node, _) = self.producer(value)?;
-        let (centered, deviation) = (self.strip(node.input(0)?), self.strip(node.input(1)?));
+        let (numerator, deviation) = (self.strip(node.input(0)?), self.strip(node.input(1)?));
         let root = match &*node.op {
             "Div" => deviation,
-            "Mul" => self.unary(deviation, "Reciprocal")?,
+            "Mul" => self.reciprocal(deviation)?,
             _ => return None,
         };
         let (variance, epsilon) = self.with_constant(self.unary(root, "Sqrt")?, "Add")?;
@@ -286,10 +291,30 @@ impl Graph {
             "Mul" => self.strip(power.input(1)?) == base,
             _ => false,
         };
-        let (difference, _) = self.producer(centered).filter(|(d, _)| d.op == "Sub")?;
+        if !squared || base != numerator {
+            return None;
+        }
+        let epsilon = self.number(epsilon)? as f32;
+        Some(match self.without_mean(numerator) {
+            Some(input) => (input, epsilon, true),
+            None => (numerator, epsilon, false),
+        })
+    }
+
+    /// x, if the value is x less its mean over the last axis.
+    fn without_mean(&self, value: ValueId) -> Option<ValueId> {
+        let (difference, _) = self.producer(value).filter(|(d, _)| d.op == "Sub")?;
         let input = self.strip(difference.input(0)?);
-        let mean_of = self.mean_of_last_axis(self.strip(difference.input(1)?))?;
-        (squared && base == centered && mean_of == input).then_some((input, self.number(epsilon)? as f32))
+        (self.mean_of_last_axis(self.strip(difference.input(1)?))? == input).then_some(input)
+    }
+
+    /// What the value is 1 divided by.
+    fn reciprocal(&self, value: ValueId) -> Option<ValueId> {
+        let of_one = || {
+            let (node, _) = self.producer(value).filter(|(node, _)| node.op == "Div")?;
+            (self.number(node.input(0)?)? == 1.0).then_some(self.strip(node.input(1)?))
+        };
+        self.unary(value, "Reciprocal").or_else(of_one)
     }
 
     /// The operand of a node of one.

@@ -236,8 +236,6 @@ fn quantized_files_and_other_operators_are_named() {
     ] {
         assert!(added("com.microsoft", op).contains("a quantized file"), "{op}");
     }
-    assert!(added("", "RMSNormalization").contains("RMSNormalization is not supported yet"));
-    assert!(added("com.microsoft", "SimplifiedLayerNormalization").contains("RMSNormalization is not supported yet"));
     assert!(added("", "RotaryEmbedding").contains("RotaryEmbedding is not supported yet"));
     assert!(added("com.microsoft.nchwc", "Conv").contains("at most ORT_ENABLE_EXTENDED"));
     // 4-bit weights have a type that is not supported; even so, the message is the node's.
@@ -246,6 +244,54 @@ fn quantized_files_and_other_operators_are_named() {
         graph.node.push(node("DequantizeLinear", &["packed"], "wide"));
     });
     assert!(refused(&four_bits).contains("a quantized file"));
+}
+
+/// The network of `rms_norm/`, edited.
+fn rms_norm(edit: impl FnOnce(&mut Graph)) -> proto::Model {
+    edited("rms_norm/dynamo23.onnx", edit)
+}
+
+fn bytes(model: &proto::Model) -> Vec<u8> {
+    import(model, &Options::default()).unwrap_or_else(|e| panic!("{e}")).bytes.to_vec()
+}
+
+/// onnxruntime's name of RMSNormalization, and its fusion with the addition before it.
+#[test]
+fn rms_norms_have_several_names() {
+    let whole = bytes(&rms_norm(|_| ()));
+    for domain in ["", "com.microsoft"] {
+        let renamed = rms_norm(|graph| {
+            for node in graph.node.iter_mut().filter(|node| node.op_type == "RMSNormalization") {
+                node.op_type = "SimplifiedLayerNormalization".to_owned();
+                node.domain = domain.to_owned();
+            }
+        });
+        assert!(bytes(&renamed) == whole, "{domain:?}");
+    }
+    let fused = rms_norm(|graph| {
+        let adds: Vec<Node> = graph.node.iter().filter(|n| n.op_type == "Add").cloned().collect();
+        let mut fused = Vec::new();
+        for norm in graph.node.iter_mut().filter(|n| n.op_type == "RMSNormalization") {
+            let Some(add) = adds.iter().find(|add| add.output[0] == norm.input[0]) else { continue };
+            norm.op_type = "SkipSimplifiedLayerNormalization".to_owned();
+            norm.domain = "com.microsoft".to_owned();
+            norm.input = vec![add.input[0].clone(), add.input[1].clone(), norm.input[1].clone()];
+            norm.output.extend([String::new(), String::new(), add.output[0].clone()]);
+            fused.push(&add.output);
+        }
+        assert!(fused.len() >= 3, "{fused:?}");
+        graph.node.retain(|n| n.op_type != "Add" || !fused.contains(&&n.output));
+    });
+    assert!(bytes(&fused) == whole);
+}
+
+#[test]
+fn both_kinds_of_norms_in_one_network_are_refused() {
+    let mixed = rms_norm(|graph| {
+        let last = graph.node.iter_mut().rfind(|node| node.op_type == "RMSNormalization").expect("norms");
+        last.op_type = "LayerNormalization".to_owned();
+    });
+    assert!(refused(&mixed).contains("LayerNorm and RMSNorm in one network are not supported"));
 }
 
 /// The picture comes in as `raw`; `nodes` make `pixels` of it.

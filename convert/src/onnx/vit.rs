@@ -10,7 +10,7 @@
 
 use vitlet::{Activation, Config, LayerScale, Pooling, Precision, Scores};
 
-use crate::network::{self, Block, Embedding, Layer, Network};
+use crate::network::{self, Block, Embedding, Layer, Network, Rotation};
 use crate::onnx::attention::Attention;
 use crate::onnx::graph::{Graph, NodeId, ValueId};
 use crate::onnx::patterns::{Dense, Normed, picked};
@@ -56,9 +56,18 @@ pub(crate) struct Walk<'g> {
     pub graph: &'g Graph,
     pub tokens: usize,
     pub dim: usize,
-    epsilon: Option<f32>,
+    /// `None` before the first norm.
+    norms: Option<Norms>,
     /// The stream, stripped.
     x: ValueId,
+}
+
+/// What all norms must have in common.
+#[derive(Clone, Copy, PartialEq)]
+struct Norms {
+    epsilon: f32,
+    /// Whether they take the mean out (LayerNorm) or not (RMSNorm).
+    centered: bool,
 }
 
 /// Recognizes a network.
@@ -68,7 +77,7 @@ pub(crate) struct Walk<'g> {
 pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
     let stem = graph.stem()?;
     let tokens = stem.prefix_tokens + stem.grid.0 * stem.grid.1;
-    let mut walk = Walk { graph, tokens, dim: stem.patch.n, epsilon: None, x: graph.strip(stem.tokens) };
+    let mut walk = Walk { graph, tokens, dim: stem.patch.n, norms: None, x: graph.strip(stem.tokens) };
 
     let norm_pre = walk.norm_pre()?;
     let (mut blocks, mut taps): (Vec<Block>, Vec<BlockTaps>) = (Vec::new(), Vec::new());
@@ -87,8 +96,9 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
     let mut announcements = Vec::new();
     let tail = walk.tail(stem.prefix_tokens, &mut announcements)?;
     let patch = (stem.patch_size.0, stem.patch_size.1);
+    let norms = walk.norms.unwrap_or(Norms { epsilon: 0.0, centered: true });
     let config = Config {
-        family: vitlet::Family::Vit,
+        family: if norms.centered { vitlet::Family::Vit } else { vitlet::Family::Vit5 },
         image_height: stem.grid.0 * patch.0,
         image_width: stem.grid.1 * patch.1,
         patch_height: patch.0,
@@ -104,7 +114,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         prefix_tokens: stem.prefix_tokens,
         // The graph does not say how they are resampled.
         positions: vitlet::Positions::Fixed,
-        norm_eps: walk.epsilon.unwrap_or_default(),
+        norm_eps: norms.epsilon,
         attention_scale: hyper.scale,
         qk_norm: blocks.iter().any(|b| b.qk_norm.is_some()),
         norm_pre: norm_pre.is_some(),
@@ -124,8 +134,14 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
     let (patch, positions, prefix) = (stem.patch, Some(stem.positions), stem.prefix);
     let (last_norm, fc_norm) = (tail.norm.as_ref().map(norm), tail.fc_norm.as_ref().map(norm));
     let norm_pre = norm_pre.as_ref().map(norm);
+    let rotation = (!norms.centered).then(|| {
+        announcements.push("its norms are RMSNorm: it runs as a ViT-5 whose tokens are not rotated".to_owned());
+        // An angle of zero.
+        let len = config.rotated_tokens() * (config.head_dim / 2);
+        Rotation { cos: vec![1.0; len], sin: vec![0.0; len] }
+    });
     let network = Network {
-        embedding: Embedding { patch, positions, prefix, norm_pre, ..Embedding::default() },
+        embedding: Embedding { patch, positions, rotation, prefix, norm_pre, ..Embedding::default() },
         blocks,
         tail: network::Tail { norm: last_norm, fc_norm, head: tail.head, ..network::Tail::default() },
         ..Network::new(config)
@@ -159,14 +175,14 @@ impl Walk<'_> {
         if !self.residuals(self.x).is_empty() {
             return Ok(None);
         }
-        let of_x = |value: &ValueId| self.graph.layer_norm(*value).is_some_and(|n| self.graph.strip(n.input) == self.x);
+        let of_x = |value: &ValueId| self.graph.normed(*value).is_some_and(|n| self.graph.strip(n.input) == self.x);
         let outputs = self.graph.nodes.iter().flat_map(|n| n.outputs.iter().copied());
         let found = outputs.filter(of_x).find(|v| !self.residuals(self.graph.strip(*v)).is_empty());
         match (found, self.graph.uses(self.x).first()) {
             (Some(value), _) => {
                 self.x = self.graph.strip(value);
-                let normed = self.graph.layer_norm(value);
-                normed.map(|n| self.same_epsilon(n)).transpose()
+                let normed = self.graph.normed(value);
+                normed.map(|n| self.like_others(n)).transpose()
             }
             (None, Some((node, _))) => self.graph.stop_at(*node, "no residual branch starts at the tokens"),
             (None, None) => self.graph.stop(self.x, "nothing reads the tokens"),
@@ -200,8 +216,8 @@ impl Walk<'_> {
         let attention = Attention::find(self, attention_branch.input)?;
         let norm1 = self.norm_of(attention.input, x)?;
         if let Some((q, k)) = &attention.qk_norm {
-            self.same_epsilon(*q)?;
-            self.same_epsilon(*k)?;
+            self.like_others(*q)?;
+            self.like_others(*k)?;
         }
         let proj = permuted(attention_branch.linear, &attention.columns);
         self.x = self.graph.nodes[add].outputs[0];
@@ -274,23 +290,23 @@ impl Walk<'_> {
 
     /// The norm that a branch starts with, on the stream `x`.
     pub(crate) fn norm_of(&mut self, value: ValueId, x: ValueId) -> Found<Normed> {
-        match self.graph.layer_norm(value) {
-            Some(normed) if self.graph.strip(normed.input) == self.graph.strip(x) => self.same_epsilon(normed),
-            Some(normed) => {
-                self.graph.stop(self.graph.strip(normed.input), "a LayerNorm on something else than the tokens")
-            }
-            None => self
-                .graph
-                .stop(self.graph.strip(value), "a LayerNorm on the tokens is expected (RMSNorm is not supported)"),
+        match self.graph.normed(value) {
+            Some(normed) if self.graph.strip(normed.input) == self.graph.strip(x) => self.like_others(normed),
+            Some(normed) => self.graph.stop(self.graph.strip(normed.input), "a norm on something else than the tokens"),
+            None => self.graph.stop(self.graph.strip(value), "a LayerNorm or an RMSNorm on the tokens is expected"),
         }
     }
 
-    fn same_epsilon(&mut self, normed: Normed) -> Found<Normed> {
-        let epsilon = *self.epsilon.get_or_insert(normed.epsilon);
-        if epsilon == normed.epsilon {
+    fn like_others(&mut self, normed: Normed) -> Found<Normed> {
+        let own = Norms { epsilon: normed.epsilon, centered: normed.centered };
+        let others = *self.norms.get_or_insert(own);
+        if others == own {
             return Ok(normed);
         }
-        let why = format!("its epsilon is {:e}, that of the other norms {epsilon:e}", normed.epsilon);
+        let why = match others.centered == own.centered {
+            true => format!("its epsilon is {:e}, that of the other norms {:e}", own.epsilon, others.epsilon),
+            false => "LayerNorm and RMSNorm in one network are not supported".to_owned(),
+        };
         self.graph.stop(normed.input, why)
     }
 
@@ -388,11 +404,10 @@ impl Walk<'_> {
             (None, None) => vec![],
         };
         let mut feature = heads.first().map_or(value, |h| h.input);
-        let fc_norm = graph
-            .layer_norm(feature)
-            .filter(|n| graph.shape(n.input).is_some_and(|s| s.iter().product::<usize>() == n.n));
+        let fc_norm =
+            graph.normed(feature).filter(|n| graph.shape(n.input).is_some_and(|s| s.iter().product::<usize>() == n.n));
         if let Some(normed) = fc_norm {
-            self.same_epsilon(normed)?;
+            self.like_others(normed)?;
             feature = normed.input;
         }
         let mut picks = self.picks(feature)?;
