@@ -97,7 +97,7 @@ fn text(bytes: &[u8]) -> Result<String, String> {
 fn utf8(bytes: &[u8]) -> Result<String, String> {
     String::from_utf8(bytes.to_vec()).map_err(|e| {
         let line = 1 + bytes[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        format!("line {line} is no UTF-8: save it as UTF-8")
+        format!("line {line} is not UTF-8: save it as UTF-8")
     })
 }
 
@@ -131,7 +131,7 @@ fn named_columns(header: &[&str]) -> Option<Columns> {
 /// Path and label of a line. Without a header that names the columns the last is the label, and commas before it belong
 /// to the path.
 fn split(record: &csv::StringRecord, columns: Option<Columns>) -> Result<(String, &str), &'static str> {
-    const WANTED: &str = "not path,label (a path with a quote in it is quoted, and its quotes are doubled)";
+    const WANTED: &str = "not a line path,label (put a path with a quote into quotes, and double its own quotes)";
     let fields: Vec<&str> = record.iter().collect();
     match (columns, &fields[..]) {
         (Some(Columns { path, label }), _) => {
@@ -232,14 +232,14 @@ mod tests {
             ("a.jpg,3,foo\n", "line 1: label \"foo\" is neither a number nor one of the model's 4 labels (tench"),
             ("a.jpg,foo\nb.jpg,1\n", "line 1: label \"foo\""),
             ("path,label\na.jpg,foo\n", "line 2: label \"foo\""),
-            ("a.jpg,0\nb.jpg\n", "line 2: not path,label"),
+            ("a.jpg,0\nb.jpg\n", "line 2: not a line path,label"),
             ("a.jpg,0\nb.jpg,\n", "line 2: no label"),
-            ("a.jpg,0\n\"b.jpg,1\nc.jpg,2\n", "line 2: not path,label"),
+            ("a.jpg,0\n\"b.jpg,1\nc.jpg,2\n", "line 2: not a line path,label"),
         ] {
             assert!(error(text).contains(why), "{}", error(text));
         }
         assert_eq!(read("path,label\n").unwrap(), []);
         let Error::Failed(line) = read(b"a.jpg,0\nb\xe4.jpg,1\n").unwrap_err() else { panic!() };
-        assert!(line.ends_with("line 2 is no UTF-8: save it as UTF-8"), "{line}");
+        assert!(line.ends_with("line 2 is not UTF-8: save it as UTF-8"), "{line}");
     }
 }

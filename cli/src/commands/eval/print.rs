@@ -67,9 +67,9 @@ fn comparison(out: &mut Out, c: &Comparison) -> Result<()> {
     writeln!(out, "against {NAME}{}{NAME:#}", c.name)?;
     let line = |out: &mut Out, what: &str, text: String| writeln!(out, "  {QUIET}{what:<11}{QUIET:#} {text}");
     if let Some(top1) = c.top1 {
-        line(out, "top-1", format!("{} of the reference", percent(top1)))?;
+        line(out, "top-1", format!("{}, by the reference", percent(top1)))?;
     }
-    line(out, "agreement", format!("{} of first labels", percent(c.agreement)))?;
+    line(out, "agreement", format!("{} with the same first label", percent(c.agreement)))?;
     line(out, "logit error", format!("{:9.5} relative, over all logits", c.relative_logit_error))?;
     if let Some(v) = &c.verdict {
         let style = if v.high < 0.0 { ERROR } else { STRONG };
