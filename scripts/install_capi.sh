@@ -1,5 +1,6 @@
-#!/usr/bin/env bash Builds libvitlet and installs it for C and C++: libraries, headers, vitlet.pc, and a configuration
-#for CMake's find_package(vitlet).
+#!/usr/bin/env bash
+# Builds libvitlet and installs it for C and C++: libraries, headers, vitlet.pc, and a configuration for CMake's
+# find_package(vitlet).
 #
 #     ./scripts/install_capi.sh PREFIX [TARGET]
 #

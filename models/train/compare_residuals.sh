@@ -1,6 +1,6 @@
-#!/usr/bin/env bash The curves of docs/notes/layerscale.md: a deep and narrow ViT (24 layers, 48 wide, 17 tokens) with
-#each kind of residual branch, on a fifth of CIFAR-10 for eight epochs. One thread, one network after another; half an
-#hour.
+#!/usr/bin/env bash
+# The curves of docs/notes/layerscale.md: a deep and narrow ViT (24 layers, 48 wide, 17 tokens) with each kind of
+# residual branch, on a fifth of CIFAR-10 for eight epochs. One thread, one network after another; half an hour.
 #
 #     models/train/compare_residuals.sh DATA OUT
 set -euo pipefail
