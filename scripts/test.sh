@@ -19,6 +19,7 @@ features=vitlet-cli/tract,vitlet-cli/hub
 fast() {
     say "Formatting and lints"
     ./scripts/check_columns.sh
+    ./scripts/check_links.sh
     # The kernel takes all words behind the interpreter for one name.
     ! git grep -nE '^#!/usr/bin/env [a-z0-9]+ ' || die "more than an interpreter in a first line"
     cargo fmt --all --check
