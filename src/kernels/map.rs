@@ -4,8 +4,8 @@
 //! zeros. So a pixel is a row of channels, as a token is, and whatever works on rows (`linear`, `rows`) works on maps.
 //!
 //! A 3 x 3 convolution is a linear layer over rows of patches: [`Patches`] gathers them, `linear` multiplies. A number
-//! that is copied once is then multiplied once for each output channel: from 64 channels to 64, in f32 with AVX-512, the
-//! convolution takes no longer than its product alone.
+//! that is copied once is then multiplied once for each output channel: from 64 channels to 64, in f32 with AVX-512,
+//! the convolution takes no longer than its product alone.
 //!
 //! What does not belong here: matrices (`linear`), threads (`ops`).
 
