@@ -5,8 +5,8 @@
 #     ./scripts/install_capi.sh PREFIX [TARGET]
 #
 # `cargo cinstall --profile library -p vitlet-capi --prefix PREFIX` (cargo-c) does all but the last. TARGET is a triple
-# of rustc; what a linker for it is called, cargo must know (CARGO_TARGET_..._LINKER). The tree can be moved: vitlet.pc
-# and CMake find it relative to themselves.
+# of rustc; CARGO_TARGET_..._LINKER names a linker for it. The tree can be moved, because vitlet.pc and CMake find it
+# relative to themselves.
 set -euo pipefail
 [ "$#" -ge 1 ] && [ "$#" -le 2 ] || { echo "usage: install_capi.sh PREFIX [TARGET]" >&2; exit 2; }
 mkdir -p "$1"
