@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # LayerScale on real pictures, if they exist (../shared beside the repository): int8 `fold` keeps top-1 within 0.6
-# points of f32, and f16 `fold` within 0.2; one scale per tensor does not. The comparison of the built-in checkpoint always
-# runs.
+# points of f32, and f16 `fold` within 0.2; one scale per tensor does not. The comparison of the built-in checkpoint
+# always runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --quiet
