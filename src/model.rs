@@ -79,7 +79,7 @@ impl<'a> Model<'a> {
         meta.check_origin()?;
         let config = meta.config()?;
         config.check()?;
-        meta.check_periods(&config)?;
+        meta.check_rope(&config)?;
         let preprocess = meta.preprocess(&config)?;
         if let Some(Value::Strs(labels)) = file.get(keys::LABELS)
             && labels.len() != config.classes as u64
@@ -159,13 +159,14 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Periods of DINOv3's rotations; none where the file does not have them.
-    pub fn rope_periods(&self) -> impl ExactSizeIterator<Item = f32> + use<'a> {
-        let periods = match self.file.get(keys::ROPE_PERIODS) {
-            Some(Value::F32s(periods)) => periods,
+    /// What angles of rotations are computed from, `[head_dim / 4]`: DINOv3's periods or ViT-5's frequencies; none where
+    /// the file does not have them.
+    pub fn rope(&self) -> impl ExactSizeIterator<Item = f32> + use<'a> {
+        let numbers = match self.file.get(keys::rope(self.config.family)) {
+            Some(Value::F32s(numbers)) => numbers,
             _ => F32s::default(),
         };
-        periods.iter()
+        numbers.iter()
     }
 
     /// Which rows the last matrices of the branches have left.

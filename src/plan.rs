@@ -1,7 +1,7 @@
 //! How a model is run: the caller's request, checked, and the memory that it takes.
 
 use crate::arena::Arena;
-use crate::config::{Config, Positions, Preprocess};
+use crate::config::{Config, Preprocess};
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::lanes::{ALIGNMENT, F32x16, pad16};
@@ -150,17 +150,16 @@ pub(crate) struct TablesMut<'a> {
     pub(crate) normalized: &'a mut [F32x16],
     /// `[patches, pad16(dim)]`; empty where the file's fit.
     pub(crate) positions: &'a mut [F32x16],
-    /// DINOv3's cosines and sines, `[patches, pad16(head_dim / 2)]`; empty where the file's fit.
+    /// Cosines and sines of rotations, `[rotated_tokens, pad16(head_dim / 2)]`; empty where the file's fit.
     pub(crate) rotation: [&'a mut [F32x16]; 2],
 }
 
 impl<'a> Front<'a> {
     pub(crate) fn carve(plan: &Plan, arena: &mut Arena<'a>) -> Self {
         let c = &plan.config;
-        let table = |is_made: bool, width: usize| if is_made { c.patches() * pad16(width) / 16 } else { 0 };
-        let positions = table(c.has_positions() && c.grid() != c.table_grid(), c.dim);
-        let rotates = c.positions == Positions::Rotated && c.grid() != plan.stated.0.grid();
-        let rotation = table(rotates, c.head_dim / 2);
+        let table = |is_made: bool, rows: usize, n: usize| if is_made { rows * pad16(n) / 16 } else { 0 };
+        let positions = table(c.has_positions() && c.grid() != c.table_grid(), c.patches(), c.dim);
+        let rotation = table(c.grid() != plan.stated.0.grid(), c.rotated_tokens(), c.head_dim / 2);
         Self {
             tables: TablesMut {
                 normalized: arena.take(3 * 256 / 16),

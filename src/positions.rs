@@ -120,22 +120,52 @@ pub fn rotations(
     sin: &mut [f32],
 ) {
     let center = |i: usize, n: usize| 2.0 * ((i as f32 + 0.5) / n as f32) - 1.0;
-    let count = periods.len();
+    let angle = |i, n, _, period| core::f32::consts::TAU * center(i, n) / period;
+    turned(grid, grid, periods, row, cos, sin, angle);
+}
+
+/// Angles of ViT-5's rotations: a patch's place times each of `frequencies`, which are at most 1; for each patch first
+/// those of its row, then those of its column. Places are those of the grid `trained`, over which `grid` is stretched.
+/// In f32 as the original, but for the functions themselves, which are rounded from f64. `cos` and `sin` are
+/// `[grid.0 * grid.1, row]`.
+pub fn stretched_rotations(
+    grid: (usize, usize),
+    trained: (usize, usize),
+    frequencies: impl ExactSizeIterator<Item = f32>,
+    row: usize,
+    cos: &mut [f32],
+    sin: &mut [f32],
+) {
+    let angle = |i, n, of, frequency| i as f32 / n as f32 * of as f32 * frequency;
+    turned(grid, trained, frequencies, row, cos, sin, angle);
+}
+
+/// Cosine and sine of `angle(line, lines, lines of trained, number)` for each of `numbers`, of a patch's row and of its
+/// column.
+fn turned(
+    grid: (usize, usize),
+    trained: (usize, usize),
+    numbers: impl ExactSizeIterator<Item = f32>,
+    row: usize,
+    cos: &mut [f32],
+    sin: &mut [f32],
+    angle: impl Fn(usize, usize, usize, f32) -> f32,
+) {
+    let count = numbers.len();
     exact(|| {
-        for (i, period) in periods.enumerate().take(row / 2) {
+        for (i, number) in numbers.enumerate().take(row / 2) {
             for (patch, (cos, sin)) in cos.chunks_exact_mut(row).zip(sin.chunks_exact_mut(row)).enumerate() {
-                for (l, coordinate) in
-                    [(i, center(patch / grid.1, grid.0)), (count + i, center(patch % grid.1, grid.1))]
-                {
-                    (cos[l], sin[l]) = cos_sin(core::f32::consts::TAU * coordinate / period);
-                }
+                (cos[i], sin[i]) = cos_sin(angle(patch / grid.1, grid.0, trained.0, number));
+                let l = count + i;
+                (cos[l], sin[l]) = cos_sin(angle(patch % grid.1, grid.1, trained.1, number));
             }
         }
     });
 }
 
-/// Cosine and sine of an angle in [-2 pi, 2 pi], rounded from f64: for every such f32 but -0 what `libm::cos` and
-/// `libm::sin` give, whose reduction of large angles is left out. Reduction in two parts and polynomials are fdlibm's.
+/// Cosine and sine of an angle of at most 2^16, rounded from f64: for every f32 in [-2 pi, 2 pi] but -0 what
+/// `libm::cos` and `libm::sin` give, whose reduction of larger angles is left out. Reduction in two parts and
+/// polynomials are fdlibm's.
 fn cos_sin(angle: f32) -> (f32, f32) {
     const PIO2: [f64; 2] = [1.570_796_326_734_125_6, 6.077_100_506_506_192e-11];
     const COS: [f64; 6] = [
@@ -185,6 +215,27 @@ mod tests {
         let most = core::f32::consts::TAU.to_bits();
         for angle in (0..=most).step_by(1009).map(f32::from_bits) {
             assert!(is_libms(angle) && (angle == 0.0 || is_libms(-angle)), "{angle}");
+        }
+    }
+
+    /// The grid that a network was trained on has at most 65,536 lines, and no frequency is above 1.
+    #[test]
+    fn larger_angles_are_those_of_libm() {
+        let bits = core::f32::consts::TAU.to_bits()..=65_536_f32.to_bits();
+        for angle in bits.step_by(1009).map(f32::from_bits) {
+            assert!(is_libms(angle) && is_libms(-angle), "{angle}");
+        }
+    }
+
+    #[test]
+    fn a_stretched_grid_has_fractions_of_places() {
+        let (mut cos, mut sin) = ([f32::NAN; 4 * 6 * 2], [f32::NAN; 4 * 6 * 2]);
+        stretched_rotations((4, 6), (2, 3), [0.5].into_iter(), 2, &mut cos, &mut sin);
+        for (patch, (cos, sin)) in cos.as_chunks::<2>().0.iter().zip(sin.as_chunks::<2>().0).enumerate() {
+            let angles = [(patch / 6) as f64 / 4.0 * 2.0 * 0.5, (patch % 6) as f64 / 6.0 * 3.0 * 0.5];
+            for ((cos, sin), angle) in cos.iter().zip(sin).zip(angles) {
+                assert!((f64::from(*cos) - angle.cos()).abs() < 1e-6 && (f64::from(*sin) - angle.sin()).abs() < 1e-6);
+            }
         }
     }
 

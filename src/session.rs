@@ -227,16 +227,26 @@ fn fill(plan: &Plan, model: &Model<'_>, tables: TablesMut<'_>) -> Result<(), Err
     let c = &plan.config;
     let normalized = plan.preprocess.normalized();
     floats_mut(tables.normalized).copy_from_slice(normalized.as_flattened());
-    match (c.positions, model.weights().embedding()?.positions) {
-        (Positions::Resampled { rule, .. }, Some(table)) if !tables.positions.is_empty() => {
-            let out = floats_mut(tables.positions);
-            positions::resample(floats(table), c.table_grid(), c.grid(), pad16(c.dim), rule, out);
+    let stated = model.weights().embedding()?;
+    if let (Positions::Resampled { rule, .. }, Some(table)) = (c.positions, stated.positions)
+        && !tables.positions.is_empty()
+    {
+        let out = floats_mut(tables.positions);
+        positions::resample(floats(table), c.table_grid(), c.grid(), pad16(c.dim), rule, out);
+    }
+    if let Some(rotation) = stated.rotation
+        && !tables.rotation[0].is_empty()
+    {
+        let (row, [cos, sin]) = (pad16(c.head_dim / 2), tables.rotation.map(floats_mut));
+        // Registers stay where they are.
+        let ahead = (c.rotated_tokens() - c.patches()) * row;
+        cos[..ahead].copy_from_slice(&floats(rotation.cos)[..ahead]);
+        sin[..ahead].copy_from_slice(&floats(rotation.sin)[..ahead]);
+        let (cos, sin) = (&mut cos[ahead..], &mut sin[ahead..]);
+        match c.positions {
+            Positions::Rotated => positions::rotations(c.grid(), model.rope(), row, cos, sin),
+            _ => positions::stretched_rotations(c.grid(), c.table_grid(), model.rope(), row, cos, sin),
         }
-        (Positions::Rotated, _) if !tables.rotation[0].is_empty() => {
-            let [cos, sin] = tables.rotation.map(floats_mut);
-            positions::rotations(c.grid(), model.rope_periods(), pad16(c.head_dim / 2), cos, sin);
-        }
-        _ => {}
     }
     Ok(())
 }

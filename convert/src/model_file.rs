@@ -112,7 +112,7 @@ fn unpack(file: &Bytes, model: &Model<'_>) -> Result<Network, Error> {
     });
     let config = Config { layerscale: LayerScale::None, pruned: false, head_factors: false, ..*stored };
     let mut network = Network::new(config);
-    network.rope_periods = model.rope_periods().collect();
+    network.rope = model.rope().collect();
     network.walk(stored, &mut Unpack { config: stored, kept: model.kept(), scope: Scope::Network, tensors })?;
     // The factors on the head's inputs go back into its columns.
     if let (Some(factors), Some(head)) = (network.tail.head_factor.take(), &mut network.tail.head) {

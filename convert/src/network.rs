@@ -156,8 +156,9 @@ pub struct Network {
     pub config: Config,
     /// What turns pictures into tokens.
     pub embedding: Embedding,
-    /// Periods of DINOv3's rotations, `[head_dim / 4]`; empty where the source does not have them.
-    pub rope_periods: Vec<f32>,
+    /// What angles of rotations are computed from, `[head_dim / 4]`: DINOv3's periods or ViT-5's frequencies; empty where
+    /// a file shall have one input size.
+    pub rope: Vec<f32>,
     /// In order; blocks of class attention last.
     pub blocks: Vec<Block>,
     /// What comes before each of ConvNeXt's stages but the first.
@@ -176,7 +177,7 @@ impl Network {
         Self {
             config,
             embedding: Embedding::default(),
-            rope_periods: Vec::new(),
+            rope: Vec::new(),
             blocks: Vec::new(),
             downsamplings: Vec::new(),
             conv_blocks: Vec::new(),

@@ -393,7 +393,7 @@ fn network(
         }
     };
     let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
-    let (rotation, rope_periods) = match config.family {
+    let (rotation, rope) = match config.family {
         Family::Dinov3 => relative::rotation(&config, plan.relative.rope_base),
         _ => (None, Vec::new()),
     };
@@ -416,7 +416,7 @@ fn network(
     };
     Ok(Network {
         embedding: Embedding { positions, rotation, prefix, norm_pre, ..embedding },
-        rope_periods,
+        rope,
         blocks,
         tail: Tail { norm, fc_norm, head, ..Tail::default() },
         ..Network::new(config)

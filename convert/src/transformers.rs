@@ -368,7 +368,7 @@ fn network(
         // They come without a position.
         prefix.extend(checkpoint.take(&embeddings("register_tokens"), &[1, registers, config.dim])?);
     }
-    let (rotation, rope_periods) = match plan.family {
+    let (rotation, rope) = match plan.family {
         Family::Dinov3 => relative::rotation(&config, plan.rope_base),
         _ => (None, Vec::new()),
     };
@@ -384,7 +384,7 @@ fn network(
     let head = head(checkpoint, plan, &mut config, options, announcements)?;
     Ok(Network {
         embedding: Embedding { patch, positions, rotation, prefix, ..Embedding::default() },
-        rope_periods,
+        rope,
         blocks,
         tail: Tail { norm, fc_norm, head, ..Tail::default() },
         ..Network::new(config)

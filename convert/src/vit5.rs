@@ -206,10 +206,11 @@ fn network(
     let patch = checkpoint.patch("patch_embed.proj", dim, (shape.patch, shape.patch), true)?;
     let prefix =
         [checkpoint.take("cls_token", &[1, 1, dim])?, checkpoint.take("reg_token", &[1, shape.registers, dim])?];
-    // A file has the rotations of one grid, so it has the positions of that grid alone.
-    let positions = position::take(checkpoint, "pos_embed", &mut config, true, native, &mut [], announcements)?;
-    config.positions = Positions::Fixed;
-    let rotation = rotation(shape, config.grid(), &frequencies(checkpoint, shape, announcements)?);
+    let chosen = options.image_size.is_some();
+    let positions = position::take(checkpoint, "pos_embed", &mut config, chosen, native, &mut [], announcements)?;
+    let [of_patches, of_registers] = frequencies(checkpoint, shape, announcements)?;
+    let rotation = rotation(shape, config.grid(), &of_patches, &of_registers);
+    let rope = if config.positions == Positions::Fixed { Vec::new() } else { of_patches };
     let blocks = (0..shape.depth).map(|i| block(checkpoint, &config, i)).collect::<Result<_, _>>()?;
     let norm = Some(norm(checkpoint, "norm", dim)?);
     let head = match &options.head {
@@ -228,6 +229,7 @@ fn network(
             prefix: prefix.concat(),
             ..Embedding::default()
         },
+        rope,
         blocks,
         tail: Tail { norm, head, ..Tail::default() },
         ..Network::new(config)
@@ -301,6 +303,9 @@ fn frequencies(
         for i in 0..shape.depth {
             let name = format!("blocks.{i}.{buffer}");
             let own = checkpoint.take(&name, &[count])?;
+            if own.iter().any(|f| f.abs() > 1.0) {
+                return Err(Error::tensor(&name, "frequencies above 1 are not supported"));
+            }
             if i > 0 && own != *of {
                 return Err(Error::tensor(&name, "differs from that of block 0; vitlet has one for all blocks"));
             }
@@ -310,21 +315,16 @@ fn frequencies(
     Ok(of_both)
 }
 
-/// The rotations of all tokens but the class token: registers in their square, patches in `grid`. Places are those of
-/// the grid that the network was trained on, so that a denser grid has fractions of them. Products are f32, as in the
-/// source; cosine and sine are rounded from f64.
-fn rotation(shape: &Shape, grid: position::Grid, [of_patches, of_registers]: &[Vec<f32>; 2]) -> Rotation {
-    let side = shape.registers.isqrt();
-    let mut rotation = Rotation::default();
-    for ((height, width), side, frequencies) in [((side, side), side, of_registers), (grid, shape.side, of_patches)] {
-        let place = |i: usize, n: usize| i as f32 / n as f32 * side as f32;
-        for token in 0..height * width {
-            let places = [place(token / width, height), place(token % width, width)];
-            for angle in places.into_iter().flat_map(|place| frequencies.iter().map(move |f| place * f)) {
-                rotation.cos.push(libm::cos(f64::from(angle)) as f32);
-                rotation.sin.push(libm::sin(f64::from(angle)) as f32);
-            }
-        }
-    }
-    rotation
+/// The rotations of all tokens but the class token: registers in their square, patches in `grid`.
+fn rotation(shape: &Shape, grid: position::Grid, of_patches: &[f32], of_registers: &[f32]) -> Rotation {
+    let square = |side: usize| (side, side);
+    let (registers, row) = (square(shape.registers.isqrt()), shape.head_dim / 2);
+    let rows = shape.registers + grid.0 * grid.1;
+    let (mut cos, mut sin) = (vec![0.0; rows * row], vec![0.0; rows * row]);
+    let (cos_ahead, cos_after) = cos.split_at_mut(shape.registers * row);
+    let (sin_ahead, sin_after) = sin.split_at_mut(shape.registers * row);
+    let turn = vitlet::positions::stretched_rotations;
+    turn(registers, registers, of_registers.iter().copied(), row, cos_ahead, sin_ahead);
+    turn(grid, square(shape.side), of_patches.iter().copied(), row, cos_after, sin_after);
+    Rotation { cos, sin }
 }

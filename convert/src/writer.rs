@@ -47,8 +47,8 @@ pub(crate) fn header(
     let checksum_from_end = meta.bytes.len() - 8;
     hyperparameters(&mut meta, config);
     positions(&mut meta, config);
-    if !source.network.rope_periods.is_empty() {
-        meta.numbers(keys::ROPE_PERIODS, &source.network.rope_periods);
+    if !source.network.rope.is_empty() {
+        meta.numbers(keys::rope(config.family), &source.network.rope);
     }
     meta.text(keys::LAYERSCALE_MODE, config.layerscale.name());
     meta.text(keys::LAYERSCALE_WEIGHT_SCALE, options.weight_scale.name());

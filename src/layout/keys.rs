@@ -1,6 +1,8 @@
 //! Metadata keys of a model file; docs/format.md says what each holds.
 #![allow(missing_docs)]
 
+use crate::config::Family;
+
 pub const ARCHITECTURE: &str = "general.architecture";
 pub const ALIGNMENT: &str = "general.alignment";
 pub const NAME: &str = "general.name";
@@ -45,6 +47,7 @@ pub const PREFIX_TOKENS: &str = "vit.prefix_tokens";
 pub const POSITION_RESAMPLING: &str = "vit.position_resampling";
 pub const POSITION_GRID: &str = "vit.position_grid";
 pub const ROPE_PERIODS: &str = "dinov3.rope_periods";
+pub const ROPE_FREQUENCIES: &str = "vit5.rope_frequencies";
 pub const NORM_EPS: &str = "vit.attention.layer_norm_epsilon";
 pub const ATTENTION_SCALE: &str = "vit.attention.scale";
 pub const QK_NORM: &str = "vit.attention.qk_norm";
@@ -57,3 +60,8 @@ pub const POOLING: &str = "vit.pooling";
 pub const CLASSES: &str = "vit.class_count";
 pub const HEAD_FACTORS: &str = "vit.head_factors";
 pub const SCORES: &str = "vit.scores";
+
+/// Where the numbers stand that a family's rotations are computed from.
+pub fn rope(family: Family) -> &'static str {
+    if family == Family::Vit5 { ROPE_FREQUENCIES } else { ROPE_PERIODS }
+}

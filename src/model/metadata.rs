@@ -109,7 +109,9 @@ impl<'a> Metadata<'_, 'a> {
         Ok(match family {
             Family::ConvNeXt => Positions::Free,
             Family::Dinov3 if said(keys::ROPE_PERIODS) => Positions::Rotated,
-            Family::Vit | Family::ParallelVit | Family::Cait => {
+            Family::Vit | Family::ParallelVit | Family::Vit5 | Family::Cait
+                if family != Family::Vit5 || said(keys::ROPE_FREQUENCIES) =>
+            {
                 let grid = if said(keys::POSITION_GRID) { Some(self.position_grid()?) } else { None };
                 match self.text(keys::POSITION_RESAMPLING) {
                     Ok("fixed") if grid.is_none() => Positions::Fixed,
@@ -119,7 +121,7 @@ impl<'a> Metadata<'_, 'a> {
                     _ => Positions::Resampled { rule: self.named(keys::POSITION_RESAMPLING)?, grid },
                 }
             }
-            Family::Beit | Family::Dinov3 | Family::Vit5 | Family::Xcit | Family::ResMlp => Positions::Fixed,
+            _ => Positions::Fixed,
         })
     }
 
@@ -130,14 +132,17 @@ impl<'a> Metadata<'_, 'a> {
         Ok((u32::from_le_bytes(rows) as usize, u32::from_le_bytes(columns) as usize))
     }
 
-    /// As many periods as the rotations of `config` take, each at least 1.
-    pub(super) fn check_periods(&self, config: &Config) -> Result<(), Error> {
-        let usable = |value| {
-            let Value::F32s(periods) = value else { return None };
-            let fit = periods.len() == config.head_dim / 4 && periods.iter().all(|p| p.is_finite() && p >= 1.0);
-            fit.then_some(())
+    /// As many numbers as the rotations of `config` take: periods of at least 1, or frequencies of at most 1.
+    pub(super) fn check_rope(&self, config: &Config) -> Result<(), Error> {
+        let is_vit5 = config.family == Family::Vit5;
+        let usable =
+            |number: f32| if is_vit5 { (-1.0..=1.0).contains(&number) } else { number.is_finite() && number >= 1.0 };
+        let fit = |value| {
+            let Value::F32s(numbers) = value else { return None };
+            (numbers.len() == config.head_dim / 4 && numbers.iter().all(usable)).then_some(())
         };
-        if config.positions == Positions::Rotated { self.get(keys::ROPE_PERIODS, usable) } else { Ok(()) }
+        let follows = config.rotated_tokens() > 0 && config.positions != Positions::Fixed;
+        if follows { self.get(keys::rope(config.family), fit) } else { Ok(()) }
     }
 
     /// Which rows the last matrices of branches have left.

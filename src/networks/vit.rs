@@ -1,5 +1,6 @@
-//! The plain Vision Transformer (Dosovitskiy et al. 2020), with LayerScale (Touvron et al. 2021), registers, any pooling; the one whose
-//! branches stand side by side; and the two families that differ from it in how attention knows positions.
+//! The plain Vision Transformer (Dosovitskiy et al. 2020), with LayerScale (Touvron et al. 2021), registers, any
+//! pooling; the one whose branches stand side by side; and the families that differ from it in how attention knows
+//! positions. ViT-5 (Wang et al. 2026) has RMSNorm in the place of LayerNorm.
 //!
 //! ```text
 //! x = [prefix; patches W + b + positions]          no positions in BEiT and DINOv3
@@ -9,7 +10,8 @@
 //!
 //! Attention: softmax(q k^T / sqrt(d)) v            q, k, v = Linear(x)
 //! BEiT:      softmax(q k^T / sqrt(d) + B) v        B[i, j] by the offset from patch i to patch j (Bao et al. 2021)
-//! DINOv3:    softmax(R q (R k)^T / sqrt(d)) v      R rotates pairs of channels by the patch's position (Simeoni et al. 2025)
+//! DINOv3:    softmax(R q (R k)^T / sqrt(d)) v      R rotates pairs of channels by a patch's place (Simeoni et al. 2025)
+//! ViT-5:     the same, q and k through RMSNorm     R rotates the channels of registers, too
 //! ```
 
 use crate::error::Error;

@@ -130,7 +130,8 @@ fn ten_thousand_mutations_neither_panic_nor_read_outside() {
 
 #[test]
 fn mutations_of_the_other_families_neither() {
-    for name in ["timm_beit", "timm_dinov3", "hf_vit", "timm_cait", "timm_convnext", "timm_xcit", "timm_resmlp"] {
+    for name in ["timm_beit", "timm_dinov3", "vit5", "hf_vit", "timm_cait", "timm_convnext", "timm_xcit", "timm_resmlp"]
+    {
         mutate(&model(name), 2_000);
     }
 }

@@ -15,10 +15,11 @@ type Row = (&'static str, [(usize, usize); 3], &'static [&'static str]);
 
 /// Networks, and sizes (height, width) beside their own: smaller, larger, not square. The last column says for which
 /// outputs PyTorch's answers are there.
-const SIZES: [Row; 7] = [
+const SIZES: [Row; 8] = [
     ("timm_vit", [(24, 24), (48, 40), (24, 40)], &["logits"]),
     ("timm_deit3", [(32, 32), (64, 64), (32, 80)], &["logits"]),
     ("timm_dinov3", [(24, 24), (48, 64), (24, 40)], &["logits"]),
+    ("vit5", [(24, 24), (48, 48), (24, 40)], &["logits"]),
     ("hf_vit", [(24, 24), (48, 48), (24, 40)], &["logits"]),
     ("hf_dinov2", [(28, 28), (70, 70), (28, 56)], &["logits"]),
     ("hf_dinov2_registers", [(24, 24), (48, 48), (24, 40)], &["logits"]),

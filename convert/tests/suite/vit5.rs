@@ -2,7 +2,7 @@
 
 use crate::common::{announced, convert_ok, copy, fixture, floats, refused, root, save, tensors};
 use vitlet::picture::Resize;
-use vitlet::{Family, Model, Positions};
+use vitlet::{Family, Model, Positions, Resampling};
 use vitlet_convert::{Converted, Options};
 
 fn named(arch: &str) -> Options {
@@ -27,7 +27,8 @@ fn the_tensors_say_everything() {
     let model = Model::parse(&converted.bytes).expect("a model");
     let c = model.config();
     assert_eq!((c.family, c.head_dim, c.hidden, c.prefix_tokens, c.classes), (Family::Vit5, 12, 108, 5, 7));
-    assert_eq!((c.norm_eps, c.positions), (1e-6, Positions::Fixed));
+    assert_eq!((c.norm_eps, c.positions), (1e-6, Positions::Resampled { rule: Resampling::Bicubic, grid: None }));
+    assert_eq!((model.rope().next(), model.rope().len()), (Some(1.0), 3));
     assert_eq!((model.preprocess().resize, model.name()), (Resize::ShorterEdge(32), Some("vit5")));
 }
 
@@ -45,6 +46,7 @@ fn another_size_has_positions_of_its_own() {
     announced(&converted, "position embedding resampled from 4x4 patches to 3x5");
     let model = Model::parse(&converted.bytes).expect("a model");
     assert_eq!((model.config().grid(), model.config().rotated_tokens()), ((3, 5), 4 + 15));
+    assert_eq!((model.config().positions, model.rope().len()), (Positions::Fixed, 0));
     let options = Options { image_size: Some((24, 41)), ..Options::default() };
     refused(&fixture("vit5"), &options, &["not a multiple of the 8x8 patch", "24x40"]);
 }
@@ -93,7 +95,11 @@ fn frequencies_are_those_of_the_checkpoint_and_the_same_in_all_blocks() {
     all.get_mut("blocks.1.attn.rope.freqs").expect("there").2.clone_from(&other);
     save(&all, &scratch.file("model.safetensors"));
     scratch.refused(&["blocks.1.attn.rope.freqs", "differs from that of block 0"]);
-    for i in [0, 2] {
+    all.get_mut("blocks.1.attn.rope.freqs").expect("there").2 = floats(&[1.5, 0.5, 0.25]);
+    all.get_mut("blocks.0.attn.rope.freqs").expect("there").2 = floats(&[1.5, 0.5, 0.25]);
+    save(&all, &scratch.file("model.safetensors"));
+    scratch.refused(&["blocks.0.attn.rope.freqs", "above 1"]);
+    for i in [0, 1, 2] {
         all.get_mut(&format!("blocks.{i}.attn.rope.freqs")).expect("there").2.clone_from(&other);
     }
     save(&all, &scratch.file("model.safetensors"));
