@@ -75,11 +75,29 @@ pub struct State {
     events: u64,
 }
 
+impl State {
+    /// The temperature of the CPU.
+    pub fn celsius(&self) -> Option<f64> {
+        self.celsius
+    }
+
+    /// A board of which only the temperature is known.
+    #[cfg(test)]
+    pub fn at(celsius: f64) -> Self {
+        Self { mhz: None, celsius: Some(celsius), throttled: None, throttled_since_boot: Vec::new(), events: 0 }
+    }
+}
+
 fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
 impl Board {
+    /// The board's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// `None` if the machine does not name its kind.
     pub fn identify(files: &impl Files) -> Option<Self> {
         let cpus = Cpus::read(files);

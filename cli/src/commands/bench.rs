@@ -16,12 +16,14 @@ use crate::board::{self, Board};
 use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference, synthetic_input};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
-use crate::output::{self, NAME, QUIET, STRONG, WARNING};
-use crate::{hub, stats};
+use crate::output::{self, NAME, Out, QUIET, STRONG, WARNING};
+use crate::{files, hub};
 
 mod layerscale;
+mod minutes;
 mod times;
 
+use minutes::Minute;
 use times::{Start, Times};
 
 #[derive(Args)]
@@ -52,6 +54,10 @@ pub struct BenchArgs {
     /// Measure for that long instead, and show the median of each minute: throttling shows
     #[arg(long, value_name = "N", conflicts_with = "iters", value_parser = clap::value_parser!(u64).range(1..=1440))]
     minutes: Option<u64>,
+
+    /// Draw the times of each minute, and the temperature where the board tells it
+    #[arg(long, value_name = "FILE.svg", requires = "minutes")]
+    plot: Option<PathBuf>,
 
     /// Show where the time goes, operation by operation, beside the core's measured peak
     #[arg(long)]
@@ -98,6 +104,9 @@ struct Measured {
     /// The median of each minute, with --minutes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     minute_medians_ms: Vec<f64>,
+    /// The same with more: maxima, and clock and temperature at the end of each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    minutes: Vec<Minute>,
     /// With --reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<ReferenceTime>,
@@ -190,6 +199,10 @@ pub fn run(args: BenchArgs) -> Result<()> {
     if let Some(Study::LayerScale(args)) = args.study {
         return layerscale::run(args);
     }
+    files::refuse_stdout(args.json, &args.plot)?;
+    if let Some(plot) = &args.plot {
+        files::refuse_inputs(plot, args.model.iter().chain(&args.reference))?;
+    }
     // A name on the Hub may have to be converted first, which is no loading.
     if let Some(path) = args.model.as_deref().filter(|path| hub::Name::parse(path).is_some()) {
         ModelFile::open(path)?;
@@ -230,22 +243,21 @@ pub fn run(args: BenchArgs) -> Result<()> {
             beside.iter_mut().for_each(Beside::once);
             ms
         };
-        match args.minutes {
-            None => (0..args.iters).map(|_| timed()).collect::<Result<Vec<f64>, vitlet::Error>>().map(|ms| vec![ms]),
-            Some(minutes) => (1..=minutes).map(|minute| one_minute(minute, minutes, &mut timed)).collect(),
-        }
+        let ms = match args.minutes {
+            None => (0..args.iters).map(|_| timed()).collect::<Result<Vec<f64>, vitlet::Error>>()?,
+            Some(_) => Vec::new(),
+        };
+        let all = args.minutes.unwrap_or(0);
+        let minutes = (1..=all).map(|minute| Minute::measure((minute, all), board.as_ref(), &mut timed));
+        Ok((ms, minutes.collect::<Result<Vec<Minute>, vitlet::Error>>()?))
     });
     let board = board.zip(before).map(|(board, before)| {
         let after = board.state(&board::system);
         MeasuredBoard { board, before, after }
     });
     peaks.iter_mut().for_each(PeakRate::measure);
-    let by_minute = measured.and_then(|ms| ms).about(&file.name)?;
-    let minute_medians_ms = match args.minutes {
-        Some(_) => by_minute.iter().map(|ms| stats::median(ms)).collect(),
-        None => Vec::new(),
-    };
-    let ms = by_minute.concat();
+    let (mut ms, minutes) = measured.and_then(|measured| measured).about(&file.name)?;
+    ms.extend(minutes.iter().flat_map(|minute| &minute.ms));
 
     let times = Times::of(&ms);
     let median_ms = times.median_ms;
@@ -265,7 +277,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
         model_bytes: file.bytes().len(),
         scratch_bytes: inference.plan().scratch_bytes(),
         peak_memory_bytes: peak_memory(),
-        minute_medians_ms,
+        minute_medians_ms: minutes.iter().map(|minute| minute.median_ms).collect(),
+        minutes,
         reference: beside.map(|b| b.times(median_ms)).transpose()?,
         profile: if args.profile {
             stage_times(&model, compute.kernels, &profile, ms.len(), &peaks)
@@ -277,10 +290,16 @@ pub fn run(args: BenchArgs) -> Result<()> {
         board,
         model: file.name,
     };
+    if let Some(path) = &args.plot {
+        let board = measured.board.as_ref().map_or("this machine", |m| m.board.name());
+        let threads = measured.threads;
+        let subtitle = format!("{} on {board}: kernel {}, {threads} threads", measured.model, measured.kernel);
+        files::write(path, minutes::draw(&subtitle, &measured.times, &measured.minutes).as_bytes())?;
+    }
     match (args.json, args.markdown) {
         (true, _) => output::json(&measured),
-        (_, true) => print_markdown(&measured),
-        _ => print(&measured),
+        (_, true) => print_markdown(&mut output::beside(&args.plot), &measured),
+        _ => print(&mut output::beside(&args.plot), &measured),
     }
 }
 
@@ -324,20 +343,6 @@ impl<'i> Beside<'i> {
             times,
         })
     }
-}
-
-/// The times of the inferences of one minute.
-fn one_minute(
-    minute: u64,
-    minutes: u64,
-    timed: &mut impl FnMut() -> Result<f64, vitlet::Error>,
-) -> Result<Vec<f64>, vitlet::Error> {
-    let (start, mut ms) = (Instant::now(), Vec::new());
-    while ms.is_empty() || start.elapsed().as_secs() < 60 {
-        ms.push(timed()?);
-    }
-    output::note(&format!("minute {minute} of {minutes}: median {:.3} ms", stats::median(&ms)));
-    Ok(ms)
 }
 
 /// Where the time of `runs` inferences went.
@@ -386,8 +391,7 @@ fn peak_memory() -> Option<u64> {
     Some(kib * 1024)
 }
 
-fn print(m: &Measured) -> Result<()> {
-    let mut out = output::stdout();
+fn print(out: &mut Out, m: &Measured) -> Result<()> {
     let plural = if m.threads == 1 { "" } else { "s" };
     writeln!(
         out,
@@ -400,21 +404,19 @@ fn print(m: &Measured) -> Result<()> {
         m.kernel, m.threads, m.iters, m.warmup
     )?;
     if let Some(MeasuredBoard { board, before, after }) = &m.board {
-        board.print(&mut out, before, after)?;
+        board.print(out, before, after)?;
     }
-    m.times.print(&mut out, "")?;
-    m.start.print(&mut out)?;
+    m.times.print(out, "")?;
+    m.start.print(out)?;
     writeln!(out, "  rate    {:9.1} GMAC/s", m.gmac_per_s)?;
     let [model, scratch] = [m.model_bytes, m.scratch_bytes].map(|n| output::bytes(n as u64));
     let peak = m.peak_memory_bytes.map_or("unknown".to_string(), output::bytes);
     writeln!(out, "  memory  {peak} peak resident; model {model}, scratch {scratch}")?;
     if let Some(r) = &m.reference {
         writeln!(out, "against {NAME}{}{NAME:#}  f32, tract, 1 thread, {QUIET}in turn{QUIET:#}", r.model)?;
-        r.times.print(&mut out, &format!(", {STRONG}{:.2}{STRONG:#} times the model's", r.ratio))?;
+        r.times.print(out, &format!(", {STRONG}{:.2}{STRONG:#} times the model's", r.ratio))?;
     }
-    for (i, ms) in m.minute_medians_ms.iter().enumerate() {
-        writeln!(out, "  minute {:3}  {ms:9.3} ms median", i + 1)?;
-    }
+    minutes::print(out, &m.minutes)?;
     if !m.profile.is_empty() {
         let title = format!("{:22} {:>9} {:>7} {:>9} {:>8}", "per inference", "ms", "share", "GMAC/s", "of peak");
         writeln!(out, "{STRONG}{title}{STRONG:#}")?;
@@ -433,8 +435,7 @@ fn print(m: &Measured) -> Result<()> {
     Ok(())
 }
 
-fn print_markdown(m: &Measured) -> Result<()> {
-    let mut out = output::stdout();
+fn print_markdown(out: &mut Out, m: &Measured) -> Result<()> {
     writeln!(out, "| model | precision | LayerScale | kernel | threads | {} | GMAC/s |", Times::HEADING)?;
     writeln!(out, "|{}", "---|".repeat(6 + Times::HEADING.split('|').count()))?;
     writeln!(

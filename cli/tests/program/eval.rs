@@ -208,6 +208,7 @@ fn bench_reports_what_it_measured() {
     for name in ["median", "p95", "p99", "max", "min", "load", "first"] {
         assert!(text.lines().any(|l| l.trim_start().starts_with(name) && l.contains(" ms")), "{name}: {text}");
     }
+    assert!(crate::common::error("bench --plot times.svg", 2).contains("--minutes"));
     let table = stdout(&format!("bench -m {model} --iters 2 --markdown"));
     let columns: Vec<usize> = table.lines().map(|l| l.matches('|').count()).collect();
     assert_eq!(columns, [12; 3], "{table}");
