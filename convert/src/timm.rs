@@ -136,7 +136,7 @@ pub(crate) fn what_we_run() -> &'static str {
     "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_*, xcit_*, resmlp_*, \
      convnext_atto to convnext_xlarge (not _ols, _rms, _mlp nor V2) or any plain ViT with \
      embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
-     dinov2_with_registers, dinov3_vit, beit, data2vec-vision and convnext"
+     dinov2_with_registers, dinov3_vit, beit, data2vec-vision and convnext; and ViT-5 from its authors' state dict"
 }
 
 /// Arguments that change nothing at inference, or that are read elsewhere.

@@ -55,8 +55,10 @@ pub(crate) fn read(mut checkpoint: Checkpoint, options: &Options) -> Result<Sour
     crate::checkpoint::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
     let c = &network.config;
     announcements.push(format!(
-        "the network is a ViT-5, as its tensors say: {}; pictures are prepared as its authors evaluate it",
-        shape.shown()
+        "the network is a ViT-5, as its tensors say: {}, places 0 to {} for the rotations; pictures are prepared as its \
+         authors evaluate it",
+        shape.shown(),
+        shape.side - 1
     ));
     let preparation = json!({"crop_pct": 1.0, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]});
     let preparation = Object::new(ASKER, "", preparation.as_object().cloned().unwrap_or_else(Map::new));

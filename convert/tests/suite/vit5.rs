@@ -23,7 +23,10 @@ fn angles(converted: &Converted) -> Vec<f32> {
 #[test]
 fn the_tensors_say_everything() {
     let converted = convert_ok(&fixture("vit5"), &Options::default());
-    announced(&converted, "a ViT-5, as its tensors say: 3 blocks, 36 wide, 3 heads, patch 8, 32x32 pixels");
+    announced(
+        &converted,
+        "a ViT-5, as its tensors say: 3 blocks, 36 wide, 3 heads, patch 8, 32x32 pixels, places 0 to 3",
+    );
     let model = Model::parse(&converted.bytes).expect("a model");
     let c = model.config();
     assert_eq!((c.family, c.head_dim, c.hidden, c.prefix_tokens, c.classes), (Family::Vit5, 12, 108, 5, 7));
