@@ -168,6 +168,46 @@ impl StageConfig {
     }
 }
 
+/// What stands on the encoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Head {
+    /// Pooling, and a matrix where there are classes.
+    #[default]
+    Classifier,
+    /// A distance for each pixel.
+    Depth(Dpt),
+}
+
+/// The DPT head of Depth Anything (Ranftl et al. 2021, "Vision Transformers for Dense Prediction"; Yang et al. 2024,
+/// "Depth Anything V2").
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dpt {
+    /// The blocks, numbered from 0, after which the encoder's tokens are read, from the shallowest to the deepest.
+    pub taps: [usize; 4],
+    /// Channels of the maps that they become.
+    pub reassembled: [usize; 4],
+    /// Channels while these are fused.
+    pub fused: usize,
+    /// Channels before the last convolution.
+    pub hidden: usize,
+    /// Whether the output is a distance; else it is the inverse of one, up to a scale and a shift of the picture.
+    pub metric: bool,
+    /// The factor on the output: in metres where it is a distance.
+    pub max_depth: f32,
+}
+
+impl Dpt {
+    /// Height and width of the reassembled maps, for a grid of patches.
+    pub fn sizes(&self, (height, width): (usize, usize)) -> [(usize, usize); 4] {
+        [4, 2, 1, 0].map(|times| match times {
+            // A convolution with a stride of 2.
+            0 => (height.div_ceil(2), width.div_ceil(2)),
+            _ => (times * height, times * width),
+        })
+    }
+}
+
 /// Names as they stand in the file and on the command line.
 pub trait Named: Sized + Copy + PartialEq + 'static {
     /// Every value with its name.
@@ -305,6 +345,8 @@ pub struct Config {
     pub precision: Precision,
     /// Where gamma is.
     pub layerscale: LayerScale,
+    /// What stands on the encoder.
+    pub head: Head,
     /// Whether the last matrices of branches lack rows: those of channels that a branch does not reach (see [`crate::layout::Kept`]).
     pub pruned: bool,
 }
@@ -498,6 +540,22 @@ impl Config {
         matches!(self.layerscale, LayerScale::Keep | LayerScale::KeepPass)
     }
 
+    /// The head, if its output is a distance for each pixel.
+    pub const fn depth_head(&self) -> Option<&Dpt> {
+        match &self.head {
+            Head::Depth(dpt) => Some(dpt),
+            Head::Classifier => None,
+        }
+    }
+
+    /// What the weights of convolutions over maps are stored as: int8 has no scheme for them yet.
+    pub const fn map_precision(&self) -> Precision {
+        match self.precision {
+            Precision::Int8 | Precision::F32 => Precision::F32,
+            Precision::F16 => Precision::F16,
+        }
+    }
+
     /// The same network for pictures of another size, in pixels.
     ///
     /// # Errors
@@ -576,6 +634,7 @@ impl Config {
         )?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(!self.head_factors || self.classes > 0, "head factors without a head")?;
+        self.depth_head().map_or(Ok(()), |dpt| self.check_depth(dpt))?;
         let (rows, columns) = self.table_grid();
         ok(
             within(rows, 65_536) && within(columns, 65_536) && rows.saturating_mul(columns) <= 65_536,
@@ -592,6 +651,24 @@ impl Config {
             Pooling::Avg | Pooling::All => 0,
         };
         ok(self.prefix_tokens >= needed, "pooling reads a token that the network does not have")
+    }
+
+    /// What the depth head reads, and how wide it is.
+    fn check_depth(&self, dpt: &Dpt) -> Result<(), Error> {
+        let ok = |cond: bool, what: &'static str| if cond { Ok(()) } else { Err(Error::Config(what)) };
+        let within = |n: usize| (1..=4_096).contains(&n);
+        ok(
+            self.family == Family::Vit && self.norm && !self.norm_pre && self.classes == 0,
+            "a depth head stands on a ViT with a last norm and without a classifier",
+        )?;
+        let [.., last] = dpt.taps;
+        ok(dpt.taps.is_sorted_by(|a, b| a < b) && last < self.depth, "a depth head reads four blocks in their order")?;
+        ok(
+            dpt.reassembled.into_iter().all(within) && within(dpt.fused) && within(dpt.hidden),
+            "a depth head's maps must have 1 to 4096 channels",
+        )?;
+        ok(dpt.fused.is_multiple_of(2), "a depth head halves the channels of its fused maps")?;
+        ok(dpt.max_depth.is_finite() && dpt.max_depth > 0.0, "the largest depth must be finite and positive")
     }
 
     /// What ConvNeXt has of stages, and no other family.

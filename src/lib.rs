@@ -40,11 +40,12 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 10 | `runner` (owns file, memory and plan) |
-//! | 9 | `session` (runs a plan in the caller's memory) |
-//! | 8 | `plan` (the request for a run, checked and measured) |
-//! | 7 | `model` (a checked file) |
-//! | 6 | `networks` (the parts of each network, forward passes) |
+//! | 11 | `runner` (owns file, memory and plan) |
+//! | 10 | `session` (runs a plan in the caller's memory) |
+//! | 9 | `plan` (the request for a run, checked and measured) |
+//! | 8 | `model` (a checked file) |
+//! | 7 | `networks` (the parts of each network, forward passes) |
+//! | 6 | `heads` (outputs of maps: depth) |
 //! | 5 | `ops` (hides the precision) |
 //! | 4 | `parts` (names, order and shapes of tensors), `picture` (pixels to input), `threads` (the pool) |
 //! | 3 | `kernels` (instruction sets); `layout` and `gguf` (the file); `output`, `positions`, `scores`, `parallel` |
@@ -73,6 +74,7 @@ mod digest;
 mod error;
 mod fpenv;
 mod gguf;
+pub mod heads;
 mod kernels;
 mod lanes;
 pub mod layout;
@@ -98,7 +100,9 @@ mod tap;
 mod threads;
 
 pub use bytes::scratch_from;
-pub use config::{Activation, Config, Family, LayerScale, Named, Pooling, Positions, Precision, Resampling, Scores};
+pub use config::{
+    Activation, Config, Dpt, Family, Head, LayerScale, Named, Pooling, Positions, Precision, Resampling, Scores,
+};
 pub use digest::{checksum, digest};
 pub use error::Error;
 pub use kernels::Kernels;

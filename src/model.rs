@@ -12,7 +12,7 @@ use crate::fpenv::exact;
 use crate::gguf::{F32s, File, Places, TensorInfo, Value};
 use crate::lanes::ALIGNMENT;
 use crate::layout::{DType, Kept, TensorSpec, keys};
-use crate::networks::{self, Part, Weights};
+use crate::networks::{self, Offsets, Part, Weights};
 use crate::parts::List;
 
 use metadata::Metadata;
@@ -23,10 +23,7 @@ pub struct Model<'a> {
     preprocess: Preprocess,
     file: File<'a>,
     kept: Kept<'a>,
-    /// Offset of block 0.
-    blocks_at: usize,
-    /// Offset of what follows the last block.
-    tail_at: usize,
+    at: Offsets,
 }
 
 /// A parsed model without the file's bytes, for owners that keep both: parsing is not done twice.
@@ -37,8 +34,7 @@ pub struct ModelParts {
     file: Places,
     /// Where the masks stand in the file.
     kept: (usize, usize),
-    blocks_at: usize,
-    tail_at: usize,
+    at: Offsets,
 }
 
 impl ModelParts {
@@ -48,13 +44,13 @@ impl ModelParts {
     /// # Errors
     /// `Truncated`, if the bytes are not as many; `Misaligned`.
     pub fn model<'a>(&self, bytes: &'a [u8]) -> Result<Model<'a>, Error> {
-        let Self { config, preprocess, blocks_at, tail_at, .. } = *self;
+        let Self { config, preprocess, at, .. } = *self;
         if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
             return Err(Error::Misaligned);
         }
         let file = self.file.file(bytes).ok_or(Error::Truncated)?;
         let kept = Kept::from_bytes(bytes.get(self.kept.0..self.kept.1).ok_or(Error::Truncated)?);
-        Ok(Model { config, preprocess, file, kept, blocks_at, tail_at })
+        Ok(Model { config, preprocess, file, kept, at })
     }
 }
 
@@ -87,17 +83,17 @@ impl<'a> Model<'a> {
             return Err(Error::Metadata { key: keys::LABELS, why: "not one label a class" });
         }
         let kept = meta.kept(&config)?;
-        let (blocks_at, tail_at) = check_tensors(&file, &config, kept)?;
-        Ok(Self { config, preprocess, file, kept, blocks_at, tail_at })
+        let at = check_tensors(&file, &config, kept)?;
+        Ok(Self { config, preprocess, file, kept, at })
     }
 
     /// All but the bytes.
     pub fn parts(&self) -> ModelParts {
-        let Self { config, preprocess, file, kept, blocks_at, tail_at } = *self;
+        let Self { config, preprocess, file, kept, at } = *self;
         let kept = kept.bytes();
         let start = if kept.is_empty() { 0 } else { kept.as_ptr().addr() - file.bytes().as_ptr().addr() };
         let kept = (start, start + kept.len());
-        ModelParts { config, preprocess, file: file.places(), kept, blocks_at, tail_at }
+        ModelParts { config, preprocess, file: file.places(), kept, at }
     }
 
     /// The network's hyperparameters.
@@ -193,22 +189,23 @@ impl<'a> Model<'a> {
     }
 
     pub(crate) fn weights(&self) -> Weights<'_> {
-        let Self { config, kept, blocks_at, tail_at, .. } = self;
-        Weights { config, kept: *kept, data: self.file.data, blocks_at: *blocks_at, tail_at: *tail_at }
+        let Self { config, kept, at, .. } = self;
+        Weights { config, kept: *kept, data: self.file.data, at: *at }
     }
 }
 
-/// Checks the table of tensors; returns the offsets of the first block and of what follows the last one.
-fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<(usize, usize), Error> {
+/// Checks the table of tensors.
+fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<Offsets, Error> {
     let mut table = file.tensors();
-    let (mut at, mut blocks_at, mut tail_at) = (0, None, 0);
+    let (mut at, mut offsets) = (0, Offsets::default());
     // Beside the walk, which passes its result on at every tensor.
     let mut error = None;
     let all = networks::for_each_part(config, |part| {
         match part {
-            Part::Embedding => {}
-            Part::Tail => tail_at = at,
-            _ => blocks_at = blocks_at.or(Some(at)),
+            Part::Block(0) | Part::ConvBlock { block: 0, .. } | Part::MixerBlock(0) => offsets.blocks = at,
+            Part::Tail => offsets.tail = at,
+            Part::Dpt => offsets.head = at,
+            _ => {}
         }
         let mut list = List::new(config, kept, |spec: TensorSpec| {
             match check_tensor(file, table.next(), &spec, at, config.precision) {
@@ -222,7 +219,7 @@ fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<(us
     match (all, error, table.next()) {
         (Err(()), Some(error), _) => Err(error),
         (_, _, Some(_)) => Err(Error::Malformed("more tensors than the hyperparameters ask for")),
-        _ => Ok((blocks_at.unwrap_or(tail_at), tail_at)),
+        _ => Ok(offsets),
     }
 }
 

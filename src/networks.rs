@@ -8,18 +8,21 @@ mod vit;
 mod weights;
 pub mod xcit;
 
-pub(crate) use weights::Weights;
+pub(crate) use weights::{Offsets, Weights};
 
 use crate::arena::Arena;
-use crate::config::{Config, Family};
+use crate::config::{Config, Family, Head};
 use crate::error::Error;
+use crate::heads::Taps;
+use crate::heads::dpt::{self, Dpt};
 use crate::kernels::Kernels;
 use crate::lanes::F32x16;
 use crate::layout::{Kept, TensorSpec};
-use crate::output::Outputs;
+use crate::ops::map::Workers;
+use crate::output::{Output, Outputs};
 use crate::parallel::Executor;
 use crate::parts::{Count, InFile, List, Walk};
-use crate::profile::Watch;
+use crate::profile::{Stage, Watch};
 use convnext::{ConvBlock, Downsampling};
 use resmlp::MixerBlock;
 use transformer::{Block, Buffers, Embedding, Input, Pass, Rotation, Tail};
@@ -44,6 +47,8 @@ pub enum Part {
     MixerBlock(usize),
     /// [`Tail`].
     Tail,
+    /// [`Dpt`].
+    Dpt,
 }
 
 /// Calls `visit` with every part of a network, in the order in which they stand in the file; stops at the first error.
@@ -67,7 +72,11 @@ pub fn for_each_part<E>(c: &Config, mut visit: impl FnMut(Part) -> Result<(), E>
         Family::ResMlp if Family::ResMlp.is_built() => (0..c.depth).try_for_each(|i| visit(Part::MixerBlock(i)))?,
         _ => (0..c.blocks()).try_for_each(|i| visit(Part::Block(i)))?,
     }
-    visit(Part::Tail)
+    visit(Part::Tail)?;
+    match c.head {
+        Head::Classifier => Ok(()),
+        Head::Depth(_) => visit(Part::Dpt),
+    }
 }
 
 impl Part {
@@ -83,6 +92,7 @@ impl Part {
             Self::ConvBlock { stage, block } => ConvBlock::default().walk(c, stage, block, w),
             Self::MixerBlock(i) => MixerBlock::default().walk(c, i, w),
             Self::Tail => Tail::default().walk(c, w),
+            Self::Dpt => c.depth_head().map_or(Ok(()), |dpt| Dpt::default().walk(c, dpt, w)),
         }
     }
 }
@@ -133,8 +143,26 @@ pub(crate) struct Run<'r> {
     pub(crate) watch: Watch<'r>,
 }
 
+impl<'r> Run<'r> {
+    /// Who works on the maps of a head; their memory is the head's to give.
+    fn workers(&self) -> Workers<'r> {
+        let Self { kernels: k, executor, watch, .. } = *self;
+        Workers { k, executor, memory: &mut [], worker_bytes: 0, profile: watch.profile, stage: Stage::Head }
+    }
+}
+
 /// Bytes that [`forward`] needs.
-pub(crate) fn bytes(c: &Config, threads: usize) -> usize {
+pub(crate) fn bytes(c: &Config, outputs: Outputs, threads: usize) -> usize {
+    let mut arena = Arena::counting();
+    let _ = Taps::carve(c, outputs, &mut arena);
+    let head = match c.depth_head() {
+        Some(dpt) if outputs.has(Output::Depth) => dpt::bytes(c, dpt, threads),
+        _ => 0,
+    };
+    arena.used().saturating_add(head.max(encoder_bytes(c, threads)))
+}
+
+fn encoder_bytes(c: &Config, threads: usize) -> usize {
     let mut arena = Arena::counting();
     match c.family {
         Family::ResMlp if Family::ResMlp.is_built() => {
@@ -155,11 +183,34 @@ pub(crate) fn bytes(c: &Config, threads: usize) -> usize {
 
 /// Computes the outputs that the run asks for into `out`; `memory` holds [`bytes`] bytes.
 pub(crate) fn forward(run: &Run<'_>, input: Input<'_>, memory: &mut [u8], out: &mut [F32x16]) -> Result<(), Error> {
+    let Run { config: c, outputs, .. } = *run;
+    let mut arena = Arena::over(memory);
+    let mut taps = Taps::carve(c, outputs, &mut arena);
+    let memory = arena.into_rest();
+    encode(run, input, &mut taps, memory, out)?;
+    match (c.depth_head(), outputs.place(c, Output::Depth)) {
+        (Some(dpt), Some(place)) => {
+            run.watch.go_on()?;
+            let parts = run.weights.dpt(dpt)?;
+            dpt::forward(c, dpt, &parts, &taps, (run.workers(), run.threads), memory, &mut out[place])
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The encoder, and the outputs that need no other head than the classifier.
+fn encode(
+    run: &Run<'_>,
+    input: Input<'_>,
+    taps: &mut Taps<'_>,
+    memory: &mut [u8],
+    out: &mut [F32x16],
+) -> Result<(), Error> {
     let (c, threads, mut arena) = (run.config, run.threads, Arena::over(memory));
-    let mut transformer =
-        |forward: Forward| forward(&Pass::new(run)?, input, &mut Buffers::carve(c, threads, &mut arena), out);
     match c.family {
-        Family::Cait if Family::Cait.is_built() => transformer(cait::forward),
+        Family::Cait if Family::Cait.is_built() => {
+            cait::forward(&Pass::new(run)?, input, &mut Buffers::carve(c, threads, &mut arena), out)
+        }
         Family::ResMlp if Family::ResMlp.is_built() => {
             resmlp::forward(&Pass::new(run)?, input, &mut resmlp::Buffers::carve(c, threads, &mut arena), out)
         }
@@ -170,19 +221,15 @@ pub(crate) fn forward(run: &Run<'_>, input: Input<'_>, memory: &mut [u8], out: &
             xcit::forward(&Pass::new(run)?, input, &mut xcit::Buffers::carve(c, threads, &mut arena), out)
         }
         // `Config::check` has refused what the build does not have.
-        _ => transformer(vit::forward),
+        _ => vit::forward(&Pass::new(run)?, input, taps, &mut Buffers::carve(c, threads, &mut arena), out),
     }
 }
-
-/// The forward pass of a family of transformer blocks.
-type Forward = fn(&Pass<'_>, Input<'_>, &mut Buffers<'_>, &mut [F32x16]) -> Result<(), Error>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Activation, Family, LayerScale, Pooling, Positions, Precision, Scores, StageConfig};
     use crate::parts::Work;
-    use crate::profile::Stage;
 
     fn work(c: &Config) -> Work {
         count(c, Kept::default()).work
@@ -219,6 +266,7 @@ mod tests {
             scores: Scores::Softmax,
             precision: Precision::Int8,
             layerscale: LayerScale::None,
+            head: Head::Classifier,
             pruned: false,
         }
     }

@@ -8,7 +8,7 @@ use core::ops::Range;
 
 pub(crate) mod attention;
 pub(crate) mod cross;
-#[cfg_attr(not(all(test, feature = "std")), expect(dead_code, reason = "heads use it"))]
+#[cfg_attr(not(all(test, feature = "std")), expect(dead_code, reason = "detection and segmentation heads use it"))]
 pub(crate) mod map;
 pub(crate) mod mixing;
 

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::config::{Config, Named};
+use crate::config::{Config, Head, Named};
 
 /// An output of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,11 +14,22 @@ pub enum Output {
     Features,
     /// The patch tokens after the last norm, `[patches, dim]`.
     Tokens,
+    /// For each pixel of the input its distance in metres, or its inverse up to a scale and a shift of the picture,
+    /// `[height, width]`. Networks with a depth head have it.
+    Depth,
 }
 
 impl Named for Output {
     const NAMES: &'static [(Self, &'static str)] =
-        &[(Self::Logits, "logits"), (Self::Features, "features"), (Self::Tokens, "tokens")];
+        &[(Self::Logits, "logits"), (Self::Features, "features"), (Self::Tokens, "tokens"), (Self::Depth, "depth")];
+}
+
+impl Output {
+    /// Every output that a network has.
+    pub fn of(c: &Config) -> impl Iterator<Item = Self> {
+        let all = Self::NAMES.iter().map(|(output, _)| *output);
+        all.filter(move |output| OutputInfo::of(c, *output).is_some())
+    }
 }
 
 /// An output's name and shape.
@@ -37,6 +48,10 @@ impl OutputInfo {
             Output::Logits => ([c.classes, 1], 1),
             Output::Features => ([c.features(), 1], 1),
             Output::Tokens => ([c.patches(), c.dim], 2),
+            Output::Depth => {
+                c.depth_head()?;
+                ([c.image_height, c.image_width], 2)
+            }
         };
         Some(Self { output, dims, rank })
     }
@@ -79,9 +94,15 @@ impl Outputs {
     /// These outputs, or the network's first if there are none. `None` if the network lacks one of them.
     pub(crate) fn or_first(self, c: &Config) -> Option<Self> {
         if self.0 == 0 {
-            return Some(Self::of(&[if c.classes > 0 { Output::Logits } else { Output::Features }]));
+            let first = match c.head {
+                Head::Depth(_) => Output::Depth,
+                Head::Classifier if c.classes > 0 => Output::Logits,
+                Head::Classifier => Output::Features,
+            };
+            return Some(Self::of(&[first]));
         }
-        (c.classes > 0 || !self.has(Output::Logits)).then_some(self)
+        let asked = Output::NAMES.iter().filter(|(output, _)| self.has(*output));
+        asked.into_iter().all(|(output, _)| OutputInfo::of(c, *output).is_some()).then_some(self)
     }
 
     pub(crate) fn has(self, output: Output) -> bool {
@@ -95,7 +116,8 @@ impl Outputs {
 
     /// Tokens that the last block has to compute.
     pub(crate) fn rows_read(self, c: &Config) -> usize {
-        if self.has(Output::Tokens) { c.tokens() } else { c.rows_read() }
+        let all = self.has(Output::Tokens) || self.has(Output::Depth);
+        if all { c.tokens() } else { c.rows_read() }
     }
 
     /// In their order, with their names and shapes.

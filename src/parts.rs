@@ -15,7 +15,7 @@ pub use count::{Count, Work};
 pub(crate) use cut::{Cut, Depthwise, InFile, Linear, Mixer, MixerWeight, Norm, Weight};
 pub use list::List;
 
-use crate::config::{Config, LayerScale};
+use crate::config::{Config, LayerScale, Precision};
 use crate::error::TensorName;
 use crate::lanes::pad16;
 use crate::profile::Stage;
@@ -91,6 +91,8 @@ pub enum Scope {
     Stage(usize),
     /// `blk.3.`
     Block(usize),
+    /// `tap.3.`
+    Tap(usize),
 }
 
 impl Scope {
@@ -102,6 +104,7 @@ impl Scope {
             Self::Network => write!(whole, "{name}{leaf}"),
             Self::Stage(i) => write!(whole, "stage.{i}.{name}{leaf}"),
             Self::Block(i) => write!(whole, "blk.{i}.{name}{leaf}"),
+            Self::Tap(i) => write!(whole, "tap.{i}.{name}{leaf}"),
         };
         whole
     }
@@ -192,6 +195,9 @@ pub trait Walk {
         self.absorbed(if c.layerscale == LayerScale::None { 0 } else { n });
         Ok(())
     }
+
+    /// The matrices that follow are stored in this precision, in the place of the network's.
+    fn stored_as(&mut self, _precision: Precision) {}
 
     /// Parameters that conversion has put into other tensors.
     fn absorbed(&mut self, _parameters: usize) {}

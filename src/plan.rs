@@ -1,7 +1,7 @@
 //! How a model is run: the caller's request, checked, and the memory that it takes.
 
 use crate::arena::Arena;
-use crate::config::{Config, Preprocess};
+use crate::config::{Config, Head, Preprocess};
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::lanes::{ALIGNMENT, F32x16, pad16};
@@ -78,7 +78,11 @@ impl Plan {
             preprocess = preprocess.at_size(height, width);
         }
         let outputs = outputs.or_first(&config);
-        let outputs = outputs.ok_or(Error::RunConfig("the network has no classifier: it gives features and tokens"))?;
+        let outputs = outputs.ok_or(Error::RunConfig(match config.head {
+            Head::Classifier if config.classes == 0 => "the network has no classifier: it gives features and tokens",
+            Head::Classifier => "the network has no depth head: it gives logits, features and tokens",
+            Head::Depth(_) => "the network has no classifier: it gives depth, features and tokens",
+        }))?;
         Ok(Self { config, stated, preprocess, kernels, threads, max_picture, outputs, bytes: 0 })
     }
 

@@ -155,10 +155,9 @@ fn turned(
     exact(|| {
         for (i, number) in numbers.enumerate().take(row / 2) {
             for (patch, (cos, sin)) in cos.chunks_exact_mut(row).zip(sin.chunks_exact_mut(row)).enumerate() {
-                let places = [(i, patch / grid.1, grid.0, trained.0), (count + i, patch % grid.1, grid.1, trained.1)];
-                for (l, line, lines, of) in places {
-                    (cos[l], sin[l]) = cos_sin(angle(line, lines, of, number));
-                }
+                (cos[i], sin[i]) = cos_sin(angle(patch / grid.1, grid.0, trained.0, number));
+                let l = count + i;
+                (cos[l], sin[l]) = cos_sin(angle(patch % grid.1, grid.1, trained.1, number));
             }
         }
     });

@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicBool;
 
 use crate::arena::Arena;
 use crate::bytes::{floats, floats_mut};
-use crate::config::{Family, Positions};
+use crate::config::Positions;
 use crate::error::{Error, PictureError};
 use crate::fpenv::exact;
 use crate::lanes::{ALIGNMENT, F32x16, pad16};
@@ -27,7 +27,7 @@ impl Plan {
     /// or if all of it is more memory than this machine can address.
     pub fn new(model: &Model<'_>, run: &RunConfig, threads: usize) -> Result<Self, Error> {
         let plan = Self::checked(model, run, threads)?;
-        let network = networks::bytes(&plan.config, plan.threads);
+        let network = networks::bytes(&plan.config, plan.outputs, plan.threads);
         plan.measured(network)
     }
 
@@ -245,10 +245,7 @@ fn fill(plan: &Plan, model: &Model<'_>, tables: TablesMut<'_>) -> Result<(), Err
         let (cos, sin) = (&mut cos[ahead..], &mut sin[ahead..]);
         match c.positions {
             Positions::Rotated => positions::rotations(c.grid(), model.rope(), row, cos, sin),
-            _ if Family::Vit5.is_built() => {
-                positions::stretched_rotations(c.grid(), c.table_grid(), model.rope(), row, cos, sin);
-            }
-            _ => {}
+            _ => positions::stretched_rotations(c.grid(), c.table_grid(), model.rope(), row, cos, sin),
         }
     }
     Ok(())

@@ -17,6 +17,7 @@ const LAYERS: &[Layer] = &[
     &["layout", "gguf", "kernels", "output", "positions", "scores", "parallel"],
     &["parts", "picture", "threads"],
     &["ops"],
+    &["heads"],
     &["networks"],
     &["model"],
     &["plan"],

@@ -186,6 +186,9 @@ typedef enum {
     VITLET_OUTPUT_FEATURES = 2,
     // The patch tokens after the last norm, `[patches, dim]`.
     VITLET_OUTPUT_TOKENS = 4,
+    // For each pixel of the input its distance in metres, or its inverse up to a scale and a shift, `[height, width]`.
+    // Networks with a depth head have it.
+    VITLET_OUTPUT_DEPTH = 8,
 } vitlet_output;
 
 // A model: weights and labels, read only. Any number of sessions on any threads may use one at the same time.
@@ -345,7 +348,7 @@ typedef struct {
 typedef struct {
     // Set it before the call: sizeof(vitlet_tensor_info), or 0 for the fields of version 1. The call fills that much.
     size_t size;
-    // "logits", "features" or "tokens": a constant.
+    // "logits", "features", "tokens" or "depth": a constant.
     const char *name;
     // A vitlet_output.
     uint32_t output;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
-use vitlet::{Activation, Config, Family, LayerScale, Pooling, Positions, Precision, Scores};
+use vitlet::{Activation, Config, Family, Head, LayerScale, Pooling, Positions, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -53,6 +53,7 @@ pub(crate) fn config(stages: [StageConfig; 4], size: (usize, usize)) -> Config {
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        head: Head::Classifier,
         pruned: false,
     }
 }

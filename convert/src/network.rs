@@ -5,6 +5,7 @@
 //! layout come later (`quantize`, `diagonal`, `pack`).
 
 use vitlet::Config;
+use vitlet::heads::dpt;
 use vitlet::networks::{Part, convnext, for_each_part, resmlp, transformer, xcit};
 use vitlet::parts::{Storage, Walk};
 use vitlet::picture::Preprocess;
@@ -126,6 +127,12 @@ pub type Talking = transformer::Talking<InSource>;
 pub type Mlp = transformer::Mlp<InSource>;
 /// See [`transformer::Tail`].
 pub type Tail = transformer::Tail<InSource>;
+/// See [`dpt::Dpt`].
+pub type Dpt = dpt::Dpt<InSource>;
+/// See [`dpt::Tap`].
+pub type Tap = dpt::Tap<InSource>;
+/// See [`dpt::Unit`].
+pub type Unit = dpt::Unit<InSource>;
 /// See [`xcit::Local`].
 pub type Local = xcit::Local<InSource>;
 /// See [`convnext::Downsampling`].
@@ -169,6 +176,8 @@ pub struct Network {
     pub mixer_blocks: Vec<MixerBlock>,
     /// What turns tokens into logits.
     pub tail: Tail,
+    /// The depth head, where [`Config::head`] is one.
+    pub dpt: Dpt,
 }
 
 impl Network {
@@ -183,6 +192,7 @@ impl Network {
             conv_blocks: Vec::new(),
             mixer_blocks: Vec::new(),
             tail: Tail::default(),
+            dpt: Dpt::default(),
         }
     }
 
@@ -195,6 +205,7 @@ impl Network {
             Part::ConvBlock { stage, block } => at(&mut self.conv_blocks, block).walk(config, stage, block, w),
             Part::MixerBlock(i) => at(&mut self.mixer_blocks, i).walk(config, i, w),
             Part::Tail => self.tail.walk(config, w),
+            Part::Dpt => config.depth_head().map_or(Ok(()), |widths| self.dpt.walk(config, widths, w)),
         })
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn pack(
         already_folded,
         pruning,
         scope: Scope::Network,
+        precision: config.precision,
         places,
         data,
         reports: Vec::new(),
@@ -68,6 +69,8 @@ struct File<'a> {
     /// The rows that these layers lose.
     pruning: Option<&'a Pruning>,
     scope: Scope,
+    /// Of the matrices that come.
+    precision: Precision,
     /// What is not written yet.
     places: BTreeMap<String, (TensorSpec, usize)>,
     data: &'a mut [u8],
@@ -81,6 +84,10 @@ impl Walk for File<'_> {
 
     fn enter(&mut self, scope: Scope) {
         self.scope = scope;
+    }
+
+    fn stored_as(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     fn vector(&mut self, name: &str, n: usize, part: &mut Vec<f32>) -> Result<(), Error> {
@@ -120,7 +127,7 @@ impl Walk for File<'_> {
         let mut linear = part.load()?;
         let report = LinearReport { ends: Some(branch), ..self.report(name, &linear) };
         let (mut packed, loss) = match gamma {
-            Some(gamma) if self.config.layerscale == LayerScale::Fold && self.config.precision != Precision::F32 => {
+            Some(gamma) if self.config.layerscale == LayerScale::Fold && self.precision != Precision::F32 => {
                 self.quantize(linear, Some(gamma))
             }
             Some(gamma) if !self.config.keeps_gamma() => {
@@ -174,7 +181,7 @@ impl File<'_> {
 
     /// The layer as it is stored, `gamma` in its scales, and what it lost.
     fn quantize(&self, linear: Linear, gamma: Option<&[f32]>) -> (Packed, Damage) {
-        let mut packed = match self.config.precision {
+        let mut packed = match self.precision {
             Precision::Int8 => quantize::quantize_int8(&linear, self.options.weight_scale),
             Precision::F16 => quantize::quantize_f16(&linear),
             Precision::F32 => {
@@ -191,7 +198,7 @@ impl File<'_> {
 
     /// Weights that contain gamma: under `fold-weights`, f16 has no scale beside it.
     fn quantize_folded(&self, linear: Linear) -> Result<(Packed, Damage), Error> {
-        match (self.config.precision, self.options.layerscale) {
+        match (self.precision, self.options.layerscale) {
             (Precision::F16, Mode::FoldWeights) => {
                 let packed = quantize::quantize_f16_unscaled(&linear)?;
                 let loss = damage(&packed, &linear, None);
@@ -240,7 +247,7 @@ impl File<'_> {
 
     /// What a matrix has for each output.
     fn beside(&mut self, name: &str, packed: &Packed, outputs: Axis) {
-        let has_scales = self.config.precision != Precision::F32;
+        let has_scales = self.precision != Precision::F32;
         let mut spread = |leaf: &str, values: &mut dyn Iterator<Item = [u8; 4]>| {
             let (_, bytes) = self.place(name, leaf);
             values.enumerate().for_each(|(n, value)| put(bytes, outputs.place(n), value));

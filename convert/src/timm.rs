@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
-use vitlet::{Activation, Config, Family, LayerScale, Pooling, Precision, Scores};
+use vitlet::{Activation, Config, Family, Head, LayerScale, Pooling, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -136,7 +136,8 @@ pub(crate) fn what_we_run() -> &'static str {
     "timm's vit_*, deit_*, deit3_*, vit_*_dinov2, vit_*_dinov3, vit_*_reg*_gap*, vit_*_clip_*, beit_*, beitv2_*, cait_*, xcit_*, resmlp_*, \
      convnext_atto to convnext_xlarge (not _ols, _rms, _mlp nor V2) or any plain ViT with \
      embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
-     dinov2_with_registers, dinov3_vit, beit, data2vec-vision and convnext; and ViT-5 from its authors' state dict"
+     dinov2_with_registers, dinov3_vit, beit, data2vec-vision, depth_anything and convnext; and \
+     ViT-5 from its authors' state dict"
 }
 
 /// Arguments that change nothing at inference, or that are read elsewhere.
@@ -261,6 +262,7 @@ fn plan(
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        head: Head::Classifier,
         pruned: false,
     };
     let position = match args.text("pos_embed")?.unwrap_or("learn") {

@@ -1,24 +1,25 @@
 //! transformers' checkpoints: config.json with `model_type`, preprocessor_config.json, model.safetensors.
 //!
 //! vit, deit, dinov2, dinov2_with_registers, dinov3_vit, beit and data2vec-vision are nearly the same network with
-//! other names and heads; convnext is in transformers/convnext.rs. Source of the facts: transformers' modeling files of
-//! these (transformers 5); the tensor names are those that its checkpoints have on disk (transformers/names.rs has the
-//! others).
+//! other names and heads. convnext and depth_anything have files of their own below transformers/. Source of the facts:
+//! transformers' modeling files (transformers 5). The tensor names are those that its checkpoints have on disk
+//! (transformers/names.rs has the others).
 
 use std::path::Path;
 
 use vitlet::picture::{Preprocess, Resize};
-use vitlet::{Activation, Config, LayerScale, Named, Pooling, Positions, Precision, Resampling, Scores};
+use vitlet::{Activation, Config, Head, LayerScale, Named, Pooling, Positions, Precision, Resampling, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
-use crate::network::{Block, Embedding, Layer, Mlp, Network, Source, Tail};
+use crate::network::{Block, Dpt, Embedding, Layer, Mlp, Network, Source, Tail};
 use crate::options::Options;
 use crate::preprocess::Processor;
 use crate::{labels, position, relative, timm};
 
 mod convnext;
+mod depth_anything;
 mod names;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -108,6 +109,7 @@ impl AnyPlan {
     fn new(json: &Object) -> Result<Self, Error> {
         Ok(match json.text("model_type")? {
             Some("convnext") => Self::ConvNeXt(Box::new(convnext::plan(json)?)),
+            Some("depth_anything") => Self::Vit(Box::new(depth_anything::plan(json)?)),
             _ => Self::Vit(Box::new(plan(json)?)),
         })
     }
@@ -270,6 +272,7 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         scores,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        head: Head::Classifier,
         pruned: false,
     };
     let flag = |key: &str, default: bool| json.flag(key).map(|f| f.unwrap_or(default));
@@ -382,7 +385,12 @@ fn network(
     let fc_norm = format!("{}pooler.layernorm", plan.base);
     let fc_norm = config.fc_norm.then(|| checkpoint.norm(&fc_norm, config.dim)).transpose()?;
     let head = head(checkpoint, plan, &mut config, options, announcements)?;
+    let dpt = match config.depth_head() {
+        Some(widths) => depth_anything::head(checkpoint, &config, widths)?,
+        None => Dpt::default(),
+    };
     Ok(Network {
+        dpt,
         embedding: Embedding { patch, positions, rotation, prefix, ..Embedding::default() },
         rope,
         blocks,

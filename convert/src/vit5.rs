@@ -7,7 +7,7 @@
 //! patches in the source and before them here: attention does not know an order.
 
 use serde_json::{Map, json};
-use vitlet::{Activation, Config, Family, LayerScale, Pooling, Positions, Precision, Resampling, Scores};
+use vitlet::{Activation, Config, Family, Head, LayerScale, Pooling, Positions, Precision, Resampling, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -191,6 +191,7 @@ impl Shape {
             scores: Scores::Softmax,
             precision: Precision::F32,
             layerscale: LayerScale::None,
+            head: Head::Classifier,
             pruned: false,
         }
     }

@@ -126,6 +126,15 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
         meta.put(keys::HEAD_FACTORS, 7, &[1]);
     }
     meta.text(keys::SCORES, c.scores.name());
+    if let Some(dpt) = c.depth_head() {
+        meta.text(keys::HEAD, "depth");
+        meta.counts(keys::DEPTH_TAPS, &dpt.taps);
+        meta.counts(keys::DEPTH_REASSEMBLED, &dpt.reassembled);
+        meta.count(keys::DEPTH_FUSED, dpt.fused);
+        meta.count(keys::DEPTH_HIDDEN, dpt.hidden);
+        meta.put(keys::DEPTH_METRIC, 7, &[u8::from(dpt.metric)]);
+        meta.number(keys::DEPTH_MAX, dpt.max_depth);
+    }
 }
 
 /// timm's rule is not written: files without a rule are read so.

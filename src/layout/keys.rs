@@ -59,6 +59,13 @@ pub const ACTIVATION: &str = "vit.activation";
 pub const POOLING: &str = "vit.pooling";
 pub const CLASSES: &str = "vit.class_count";
 pub const HEAD_FACTORS: &str = "vit.head_factors";
+pub const HEAD: &str = "vitlet.head";
+pub const DEPTH_TAPS: &str = "vitlet.depth.taps";
+pub const DEPTH_REASSEMBLED: &str = "vitlet.depth.reassembled";
+pub const DEPTH_FUSED: &str = "vitlet.depth.fused";
+pub const DEPTH_HIDDEN: &str = "vitlet.depth.hidden";
+pub const DEPTH_METRIC: &str = "vitlet.depth.metric";
+pub const DEPTH_MAX: &str = "vitlet.depth.max";
 pub const SCORES: &str = "vit.scores";
 
 /// Where the numbers stand that a family's rotations are computed from.

@@ -1,8 +1,8 @@
 //! The metadata of a model file, as hyperparameters and what stands beside them.
 
 use crate::config::{
-    Config, CropRounding, Family, Interpolation, LayerScale, MAX_EDGE, Named, Positions, Preprocess, Resampling,
-    Resize, StageConfig,
+    Config, CropRounding, Dpt, Family, Head, Interpolation, LayerScale, MAX_EDGE, Named, Positions, Preprocess,
+    Resampling, Resize, StageConfig,
 };
 use crate::error::Error;
 use crate::gguf::{File, Value};
@@ -99,8 +99,27 @@ impl<'a> Metadata<'_, 'a> {
             scores: self.named(keys::SCORES)?,
             precision: self.named(keys::PRECISION)?,
             layerscale: self.named::<LayerScale>(keys::LAYERSCALE_MODE)?,
+            head: self.head()?,
             pruned: self.0.get(keys::KEPT).is_some(),
         })
+    }
+
+    /// Files that do not name a head have a classifier, or none.
+    fn head(&self) -> Result<Head, Error> {
+        if self.0.get(keys::HEAD).is_none() {
+            return Ok(Head::Classifier);
+        }
+        if self.text(keys::HEAD)? != "depth" {
+            return Err(Error::Metadata { key: keys::HEAD, why: "this version of vitlet does not know the head" });
+        }
+        Ok(Head::Depth(Dpt {
+            taps: self.four(keys::DEPTH_TAPS)?,
+            reassembled: self.four(keys::DEPTH_REASSEMBLED)?,
+            fused: self.len(keys::DEPTH_FUSED)?,
+            hidden: self.len(keys::DEPTH_HIDDEN)?,
+            metric: self.flag(keys::DEPTH_METRIC)?,
+            max_depth: self.f32(keys::DEPTH_MAX)?,
+        }))
     }
 
     /// Files that do not say how a position embedding is resampled are timm's, or of vitlet 0.1.
@@ -154,10 +173,13 @@ impl<'a> Metadata<'_, 'a> {
 
     /// ConvNeXt's widths and depths.
     fn stages(&self) -> Result<[StageConfig; 4], Error> {
-        let four = |key| self.get(key, |v| if let Value::U32s(n) = v { n.try_into().ok() } else { None });
-        let [dims, depths]: [[[u8; 4]; 4]; 2] = [four(keys::STAGE_DIMS)?, four(keys::STAGE_DEPTHS)?];
-        let len = |bytes| u32::from_le_bytes(bytes) as usize;
-        Ok(core::array::from_fn(|i| StageConfig { dim: len(dims[i]), depth: len(depths[i]) }))
+        let (dims, depths) = (self.four(keys::STAGE_DIMS)?, self.four(keys::STAGE_DEPTHS)?);
+        Ok(core::array::from_fn(|i| StageConfig { dim: dims[i], depth: depths[i] }))
+    }
+
+    fn four(&self, key: &'static str) -> Result<[usize; 4], Error> {
+        let four: [[u8; 4]; 4] = self.get(key, |v| if let Value::U32s(n) = v { n.try_into().ok() } else { None })?;
+        Ok(four.map(|n| u32::from_le_bytes(n) as usize))
     }
 
     pub(super) fn preprocess(&self, config: &Config) -> Result<Preprocess, Error> {

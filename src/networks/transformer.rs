@@ -641,6 +641,20 @@ impl<'p> Pass<'p> {
         self.watch.show(Place::Mlp(index), first, x, dim);
     }
 
+    /// The patches of the stream after the last norm, `[patches, pad16(dim)]`, for another head.
+    pub(crate) fn keep(&self, b: &mut Buffers<'_>, tokens: &mut [F32x16]) -> Result<(), Error> {
+        let (c, k) = (self.c, self.k);
+        let dim = pad16(c.dim) / 16;
+        let Some(norm) = self.weights.tail()?.norm else { return Ok(()) };
+        let patches = &b.x[c.prefix_tokens * dim..];
+        let workers = Chunks::new(b.workers, b.worker_bytes);
+        for_each(self.executor, workers, Chunks::new(tokens, ROWS * dim), |_, i, out| {
+            let mut laps = Laps::start(self.watch.profile);
+            normalize(k, &norm, &patches[i * ROWS * dim..][..out.len()], out);
+            laps.end(Stage::Head);
+        })
+    }
+
     /// Norm, tokens, pooling, norm, features, head.
     pub(crate) fn head(&self, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);

@@ -15,17 +15,27 @@
 //! ```
 
 use crate::error::Error;
+use crate::heads::Taps;
 use crate::lanes::F32x16;
 use crate::networks::transformer::{Buffers, Input, Pass};
 
-/// One inference. `out` receives the outputs.
-pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+/// One inference. `out` receives the outputs, `taps` what another head reads.
+pub(crate) fn forward(
+    pass: &Pass<'_>,
+    input: Input<'_>,
+    taps: &mut Taps<'_>,
+    b: &mut Buffers<'_>,
+    out: &mut [F32x16],
+) -> Result<(), Error> {
     let c = pass.c;
     pass.embed(input, b)?;
     for (i, block) in pass.weights.blocks().enumerate() {
         pass.watch.go_on()?;
         let rows = if i + 1 == c.depth { pass.rows_read() } else { c.tokens() };
         pass.block(i, &block?, 0..c.tokens(), rows, b)?;
+        if let Some(tokens) = taps.of(c, i) {
+            pass.keep(b, tokens)?;
+        }
     }
     pass.head(b, out)
 }

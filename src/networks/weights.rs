@@ -1,7 +1,8 @@
 //! The parts of a network, cut out of its file as the forward pass needs them.
 
-use crate::config::Config;
+use crate::config::{Config, Dpt as Widths};
 use crate::error::Error;
+use crate::heads::dpt::Dpt;
 use crate::layout::Kept;
 use crate::networks::convnext::{ConvBlock, Downsampling};
 use crate::networks::resmlp::MixerBlock;
@@ -15,10 +16,18 @@ pub(crate) struct Weights<'a> {
     pub(crate) config: &'a Config,
     pub(crate) kept: Kept<'a>,
     pub(crate) data: &'a [u8],
-    /// Offset of the first block.
-    pub(crate) blocks_at: usize,
-    /// Offset of what follows the last block.
-    pub(crate) tail_at: usize,
+    pub(crate) at: Offsets,
+}
+
+/// Where parts begin in the tensor data.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Offsets {
+    /// The first block.
+    pub(crate) blocks: usize,
+    /// What follows the last block.
+    pub(crate) tail: usize,
+    /// A head that is no classifier.
+    pub(crate) head: usize,
 }
 
 impl<'a> Weights<'a> {
@@ -34,7 +43,7 @@ impl<'a> Weights<'a> {
 
     /// The blocks of every family but ConvNeXt and ResMLP.
     pub(crate) fn blocks(self) -> impl Iterator<Item = Result<Block<InFile<'a>>, Error>> {
-        let mut cut = self.cut(self.blocks_at);
+        let mut cut = self.cut(self.at.blocks);
         (0..self.config.blocks()).map(move |i| {
             let mut block = Block::default();
             block.walk(self.config, i, &mut cut)?;
@@ -44,7 +53,7 @@ impl<'a> Weights<'a> {
 
     /// ResMLP's blocks.
     pub(crate) fn mixer_blocks(self) -> impl Iterator<Item = Result<MixerBlock<InFile<'a>>, Error>> {
-        let mut cut = self.cut(self.blocks_at);
+        let mut cut = self.cut(self.at.blocks);
         (0..self.config.depth).map(move |i| {
             let mut block = MixerBlock::default();
             block.walk(self.config, i, &mut cut)?;
@@ -54,13 +63,20 @@ impl<'a> Weights<'a> {
 
     /// ConvNeXt's stages.
     pub(crate) fn stages(self) -> Stages<'a> {
-        Stages { config: self.config, cut: self.cut(self.blocks_at) }
+        Stages { config: self.config, cut: self.cut(self.at.blocks) }
     }
 
     pub(crate) fn tail(self) -> Result<Tail<InFile<'a>>, Error> {
         let mut tail = Tail::default();
-        tail.walk(self.config, &mut self.cut(self.tail_at))?;
+        tail.walk(self.config, &mut self.cut(self.at.tail))?;
         Ok(tail)
+    }
+
+    /// The depth head, of these widths.
+    pub(crate) fn dpt(self, dpt: &Widths) -> Result<Dpt<InFile<'a>>, Error> {
+        let mut head = Dpt::default();
+        head.walk(self.config, dpt, &mut self.cut(self.at.head))?;
+        Ok(head)
     }
 }
 

@@ -226,7 +226,7 @@ impl Workers<'_> {
     }
 
     /// `work(kernels, a worker's memory, i, piece i)` for all pieces, on all threads.
-    fn for_each<P: Split>(
+    pub(crate) fn for_each<P: Split>(
         &mut self,
         pieces: P,
         work: impl Fn(Kernels, &mut [u8], usize, P::Piece) + Sync,

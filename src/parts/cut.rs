@@ -122,6 +122,7 @@ impl From<Missing> for Error {
 /// What is called most is out of line: bytes count on bare metal.
 pub(crate) struct Cut<'a> {
     config: &'a Config,
+    precision: Precision,
     kept: Kept<'a>,
     data: &'a [u8],
     at: usize,
@@ -129,7 +130,7 @@ pub(crate) struct Cut<'a> {
 
 impl<'a> Cut<'a> {
     pub(crate) fn new(config: &'a Config, kept: Kept<'a>, data: &'a [u8], at: usize) -> Self {
-        Self { config, kept, data, at }
+        Self { config, precision: config.precision, kept, data, at }
     }
 
     /// The next `count` chunks.
@@ -153,7 +154,7 @@ impl<'a> Cut<'a> {
     #[inline(never)]
     fn matrix(&mut self, n: usize, k: usize) -> Result<Linear<'a>, Missing> {
         let blocks = pad16(n) / 16;
-        let weight = match self.config.precision {
+        let weight = match self.precision {
             Precision::Int8 => Weight::Int8 {
                 codes: self.chunks(blocks * (k8(k) / 4))?,
                 scale: self.floats(1, n)?,
@@ -171,6 +172,10 @@ impl<'a> Walk for Cut<'a> {
     type Error = Missing;
 
     fn enter(&mut self, _: Scope) {}
+
+    fn stored_as(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
 
     fn vector(&mut self, _: &str, n: usize, part: &mut &'a [F32x16]) -> Result<(), Missing> {
         *part = self.floats(1, n)?;
@@ -216,7 +221,7 @@ impl<'a> Walk for Cut<'a> {
 
     fn mixer(&mut self, _: &str, tokens: usize, dim: usize, part: &mut Mixer<'a>) -> Result<(), Missing> {
         let blocks = pad16(tokens) / 16;
-        let weight = match self.config.precision {
+        let weight = match self.precision {
             Precision::Int8 => MixerWeight::Int8 {
                 codes: self.chunks(tokens * blocks)?,
                 scale: self.floats(1, tokens)?,

@@ -8,6 +8,7 @@ use crate::parts::{Axis, Branch, Scope, Walk};
 /// Hands each tensor to a function, which may end the walk.
 pub struct List<'c, 'k, V> {
     config: &'c Config,
+    precision: Precision,
     kept: Kept<'k>,
     scope: Scope,
     visit: V,
@@ -16,7 +17,7 @@ pub struct List<'c, 'k, V> {
 impl<'c, 'k, V> List<'c, 'k, V> {
     /// Calls `visit` with every tensor.
     pub fn new(config: &'c Config, kept: Kept<'k>, visit: V) -> Self {
-        Self { config, kept, scope: Scope::Network, visit }
+        Self { config, precision: config.precision, kept, scope: Scope::Network, visit }
     }
 }
 
@@ -34,10 +35,10 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, '_, V> {
     /// What stands beside a matrix of `n` outputs.
     #[inline(never)]
     fn beside(&mut self, name: &str, n: usize) -> Result<(), E> {
-        if self.config.precision != Precision::F32 {
+        if self.precision != Precision::F32 {
             self.padded(name, ".scale", DType::F32, n)?;
         }
-        if self.config.precision == Precision::Int8 {
+        if self.precision == Precision::Int8 {
             self.padded(name, ".sum", DType::I32, n)?;
         }
         self.padded(name, ".bias", DType::F32, n)
@@ -46,7 +47,7 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> List<'_, '_, V> {
     #[inline(never)]
     fn matrix(&mut self, name: &str, n: usize, k: usize) -> Result<(), E> {
         let blocks = pad16(n) / 16;
-        match self.config.precision {
+        match self.precision {
             Precision::Int8 => self.put(name, ".weight", DType::I8, &[4, 16, k8(k) / 4, blocks])?,
             Precision::F16 => self.put(name, ".weight", DType::F16, &[16, k, blocks])?,
             Precision::F32 => self.put(name, ".weight", DType::F32, &[16, k, blocks])?,
@@ -61,6 +62,10 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> Walk for List<'_, '_, V> {
 
     fn enter(&mut self, scope: Scope) {
         self.scope = scope;
+    }
+
+    fn stored_as(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     fn vector(&mut self, name: &str, n: usize, _: &mut ()) -> Result<(), E> {
@@ -102,7 +107,7 @@ impl<E, V: FnMut(TensorSpec) -> Result<(), E>> Walk for List<'_, '_, V> {
 
     /// Row by row, since it is multiplied from the left.
     fn mixer(&mut self, name: &str, tokens: usize, dim: usize, _: &mut ()) -> Result<(), E> {
-        let dtype = match self.config.precision {
+        let dtype = match self.precision {
             Precision::Int8 => DType::I8,
             Precision::F16 => DType::F16,
             Precision::F32 => DType::F32,

@@ -128,10 +128,22 @@ fn ten_thousand_mutations_neither_panic_nor_read_outside() {
     mutate(&small_model(), 10_000);
 }
 
+/// A network of each family beside the plain ViT, and of each head beside the classifier.
+const OTHERS: [&str; 9] = [
+    "timm_beit",
+    "timm_dinov3",
+    "vit5",
+    "hf_vit",
+    "timm_cait",
+    "timm_convnext",
+    "timm_xcit",
+    "timm_resmlp",
+    "hf_depth_anything",
+];
+
 #[test]
 fn mutations_of_the_other_families_neither() {
-    for name in ["timm_beit", "timm_dinov3", "vit5", "hf_vit", "timm_cait", "timm_convnext", "timm_xcit", "timm_resmlp"]
-    {
+    for name in OTHERS {
         mutate(&model(name), 2_000);
     }
 }

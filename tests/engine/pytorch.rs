@@ -11,9 +11,12 @@ fn check_each(base: &Options, kernels: Kernels, limit: impl Fn(&str) -> f64) {
     let mut larger = Vec::new();
     for source in checkpoints() {
         let (_, inputs) = npy(&source.join("input.npy"));
-        for (file, output) in
-            [("logits.npy", Output::Logits), ("features.npy", Output::Features), ("tokens.npy", Output::Tokens)]
-        {
+        for (file, output) in [
+            ("logits.npy", Output::Logits),
+            ("features.npy", Output::Features),
+            ("tokens.npy", Output::Tokens),
+            ("depth.npy", Output::Depth),
+        ] {
             let path = source.join(file);
             if !path.exists() {
                 continue;

@@ -14,7 +14,6 @@ use vitlet::layout::{DType, keys};
 use vitlet::networks::count;
 use vitlet::picture::{CropRounding, Interpolation, Resize};
 use vitlet::{Config, Model, Named, Preprocess};
-use vitlet_convert::Provenance;
 use vitlet_convert::verify::{Outcome, verify};
 
 use crate::error::{Error, Result};
@@ -54,10 +53,6 @@ struct Document {
     name: Option<String>,
     license: Option<String>,
     source: Option<String>,
-    /// Of files that `-m hf:OWNER/NAME` made: where the checkpoint came from, and what converted it.
-    repository: Option<String>,
-    revision: Option<String>,
-    converter: Option<String>,
     bytes: usize,
     parameters: usize,
     config: Hyperparameters,
@@ -191,9 +186,6 @@ fn describe(file: &ModelFile, model: &Model, verified: bool) -> Document {
         name: model.name().map(str::to_string),
         license: text(keys::LICENSE),
         source: text(keys::SOURCE_URL),
-        repository: text(Provenance::REPOSITORY),
-        revision: text(Provenance::REVISION),
-        converter: text(Provenance::CONVERTER),
         bytes: file.bytes().len(),
         parameters: count(model.config(), model.kept()).parameters,
         config: hyperparameters(model),
@@ -293,14 +285,7 @@ fn preparation(p: &Preprocess) -> Preparation {
 fn print(out: &mut Out, d: &Document, layers: &[weights::Layer], tensors: bool) -> Result<()> {
     let c = &d.config;
     writeln!(out, "{NAME}{}{NAME:#}  {}", d.model, output::bytes(d.bytes as u64))?;
-    for (what, text) in [
-        ("name", &d.name),
-        ("licence", &d.license),
-        ("source", &d.source),
-        ("repository", &d.repository),
-        ("revision", &d.revision),
-        ("converter", &d.converter),
-    ] {
+    for (what, text) in [("name", &d.name), ("licence", &d.license), ("source", &d.source)] {
         if let Some(text) = text {
             field(out, what, text)?;
         }

@@ -23,11 +23,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "images")]
     input: Option<PathBuf>,
 
-    /// Where to write f32 [batch, classes], or [batch, features] for a model without head
+    /// Where to write f32 [batch, classes], [batch, height, width] of a depth model, or else [batch, features]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Where to write every output of the network, one NAME.npy each: logits, features, tokens
+    /// Where to write every output of the network, one NAME.npy each: logits, features, tokens, depth
     #[arg(long, value_name = "DIR", conflicts_with = "output")]
     outputs: Option<PathBuf>,
 
@@ -127,8 +127,7 @@ fn inference<'m>(
         return Err(Error::new(&file.name, format!("takes {own}, not {height} x {width} pixels: {why}")));
     }
     if all {
-        let logits = (c.classes > 0).then_some(Output::Logits);
-        run = run.outputs(&[Output::Features, Output::Tokens, logits.unwrap_or(Output::Features)]);
+        run = run.outputs(&Output::of(&c).collect::<Vec<_>>());
     }
     Inference::with(file, compute, run)
 }

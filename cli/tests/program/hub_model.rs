@@ -75,9 +75,7 @@ fn a_name_is_converted_once_and_needs_no_hub_afterwards() {
     assert_eq!(digest(&first), digest(&serde_json::from_str(&expected).unwrap()));
     let bytes = fs::read(home.converted("main")).unwrap();
     let version = format!("vitlet-convert {}", env!("CARGO_PKG_VERSION"));
-    let inspected = stdout(&format!("inspect {}", home.converted("main").display()));
     for text in ["https://huggingface.co/owner/tiny", "abc123", &version] {
-        assert!(inspected.contains(text), "{inspected}");
         assert!(bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
     }
 

@@ -11,14 +11,20 @@ fn relative_error(values: &[f32], reference: &[f32]) -> f64 {
 }
 
 #[test]
-fn f32_logits_are_pytorchs() {
+fn f32_outputs_are_pytorchs() {
     let scene = Scene::new();
-    for name in ["timm_vit", "timm_deit_distilled", "hf_dinov2_swiglu", "hf_vit_multi_label", "timm_features"] {
+    for (name, expected) in [
+        ("timm_vit", "logits.npy"),
+        ("timm_deit_distilled", "logits.npy"),
+        ("hf_dinov2_swiglu", "logits.npy"),
+        ("hf_vit_multi_label", "logits.npy"),
+        ("timm_features", "features.npy"),
+        ("hf_depth_anything", "depth.npy"),
+    ] {
         let model = scene.model(name, "f32");
         let (input, y) = (checkpoint(name).join("input.npy"), scene.path("y.npy"));
         let said = stdout(&format!("run -m {model} --input {} --output {y}", input.display()));
         assert!(said.starts_with(&format!("{y}: f32 [2, ")), "{said}");
-        let expected = if name == "timm_features" { "features.npy" } else { "logits.npy" };
         let error = relative_error(&npy(&y), &npy(checkpoint(name).join(expected)));
         assert!(error < 2e-5, "{name}: {error}");
     }

@@ -59,9 +59,11 @@ fn pictures_take_a_size() {
 fn run_writes_every_output_by_its_name() {
     let scene = Scene::new();
     let x = checkpoint("timm_features").join("input.npy");
-    for (name, files) in
-        [("timm_vit", &["features", "logits", "tokens"][..]), ("timm_features", &["features", "tokens"])]
-    {
+    for (name, first, files) in [
+        ("timm_vit", "logits", &["features", "logits", "tokens"][..]),
+        ("timm_features", "features", &["features", "tokens"]),
+        ("hf_depth_anything", "depth", &["depth", "features", "tokens"]),
+    ] {
         let (model, folder) = (scene.model(name, "f32"), scene.path(name));
         let x = checkpoint(name).join("input.npy");
         stdout(&format!("run -m {model} --input {} --outputs {folder}", x.display()));
@@ -69,7 +71,6 @@ fn run_writes_every_output_by_its_name() {
             std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         written.sort();
         assert_eq!(written, files.iter().map(|file| format!("{file}.npy")).collect::<Vec<_>>());
-        let first = if name == "timm_vit" { "logits" } else { "features" };
         let y = scene.path("y.npy");
         stdout(&format!("run -m {model} --input {} --output {y}", x.display()));
         assert_eq!(npy(&y), npy(format!("{folder}/{first}.npy")));

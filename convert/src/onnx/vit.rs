@@ -8,7 +8,7 @@
 //!
 //! Where a network leaves that path, the node where it does is named.
 
-use vitlet::{Activation, Config, LayerScale, Pooling, Precision, Scores};
+use vitlet::{Activation, Config, Head, LayerScale, Pooling, Precision, Scores};
 
 use crate::network::{self, Block, Embedding, Layer, Network, Rotation};
 use crate::onnx::attention::Attention;
@@ -128,6 +128,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         scores: tail.scores,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        head: Head::Classifier,
         pruned: false,
     };
     let norm = |n: &Normed| graph.norm(n);

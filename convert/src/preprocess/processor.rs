@@ -30,13 +30,16 @@ enum Kind {
     Bit,
     Beit,
     Dinov3,
+    /// Depth Anything's: the picture is stretched, or keeps its ratio.
+    Dpt,
     /// Below 384 pixels the shortest edge is made larger by `crop_pct` and the middle is cut out; from there on the
     /// picture is stretched.
     ConvNext,
 }
 
 /// What the names of the processors begin with.
-const KINDS: [(&str, Kind); 7] = [
+const KINDS: [(&str, Kind); 8] = [
+    ("DPT", Kind::Dpt),
     ("ViT", Kind::Vit),
     ("DeiT", Kind::Deit),
     ("Bit", Kind::Bit),
@@ -76,7 +79,7 @@ impl Processor {
             Some(&(_, kind)) => Ok(Self { json, kind }),
             None => {
                 let why = format!(
-                    "{name} is not supported; ViT, DeiT, Bit, CLIP, Beit, DINOv3 and ConvNext image processors are"
+                    "{name} is not supported; ViT, DeiT, Bit, CLIP, Beit, DINOv3, DPT and ConvNext image processors are"
                 );
                 Err(json.error("image_processor_type", why))
             }
@@ -125,6 +128,7 @@ impl Processor {
             _ => match self.kind {
                 Kind::Vit | Kind::Beit | Kind::Dinov3 => Resize::Exact { height: 224, width: 224 },
                 Kind::Deit => Resize::Exact { height: 256, width: 256 },
+                Kind::Dpt => Resize::Exact { height: 384, width: 384 },
                 Kind::Bit => Resize::ShorterEdge(224),
                 Kind::ConvNext => Resize::Exact { height: 384, width: 384 },
             },
@@ -185,6 +189,13 @@ impl Processor {
                     .to_owned(),
             );
         }
+        if self.kind == Kind::Dpt && json.flag("keep_aspect_ratio")? == Some(true) {
+            announcements.push(format!(
+                "the processor keeps the picture's aspect ratio, the file has one size: pictures are stretched to {}x{} \
+                 pixels; --size WxH sets another when the model runs",
+                size.1, size.0
+            ));
+        }
         let own = self.output()?;
         let scaled = |n: u32, own: usize, new: usize| pixels((n as usize).saturating_mul(new) / own.max(1));
         let resize = match (self.resize()?, options.crop_pct) {
@@ -240,7 +251,7 @@ impl Processor {
     fn normalization(&self, options: &Options) -> Result<([f32; 3], [f32; 3]), Error> {
         let json = &self.json;
         let default = match self.kind {
-            Kind::Vit | Kind::Deit | Kind::Beit | Kind::ConvNext => HALF,
+            Kind::Vit | Kind::Deit | Kind::Beit | Kind::ConvNext | Kind::Dpt => HALF,
             Kind::Bit => CLIP,
             Kind::Dinov3 => IMAGENET,
         };
@@ -283,6 +294,9 @@ fn usual(model_type: &str, size: (usize, usize)) -> (Kind, Value) {
         "convnext" => {
             let size = json!({"shortest_edge": size.0});
             (Kind::ConvNext, json!({"size": size, "crop_pct": 0.875, "image_mean": mean, "image_std": std}))
+        }
+        "depth_anything" => {
+            (Kind::Dpt, json!({"size": exact(size), "resample": 3, "image_mean": mean, "image_std": std}))
         }
         "dinov3_vit" => (Kind::Dinov3, json!({"size": exact(size)})),
         "beit" | "data2vec-vision" => (Kind::Beit, json!({"size": exact(size)})),

@@ -6,7 +6,7 @@
 //! after it.
 
 use serde_json::Value;
-use vitlet::{Activation, Config, Family, LayerScale, Positions, Precision, Scores};
+use vitlet::{Activation, Config, Family, Head, LayerScale, Positions, Precision, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;
@@ -92,6 +92,7 @@ pub(super) fn plan(
         scores: Scores::Softmax,
         precision: Precision::F32,
         layerscale: LayerScale::None,
+        head: Head::Classifier,
         pruned: false,
     };
     crate::config::check_size(&config)?;

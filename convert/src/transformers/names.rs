@@ -34,7 +34,7 @@ impl Family {
         match self {
             Self::Vit => &["vit.", ""],
             Self::Deit => &["deit.", ""],
-            Self::Dinov2 => &["dinov2.", ""],
+            Self::Dinov2 => &["dinov2.", "backbone.", ""],
             Self::Dinov2WithRegisters => &["dinov2_with_registers.", ""],
             Self::Dinov3 => &["dinov3_vit.", ""],
             Self::Beit => &["beit.", "data2vec_vision.", ""],
