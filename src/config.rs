@@ -111,13 +111,14 @@ pub enum Scores {
     Sigmoid,
 }
 
-/// Which network it is: its forward pass, and its tensors beside those that all have. `general.architecture` of the file.
+/// Which network it is: its forward pass, and its tensors beside those that all have. `general.architecture` of the
+/// file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// The plain Vision Transformer: a position embedding is added to the patches.
     Vit,
-    /// The same with attention and MLP side by side (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion Parameters"): both read
-    /// the stream before the block.
+    /// The same with attention and MLP side by side (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion
+    /// Parameters"): both read the stream before the block.
     ParallelVit,
     /// BEiT (Bao et al. 2021): a bias by relative position is added to the scores of every attention.
     Beit,
@@ -128,10 +129,11 @@ pub enum Family {
     Vit5,
     /// CaiT (Touvron et al. 2021): talking heads between the patches, then class attention.
     Cait,
-    /// ConvNeXt (Liu et al. 2022): four stages of depthwise convolutions and MLPs, each with half the height and width of the one before.
+    /// ConvNeXt (Liu et al. 2022): four stages of depthwise convolutions and MLPs, each with half the height and width
+    /// of the one before.
     ConvNeXt,
-    /// XCiT (El-Nouby et al. 2021): a stem of convolutions, attention between the channels of a head, depthwise convolutions between
-    /// neighbouring patches, then class attention.
+    /// XCiT (El-Nouby et al. 2021): a stem of convolutions, attention between the channels of a head, depthwise
+    /// convolutions between neighbouring patches, then class attention.
     Xcit,
     /// ResMLP (Touvron et al. 2021): a matrix over the tokens in the place of attention, and no LayerNorm.
     ResMlp,
@@ -347,7 +349,8 @@ pub struct Config {
     pub layerscale: LayerScale,
     /// What stands on the encoder.
     pub head: Head,
-    /// Whether the last matrices of branches lack rows: those of channels that a branch does not reach (see [`crate::layout::Kept`]).
+    /// Whether the last matrices of branches lack rows: those of channels that a branch does not reach (see
+    /// [`crate::layout::Kept`]).
     pub pruned: bool,
 }
 

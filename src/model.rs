@@ -55,7 +55,8 @@ impl ModelParts {
 }
 
 impl<'a> Model<'a> {
-    /// Checks a model file; `bytes` must start on a 64-byte boundary (a memory map does, [`crate::include_model!`] too).
+    /// Checks a model file; `bytes` must start on a 64-byte boundary (a memory map does, [`crate::include_model!`]
+    /// too).
     ///
     /// # Errors
     /// Whatever is wrong with the file; see [`Error`].
@@ -141,8 +142,9 @@ impl<'a> Model<'a> {
         self.labels().nth(class)
     }
 
-    /// The original gammas `[blocks, dim]` of the attention branches (0), the MLP branches (1) or XCiT's local branches (2, `[depth, dim]`),
-    /// also when folded; `None` where the network has no such branch, or no gammas. In ConvNeXt each block's are as many as its stage is wide.
+    /// The original gammas `[blocks, dim]` of the attention branches (0), the MLP branches (1) or XCiT's local branches
+    /// (2, `[depth, dim]`), also when folded; `None` where the network has no such branch, or no gammas. In ConvNeXt
+    /// each block's are as many as its stage is wide.
     pub fn original_gamma(&self, branch: usize) -> Option<impl Iterator<Item = f32> + use<'a>> {
         let (key, channels) = match branch {
             0 => (keys::LAYERSCALE_GAMMA1, self.config.stream_channels()),
@@ -155,8 +157,8 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// What angles of rotations are computed from, `[head_dim / 4]`: DINOv3's periods or ViT-5's frequencies; none where
-    /// the file does not have them.
+    /// What angles of rotations are computed from, `[head_dim / 4]`: DINOv3's periods or ViT-5's frequencies; none
+    /// where the file does not have them.
     pub fn rope(&self) -> impl ExactSizeIterator<Item = f32> + use<'a> {
         let numbers = match self.file.get(keys::rope(self.config.family)) {
             Some(Value::F32s(numbers)) => numbers,

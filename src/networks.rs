@@ -97,7 +97,8 @@ impl Part {
     }
 }
 
-/// Calls `visit` with every tensor of a network, in the order in which they stand in the file; stops at the first error.
+/// Calls `visit` with every tensor of a network, in the order in which they stand in the file; stops at the first
+/// error.
 ///
 /// # Errors
 /// The first that `visit` returns.
@@ -298,7 +299,8 @@ mod tests {
             pooling: Pooling::Avg,
             ..deit_tiny()
         };
-        // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions, 0.8 M in the head.
+        // 14.5 M in the stem, 173.4 M between the stages, 4161.8 M in the MLPs, 105.1 M in the depthwise convolutions,
+        // 0.8 M in the head.
         assert_eq!(work(&convnext_tiny).total(), 4_455_531_264);
         assert_eq!(work(&convnext_tiny).of(Stage::Depthwise), 105_106_176);
     }
@@ -306,8 +308,8 @@ mod tests {
     #[test]
     fn cait_xxs24_has_2_5_gmac() {
         let cait = Config { family: Family::Cait, class_blocks: 2, depth: 24, heads: 4, head_dim: 48, ..deit_tiny() };
-        // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5 M in the projections,
-        // 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
+        // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5
+        // M in the projections, 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
         assert_eq!(work(&cait).total(), 2_523_475_200);
     }
 
@@ -315,8 +317,8 @@ mod tests {
     fn xcit_tiny_has_1_2_gmac() {
         let xcit_tiny =
             Config { family: Family::Xcit, class_blocks: 2, tokens_norm: true, heads: 4, head_dim: 48, ..deit_tiny() };
-        // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1 M in the depthwise
-        // convolutions, 0.2 M in the head.
+        // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1
+        // M in the depthwise convolutions, 0.2 M in the head.
         assert_eq!(work(&xcit_tiny).total(), 1_227_730_176);
         assert_eq!(work(&xcit_tiny).of(Stage::Attention), 43_503_360);
     }

@@ -1,8 +1,8 @@
 //! The operations of a transformer block over a block of rows, whatever the precision: what a row becomes before a
 //! matrix ([`Operand`]), the matrix, and what its output is added to. `family` reads like the paper because of these.
 //!
-//! Rows are `[rows, pad16(n) / 16]` chunks. In int8 models an operand is quantized per row; in f16 models it is rounded to f16
-//! where the CPU computes in f16; otherwise it stays f32.
+//! Rows are `[rows, pad16(n) / 16]` chunks. In int8 models an operand is quantized per row; in f16 models it is rounded
+//! to f16 where the CPU computes in f16; otherwise it stays f32.
 
 use core::ops::Range;
 
@@ -138,8 +138,8 @@ impl<'w> OperandScratch<'w> {
         }
     }
 
-    /// Pixels: as [`plain`](Self::plain), but never rounded to f16. Neighbours are nearly equal, so that the sums of a patch grow and
-    /// f16 would lose more here than in all that follows.
+    /// Pixels: as [`plain`](Self::plain), but never rounded to f16. Neighbours are nearly equal, so that the sums of a
+    /// patch grow and f16 would lose more here than in all that follows.
     pub(crate) fn pixels<'s>(&'s mut self, k: Kernels, x: &'s [F32x16], rows: usize, into: &Linear<'_>) -> Operand<'s> {
         match form(k, into) {
             Form::Int8 => self.plain(k, x, rows, into),

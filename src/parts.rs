@@ -1,9 +1,9 @@
 //! How a network is declared: its parts, in the order of the file, with names and shapes, in one walk.
 //!
 //! Each struct of parts in [`crate::networks`] has one function `walk`, the only place that knows names, order and
-//! shapes. Whatever is done with all tensors is a [`Walk`]: listing them ([`List`]), cutting them out of a file (`Cut`),
-//! counting ([`Count`]), and in the converter packing and reading. A walk goes through parts that are there: it may
-//! fill them or read them. [`Storage`] says what they hold.
+//! shapes. Whatever is done with all tensors is a [`Walk`]: listing them ([`List`]), cutting them out of a file
+//! (`Cut`), counting ([`Count`]), and in the converter packing and reading. A walk goes through parts that are there:
+//! it may fill them or read them. [`Storage`] says what they hold.
 
 use core::fmt::{Debug, Write};
 

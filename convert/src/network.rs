@@ -163,8 +163,8 @@ pub struct Network {
     pub config: Config,
     /// What turns pictures into tokens.
     pub embedding: Embedding,
-    /// What angles of rotations are computed from, `[head_dim / 4]`: DINOv3's periods or ViT-5's frequencies; empty where
-    /// a file shall have one input size.
+    /// What angles of rotations are computed from, `[head_dim / 4]`: DINOv3's periods or ViT-5's frequencies; empty
+    /// where a file shall have one input size.
     pub rope: Vec<f32>,
     /// In order; blocks of class attention last.
     pub blocks: Vec<Block>,
@@ -218,7 +218,8 @@ fn at<T: Clone + Default>(parts: &mut Vec<T>, i: usize) -> &mut T {
     &mut parts[i]
 }
 
-/// The original gammas of the branches of all blocks, one block after another: attention, MLP, and XCiT's local branch (empty elsewhere).
+/// The original gammas of the branches of all blocks, one block after another: attention, MLP, and XCiT's local branch
+/// (empty elsewhere).
 pub type Gammas = [Vec<f32>; 3];
 
 /// A network with what a model file says beside it.

@@ -17,7 +17,8 @@ use crate::options::{Mode, Options};
 use crate::prune::Pruning;
 use crate::quantize::{self, Damage, LinearReport, Packed, Values, damage};
 
-/// The tensors of a network with their offsets into the tensor data, in file order, and the data's length. `masks` are a pruned network's.
+/// The tensors of a network with their offsets into the tensor data, in file order, and the data's length. `masks` are
+/// a pruned network's.
 pub(crate) fn places(config: &Config, masks: &[[u8; 4]]) -> (Vec<(TensorSpec, usize)>, usize) {
     let kept = Kept::new(masks, config).expect("masks are made for this network");
     let (mut places, mut at) = (Vec::new(), 0);
@@ -29,7 +30,8 @@ pub(crate) fn places(config: &Config, masks: &[[u8; 4]]) -> (Vec<(TensorSpec, us
     (places, at)
 }
 
-/// Writes the tensor data, zeros before, to the `places` of the tensors; `done` hears of every linear layer. Returns a report for each.
+/// Writes the tensor data, zeros before, to the `places` of the tensors; `done` hears of every linear layer. Returns a
+/// report for each.
 ///
 /// # Errors
 /// Weights that are not finite, or overflow f16 under `fold-weights`.

@@ -46,19 +46,21 @@ impl Tokens {
     }
 }
 
-/// What relative position adds to the scores (Bao et al. 2021, "BEiT"): tokens are one class token and a grid of patches.
+/// What relative position adds to the scores (Bao et al. 2021, "BEiT"): tokens are one class token and a grid of
+/// patches.
 #[derive(Clone, Copy)]
 pub(crate) struct RelativeBias<'a> {
-    /// A table for each head, of equal length: first the grid `[2 height - 1, 2 width - 1]` by key minus query position,
-    /// (-(height - 1), -(width - 1)) first; then class token to patch, patch to class token, class token to itself.
+    /// A table for each head, of equal length: first the grid `[2 height - 1, 2 width - 1]` by key minus query
+    /// position, (-(height - 1), -(width - 1)) first; then class token to patch, patch to class token, class token to
+    /// itself.
     pub tables: &'a [F32x16],
     /// Patches along height and width.
     pub grid: (usize, usize),
 }
 
 impl RelativeBias<'_> {
-    /// The bias of all scores of one query token `[Tb]`; minus infinity past the last token. The keys of one line of patches stand
-    /// side by side in the table, too.
+    /// The bias of all scores of one query token `[Tb]`; minus infinity past the last token. The keys of one line of
+    /// patches stand side by side in the table, too.
     #[inline(always)]
     fn row(&self, heads: usize, head: usize, query: usize, out: &mut [F32x16]) {
         let (height, width) = self.grid;

@@ -6,8 +6,9 @@ use crate::lanes::{channels, pad16};
 /// Bits of one word of the masks.
 const BITS: usize = u32::BITS as usize;
 
-/// A mask over the residual stream for each branch: bit `j % 32` of word `j / 32` says whether the branch reaches channel j, little-endian
-/// as in the file (`vitlet.pruned.kept`), attention's branch and then the MLP's of each block. Empty where nothing was taken out.
+/// A mask over the residual stream for each branch: bit `j % 32` of word `j / 32` says whether the branch reaches
+/// channel j, little-endian as in the file (`vitlet.pruned.kept`), attention's branch and then the MLP's of each block.
+/// Empty where nothing was taken out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kept<'a> {
     masks: &'a [[u8; 4]],
@@ -47,7 +48,8 @@ impl<'a> Kept<'a> {
         Self { masks: bytes.as_chunks().0 }
     }
 
-    /// The mask of a branch of `block`, attention's (0) or the MLP's (1), as 16 bits for each 16 channels; `None` if it has all of its rows.
+    /// The mask of a branch of `block`, attention's (0) or the MLP's (1), as 16 bits for each 16 channels; `None` if it
+    /// has all of its rows.
     #[inline(never)]
     pub fn mask(self, config: &Config, block: usize, branch: usize) -> Option<&'a [[u8; 2]]> {
         let words = Self::words(config.dim);

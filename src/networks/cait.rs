@@ -1,5 +1,5 @@
-//! CaiT (Touvron et al. 2021, "Going deeper with Image Transformers"), the network that LayerScale comes from: talking heads (Shazeer et
-//! al. 2020) between the patches, then class attention, which changes the class token alone.
+//! CaiT (Touvron et al. 2021, "Going deeper with Image Transformers"), the network that LayerScale comes from: talking
+//! heads (Shazeer et al. 2020) between the patches, then class attention, which changes the class token alone.
 //!
 //! ```text
 //! x = patches W + b + positions

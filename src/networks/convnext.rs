@@ -1,4 +1,5 @@
-//! ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s"): a pyramid of four stages, each with half the height and width of the one before.
+//! ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s"): a pyramid of four stages, each with half the height and width
+//! of the one before.
 //!
 //! ```text
 //! x = LayerNorm(patches W + b)                                          patches of 4 x 4 pixels
@@ -7,8 +8,8 @@
 //! logits = head(LayerNorm(mean(x)))
 //! ```
 //!
-//! Everything but the convolution is local to a token, and a block of tokens goes through all of a block at once: the convolution reads the stream
-//! of all tokens, the result goes into a second stream, and all threads meet once a block.
+//! Everything but the convolution is local to a token, and a block of tokens goes through all of a block at once: the
+//! convolution reads the stream of all tokens, the result goes into a second stream, and all threads meet once a block.
 
 use core::mem::swap;
 

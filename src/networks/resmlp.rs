@@ -1,5 +1,6 @@
-//! ResMLP (Touvron et al. 2021, "ResMLP: Feedforward networks for image classification with data-efficient training"): a matrix over the tokens in the
-//! place of attention, and factors and offsets per channel in the place of LayerNorm. No position embedding, no class token.
+//! ResMLP (Touvron et al. 2021, "ResMLP: Feedforward networks for image classification with data-efficient training"):
+//! a matrix over the tokens in the place of attention, and factors and offsets per channel in the place of LayerNorm.
+//! No position embedding, no class token.
 //!
 //! ```text
 //! x = patches W + b
@@ -8,9 +9,10 @@
 //! logits = head(mean(alpha * x + beta))
 //! ```
 //!
-//! alpha_1, beta_1 and (folded) gamma_1 are factors on M's columns and a bias of rank two, alpha_2 and beta_2 are in the MLP's first matrix: no
-//! norm is left in a block. The mixing works on blocks of channels of all tokens, the MLP on blocks of tokens of all channels, with all threads meeting
-//! after each; the stream goes from one form to the other and back.
+//! alpha_1, beta_1 and (folded) gamma_1 are factors on M's columns and a bias of rank two, alpha_2 and beta_2 are in
+//! the MLP's first matrix: no norm is left in a block. The mixing works on blocks of channels of all tokens, the MLP on
+//! blocks of tokens of all channels, with all threads meeting after each; the stream goes from one form to the other
+//! and back.
 
 use crate::arena::Arena;
 use crate::config::Config;
@@ -57,7 +59,8 @@ impl<M: Storage> MixerBlock<M> {
 /// Memory that all workers share.
 pub(crate) struct Buffers<'a> {
     transformer: transformer::Buffers<'a>,
-    /// The residual stream after tokens are mixed: blocks of [`BLOCK`] chunks of channels one after another, `[tokens, BLOCK]` each.
+    /// The residual stream after tokens are mixed: blocks of [`BLOCK`] chunks of channels one after another, `[tokens,
+    /// BLOCK]` each.
     mixed: &'a mut [F32x16],
 }
 

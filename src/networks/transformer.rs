@@ -486,8 +486,8 @@ impl<'p> Pass<'p> {
         })
     }
 
-    /// One block over the tokens `span`, of which it computes the first `rows`: the last block those that the head reads, class attention the
-    /// class token.
+    /// One block over the tokens `span`, of which it computes the first `rows`: the last block those that the head
+    /// reads, class attention the class token.
     pub(crate) fn block(
         &self,
         index: usize,

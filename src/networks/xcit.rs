@@ -1,5 +1,5 @@
-//! XCiT (El-Nouby et al. 2021, "Cross-Covariance Image Transformers"): attention between the channels of a head, whose cost is linear in the
-//! patches, convolutions where neighbours have to meet, and CaiT's class attention at the end.
+//! XCiT (El-Nouby et al. 2021, "Cross-Covariance Image Transformers"): attention between the channels of a head, whose
+//! cost is linear in the patches, convolutions where neighbours have to meet, and CaiT's class attention at the end.
 //!
 //! ```text
 //! x = Conv(GELU(Conv(GELU(... Conv(picture))))) + positions                    3 x 3, stride 2
@@ -14,7 +14,8 @@
 //! CrossCovariance: P v for each token and head, P = softmax(q k^T temperature) from q and k [d, tokens] of unit rows
 //! ```
 //!
-//! Patches meet in every step but the MLP and the matrices, so a block has five phases, with all threads meeting after each.
+//! Patches meet in every step but the MLP and the matrices, so a block has five phases, with all threads meeting after
+//! each.
 
 use core::mem::swap;
 
@@ -291,7 +292,8 @@ impl Pass<'_> {
         })
     }
 
-    /// x = x + Depthwise(BatchNorm(GELU(Depthwise(LayerNorm(x))))), x = x + MLP(LayerNorm(x)), over the patches. The norms of the former are there.
+    /// x = x + Depthwise(BatchNorm(GELU(Depthwise(LayerNorm(x))))), x = x + MLP(LayerNorm(x)), over the patches. The
+    /// norms of the former are there.
     fn interact_and_transform(
         &self,
         index: usize,
@@ -326,7 +328,8 @@ impl Pass<'_> {
         })
     }
 
-    /// What class attention makes of the patches, which it has read: x = x + LayerNorm(x), x = LayerNorm(x) where that is over all tokens, x = x + x.
+    /// What class attention makes of the patches, which it has read: x = x + LayerNorm(x), x = LayerNorm(x) where that
+    /// is over all tokens, x = x + x.
     fn carry_patches(&self, index: usize, block: &Block<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
@@ -348,7 +351,8 @@ impl Pass<'_> {
     }
 }
 
-/// The depthwise convolution `conv` of the picture `x` of all patches, for the patches from `first` on that `out` has room for.
+/// The depthwise convolution `conv` of the picture `x` of all patches, for the patches from `first` on that `out` has
+/// room for.
 fn depthwise<'a>(
     c: &Config,
     x: &'a [F32x16],

@@ -136,7 +136,8 @@ impl<'a> Matrices<'a> {
         Linear { k: dp, weight, bias: &ZERO[..chunks], kept: None }
     }
 
-    /// The heads' outputs `[rows, heads * dp / 16]` for rows of q | k | v. `values` has room for v of one head, `[rows, dp / 16]`.
+    /// The heads' outputs `[rows, heads * dp / 16]` for rows of q | k | v. `values` has room for v of one head, `[rows,
+    /// dp / 16]`.
     pub(crate) fn apply(
         &self,
         k: Kernels,

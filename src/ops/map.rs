@@ -145,8 +145,8 @@ impl Workers<'_> {
         })
     }
 
-    /// A transposed convolution whose stride is its kernel: each pixel becomes `kernel` x `kernel` pixels, which overlap
-    /// with no others.
+    /// A transposed convolution whose stride is its kernel: each pixel becomes `kernel` x `kernel` pixels, which
+    /// overlap with no others.
     ///
     /// Outputs are `[kernel][kernel][pad16(channels)]`: those of one line of the kernel are `kernel` whole pixels that
     /// lie side by side in `y`, and the linear layer stores them there.

@@ -1,4 +1,5 @@
-//! Token mixing over a block of channels of all tokens, whatever the precision: int8 models mix in int8, the others in f32.
+//! Token mixing over a block of channels of all tokens, whatever the precision: int8 models mix in int8, the others in
+//! f32.
 //!
 //! A block of channels is `[tokens, chunks]`: rows as in the stream, cut to at most [`BLOCK`] chunks of 16 channels.
 
@@ -13,7 +14,8 @@ use crate::lanes::{F32x16, I8x16x4, I32x16, U8x16, pad16};
 use crate::layout::k8;
 use crate::parts::{Mixer, MixerWeight};
 
-/// Chunks of channels that a worker takes at a time: few, so that their columns stay in L1 and there are blocks for all workers.
+/// Chunks of channels that a worker takes at a time: few, so that their columns stay in L1 and there are blocks for all
+/// workers.
 pub(crate) const BLOCK: usize = 2;
 
 /// One worker's memory for mixing a block of channels.

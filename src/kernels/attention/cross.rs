@@ -1,4 +1,5 @@
-//! Cross-covariance attention (El-Nouby et al. 2021, "XCiT"): the channels of a head attend to each other, and scores are sums over tokens.
+//! Cross-covariance attention (El-Nouby et al. 2021, "XCiT"): the channels of a head attend to each other, and scores
+//! are sums over tokens.
 //!
 //! ```text
 //! n_q[c] = max(sqrt(sum over t of q[t][c]^2), 1e-12)           fused multiply-add, t in order; n_k likewise
@@ -7,9 +8,10 @@
 //! o[t][i] = sum over j of P[i][j] v[t][j]
 //! ```
 //!
-//! What comes out is P alone, packed as the weights of the model file are: applied to v it is a linear layer made at run time, whose inputs and
-//! outputs are the channels of one head. In int8, q and k have a scale per channel over all tokens, which takes the norms up, and P is
-//! rne(127 p) with the scale 1 / (the sum of these codes): docs/numerics.md, "Attention, int8".
+//! What comes out is P alone, packed as the weights of the model file are: applied to v it is a linear layer made at
+//! run time, whose inputs and outputs are the channels of one head. In int8, q and k have a scale per channel over all
+//! tokens, which takes the norms up, and P is rne(127 p) with the scale 1 / (the sum of these codes): docs/numerics.md,
+//! "Attention, int8".
 //!
 //! What does not belong here: the product with v.
 
@@ -171,7 +173,8 @@ fn put_codes<S: Isa>(s: S, p: &[F32x16], lane: usize, codes: &mut [I8x16x4]) -> 
 }
 
 impl CrossI8<'_> {
-    /// Codes of q by channel, plus 128, and their scales over the norms. Past the last token anything may stand: k is zero there.
+    /// Codes of q by channel, plus 128, and their scales over the norms. Past the last token anything may stand: k is
+    /// zero there.
     #[inline(always)]
     fn pack_q<S: Isa>(&mut self, s: S) {
         let of = self.of;

@@ -6,7 +6,8 @@
 //! o[c] = f32(sum over j of p[j] V[j][c]) * (s_V[c] * (1 / f32(sum over j of p[j])))
 //! ```
 //!
-//! With a bias by relative position B, t[j] = fma(f32(sum over c) * s_K[j], r, B[j]) and p[j] = rne(255 * exp(t[j] - m)).
+//! With a bias by relative position B, t[j] = fma(f32(sum over c) * s_K[j], r, B[j]) and p[j] = rne(255 * exp(t[j] -
+//! m)).
 //!
 //! Both products are the int8 tile of linear layers, so Q is stored as u8 with zero point 128, p as u8 with zero point
 //! 0, both xor [`Isa::CODE_XOR`]; what the stored bytes are off is corrected with the sums of K over channels and of V
@@ -26,8 +27,8 @@ pub(super) fn symmetric(max: f32) -> (f32, f32) {
     if max < 1e-30 { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) }
 }
 
-/// Symmetric codes: rne(clamp(x * inv, -127, 127)), plus the bits of [`ROUND`]. x * inv is at most 127 and what rounding adds; NaN
-/// becomes -127.
+/// Symmetric codes: rne(clamp(x * inv, -127, 127)), plus the bits of [`ROUND`]. x * inv is at most 127 and what
+/// rounding adds; NaN becomes -127.
 #[inline(always)]
 pub(super) fn encode<S: Isa>(s: S, x: S::F, inv: S::F) -> S::I {
     rounded(s, s.max(s.mul(x, inv), s.splat(-127.0)))
@@ -87,7 +88,8 @@ pub(crate) struct PackKv<'a> {
     pub heads: usize,
     /// Head width, padded to 16.
     pub dp: usize,
-    /// `[ceil(rows / 16)][h][dp / 4]`, tokens as output channels, paired where [`Isa::PAIRS`]; zero codes past the last.
+    /// `[ceil(rows / 16)][h][dp / 4]`, tokens as output channels, paired where [`Isa::PAIRS`]; zero codes past the
+    /// last.
     pub k_codes: &'a mut [I8x16x4],
     /// `[ceil(rows / 16)][h]`, a lane for each token; zero past the last.
     pub k_scale: &'a mut [F32x16],
@@ -242,7 +244,8 @@ pub(crate) struct AttendI8Scratch {
     pub q: usize,
 }
 
-/// The scratch that [`AttendI8`] needs for this many tokens and heads `dp` wide, whatever the instruction set and the rows.
+/// The scratch that [`AttendI8`] needs for this many tokens and heads `dp` wide, whatever the instruction set and the
+/// rows.
 pub(crate) const fn attend_i8_scratch(tokens: usize, dp: usize) -> AttendI8Scratch {
     let chunks = MAX_ROWS * tokens.div_ceil(16);
     AttendI8Scratch { scores: chunks, p: chunks, q: MAX_ROWS * dp / 16 }

@@ -8,8 +8,8 @@
 //! o[g][c] = sum over j of w[g][j] v[j][c]
 //! ```
 //!
-//! The mixing is f32 in every precision. In int8, w of a query and head is quantized again, symmetrically (its weights have both signs):
-//! o[g][c] = f32(sum over j of codes) * (s_V[c] * s_w); docs/numerics.md, "Talking heads".
+//! The mixing is f32 in every precision. In int8, w of a query and head is quantized again, symmetrically (its weights
+//! have both signs): o[g][c] = f32(sum over j of codes) * (s_V[c] * s_w); docs/numerics.md, "Talking heads".
 //!
 //! A tile's rows of scores of all heads are kept, `[rows][heads][Tb]`, and a row of all heads beside them.
 
