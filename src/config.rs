@@ -543,11 +543,11 @@ impl Config {
         matches!(self.layerscale, LayerScale::Keep | LayerScale::KeepPass)
     }
 
-    /// The head, if its output is a distance for each pixel.
+    /// The head, if its output is a distance for each pixel and the build has it.
     pub const fn depth_head(&self) -> Option<&Dpt> {
         match &self.head {
-            Head::Depth(dpt) => Some(dpt),
-            Head::Classifier => None,
+            Head::Depth(dpt) if cfg!(feature = "depth") => Some(dpt),
+            _ => None,
         }
     }
 

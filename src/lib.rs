@@ -57,8 +57,8 @@
 //!
 //! Features: `std` (a default) detects the CPU and has a thread pool; `alloc` has `Runner` and `Scratch`, which own
 //! their memory. `cait`, `convnext`, `resmlp`, `vit5` and `xcit` (defaults, together `networks`) are networks beside
-//! the plain ViT and its relatives; a firmware leaves out those that it does not run. `bench` is for this project's own
-//! benches; it is not part of the stable interface.
+//! the plain ViT and its relatives, `depth` (a default, in `heads`) is the depth head; a firmware leaves out those that
+//! it does not run. `bench` is for this project's own benches; it is not part of the stable interface.
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -11,7 +11,7 @@ pub mod xcit;
 pub(crate) use weights::{Offsets, Weights};
 
 use crate::arena::Arena;
-use crate::config::{Config, Family, Head};
+use crate::config::{Config, Family};
 use crate::error::Error;
 use crate::heads::Taps;
 use crate::heads::dpt::{self, Dpt};
@@ -73,10 +73,7 @@ pub fn for_each_part<E>(c: &Config, mut visit: impl FnMut(Part) -> Result<(), E>
         _ => (0..c.blocks()).try_for_each(|i| visit(Part::Block(i)))?,
     }
     visit(Part::Tail)?;
-    match c.head {
-        Head::Classifier => Ok(()),
-        Head::Depth(_) => visit(Part::Dpt),
-    }
+    if c.depth_head().is_some() { visit(Part::Dpt) } else { Ok(()) }
 }
 
 impl Part {
@@ -88,11 +85,15 @@ impl Part {
         match self {
             Self::Embedding => Embedding::default().walk(c, w),
             Self::Block(i) => Block::default().walk(c, i, w),
-            Self::Downsampling(stage) => Downsampling::default().walk(c, stage, w),
-            Self::ConvBlock { stage, block } => ConvBlock::default().walk(c, stage, block, w),
-            Self::MixerBlock(i) => MixerBlock::default().walk(c, i, w),
+            Self::Downsampling(stage) if Family::ConvNeXt.is_built() => Downsampling::default().walk(c, stage, w),
+            Self::ConvBlock { stage, block } if Family::ConvNeXt.is_built() => {
+                ConvBlock::default().walk(c, stage, block, w)
+            }
+            Self::MixerBlock(i) if Family::ResMlp.is_built() => MixerBlock::default().walk(c, i, w),
             Self::Tail => Tail::default().walk(c, w),
             Self::Dpt => c.depth_head().map_or(Ok(()), |dpt| Dpt::default().walk(c, dpt, w)),
+            // Of networks that the build does not have.
+            Self::Downsampling(_) | Self::ConvBlock { .. } | Self::MixerBlock(_) => Ok(()),
         }
     }
 }
@@ -229,7 +230,7 @@ fn encode(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Activation, Family, LayerScale, Pooling, Positions, Precision, Scores, StageConfig};
+    use crate::config::{Activation, Family, Head, LayerScale, Pooling, Positions, Precision, Scores, StageConfig};
     use crate::parts::Work;
 
     fn work(c: &Config) -> Work {

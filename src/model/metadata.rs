@@ -109,8 +109,8 @@ impl<'a> Metadata<'_, 'a> {
         if self.0.get(keys::HEAD).is_none() {
             return Ok(Head::Classifier);
         }
-        if self.text(keys::HEAD)? != "depth" {
-            return Err(Error::Metadata { key: keys::HEAD, why: "this version of vitlet does not know the head" });
+        if self.text(keys::HEAD)? != "depth" || !cfg!(feature = "depth") {
+            return Err(Error::Metadata { key: keys::HEAD, why: "this build of vitlet does not have the head" });
         }
         Ok(Head::Depth(Dpt {
             taps: self.four(keys::DEPTH_TAPS)?,
