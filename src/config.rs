@@ -355,6 +355,44 @@ pub struct Config {
 }
 
 impl Config {
+    /// A network of this family without anything that is not said: lengths are 0, and there is neither head nor norm
+    /// but the ones before the branches. To be filled in.
+    pub const fn of(family: Family) -> Self {
+        Self {
+            family,
+            image_height: 0,
+            image_width: 0,
+            patch_height: 0,
+            patch_width: 0,
+            dim: 0,
+            depth: 0,
+            stages: [StageConfig { dim: 0, depth: 0 }; 4],
+            class_blocks: 0,
+            tokens_norm: false,
+            heads: 0,
+            head_dim: 0,
+            hidden: 0,
+            prefix_tokens: 0,
+            positions: Positions::Free,
+            norm_eps: 0.0,
+            attention_scale: 0.0,
+            qk_norm: false,
+            norm_pre: false,
+            block_norm: true,
+            norm: false,
+            fc_norm: false,
+            activation: Activation::Gelu,
+            pooling: Pooling::Cls,
+            classes: 0,
+            head_factors: false,
+            scores: Scores::Softmax,
+            precision: Precision::F32,
+            layerscale: LayerScale::None,
+            head: Head::Classifier,
+            pruned: false,
+        }
+    }
+
     /// Whether it is a network of this family, which the build has.
     #[inline(always)]
     pub(crate) fn is(&self, family: Family) -> bool {

@@ -149,7 +149,8 @@ impl<'r> Run<'r> {
     /// Who works on the maps of a head; their memory is the head's to give.
     fn workers(&self) -> Workers<'r> {
         let Self { kernels: k, executor, watch, .. } = *self;
-        Workers { k, executor, memory: &mut [], worker_bytes: 0, profile: watch.profile, stage: Stage::Head }
+        let (profile, stage) = (watch.profile, Stage::Head);
+        Workers { k, executor, memory: &mut [], worker_bytes: 0, profile, stage, widens: true }
     }
 }
 
@@ -230,7 +231,7 @@ fn encode(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Activation, Family, Head, LayerScale, Pooling, Positions, Precision, Scores, StageConfig};
+    use crate::config::{Family, Pooling, Precision, StageConfig};
     use crate::parts::Work;
 
     fn work(c: &Config) -> Work {
@@ -239,10 +240,6 @@ mod tests {
 
     fn deit_tiny() -> Config {
         Config {
-            family: Family::Vit,
-            stages: Default::default(),
-            class_blocks: 0,
-            tokens_norm: false,
             image_height: 224,
             image_width: 224,
             patch_height: 16,
@@ -253,23 +250,12 @@ mod tests {
             head_dim: 64,
             hidden: 768,
             prefix_tokens: 1,
-            positions: Positions::Free,
             norm_eps: 1e-6,
             attention_scale: 0.125,
-            qk_norm: false,
-            norm_pre: false,
-            block_norm: true,
             norm: true,
-            fc_norm: false,
-            activation: Activation::Gelu,
-            pooling: Pooling::Cls,
             classes: 1000,
-            head_factors: false,
-            scores: Scores::Softmax,
             precision: Precision::Int8,
-            layerscale: LayerScale::None,
-            head: Head::Classifier,
-            pruned: false,
+            ..Config::of(Family::Vit)
         }
     }
 

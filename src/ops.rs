@@ -138,6 +138,18 @@ impl<'w> OperandScratch<'w> {
         }
     }
 
+    /// The rows as they are, rounded to f16 for a CPU that computes in it unless the weights are to be widened.
+    fn rows<'s>(
+        &'s mut self,
+        k: Kernels,
+        widens: bool,
+        x: &'s [F32x16],
+        rows: usize,
+        into: &Linear<'_>,
+    ) -> Operand<'s> {
+        if widens { self.pixels(k, x, rows, into) } else { self.plain(k, x, rows, into) }
+    }
+
     /// Pixels: as [`plain`](Self::plain), but never rounded to f16. Neighbours are nearly equal, so that the sums of a
     /// patch grow and f16 would lose more here than in all that follows.
     pub(crate) fn pixels<'s>(&'s mut self, k: Kernels, x: &'s [F32x16], rows: usize, into: &Linear<'_>) -> Operand<'s> {

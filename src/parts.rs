@@ -12,7 +12,7 @@ mod cut;
 mod list;
 
 pub use count::{Count, Work};
-pub(crate) use cut::{Cut, Depthwise, InFile, Linear, Mixer, MixerWeight, Norm, Weight};
+pub(crate) use cut::{Cut, Depthwise, InFile, Linear, Missing, Mixer, MixerWeight, Norm, Weight};
 pub use list::List;
 
 use crate::config::{Config, LayerScale, Precision};

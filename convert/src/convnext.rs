@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
-use vitlet::{Activation, Config, Family, Head, LayerScale, Pooling, Positions, Precision, Scores};
+use vitlet::{Config, Family, Pooling};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -24,7 +24,6 @@ pub(crate) struct Plan {
 pub(crate) fn config(stages: [StageConfig; 4], size: (usize, usize)) -> Config {
     let [.., last] = stages;
     Config {
-        family: Family::ConvNeXt,
         image_height: size.0,
         image_width: size.1,
         patch_height: 4,
@@ -32,29 +31,12 @@ pub(crate) fn config(stages: [StageConfig; 4], size: (usize, usize)) -> Config {
         dim: last.dim,
         depth: stages.iter().map(|stage| stage.depth).sum(),
         stages,
-        class_blocks: 0,
-        tokens_norm: false,
-        heads: 0,
-        head_dim: 0,
         hidden: last.hidden(),
-        prefix_tokens: 0,
-        positions: Positions::Free,
         norm_eps: 1e-6,
-        attention_scale: 0.0,
-        qk_norm: false,
         norm_pre: true,
-        block_norm: true,
-        norm: false,
         fc_norm: true,
-        activation: Activation::Gelu,
         pooling: Pooling::Avg,
-        classes: 0,
-        head_factors: false,
-        scores: Scores::Softmax,
-        precision: Precision::F32,
-        layerscale: LayerScale::None,
-        head: Head::Classifier,
-        pruned: false,
+        ..Config::of(Family::ConvNeXt)
     }
 }
 

@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
-use vitlet::{Activation, Config, Family, Head, LayerScale, Pooling, Precision, Scores};
+use vitlet::{Activation, Config, Family, Pooling};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -233,14 +233,12 @@ fn plan(
     let (activation, hidden) = mlp(args, dim)?;
     let residual = Residual::new(args)?;
     let config = Config {
-        family: relative.family,
         image_height: native.0,
         image_width: native.1,
         patch_height: patch.0,
         patch_width: patch.1,
         dim,
         depth,
-        stages: Default::default(),
         class_blocks: relative.class_blocks,
         tokens_norm: relative.tokens_norm,
         heads,
@@ -258,12 +256,7 @@ fn plan(
         activation,
         pooling,
         classes,
-        head_factors: false,
-        scores: Scores::Softmax,
-        precision: Precision::F32,
-        layerscale: LayerScale::None,
-        head: Head::Classifier,
-        pruned: false,
+        ..Config::of(relative.family)
     };
     let position = match args.text("pos_embed")?.unwrap_or("learn") {
         "learn" if relative.fourier => Position::Fourier,

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use vitlet::picture::{Preprocess, Resize};
-use vitlet::{Activation, Config, Head, LayerScale, Named, Pooling, Positions, Precision, Resampling, Scores};
+use vitlet::{Activation, Config, Named, Pooling, Positions, Resampling, Scores};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -243,16 +243,12 @@ fn plan(json: &Object) -> Result<Plan, Error> {
     };
     let mean_pooling = family == Family::Beit && json.flag("use_mean_pooling")?.unwrap_or(true);
     let config = Config {
-        family: family.engine(),
         image_height: native.0,
         image_width: native.1,
         patch_height: patch.0,
         patch_width: patch.1,
         dim,
         depth: len("num_hidden_layers", 12)?,
-        stages: Default::default(),
-        class_blocks: 0,
-        tokens_norm: false,
         heads,
         head_dim,
         hidden,
@@ -260,20 +256,12 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         positions: family.positions(),
         norm_eps: json.number("layer_norm_eps")?.unwrap_or(eps) as f32,
         attention_scale: crate::config::attention_scale(head_dim),
-        qk_norm: false,
-        norm_pre: false,
-        block_norm: true,
         norm: !mean_pooling,
         fc_norm: mean_pooling,
         activation,
         pooling: if mean_pooling { Pooling::Avg } else { Pooling::Cls },
-        classes: 0,
-        head_factors: false,
         scores,
-        precision: Precision::F32,
-        layerscale: LayerScale::None,
-        head: Head::Classifier,
-        pruned: false,
+        ..Config::of(family.engine())
     };
     let flag = |key: &str, default: bool| json.flag(key).map(|f| f.unwrap_or(default));
     let tables = (flag("use_relative_position_bias", false)?, flag("use_shared_relative_position_bias", false)?);

@@ -7,7 +7,7 @@
 //! patches in the source and before them here: attention does not know an order.
 
 use serde_json::{Map, json};
-use vitlet::{Activation, Config, Family, Head, LayerScale, Pooling, Positions, Precision, Resampling, Scores};
+use vitlet::{Config, Family, Positions, Resampling};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
@@ -161,16 +161,12 @@ impl Shape {
         let edge = self.side * self.patch;
         let (image_height, image_width) = options.image_size.unwrap_or((edge, edge));
         Config {
-            family: Family::Vit5,
             image_height,
             image_width,
             patch_height: self.patch,
             patch_width: self.patch,
             dim: self.dim,
             depth: self.depth,
-            stages: Default::default(),
-            class_blocks: 0,
-            tokens_norm: false,
             heads: self.dim / self.head_dim,
             head_dim: self.head_dim,
             hidden: self.hidden,
@@ -180,19 +176,9 @@ impl Shape {
             norm_eps: 1e-6,
             attention_scale: crate::config::attention_scale(self.head_dim),
             qk_norm: true,
-            norm_pre: false,
-            block_norm: true,
             norm: true,
-            fc_norm: false,
-            activation: Activation::Gelu,
-            pooling: Pooling::Cls,
             classes: self.classes,
-            head_factors: false,
-            scores: Scores::Softmax,
-            precision: Precision::F32,
-            layerscale: LayerScale::None,
-            head: Head::Classifier,
-            pruned: false,
+            ..Config::of(Family::Vit5)
         }
     }
 }

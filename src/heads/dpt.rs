@@ -338,11 +338,11 @@ impl<'w> Band<'w> {
             let patches = &mut self.patches[..rows * inputs];
             k.run(Patches { x: map, stride: 1, relu: false, first: first + piece * PIXELS, out: patches });
             let y = &mut self.hidden[..rows * hidden];
-            let a = self.operand.plain(k, patches, rows, &parts.conv2);
+            let a = self.operand.pixels(k, patches, rows, &parts.conv2);
             multiply(k, a, rows, &parts.conv2, 0..hidden, Store { out: y, stride: hidden });
             k.run(Relu { x: y });
             let depth = &mut self.depth[..rows];
-            let a = self.operand.plain(k, y, rows, &parts.conv3);
+            let a = self.operand.pixels(k, y, rows, &parts.conv3);
             multiply(k, a, rows, &parts.conv3, 0..1, Store { out: depth, stride: 1 });
             for (out, F32x16([y, ..])) in out.iter_mut().zip(depth) {
                 *out = dpt.max_depth * if dpt.metric { 1.0 / (1.0 + libm::expf(-*y)) } else { positive(*y) };

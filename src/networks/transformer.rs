@@ -22,7 +22,7 @@ use crate::ops::mixing::MixingScratch;
 use crate::ops::{OperandScratch, Residual, multiply, normalize};
 use crate::output::{Output, Outputs};
 use crate::parallel::{Chunks, Executor, Sequential, for_each};
-use crate::parts::{Axis, Branch, InFile, Norm, Scope, Storage, Walk};
+use crate::parts::{Axis, Branch, InFile, Missing, Norm, Scope, Storage, Walk};
 use crate::profile::{Laps, Stage, Watch};
 use crate::tap::Place;
 
@@ -645,7 +645,7 @@ impl<'p> Pass<'p> {
     pub(crate) fn keep(&self, b: &mut Buffers<'_>, tokens: &mut [F32x16]) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
-        let Some(norm) = self.weights.tail()?.norm else { return Ok(()) };
+        let norm = self.weights.tail()?.norm.ok_or(Missing)?;
         let patches = &b.x[c.prefix_tokens * dim..];
         let workers = Chunks::new(b.workers, b.worker_bytes);
         for_each(self.executor, workers, Chunks::new(tokens, ROWS * dim), |_, i, out| {

@@ -33,7 +33,7 @@ use crate::ops::cross::{self, Channels, Matrices};
 use crate::ops::map::{self, Conv3x3, End, Map, MapMut, Workers};
 use crate::ops::{Residual, multiply, normalize};
 use crate::parallel::{Chunks, for_each};
-use crate::parts::{Depthwise, InFile, Linear, Storage, Walk};
+use crate::parts::{Depthwise, InFile, Linear, Missing, Storage, Walk};
 use crate::profile::{Laps, Stage};
 use crate::tap::Place;
 
@@ -188,6 +188,7 @@ impl Pass<'_> {
             worker_bytes: b.worker_bytes,
             profile: self.watch.profile,
             stage: Stage::PatchEmbed,
+            widens: false,
         };
         let conv = |linear, end| Conv3x3 { linear, stride: 2, relu: false, end };
         let Maps([mut to, mut from]) = Maps::carve(c, &mut Arena::over(b.phases));
@@ -268,7 +269,8 @@ impl Pass<'_> {
 
         let qkv = &*qkv;
         let workers = Chunks::new(b.workers, b.worker_bytes);
-        let from = Channels { qkv, temperature: block.temperature.unwrap_or(&[]) };
+        let local = block.local.as_ref().ok_or(Missing)?;
+        let from = Channels { qkv, temperature: block.temperature.ok_or(Missing)? };
         matrices.make(k, c, from, self.executor, workers, self.watch.profile)?;
 
         let workers = Chunks::new(b.workers, b.worker_bytes);
@@ -285,9 +287,7 @@ impl Pass<'_> {
             Residual { gamma: block.gamma1, mode: c.layerscale, branch: w.branch }.add(k, a, &block.proj, x);
             laps.end(Stage::Projection);
             self.watch.show(Place::Attention(index), first, x, dim);
-            if let Some(local) = &block.local {
-                normalize(k, &local.norm, x, normed);
-            }
+            normalize(k, &local.norm, x, normed);
             laps.end(Stage::Norm);
         })
     }
@@ -301,7 +301,7 @@ impl Pass<'_> {
         b: &mut Buffers<'_>,
     ) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
-        let Some(local) = &block.local else { return Ok(()) };
+        let local = block.local.as_ref().ok_or(Missing)?;
         let dim = pad16(c.dim) / 16;
         let Patches { qkv: between, normed, .. } = Patches::carve(c, &mut Arena::over(b.phases));
         let between = &mut between[..c.patches() * dim];
@@ -333,7 +333,7 @@ impl Pass<'_> {
     fn carry_patches(&self, index: usize, block: &Block<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
-        let (Some(norm), Some(stream_norm)) = (block.patches_norm, block.stream_norm) else { return Ok(()) };
+        let (norm, stream_norm) = (block.patches_norm.ok_or(Missing)?, block.stream_norm.ok_or(Missing)?);
         let workers = Chunks::new(b.workers, b.worker_bytes);
         for_each(self.executor, workers, Chunks::new(&mut b.x[dim..], ROWS * dim), |memory, i, x| {
             let mut laps = Laps::start(self.watch.profile);

@@ -48,6 +48,8 @@ pub(crate) struct Workers<'w> {
     pub(crate) profile: Option<&'w Profile<'w>>,
     /// What the time of the operations is counted as.
     pub(crate) stage: Stage,
+    /// Whether f16 weights are widened and multiplied in f32 on every CPU, also where it computes in f16.
+    pub(crate) widens: bool,
 }
 
 /// Bytes that each worker needs for a convolution whose matrix has `inputs` inputs ([`Linear::k`]).
@@ -119,12 +121,12 @@ impl Workers<'_> {
     ) -> Result<(), Error> {
         assert_eq!(x.size(), y.view().size(), "a pixel for each pixel");
         let (from, to) = (x.chunks(), y.view().chunks());
-        let pixels = self.pixels_each(y.view());
+        let (pixels, widens) = (self.pixels_each(y.view()), self.widens);
         self.for_each(Chunks::new(y.data, pixels * to), |k, memory, piece, y| {
             let rows = y.len() / to;
             let x = &x.data[piece * pixels * from..][..rows * from];
             let mut scratch = Scratch::of(linear, memory);
-            let a = scratch.operand.plain(k, x, rows, linear);
+            let a = scratch.operand.rows(k, widens, x, rows, linear);
             convolve(k, a, rows, linear, 0..to, end, y);
         })
     }
@@ -134,13 +136,13 @@ impl Workers<'_> {
         let Conv3x3 { linear, stride, relu, end } = conv;
         assert_eq!(convolved(x.size(), stride), y.view().size(), "a pixel for each patch");
         let (inputs, to) = (9 * x.chunks(), y.view().chunks());
-        let pixels = self.pixels_each(y.view());
+        let (pixels, widens) = (self.pixels_each(y.view()), self.widens);
         self.for_each(Chunks::new(y.data, pixels * to), |k, memory, piece, y| {
             let rows = y.len() / to;
             let mut scratch = Scratch::of(linear, memory);
             let patches = &mut scratch.patches[..rows * inputs];
             k.run(Patches { x, stride, relu, first: piece * pixels, out: patches });
-            let a = scratch.operand.plain(k, patches, rows, linear);
+            let a = scratch.operand.rows(k, widens, patches, rows, linear);
             convolve(k, a, rows, linear, 0..to, end, y);
         })
     }
@@ -160,13 +162,13 @@ impl Workers<'_> {
     ) -> Result<(), Error> {
         assert_eq!((kernel * x.height, kernel * x.width), y.view().size(), "a square of pixels for each pixel");
         let (from, wide) = (x.chunks(), kernel * y.view().chunks());
-        let across = x.width * wide;
+        let (across, widens) = (x.width * wide, self.widens);
         self.for_each(Chunks::new(y.data, kernel * across), |k, memory, line, y| {
             let x = &x.data[line * x.width * from..][..x.width * from];
             for (piece, x) in x.chunks(PIXELS * from).enumerate() {
                 let (rows, left) = (x.len() / from, piece * PIXELS * wide);
                 let mut scratch = Scratch::of(linear, memory);
-                let mut a = scratch.operand.plain(k, x, rows, linear);
+                let mut a = scratch.operand.rows(k, widens, x, rows, linear);
                 for (dy, y) in y.chunks_exact_mut(across).enumerate() {
                     let (blocks, y) = (dy * wide..(dy + 1) * wide, &mut y[left..][..rows * wide]);
                     convolve(k, a.again(), rows, linear, blocks, end, y);

@@ -8,7 +8,7 @@
 //!
 //! Where a network leaves that path, the node where it does is named.
 
-use vitlet::{Activation, Config, Head, LayerScale, Pooling, Precision, Scores};
+use vitlet::{Activation, Config, Pooling, Scores};
 
 use crate::network::{self, Block, Embedding, Layer, Network, Rotation};
 use crate::onnx::attention::Attention;
@@ -98,16 +98,12 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
     let patch = (stem.patch_size.0, stem.patch_size.1);
     let norms = walk.norms.unwrap_or(Norms { epsilon: 0.0, centered: true });
     let config = Config {
-        family: if norms.centered { vitlet::Family::Vit } else { vitlet::Family::Vit5 },
         image_height: stem.grid.0 * patch.0,
         image_width: stem.grid.1 * patch.1,
         patch_height: patch.0,
         patch_width: patch.1,
         dim: walk.dim,
         depth: blocks.len(),
-        stages: Default::default(),
-        class_blocks: 0,
-        tokens_norm: false,
         heads: hyper.heads,
         head_dim: hyper.head_dim,
         hidden: hyper.hidden,
@@ -118,18 +114,13 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         attention_scale: hyper.scale,
         qk_norm: blocks.iter().any(|b| b.qk_norm.is_some()),
         norm_pre: norm_pre.is_some(),
-        block_norm: true,
         norm: tail.norm.is_some(),
         fc_norm: tail.fc_norm.is_some(),
         activation: hyper.activation,
         pooling: tail.pooling,
         classes: tail.head.as_ref().map_or(0, |h| h.n),
-        head_factors: false,
         scores: tail.scores,
-        precision: Precision::F32,
-        layerscale: LayerScale::None,
-        head: Head::Classifier,
-        pruned: false,
+        ..Config::of(if norms.centered { vitlet::Family::Vit } else { vitlet::Family::Vit5 })
     };
     let norm = |n: &Normed| graph.norm(n);
     let (patch, positions, prefix) = (stem.patch, Some(stem.positions), stem.prefix);

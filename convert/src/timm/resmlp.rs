@@ -6,7 +6,7 @@
 //! after it.
 
 use serde_json::Value;
-use vitlet::{Activation, Config, Family, Head, LayerScale, Positions, Precision, Scores};
+use vitlet::{Activation, Config, Family, Positions};
 
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;
@@ -58,28 +58,17 @@ pub(super) fn plan(
     let classes = super::classes(args, json, pretrained)?;
     let pool = super::pool(args, pretrained, "avg")?;
     let config = Config {
-        family: Family::ResMlp,
         image_height: size.0,
         image_width: size.1,
         patch_height: patch.0,
         patch_width: patch.1,
         dim,
         depth: args.required_len("num_blocks")?,
-        stages: Default::default(),
-        class_blocks: 0,
-        tokens_norm: false,
-        heads: 0,
-        head_dim: 0,
         hidden: (dim as f64 * args.number("mlp_ratio")?.unwrap_or(4.0)) as usize,
-        prefix_tokens: 0,
         positions: Positions::Fixed,
         norm_eps: 0.0,
-        attention_scale: 0.0,
-        qk_norm: false,
-        norm_pre: false,
         block_norm: false,
         norm: true,
-        fc_norm: false,
         activation: match args.text("act_layer")?.unwrap_or("gelu") {
             "gelu" => Activation::Gelu,
             "gelu_tanh" => Activation::GeluTanh,
@@ -88,12 +77,7 @@ pub(super) fn plan(
         },
         pooling: super::pooling(args, pool, false, false, classes, announcements)?,
         classes,
-        head_factors: false,
-        scores: Scores::Softmax,
-        precision: Precision::F32,
-        layerscale: LayerScale::None,
-        head: Head::Classifier,
-        pruned: false,
+        ..Config::of(Family::ResMlp)
     };
     crate::config::check_size(&config)?;
     Ok(Plan { config, stem_norm: args.flag("stem_norm")?.unwrap_or(false) })

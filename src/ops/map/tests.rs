@@ -217,7 +217,8 @@ fn everywhere(
             let mut y = start.clone();
             let mut memory = vec![F32x16([f32::NAN; 16]); executor.threads() * bytes / 64];
             let memory = crate::bytes::scratch_from(&mut memory);
-            let mut workers = Workers { k, executor, memory, worker_bytes: bytes, profile: None, stage: Stage::Head };
+            let (worker_bytes, profile, stage, widens) = (bytes, None, Stage::Head, false);
+            let mut workers = Workers { k, executor, memory, worker_bytes, profile, stage, widens };
             work(&mut workers, &mut y.map_mut());
             of_these.push(y);
         }
