@@ -168,7 +168,7 @@ fn print(out: &mut Out, result: &Done<Classified>) -> Result<()> {
     let width = top.iter().map(|g| g.index.to_string().len()).max().unwrap_or(0);
     for (rank, guess) in top.iter().enumerate() {
         let style = if rank == 0 { STRONG } else { PLAIN };
-        let label = guess.label.as_deref().unwrap_or("");
+        let label = guess.label.clone().unwrap_or_else(|| format!("class {}", guess.index));
         let line = format!(
             "  {style}{:6.2} %{style:#}  {QUIET}{:>width$}{QUIET:#}  {style}{label}{style:#}",
             guess.probability * 100.0,

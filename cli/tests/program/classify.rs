@@ -39,6 +39,15 @@ fn text_is_plain_in_a_pipe() {
 }
 
 #[test]
+fn a_class_without_a_label_has_its_number() {
+    let scene = Scene::new();
+    let model = scene.model("timm_vit", "int8");
+    let text = stdout(&format!("classify -m {model} {} --top-k 1", scene.picture("a.png", 1)));
+    let guess: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(guess[3..], ["class", guess[2]], "{text}");
+}
+
+#[test]
 fn int8_digests_are_equal_for_every_kernel_and_thread_count() {
     let scene = Scene::new();
     for name in ["hf_vit", "timm_reg4_gap", "timm_deit3"] {

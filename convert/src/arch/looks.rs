@@ -247,9 +247,13 @@ impl Looks {
         // The rows are from the file, so they may be as many as a number can say: only real pictures are tried.
         let mut squares = (1..=LONGEST_EDGE / known.patch).map(|side| (side * known.patch, side * known.patch));
         let fits = squares.find(|square| known.rows(*square, name) == Some(rows));
-        let cure = fits.map_or("give the size of its pictures with --image-size".to_owned(), |(height, width)| {
-            format!("--image-size {height}x{width} fits")
-        });
+        let cure = match fits {
+            Some((height, width)) => format!("--image-size {height}x{width} fits"),
+            None => format!(
+                "give the size of its pictures with --image-size if they are not square; the weights {}",
+                self.suggestion()
+            ),
+        };
         let why =
             format!("pictures of {}x{}, but the weights' position embedding is for another size; {cure}", own.0, own.1);
         Err(Error::new(format!("--arch {text}"), why))

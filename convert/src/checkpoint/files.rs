@@ -59,10 +59,14 @@ pub(crate) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     all.sort();
     let (safetensors, others): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    let onnx = others.iter().find(|path| path.extension().is_some_and(|e| e == "onnx")).cloned();
     let torch: Vec<_> = others.into_iter().filter(|path| is_named_as_torch(path) && !is_beside_weights(path)).collect();
     match (&safetensors[..], &torch[..]) {
         ([one], _) | ([], [one]) => Ok(vec![one.clone()]),
-        ([], []) => Err(Error::file(dir, "no model.safetensors and no PyTorch file in this directory")),
+        ([], []) => {
+            let cure = onnx.map_or(String::new(), |path| format!("; give the ONNX file, {}", path.display()));
+            Err(Error::file(dir, format!("no model.safetensors and no PyTorch file in this directory{cure}")))
+        }
         ([], several) | (several, _) => {
             let names: Vec<_> = several.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy()).collect();
             Err(Error::file(dir, format!("several files with weights ({}); give the one to convert", names.join(", "))))

@@ -150,7 +150,7 @@ fn lengths_without_elements_are_not_counted_up_to() {
         save(&all, &dir.join("model.safetensors"));
         let cure = "the weights' position embedding is for another size; give the size of its pictures with \
                     --image-size";
-        refused(dir, &arch("test_vit"), &[cure]);
+        refused(dir, &arch("test_vit"), &[cure, "look like test_vit"]);
         refused(dir, &Options::default(), &["look like test_vit"]);
     }
     all.insert("patch_embed.proj.weight".into(), (Dtype::F32, vec![64, 3, 0, 1 << 62], Vec::new()));

@@ -45,6 +45,8 @@ fn missing_files() {
     let c = copy("timm_vit");
     fs::remove_file(c.file("model.safetensors")).expect("removed");
     c.refused(&["no model.safetensors"]);
+    c.write("exported.onnx", "");
+    c.refused(&["no model.safetensors", "; give the ONNX file, ", "exported.onnx"]);
     let c = copy("timm_vit");
     fs::remove_file(c.file("config.json")).expect("removed");
     c.refused(&["no config.json names the network of these weights", "--arch", "no supported architecture has these"]);

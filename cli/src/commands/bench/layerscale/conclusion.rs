@@ -63,18 +63,18 @@ fn savings(r: &Report) -> Option<String> {
     let pass = int8(r, WeightScale::PerChannel, "keep-pass")?;
     let memory = output::bytes(pass.scratch_bytes.saturating_sub(fold.scratch_bytes) as u64);
     let mut sentence = format!(
-        "On this machine folding saves {memory} of memory and {} over a separate pass for gamma",
+        "On this machine folding saves {memory} of memory and {} over a separate pass for gamma.",
         time_saved(pass.ratio)
     );
     let tensor = int8(r, WeightScale::PerTensor, "keep-pass").and_then(|row| row.five_decades);
     if let Some((fold, tensor)) = fold.five_decades.zip(tensor) {
         sentence += &format!(
-            "; where gammas lie five decades apart, its logit error is {:.4}, and that of one scale per tensor without \
-             folding is {:.4}",
+            " Where gammas lie five decades apart, its logit error is {:.4}, and the error of one scale per tensor is \
+             {:.4}.",
             fold.logit_error, tensor.logit_error
         );
     }
-    Some(sentence + ".")
+    Some(sentence)
 }
 
 /// Of an inference, as a share of the time of the slower one.
