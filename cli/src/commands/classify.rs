@@ -99,7 +99,10 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
     let mut runner = network.start(&compute, args.size.get())?;
     let facts = runner.facts();
     if facts.classes == 0 {
-        return Err(Error::new(network.name(), "no classification head: `vitlet embed` writes its features"));
+        return Err(Error::new(
+            network.name(),
+            "no classification head: `vitlet embed` writes its features, `vitlet run` all outputs",
+        ));
     }
     if args.stream.is_some() {
         return match &mut runner {

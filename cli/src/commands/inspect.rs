@@ -13,7 +13,7 @@ use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
 use vitlet::layout::{DType, keys};
 use vitlet::networks::count;
 use vitlet::picture::{CropRounding, Interpolation, Resize};
-use vitlet::{Config, Model, Named, Preprocess};
+use vitlet::{Config, Model, Named, Output, Preprocess};
 use vitlet_convert::verify::{Outcome, verify};
 
 use crate::error::{Error, Result};
@@ -100,6 +100,11 @@ struct Hyperparameters {
     classes: usize,
     head_factors: bool,
     scores: &'static str,
+    /// What the network gives: logits, features, tokens, depth.
+    outputs: Vec<&'static str>,
+    /// Of a depth head: in metres, or the inverse of a distance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metric_depth: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -251,6 +256,8 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         classes: c.classes,
         head_factors: c.head_factors,
         scores: c.scores.name(),
+        outputs: Output::of(c).map(Named::name).collect(),
+        metric_depth: c.depth_head().map(|dpt| dpt.metric),
     }
 }
 
@@ -333,6 +340,10 @@ fn outcome(d: &Document) -> String {
     let c = &d.config;
     let factors = if c.head_factors { ", factors before the head" } else { "" };
     match (c.classes, d.labels) {
+        (0, _) if c.metric_depth.is_some() => {
+            let unit = if c.metric_depth == Some(true) { "in metres" } else { "inverse, up to scale and shift" };
+            format!("depth ({unit}), features, pooling {}", c.pooling)
+        }
         (0, _) => format!("features, pooling {}", c.pooling),
         (classes, 0) => format!("{classes} classes without labels, {}, pooling {}{factors}", c.scores, c.pooling),
         (classes, labels) => {

@@ -226,3 +226,18 @@ fn a_header_for_c_has_the_bytes_of_static_arrays() {
         assert!(line.contains(what), "{line}");
     }
 }
+
+#[test]
+fn a_depth_head_is_named_with_its_unit() {
+    let scene = Scene::new();
+    for (name, unit, metric) in [
+        ("hf_depth_anything", "depth (inverse, up to scale and shift)", false),
+        ("hf_depth_anything_metric", "depth (in metres)", true),
+    ] {
+        let model = scene.model(name, "int8");
+        assert!(stdout(&format!("inspect {model}")).contains(unit), "{name}");
+        let config = &json(&format!("inspect {model} --json"))["config"];
+        assert_eq!(config["outputs"], serde_json::json!(["features", "tokens", "depth"]));
+        assert_eq!(config["metric_depth"], metric);
+    }
+}
