@@ -146,7 +146,10 @@ fn a_model_without_head_has_nothing_to_classify() {
     let scene = Scene::new();
     let model = scene.model("timm_features", "int8");
     let why = error(&format!("classify -m {model} {}", scene.picture("a.png", 1)), 1);
-    assert!(why.ends_with("no classification head: `vitlet embed` writes its features, `vitlet run` all outputs"), "{why}");
+    assert!(
+        why.ends_with("no classification head: `vitlet embed` writes its features, `vitlet run` all outputs"),
+        "{why}"
+    );
 }
 
 #[test]
