@@ -1,9 +1,9 @@
 //! How a network is declared: its parts, in the order of the file, with names and shapes, in one walk.
 //!
-//! Each struct of parts in [`crate::networks`] has one function `walk`, the only place that knows names, order and
-//! shapes. Whatever is done with all tensors is a [`Walk`]: listing them ([`List`]), cutting them out of a file
-//! (`Cut`), counting ([`Count`]), and in the converter packing and reading. A walk goes through parts that are there:
-//! it may fill them or read them. [`Storage`] says what they hold.
+//! Each struct of parts in [`crate::networks`] and [`crate::heads`] has one function `walk`, the only place that knows
+//! names, order and shapes. Every work on all tensors is a [`Walk`]: listing them ([`List`]), cutting them out of a
+//! file (`Cut`), counting ([`Count`]), and in the converter packing and reading. A walk goes through parts that are
+//! there: it may fill them or read them. [`Storage`] says what they hold.
 
 use core::fmt::{Debug, Write};
 
@@ -20,7 +20,7 @@ use crate::error::TensorName;
 use crate::lanes::pad16;
 use crate::profile::Stage;
 
-/// What a part's tensors are held as: slices of a file, matrices of a checkpoint, or nothing.
+/// How a part holds its tensors: as slices of a file, as matrices of a checkpoint, or not at all.
 pub trait Storage: Clone + Debug + Default {
     /// A vector of f32 numbers, or several of one length.
     type Vectors: Clone + Debug + Default;
@@ -119,7 +119,7 @@ pub struct Branch {
     pub branch: usize,
 }
 
-/// Where a walk with this storage puts a kind of part, or finds it.
+/// The parts of one kind that a walk goes through.
 pub type Vectors<W> = <<W as Walk>::Storage as Storage>::Vectors;
 /// See [`Vectors`].
 pub type NormOf<W> = <<W as Walk>::Storage as Storage>::Norm;
@@ -130,7 +130,9 @@ pub type DepthwiseOf<W> = <<W as Walk>::Storage as Storage>::Depthwise;
 /// See [`Vectors`].
 pub type MixerOf<W> = <<W as Walk>::Storage as Storage>::Mixer;
 
-/// What is done with the parts of a network, one after another in the order of the file.
+/// What is done with the parts of a network, one after another in the order of the file. Each function fails with the
+/// walk's own error.
+#[allow(clippy::missing_errors_doc)]
 pub trait Walk {
     /// What the parts hold.
     type Storage: Storage;
@@ -141,27 +143,20 @@ pub trait Walk {
     fn enter(&mut self, scope: Scope);
 
     /// A vector of `n` numbers.
-    ///
-    /// # Errors
-    /// The walk's own; so it is with all that follow.
     fn vector(&mut self, name: &str, n: usize, part: &mut Vectors<Self>) -> Result<(), Self::Error>;
 
     /// `rows` vectors of `n` numbers.
-    #[allow(clippy::missing_errors_doc)]
     fn table(&mut self, name: &str, rows: usize, n: usize, part: &mut Vectors<Self>) -> Result<(), Self::Error>;
 
     /// A norm over `n` channels, or what stands in its place.
-    #[allow(clippy::missing_errors_doc)]
     fn norm(&mut self, name: &str, n: usize, part: &mut NormOf<Self>) -> Result<(), Self::Error>;
 
     /// A matrix with a bias.
-    #[allow(clippy::missing_errors_doc)]
     fn linear(&mut self, name: &str, outputs: Axis, inputs: Axis, part: &mut LinearOf<Self>)
     -> Result<(), Self::Error>;
 
     /// The matrix that ends a residual branch of a stream `dim` wide: it may lack rows, and its output is multiplied by
     /// `gamma`, which is there where it is not folded yet.
-    #[allow(clippy::missing_errors_doc)]
     fn branch_end(
         &mut self,
         name: &str,
@@ -173,7 +168,6 @@ pub trait Walk {
     ) -> Result<(), Self::Error>;
 
     /// A depthwise convolution of `n` channels, `kernel` x `kernel` taps.
-    #[allow(clippy::missing_errors_doc)]
     fn depthwise(
         &mut self,
         name: &str,
@@ -183,11 +177,9 @@ pub trait Walk {
     ) -> Result<(), Self::Error>;
 
     /// A matrix over `tokens`, and the diagonals of `dim` channels around it.
-    #[allow(clippy::missing_errors_doc)]
     fn mixer(&mut self, name: &str, tokens: usize, dim: usize, part: &mut MixerOf<Self>) -> Result<(), Self::Error>;
 
     /// LayerScale's factors, where the file has them as a tensor.
-    #[allow(clippy::missing_errors_doc)]
     fn gamma(&mut self, c: &Config, name: &str, n: usize, part: &mut Option<Vectors<Self>>) -> Result<(), Self::Error> {
         if c.keeps_gamma() {
             return self.vector(name, n, part.get_or_insert_default());
