@@ -27,6 +27,7 @@ use vitlet::{Config, Family, LayerScale, Named, Precision, Scores};
 
 mod arch;
 mod balance;
+mod branch;
 mod checkpoint;
 mod config;
 mod convnext;
@@ -46,14 +47,13 @@ mod pack;
 mod pickle;
 pub mod plan;
 pub mod position;
+mod position_bias;
 mod preprocess;
 pub mod prune;
 pub mod quantize;
 #[cfg(feature = "tract")]
 pub mod reference;
-mod relative;
 pub mod report;
-mod residual;
 mod tensor;
 mod timm;
 mod transformers;

@@ -10,20 +10,20 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value};
 use vitlet::{Activation, Config, Family, Pooling};
 
+use crate::branch::Residual;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
 use crate::network::{Block, Embedding, Layer, Mlp, Network, Source, Tail, Talking};
 use crate::options::Options;
-use crate::residual::Residual;
-use crate::{labels, position, preprocess, relative};
+use crate::{labels, position, position_bias, preprocess};
 
+mod beit_cait_dinov3_xcit;
 mod convnext;
-mod relatives;
 mod resmlp;
 mod xcit;
 
-use relatives::Relative;
+use beit_cait_dinov3_xcit::Relative;
 
 const ARCHITECTURES: &str = include_str!("../data/timm_architectures.json");
 
@@ -79,7 +79,7 @@ pub(crate) fn read(mut checkpoint: Checkpoint, json: &Object, options: &Options)
         let plan = resmlp::plan(&args, json, &pretrained, options, &mut announcements)?;
         resmlp::network(&mut checkpoint, plan, options, &mut announcements)?
     } else {
-        let relative = relatives::translate(&name, &mut args)?;
+        let relative = beit_cait_dinov3_xcit::translate(&name, &mut args)?;
         let mut plan = plan(&name, &args, relative, json, &pretrained, &mut announcements)?;
         set_size(&mut plan.config, options)?;
         network(&mut checkpoint, &plan, options, &mut announcements)?
@@ -389,7 +389,7 @@ fn network(
     };
     let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
     let (rotation, rope) = match config.family {
-        Family::Dinov3 => relative::rotation(&config, plan.relative.rope_base),
+        Family::Dinov3 => position_bias::rotation(&config, plan.relative.rope_base),
         _ => (None, Vec::new()),
     };
     let shared = match plan.relative.tables.1 {
@@ -471,7 +471,7 @@ impl Plan {
     fn table(&self, checkpoint: &mut Checkpoint, name: &str) -> Result<Vec<f32>, Error> {
         let c = &self.config;
         let native = (self.native.0 / c.patch_height, self.native.1 / c.patch_width);
-        relative::table(checkpoint, name, c, native, relative::Rule::Geometric)
+        position_bias::table(checkpoint, name, c, native, position_bias::Rule::Geometric)
     }
 
     /// BEiT and DINOv3 keep only the biases of q and v; the bias of k is zero. Class attention has three layers (but
@@ -537,7 +537,7 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     let norm1 = plan.residual.before(checkpoint, &at, 1, &mut qkv)?;
     let gamma2 = plan.residual.after(checkpoint, &at, 2, &mut up, &mut down)?;
     let norm2 = plan.residual.before(checkpoint, &at, 2, &mut up)?;
-    let (bias, talking) = (relative::sum(own, shared), plan.talking(checkpoint, i)?);
+    let (bias, talking) = (position_bias::sum(own, shared), plan.talking(checkpoint, i)?);
     let (temperature, local) = match c.family == Family::Xcit && i < c.depth {
         true => xcit::cross(checkpoint, plan, i).map(|(temperature, local)| (Some(temperature), Some(local)))?,
         false => (None, None),

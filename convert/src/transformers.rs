@@ -16,7 +16,7 @@ use crate::json::Object;
 use crate::network::{Block, Dpt, Embedding, Layer, Mlp, Network, Source, Tail};
 use crate::options::Options;
 use crate::preprocess::Processor;
-use crate::{labels, position, relative, timm};
+use crate::{labels, position, position_bias, timm};
 
 mod convnext;
 mod depth_anything;
@@ -360,7 +360,7 @@ fn network(
         prefix.extend(checkpoint.take(&embeddings("register_tokens"), &[1, registers, config.dim])?);
     }
     let (rotation, rope) = match plan.family {
-        Family::Dinov3 => relative::rotation(&config, plan.rope_base),
+        Family::Dinov3 => position_bias::rotation(&config, plan.rope_base),
         _ => (None, Vec::new()),
     };
     let shared = match plan.tables.1 {
@@ -465,7 +465,7 @@ impl Plan {
         let c = &self.config;
         let native = (self.native.0 / c.patch_height, self.native.1 / c.patch_width);
         let name = format!("{}encoder.{name}.relative_position_bias_table", self.base);
-        relative::table(checkpoint, &name, c, native, relative::Rule::Bilinear)
+        position_bias::table(checkpoint, &name, c, native, position_bias::Rule::Bilinear)
     }
 
     /// Names of the norms and of the MLP's layers: first (the gate before the other half), last.
@@ -528,7 +528,7 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     Ok(Block {
         norm1: Some(checkpoint.norm(&plan.at(i, norms[0]), c.dim)?),
         qkv: Layer::stack(qkv),
-        bias: relative::sum(own, shared),
+        bias: position_bias::sum(own, shared),
         proj,
         gamma1: plan.gamma(checkpoint, i, 1)?,
         mlp: Mlp {

@@ -4,11 +4,11 @@
 use vitlet::Config;
 
 use super::Plan;
+use crate::branch::batch_norm;
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;
 use crate::error::Error;
 use crate::network::{Depthwise, Embedding, Local};
-use crate::residual::batch_norm;
 
 /// Functions of each coordinate of a position, and the longest of their periods over 2 pi: the defaults of
 /// `PositionalEncodingFourier`.

@@ -20,8 +20,8 @@ const LAYERS: &[Layer] = &[
     &["network", "preprocess"],
     &["checkpoint", "diagonal"],
     // Import.
-    &["head", "position", "residual"],
-    &["convnext", "relative"],
+    &["head", "position", "branch"],
+    &["convnext", "position_bias"],
     &["timm", "vit5", "onnx", "model_file"],
     &["arch", "transformers", "reference"],
     // Fold.
