@@ -105,9 +105,9 @@ impl<M: Storage> Dpt<M> {
             }
             w.linear("conv", fused, around(n), &mut tap.conv)?;
             if k < LAST {
-                tap.unit1.get_or_insert_default().walk("unit1", dpt.fused, w)?;
+                tap.unit1.get_or_insert_default().walk(["unit1.conv1", "unit1.conv2"], dpt.fused, w)?;
             }
-            tap.unit2.walk("unit2", dpt.fused, w)?;
+            tap.unit2.walk(["unit2.conv1", "unit2.conv2"], dpt.fused, w)?;
             w.linear("fuse", fused, fused, &mut tap.fuse)?;
         }
         w.enter(Scope::Network);
@@ -122,12 +122,14 @@ impl<M: Storage> Dpt<M> {
 }
 
 impl<M: Storage> Unit<M> {
-    fn walk<W: Walk<Storage = M>>(&mut self, name: &str, channels: usize, w: &mut W) -> Result<(), W::Error> {
+    /// Through its matrices of these names.
+    fn walk<W: Walk<Storage = M>>(
+        &mut self,
+        [first, second]: [&str; 2],
+        channels: usize,
+        w: &mut W,
+    ) -> Result<(), W::Error> {
         let (outputs, inputs) = (Axis::dense(channels), Axis::padded(9, channels));
-        let [first, second] = match name {
-            "unit1" => ["unit1.conv1", "unit1.conv2"],
-            _ => ["unit2.conv1", "unit2.conv2"],
-        };
         w.linear(first, outputs, inputs, &mut self.conv1)?;
         w.linear(second, outputs, inputs, &mut self.conv2)
     }
