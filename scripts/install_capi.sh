@@ -6,7 +6,7 @@
 #
 # `cargo cinstall --profile library -p vitlet-capi --prefix PREFIX` (cargo-c) does all but the last. TARGET is a triple
 # of rustc; CARGO_TARGET_..._LINKER names a linker for it. The tree can be moved, because vitlet.pc and CMake find it
-# relative to themselves.
+# relative to themselves. FEATURES in the environment has options of cargo for the features of the library.
 set -euo pipefail
 [ "$#" -ge 1 ] && [ "$#" -le 2 ] || { echo "usage: install_capi.sh PREFIX [TARGET]" >&2; exit 2; }
 mkdir -p "$1"
@@ -28,7 +28,8 @@ flags=(--print "native-static-libs=$native")
 # Programs with musl in them are static.
 kinds=()
 case "$target" in *-musl) kinds=(--crate-type staticlib) ;; esac
-cargo rustc --quiet --profile library -p vitlet-capi --lib "${kinds[@]}" --target "$target" -- "${flags[@]}"
+read -ra features <<<"${FEATURES:-}"
+cargo rustc --quiet --profile library -p vitlet-capi --lib "${features[@]}" "${kinds[@]}" --target "$target" -- "${flags[@]}"
 
 mkdir -p "$prefix/include" "$prefix/lib/pkgconfig" "$prefix/lib/cmake/vitlet"
 cp capi/include/vitlet.h capi/include/vitlet.hpp "$prefix/include/"
