@@ -1,0 +1,62 @@
+//! What stands on an encoder.
+
+use super::check::ok;
+use super::{Config, Family};
+use crate::error::Error;
+
+/// What stands on the encoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Head {
+    /// Pooling, and a matrix where there are classes.
+    #[default]
+    Classifier,
+    /// A distance for each pixel.
+    Depth(Dpt),
+}
+
+/// The DPT head of Depth Anything (Ranftl et al. 2021, "Vision Transformers for Dense Prediction"; Yang et al. 2024,
+/// "Depth Anything V2").
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dpt {
+    /// The blocks, numbered from 0, after which the encoder's tokens are read, from the shallowest to the deepest.
+    pub taps: [usize; 4],
+    /// Channels of the maps that they become.
+    pub reassembled: [usize; 4],
+    /// Channels while these are fused.
+    pub fused: usize,
+    /// Channels before the last convolution.
+    pub hidden: usize,
+    /// Whether the output is a distance; else it is the inverse of one, up to a scale and a shift of the picture.
+    pub metric: bool,
+    /// The factor on the output: in metres where it is a distance.
+    pub max_depth: f32,
+}
+
+impl Dpt {
+    /// Height and width of the reassembled maps, for a grid of patches.
+    pub fn sizes(&self, (height, width): (usize, usize)) -> [(usize, usize); 4] {
+        [4, 2, 1, 0].map(|times| match times {
+            // A convolution with a stride of 2.
+            0 => (height.div_ceil(2), width.div_ceil(2)),
+            _ => (times * height, times * width),
+        })
+    }
+
+    /// Whether it can stand on the encoder of `c`.
+    pub(super) fn check(&self, c: &Config) -> Result<(), Error> {
+        let within = |n: usize| (1..=4_096).contains(&n);
+        ok(
+            c.family == Family::Vit && c.norm && !c.norm_pre && c.classes == 0,
+            "a depth head stands on a ViT with a last norm and without a classifier",
+        )?;
+        let [.., last] = self.taps;
+        ok(self.taps.is_sorted_by(|a, b| a < b) && last < c.depth, "a depth head reads four blocks in their order")?;
+        ok(
+            self.reassembled.into_iter().all(within) && within(self.fused) && within(self.hidden),
+            "a depth head's maps must have 1 to 4096 channels",
+        )?;
+        ok(self.fused.is_multiple_of(2), "a depth head halves the channels of its fused maps")?;
+        ok(self.max_depth.is_finite() && self.max_depth > 0.0, "the largest depth must be finite and positive")
+    }
+}
