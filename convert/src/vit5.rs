@@ -26,6 +26,9 @@ const THETA: [f64; 2] = [10_000.0, 100.0];
 /// Buffers with those frequencies, in every block.
 const FREQUENCIES: [&str; 2] = ["attn.rope.freqs", "attn.rope_reg.freqs"];
 
+/// No length of a ViT-5 is larger: the engine takes at most as many tokens.
+const MOST: usize = 1 << 16;
+
 /// What asks for a tensor, in errors.
 const ASKER: &str = "ViT-5";
 
@@ -92,8 +95,10 @@ struct Shape {
 impl Shape {
     fn of(checkpoint: &Checkpoint, depth: usize) -> Result<Self, Error> {
         let of = |name: &str, axis: usize| {
-            let why = || Error::tensor(name, format!("missing, or of too few axes; {ASKER} has one"));
-            checkpoint.shape(name).and_then(|shape| shape.get(axis)).copied().filter(|n| *n > 0).ok_or_else(why)
+            let why = || Error::tensor(name, format!("missing, or of another shape than {ASKER}'s"));
+            let len = checkpoint.shape(name).and_then(|shape| shape.get(axis)).copied();
+            // A file may state any length for a tensor without elements.
+            len.filter(|n| (1..=MOST).contains(n)).ok_or_else(why)
         };
         let root = |name: &str, n: usize| {
             let why = || Error::tensor(name, format!("{n} rows; {ASKER} has a square number of them"));

@@ -121,6 +121,22 @@ fn what_is_no_square_is_refused() {
     }
 }
 
+/// Tensors without elements, whose other lengths no file has to pay for.
+#[test]
+fn lengths_that_no_network_has_are_refused() {
+    let lengths = [("reg_token", vec![1, 1 << 62, 0]), ("pos_embed", vec![1, 1 << 62, 0])];
+    let patch = ("patch_embed.proj.weight", vec![0, 3, usize::MAX >> 1, 1]);
+    for (name, shape) in lengths.into_iter().chain([patch]) {
+        let scratch = copy("vit5");
+        let mut all = tensors(&scratch.dir);
+        let tensor = all.get_mut(name).expect("there");
+        (tensor.1, tensor.2) = (shape, Vec::new());
+        save(&all, &scratch.file("model.safetensors"));
+        scratch.refused(&[name, "of another shape than ViT-5's"]);
+        refused(&scratch.dir, &named("vit5_base"), &[name]);
+    }
+}
+
 #[test]
 fn further_tensors_and_missing_ones_are_refused() {
     let scratch = copy("vit5");
