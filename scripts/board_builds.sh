@@ -3,7 +3,8 @@
 #     static_program TARGET        the path of the program for a *-linux-musl target, built with Rust's own linker and C library
 #     link_for_old_glibc TARGET    from now on, cargo links shared libraries for a *-linux-gnu target against glibc 2.27 (JetPack 4), not this machine's
 #     stated_version               the version of all packages of the workspace
-#     same_bytes                   an array of tar's options: no dates, no names of users, so the same input gives the same bytes
+#     same_bytes                   an array of tar's options: no dates, no names of users; so the same input gives
+#                                  the same bytes
 #
 # The second takes Zig, which knows the symbols of every glibc, through cargo-zigbuild; both are Python packages and are
 # put into target/board-venv.

@@ -3,7 +3,7 @@
 #
 #     ./scripts/test.sh          everything that must pass: fast, then full; under 30 minutes on two cores
 #     ./scripts/test.sh fast     formatting, lints, tests on this machine; under 6 minutes
-#     ./scripts/test.sh deep     by hand: long mutation runs, networks on real pictures, packages, the files of a release
+#     ./scripts/test.sh deep     by hand: long mutation runs, real pictures, packages, the files of a release
 #
 # Each part says what it needs, installs what is missing where it may (root on Debian; rustup targets; Python
 # environments under target/), and otherwise names it. With CI=true nothing is skipped: what cannot be installed is an

@@ -1,7 +1,7 @@
 //! A model file, checked once and borrowed from then on.
 //!
-//! `Model::parse` checks header, metadata, the tensor table against the network's [parts](crate::parts), and the scales;
-//! it does not read the weights. After that every tensor's place follows from the hyperparameters (and a pruned
+//! `Model::parse` checks header, metadata, the tensor table against the network's [parts](crate::parts), and the
+//! scales; it does not read the weights. After that every tensor's place follows from the hyperparameters (and a pruned
 //! network's masks).
 
 mod metadata;

@@ -1,5 +1,5 @@
-//! Norms of rows, alone and followed by [`Quantize`](super::Quantize): LayerNorm (Ba et al. 2016), and RMSNorm (Zhang and
-//! Sennrich 2019), which takes no mean out. They share all code; `CENTERED` says which of the two it is.
+//! Norms of rows, alone and followed by [`Quantize`](super::Quantize): LayerNorm (Ba et al. 2016), and RMSNorm (Zhang
+//! and Sennrich 2019), which takes no mean out. They share all code; `CENTERED` says which of the two it is.
 
 use core::slice::ChunksExact;
 
