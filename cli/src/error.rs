@@ -105,6 +105,11 @@ impl Inputs {
         self.done
     }
 
+    /// How many there were.
+    pub fn total(&self) -> usize {
+        self.done + self.failed
+    }
+
     /// One more is left out, and named.
     pub fn failed(&mut self, error: &Error) {
         self.failed += 1;
@@ -113,7 +118,7 @@ impl Inputs {
 
     /// How many of them failed, as in "1 of 5 inputs left out"; none where all are done.
     pub fn failures(&self, what: &str) -> Option<String> {
-        (self.failed > 0).then(|| format!("{} of {} {what}", self.failed, self.done + self.failed))
+        (self.failed > 0).then(|| format!("{} of {} {what}", self.failed, self.total()))
     }
 
     /// The command's result, after everything else that it has to say.

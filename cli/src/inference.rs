@@ -222,10 +222,10 @@ impl<'m> Inference<'m> {
     }
 
     /// The normalized input `[3, height, width]` that a picture becomes.
-    pub fn prepare(&mut self, picture: &Rgb8) -> Result<Vec<f32>, vitlet::Error> {
-        let (picture, mut input) = (picture.borrow(), vec![0.0; self.plan().config().input_len()]);
-        self.runner.make_room(&picture)?;
-        self.runner.session()?.prepare(&picture, &mut input)?;
+    pub fn prepare(&mut self, picture: &Picture<'_>) -> Result<Vec<f32>, vitlet::Error> {
+        let mut input = vec![0.0; self.plan().config().input_len()];
+        self.runner.make_room(picture)?;
+        self.runner.session()?.prepare(picture, &mut input)?;
         Ok(input)
     }
 

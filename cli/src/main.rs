@@ -8,6 +8,7 @@ mod commands;
 mod dataset;
 mod error;
 mod files;
+mod frames;
 mod hub;
 mod inference;
 #[cfg(test)]

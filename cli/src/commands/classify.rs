@@ -1,23 +1,20 @@
-//! `vitlet classify`: the most likely labels of pictures, of every frame of a raw stream, or of a camera.
-
-mod frames;
-mod stream;
+//! `vitlet classify`: the most likely labels of pictures, or of frames of a camera or a raw stream.
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 use serde::Serialize;
 
 use crate::backend::{BackendArgs, Facts, Network, Runner};
 use crate::error::{Context, Error, Inputs, Result};
-use crate::inference::{Compute, ComputeArgs, SizeArgs};
+use crate::frames::{Found, FrameArgs, Tell};
+use crate::inference::{Answer, Compute, ComputeArgs, Inference, SizeArgs};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
 use crate::output::{self, NAME, Out, PLAIN, QUIET, STRONG};
 use crate::pictures::{self, Source};
 use crate::results::{Done, PictureResult};
 
 #[derive(Args)]
-#[command(group = ArgGroup::new(stream::STREAM).multiple(true))]
 pub struct ClassifyArgs {
     /// Model file or hf:OWNER/NAME (with --backend tract, an ONNX file); without it, the built-in model with the ten
     /// classes of CIFAR-10
@@ -29,7 +26,7 @@ pub struct ClassifyArgs {
     images: Vec<PathBuf>,
 
     #[command(flatten)]
-    stream: stream::StreamArgs,
+    frames: FrameArgs,
 
     /// Labels to show: 5 per picture, 1 per frame
     #[arg(long, value_name = "K")]
@@ -56,7 +53,7 @@ pub struct ClassifyArgs {
 
 impl ClassifyArgs {
     fn top_k(&self) -> usize {
-        self.top_k.unwrap_or(if self.stream.is_some() { 1 } else { 5 })
+        self.top_k.unwrap_or(if self.frames.is_some() { 1 } else { 5 })
     }
 }
 
@@ -66,7 +63,7 @@ struct Document {
     results: Vec<PictureResult<Classified>>,
 }
 
-/// The fields of `classify` for one picture.
+/// The fields of `classify` for one picture or frame.
 #[derive(Serialize)]
 struct Classified {
     top: Vec<Guess>,
@@ -83,10 +80,6 @@ struct Guess {
 }
 
 pub fn run(args: ClassifyArgs) -> Result<()> {
-    // A conflict that clap knows of would switch off what other options require.
-    if args.stream.camera.is_some() && !args.images.is_empty() {
-        return Err(Error::Usage("--camera cannot be used with pictures".to_string()));
-    }
     let network = match &args.model {
         Some(path) => args.backend.open(path)?,
         None if args.backend.is_vitlet() => {
@@ -104,9 +97,9 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
             "no classification head: `vitlet embed` writes its features, `vitlet run` all outputs",
         ));
     }
-    if args.stream.is_some() {
+    if args.frames.is_some() {
         return match &mut runner {
-            Runner::Model(inference) => stream::run(&args, &network, &facts, inference),
+            Runner::Model(inference) => frames(&args, &network, &facts, inference),
             Runner::Onnx(_) => Err(Error::Usage("--raw and --camera are for model files".to_string())),
         };
     }
@@ -140,12 +133,24 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
 
 fn classify(source: &Source, facts: &Facts, runner: &mut Runner, args: &ClassifyArgs) -> Result<Done<Classified>> {
     let picture = pictures::load(source)?;
-    let answer = runner.picture(&picture).about(source)?;
-    let classified = Classified {
-        top: guesses(&answer.values, facts, args.top_k()),
-        digest: args.digest.then(|| digest(&answer.values)),
-    };
-    Ok(Done::new(source.to_string(), &picture, answer.times, classified))
+    let Answer { values, times } = runner.picture(&picture).about(source)?;
+    Ok(Done::new(source.to_string(), &picture, times, Classified::new(&values, facts, args)))
+}
+
+/// Frames of a camera or of streams: one line each.
+fn frames(args: &ClassifyArgs, network: &Network, facts: &Facts, inference: &mut Inference) -> Result<()> {
+    args.frames.each(&args.images, Tell::new(args.json, []), &|| network.unchanged(), &mut |frame| {
+        let Answer { values, times } = inference.frame(&frame.picture)?;
+        let fields = Classified::new(&values, facts, args);
+        Ok(Found { times, text: line(&fields), fields })
+    })
+}
+
+impl Classified {
+    fn new(logits: &[f32], facts: &Facts, args: &ClassifyArgs) -> Self {
+        let digest = args.digest.then(|| format!("{:016x}", vitlet::digest(logits)));
+        Self { top: guesses(logits, facts, args.top_k()), digest }
+    }
 }
 
 /// The `k` most likely classes, the likeliest first.
@@ -161,8 +166,15 @@ fn guesses(logits: &[f32], facts: &Facts, k: usize) -> Vec<Guess> {
     vitlet::best(logits, k).into_iter().map(guess).collect()
 }
 
-fn digest(logits: &[f32]) -> String {
-    format!("{:016x}", vitlet::digest(logits))
+/// The labels of a frame.
+fn line(classified: &Classified) -> String {
+    let guess = |guess: &Guess| {
+        let label = guess.label.clone().unwrap_or_else(|| guess.index.to_string());
+        format!("{:6.2} %  {STRONG}{label}{STRONG:#}", guess.probability * 100.0)
+    };
+    let guesses: Vec<String> = classified.top.iter().map(guess).collect();
+    let digest = classified.digest.as_ref().map_or(String::new(), |digest| format!("  digest {digest}"));
+    guesses.join("  ") + &digest
 }
 
 fn print(out: &mut Out, result: &Done<Classified>) -> Result<()> {

@@ -195,7 +195,7 @@ struct Pair {
 fn look(picture: &Sample, inference: &mut Inference, truth: &mut Truth, c: &Config) -> Result<Pair> {
     let decoded = picture.load()?;
     let start = Instant::now();
-    let input = inference.prepare(&decoded).about(picture)?;
+    let input = inference.prepare(&decoded.borrow()).about(picture)?;
     let began = Instant::now();
     let seen = truth::look(inference, &input, c).about(picture)?;
     let times = Times::between(start, began, Instant::now());

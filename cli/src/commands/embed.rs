@@ -1,5 +1,7 @@
-//! `vitlet embed`: the features before the head, one row per picture, as a .npy file, and beside it a CSV that says
-//! which picture each row is.
+//! `vitlet embed`: the features before the head, one row per picture or frame, as a .npy file, and beside it a CSV that
+//! says which picture each row is. Of frames also as lines of JSON.
+
+mod frames;
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +9,8 @@ use clap::Args;
 use serde::Serialize;
 use vitlet::Output;
 
-use crate::error::{Context, Inputs, Result};
+use crate::error::{Context, Error, Inputs, Result};
+use crate::frames::{FrameArgs, STREAM};
 use crate::inference::{Compute, ComputeArgs, Inference, SizeArgs};
 use crate::model::ModelFile;
 use crate::pictures::{self, Source};
@@ -21,15 +24,19 @@ pub struct EmbedArgs {
     model: PathBuf,
 
     /// JPEG, PNG, WebP or BMP files, directories, or - for standard input
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required_unless_present = "camera", value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// Where to write f32 [rows, features]
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[command(flatten)]
+    frames: FrameArgs,
 
-    /// Where to write which picture each row is, row,image; by default NAME.rows.csv beside NAME.npy
-    #[arg(long, value_name = "CSV")]
+    /// Where to write f32 [rows, features]; frames may go to --json instead, with their features in it
+    #[arg(short, long, value_name = "FILE", required_unless_present = STREAM)]
+    output: Option<PathBuf>,
+
+    /// Where to write which picture each row is, row,image (of frames row,source,frame,time); by default NAME.rows.csv
+    /// beside NAME.npy
+    #[arg(long, value_name = "CSV", requires = "output")]
     rows: Option<PathBuf>,
 
     /// Write every patch token, f32 [rows, patches, dim], instead of the pooled features
@@ -42,9 +49,16 @@ pub struct EmbedArgs {
     #[command(flatten)]
     compute: ComputeArgs,
 
-    /// Print one JSON document
+    /// Print one JSON document, or one per line and frame
     #[arg(long)]
     json: bool,
+}
+
+/// Files that are written.
+struct Outputs {
+    npy: PathBuf,
+    /// Nothing beside a pipe or a device.
+    rows: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -63,26 +77,77 @@ struct Row {
     row: usize,
 }
 
-/// A picture that cannot be read or run has no row.
+impl EmbedArgs {
+    /// The outputs, none of which is one of the `inputs`; none without `-o`.
+    fn outputs(&self, inputs: &[PathBuf]) -> Result<Option<Outputs>> {
+        let Some(npy) = self.output.clone() else { return Ok(None) };
+        let outputs = Outputs { rows: self.rows.clone().or_else(|| beside(&npy)), npy };
+        for path in outputs.paths() {
+            files::refuse_inputs(path, inputs.iter().chain([&self.model]))?;
+        }
+        outputs.rows.as_ref().map_or(Ok(()), |rows| files::refuse_same(rows, &outputs.npy))?;
+        files::refuse_stdout(self.json, outputs.paths())?;
+        Ok(Some(outputs))
+    }
+
+    /// The network's output that is written.
+    fn inference<'m>(&self, file: &'m ModelFile, compute: &'m Compute) -> Result<Inference<'m>> {
+        let output = if self.tokens { Output::Tokens } else { Output::Features };
+        Inference::with(file, compute, compute.run(self.size.get()).outputs(&[output]))
+    }
+
+    /// The shape of `rows` rows.
+    fn shape(&self, rows: usize, inference: &Inference<'_>) -> Vec<usize> {
+        let c = inference.plan().config();
+        if self.tokens { vec![rows, c.patches(), c.dim] } else { vec![rows, c.features()] }
+    }
+}
+
+impl Outputs {
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.rows.iter().chain([&self.npy])
+    }
+
+    /// Writes the rows, and which picture or frame each is.
+    fn write<const N: usize>(&self, shape: &[usize], data: &[f32], named: Vec<[String; N]>) -> Result<()> {
+        npy::write(&self.npy, shape, data)?;
+        self.rows.as_ref().map_or(Ok(()), |path| files::write_csv(path, named))
+    }
+
+    /// Says what was written, the `what` of each row.
+    fn report(&self, shape: &[usize], what: &str) -> Result<()> {
+        let rows = self.rows.as_ref().map_or(String::new(), |path| format!(", its {what} in {}", path.display()));
+        Ok(writeln!(output::beside(self.paths()), "{}: f32 {shape:?}{rows}", self.npy.display())?)
+    }
+}
+
 pub fn run(args: EmbedArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
-    let sources = pictures::list(&args.images)?;
-    let rows = args.rows.clone().or_else(|| beside(&args.output));
-    let outputs = || rows.iter().chain([&args.output]);
-    for path in outputs() {
-        files::refuse_inputs(path, files::of_pictures(&sources).chain([args.model.clone()]))?;
+    if args.frames.is_some() {
+        return frames::run(&args, &file);
     }
-    rows.as_ref().map_or(Ok(()), |rows| files::refuse_same(rows, &args.output))?;
-    files::refuse_stdout(args.json, outputs())?;
+    let sources = pictures::list(&args.images)?;
+    // clap asks for it where there are no frames.
+    let inputs: Vec<PathBuf> = files::of_pictures(&sources).collect();
+    let outputs = args.outputs(&inputs)?.ok_or(Error::Usage("-o FILE is missing".to_string()))?;
     let compute = Compute::new(&args.compute)?;
-    let output = if args.tokens { Output::Tokens } else { Output::Features };
-    let mut inference = Inference::with(&file, &compute, compute.run(args.size.get()).outputs(&[output]))?;
+    let mut inference = args.inference(&file, &compute)?;
+    pictures(args, file.name.clone(), &sources, &outputs, &mut inference)
+}
 
+/// A picture that cannot be read or run has no row.
+fn pictures(
+    args: EmbedArgs,
+    model: String,
+    sources: &[Source],
+    outputs: &Outputs,
+    inference: &mut Inference<'_>,
+) -> Result<()> {
     let (mut data, mut named) = (Vec::new(), vec![["row", "image"].map(str::to_string)]);
     let (mut inputs, mut results) = (Inputs::default(), Vec::new());
     let bar = output::progress(sources.len() as u64, "{bar:40.cyan} {pos}/{len} pictures, {eta} left");
-    for source in &sources {
-        match embed(source, &mut inference, inputs.count()) {
+    for source in sources {
+        match embed(source, inference, inputs.count()) {
             Ok((features, told)) => {
                 data.extend(features);
                 named.push([told.rest.row.to_string(), told.image.clone()]);
@@ -98,20 +163,16 @@ pub fn run(args: EmbedArgs) -> Result<()> {
     }
     bar.finish_and_clear();
 
-    let (count, c) = (inputs.count(), inference.plan().config());
-    let shape = if args.tokens { vec![count, c.patches(), c.dim] } else { vec![count, c.features()] };
-    if count > 0 {
-        npy::write(&args.output, &shape, &data)?;
-        rows.as_ref().map_or(Ok(()), |path| files::write_csv(path, named))?;
+    let shape = args.shape(inputs.count(), inference);
+    if inputs.count() > 0 {
+        outputs.write(&shape, &data, named)?;
     }
     let name = |path: &PathBuf| path.display().to_string();
     if args.json {
-        let (output, rows) = (name(&args.output), rows.as_ref().map(name));
-        output::json(&Document { model: file.name, output, rows, shape, results })?;
-    } else if count > 0 {
-        let mut out = output::beside(outputs());
-        let rows = rows.as_ref().map_or(String::new(), |path| format!(", its pictures in {}", path.display()));
-        writeln!(out, "{}: f32 {shape:?}{rows}", args.output.display())?;
+        let (output, rows) = (name(&outputs.npy), outputs.rows.as_ref().map(name));
+        output::json(&Document { model, output, rows, shape, results })?;
+    } else if inputs.count() > 0 {
+        outputs.report(&shape, "pictures")?;
     }
     inputs.end()
 }

@@ -1,11 +1,13 @@
-//! `vitlet preprocess`: the model's input for a picture, as a tensor that `run` and Python read.
+//! `vitlet preprocess`: the model's input for a picture or a frame, as a tensor that `run` and Python read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 
-use crate::error::{Context, Result};
-use crate::inference::{Compute, ComputeArgs, Inference, SizeArgs};
+use crate::error::{Context, Error, Result};
+use crate::frames::{Found, FrameArgs, Tell};
+use crate::inference::{Compute, ComputeArgs, Inference, SizeArgs, Times};
 use crate::model::ModelFile;
 use crate::pictures::{self, Source};
 use crate::{files, npy, output};
@@ -17,10 +19,14 @@ pub struct PreprocessArgs {
     model: PathBuf,
 
     /// A JPEG, PNG, WebP or BMP file, or - for standard input
-    #[arg(value_name = "IMAGE")]
-    image: PathBuf,
+    #[arg(required_unless_present = "camera", value_name = "IMAGE")]
+    image: Option<PathBuf>,
 
-    /// Where to write f32 [1, 3, height, width], normalized
+    #[command(flatten)]
+    frames: FrameArgs,
+
+    /// Where to write f32 [1, 3, height, width], normalized; of frames the first, or with --frames N
+    /// [N, 3, height, width]
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
@@ -30,20 +36,47 @@ pub struct PreprocessArgs {
 
 pub fn run(args: PreprocessArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
-    let source = if args.image.as_os_str() == "-" { Source::Stdin } else { Source::File(args.image) };
-    files::refuse_inputs(&args.output, files::of_pictures([&source]).chain([args.model]))?;
-    let picture = pictures::load(&source)?;
     let compute = Compute::new(&ComputeArgs::one_thread())?;
     let mut inference = Inference::with(&file, &compute, compute.run(args.size.get()))?;
-    let input = inference.prepare(&picture).about(&source)?;
-    let c = inference.plan().config();
-    let shape = [1, 3, c.image_height, c.image_width];
-    npy::write(&args.output, &shape, &input)?;
+    match &args.image {
+        Some(image) if !args.frames.is_some() => picture(image, &args.model, &args.output, &mut inference),
+        _ => frames(args, &file, &mut inference),
+    }
+}
+
+fn picture(image: &Path, model: &Path, output: &PathBuf, inference: &mut Inference<'_>) -> Result<()> {
+    let source = if image.as_os_str() == "-" { Source::Stdin } else { Source::File(image.to_path_buf()) };
+    files::refuse_inputs(output, files::of_pictures([&source]).chain([model.to_path_buf()]))?;
+    let picture = pictures::load(&source)?;
+    let input = inference.prepare(&picture.borrow()).about(&source)?;
     let (width, height) = (picture.width, picture.height);
-    writeln!(
-        output::beside([&args.output]),
-        "{}: f32 {shape:?} of {source}, {width} x {height}",
-        args.output.display()
-    )?;
-    Ok(())
+    write(output, &input, inference, &format!("{source}, {width} x {height}"))
+}
+
+fn frames(args: PreprocessArgs, file: &ModelFile, inference: &mut Inference<'_>) -> Result<()> {
+    let PreprocessArgs { model, image, frames, output, .. } = args;
+    files::refuse_inputs(&output, image.iter().chain([&model]))?;
+    let (mut data, mut count) = (Vec::new(), 0);
+    let (paths, tell) = (Vec::from_iter(image), Tell::new(false, [&output]));
+    let ended = frames.or_frames(1).each(&paths, tell, &|| file.unchanged(), &mut |frame| {
+        let start = Instant::now();
+        data.extend(inference.prepare(&frame.picture).map_err(|e| e.to_string())?);
+        let end = Instant::now();
+        count += 1;
+        let text = format!("{} x {}", frame.picture.width, frame.picture.height);
+        Ok(Found { times: Times::between(start, end, end), text, fields: () })
+    });
+    match ended {
+        Ok(()) | Err(Error::Partial(_)) if count > 0 => write(&output, &data, inference, &format!("{count} frames"))?,
+        _ => {}
+    }
+    ended
+}
+
+/// Writes inputs, and says of what.
+fn write(path: &PathBuf, inputs: &[f32], inference: &Inference<'_>, of: &str) -> Result<()> {
+    let c = inference.plan().config();
+    let shape = [inputs.len() / c.input_len(), 3, c.image_height, c.image_width];
+    npy::write(path, &shape, inputs)?;
+    Ok(writeln!(output::beside([path]), "{}: f32 {shape:?} of {of}", path.display())?)
 }

@@ -1,4 +1,4 @@
-//! `classify --camera`: programs and servers that stand for cameras.
+//! `--camera`: programs and servers that stand for cameras.
 #![cfg(unix)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use image::{ImageFormat, imageops};
 use serde_json::Value;
 
-use crate::common::{Scene, colorful, error, json, run_with_input, vitlet};
+use crate::common::{Scene, colorful, error, json, npy, run, run_with_input, vitlet};
 
 /// Runs a command line whose last argument, the camera, may have spaces.
 fn watch(arguments: &str, camera: &str) -> Output {
@@ -93,6 +93,29 @@ fn no_more_frames_are_classified_than_fps_says() {
     let told = lines(&watch(&format!("classify -m {model} --raw rgb24:53x41 --fps 5 --json"), &command));
     let fifths = began.elapsed().as_secs_f64() * 5.0;
     assert!((told.len() - 1) as f64 <= fifths, "{} frames in {fifths} fifths of a second", told.len());
+}
+
+/// A camera that would go on for ever ends with the program.
+#[test]
+fn so_many_frames_are_taken_and_no_more() {
+    let scene = Scene::new();
+    let (model, frame) = (scene.model("hf_vit", "int8"), scene.path("frame"));
+    fs::write(&frame, colorful(53, 41, 1).into_raw()).unwrap();
+    let command = format!("exec:while :; do cat {frame}; sleep 0.01; done");
+    for every in ["", "--every-frame"] {
+        let classify = format!("classify -m {model} --raw rgb24:53x41 --frames 3 --json {every}");
+        let told = lines(&watch(&classify, &command));
+        assert_eq!(told.len(), 3);
+        assert!(told.iter().all(|line| line["source"] == command));
+        assert!(every.is_empty() || told[2]["frame"] == 2);
+    }
+    // Features of a camera's frames.
+    let told = lines(&watch(&format!("embed -m {model} --raw rgb24:53x41 --frames 2 --json"), &command));
+    assert_eq!((told.len(), told[1]["features"].as_array().unwrap().len() > 1), (2, true));
+    let (x, expected) = (scene.path("x.npy"), scene.path("expected.npy"));
+    watch(&format!("embed -m {model} --raw rgb24:53x41 --frames 2 -o {x}"), &command);
+    run(&format!("embed -m {model} {} -o {expected}", scene.picture("1.png", 1)));
+    assert_eq!(npy(&x), npy(&expected).repeat(2));
 }
 
 /// A server of MJPEG that answers one request; its address, and the request's first line when it is answered.
@@ -206,7 +229,7 @@ fn a_camera_that_fails_is_named_with_what_it_left() {
     assert_eq!(refused(&classify, "exec:exit 3", 1), "exec:exit 3: exit status: 3, after 0 frames");
     fs::write(&raw, &colorful(53, 41, 1).into_raw()[..100]).unwrap();
     let text = refused(&format!("{classify} --raw rgb24:53x41"), &format!("exec:cat {raw}"), 1);
-    assert!(text.ends_with(": ends within a frame, 100 of 6519 bytes, after 0 frames"), "{text}");
+    assert!(text.ends_with(": 100 bytes, less than one frame of 6519"), "{text}");
     // Frames came before: some were done.
     let jpegs = scene.path("jpegs");
     fs::write(&jpegs, jpeg(1)).unwrap();
@@ -254,7 +277,9 @@ fn cameras_and_their_options_are_checked() {
         ("classify --camera v4l2:/dev/video0", "not supported yet"),
         ("classify --camera mjpeg:https://cam/", "TLS is not supported here"),
         ("classify --camera rpicam a.jpg", "cannot be used with"),
-        ("classify --raw rgb:8x8 --fps 5 -", "--camera"),
+        ("classify --fps 5 a.jpg", "required"),
+        ("classify --every-frame a.jpg", "required"),
+        ("classify --raw rgb:8x8 --frames 0 -", "not in 1.."),
         ("classify --region 0,0,8,8 a.jpg", "required"),
         ("classify --rotate 90 a.jpg", "required"),
         ("classify --camera rpicam --rotate 45", "90, 180 or 270 degrees"),
@@ -263,6 +288,7 @@ fn cameras_and_their_options_are_checked() {
         ("classify --raw rgb:8x8 --region 1,0,8,8 -", "8 x 8 pixels"),
         ("classify --camera rpicam --fps 0", "0.001 to 1000"),
         ("classify --raw rgb:8x8 --yuv srgb -", "bt601"),
+        ("classify --camera exec:true --yuv bt709", "--yuv is for raw frames"),
     ] {
         let output = vitlet().args(arguments.split_whitespace()).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();

@@ -1,6 +1,6 @@
-//! `classify --raw`: a stream of frames.
+//! `--raw`: streams of frames.
 
-use crate::common::{Scene, colorful, error, json, partial, run, run_with_input, stdout};
+use crate::common::{Scene, colorful, error, json, npy, partial, run, run_with_input, stdout};
 
 /// Three frames of RGB, 53 x 41, and the pictures that they are.
 fn frames(scene: &Scene) -> (Vec<u8>, Vec<String>) {
@@ -20,7 +20,7 @@ fn every_frame_is_classified_as_its_picture_is() {
     let model = scene.model("hf_vit", "int8");
     let (bytes, pictures) = frames(&scene);
     let classify = format!("classify -m {model} --raw rgb24:53x41 --digest --top-k 2");
-    let told = lines(&run_with_input(&format!("{classify} --json -"), &bytes));
+    let told = lines(&run_with_input(&format!("{classify} --every-frame --json -"), &bytes));
     assert_eq!(told.len(), 3);
     for (i, (line, picture)) in told.iter().zip(&pictures).enumerate() {
         let expected = &json(&format!("classify -m {model} {picture} --json --digest --top-k 2"))["results"][0];
@@ -42,6 +42,92 @@ fn every_frame_is_classified_as_its_picture_is() {
             "{line}"
         );
     }
+}
+
+/// What a pipe brings faster than it is looked at is dropped, counted and announced; a file waits.
+#[test]
+fn of_a_pipe_the_newest_frame_wins_and_of_a_file_every_frame_is_taken() {
+    let scene = Scene::new();
+    let (model, path) = (scene.model("hf_vit", "f32"), scene.path("frames.rgb"));
+    let bytes = [colorful(53, 41, 1).into_raw().repeat(200), colorful(53, 41, 2).into_raw()].concat();
+    std::fs::write(&path, &bytes).unwrap();
+    let classify = format!("classify -m {model} --raw rgb24:53x41 --digest --json --threads 1");
+    let output = run_with_input(&format!("{classify} -"), &bytes);
+    let told = lines(&output);
+    let dropped: u64 = told.iter().map(|line| line["dropped"].as_u64().unwrap()).sum();
+    assert_eq!((dropped + told.len() as u64, told.len() < 201), (201, true));
+    assert_eq!(told.last().unwrap()["frame"], 200);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.matches("--every-frame takes all").count(), 1, "{said}");
+    let last = told.last().unwrap()["digest"].clone();
+    // A redirected file is a file.
+    let mut redirected = crate::common::vitlet();
+    redirected.args(classify.split_whitespace()).arg("-").stdin(std::fs::File::open(&path).unwrap());
+    for output in [redirected.output().unwrap(), run(&format!("{classify} {path}"))] {
+        let told = lines(&output);
+        assert_eq!((told.len(), &told[200]["digest"]), (201, &last));
+        assert!(told.iter().all(|line| line["dropped"] == 0) && output.stderr.is_empty());
+    }
+    let told = lines(&run(&format!("{classify} {path} {path} --frames 203")));
+    assert_eq!((told.len(), &told[202]["frame"]), (203, &1.into()));
+}
+
+#[test]
+fn frames_become_rows_with_their_numbers_and_times() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let (bytes, pictures) = frames(&scene);
+    let (path, rows, expected) = (scene.path("frames.rgb"), scene.path("x.npy"), scene.path("expected.npy"));
+    std::fs::write(&path, &bytes).unwrap();
+    for tokens in ["", "--tokens"] {
+        stdout(&format!("embed -m {model} {} -o {expected} {tokens}", pictures.join(" ")));
+        let text = stdout(&format!("embed -m {model} --raw rgb24:53x41 {path} -o {rows} {tokens}"));
+        assert_eq!(npy(&rows), npy(&expected));
+        let last = text.lines().last().unwrap();
+        assert!(text.lines().count() == 4 && last.starts_with(&format!("{rows}: f32 [3, ")), "{text}");
+        assert!(last.ends_with(&format!("], its frames in {}", scene.path("x.rows.csv"))), "{text}");
+        // The same numbers as lines.
+        let told = run(&format!("embed -m {model} --raw rgb24:53x41 {path} --json {tokens}"));
+        let key = if tokens.is_empty() { "features" } else { "tokens" };
+        let numbers = |value: &serde_json::Value| -> Vec<f32> {
+            let flat = value.as_array().unwrap().iter().flat_map(|x| x.as_array().cloned().unwrap_or(vec![x.clone()]));
+            flat.map(|x| x.as_f64().unwrap() as f32).collect()
+        };
+        let told: Vec<f32> = lines(&told).iter().flat_map(|line| numbers(&line[key])).collect();
+        assert_eq!(told, npy(&expected));
+    }
+    let csv = std::fs::read_to_string(scene.path("x.rows.csv")).unwrap();
+    let csv: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(csv[0], ["row", "source", "frame", "time"]);
+    assert_eq!(csv[3][..3], ["2", &path, "2"]);
+    assert!(csv[3][3].parse::<f64>().unwrap() > 1.7e9);
+    // Rows to standard output: lines go to standard error.
+    let output = run(&format!("embed -m {model} --raw rgb24:53x41 {path} -o /dev/stdout"));
+    assert!(output.stdout.starts_with(b"\x93NUMPY") && output.status.success());
+    let json = run(&format!("embed -m {model} --raw rgb24:53x41 {path} -o {rows} --json"));
+    assert_eq!(lines(&json)[2]["row"], 2);
+    let wrong = |arguments: &str| error(&format!("embed -m {model} {arguments}"), 2);
+    assert!(wrong(&format!("--raw rgb24:53x41 {path}")).contains("-o FILE.npy, or to --json"));
+    assert!(wrong("--camera rpicam -o x.npy").contains("--frames N stops after N frames"));
+    assert!(wrong(&pictures[0]).contains("--output"));
+    let taken = format!("embed -m {model} --raw rgb24:53x41 {path} -o {path}");
+    assert!(error(&taken, 1).contains("input"), "{}", error(&taken, 1));
+}
+
+#[test]
+fn a_frame_is_prepared_as_its_picture_is() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let (bytes, pictures) = frames(&scene);
+    let (path, x, expected) = (scene.path("frames.rgb"), scene.path("x.npy"), scene.path("expected.npy"));
+    std::fs::write(&path, &bytes).unwrap();
+    stdout(&format!("preprocess -m {model} {} -o {expected}", pictures[0]));
+    let text = stdout(&format!("preprocess -m {model} --raw rgb24:53x41 {path} -o {x}"));
+    assert!(text.contains("53 x 41") && text.ends_with("] of 1 frames\n"), "{text}");
+    assert_eq!(std::fs::read(&x).unwrap(), std::fs::read(&expected).unwrap());
+    stdout(&format!("preprocess -m {model} --raw rgb24:53x41 {path} -o {x} --frames 3"));
+    assert_eq!(npy(&x).len(), 3 * npy(&expected).len());
+    assert_eq!(npy(&x)[..npy(&expected).len()], npy(&expected));
 }
 
 #[test]
@@ -78,13 +164,13 @@ fn padded_rows_are_read_with_a_stride_and_suspected_without() {
     };
     let padded: Vec<u8> = planes.iter().flat_map(padded).collect();
     let digests = |raw: &str, bytes: &[u8]| -> Vec<String> {
-        let output = run_with_input(&format!("classify -m {model} --raw {raw} --digest --json -"), bytes);
+        let output = run_with_input(&format!("classify -m {model} --raw {raw} --every-frame --digest --json -"), bytes);
         lines(&output).iter().map(|line| line["digest"].as_str().unwrap().to_string()).collect()
     };
     let expected = digests("i420:10x6", &tight);
     assert_eq!(digests("i420:10x6:64", &padded.repeat(2)), [&expected[..], &expected].concat());
 
-    let output = run_with_input(&format!("classify -m {model} --raw i420:10x6 -"), &padded.repeat(2));
+    let output = run_with_input(&format!("classify -m {model} --raw i420:10x6 --every-frame -"), &padded.repeat(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let said: Vec<_> = said.lines().collect();
     assert_eq!(said.len(), 2, "{said:?}");
@@ -101,7 +187,7 @@ fn a_stream_that_ends_early_is_named_and_nothing_is_lost() {
     let model = scene.model("timm_vit", "int8");
     let (bytes, _) = frames(&scene);
     let size = 53 * 41 * 3;
-    let classify = format!("classify -m {model} --raw rgb24:53x41 -");
+    let classify = format!("classify -m {model} --raw rgb24:53x41 --every-frame -");
     let output = run_with_input(&classify, &bytes[..2 * size + 100]);
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
@@ -162,7 +248,7 @@ fn replaced(replace: impl FnOnce(&str)) -> (Option<i32>, usize, String) {
     let model = scene.model("hf_vit", "int8");
     let (frames, _) = frames(&scene);
     let mut command = crate::common::vitlet();
-    command.args(["classify", "-m", &model, "--raw", "rgb24:53x41", "-"]);
+    command.args(["classify", "-m", &model, "--raw", "rgb24:53x41", "--every-frame", "-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut lines = BufReader::new(output).lines();

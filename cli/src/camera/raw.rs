@@ -17,7 +17,7 @@ const ALIGNMENTS: [usize; 6] = [64, 32, 128, 256, 16, 512];
 
 /// What the frames of a stream are: `FORMAT:WIDTHxHEIGHT[:STRIDE]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Frames {
+pub struct RawFormat {
     format: Format,
     width: u32,
     height: u32,
@@ -27,7 +27,7 @@ pub struct Frames {
     bytes: usize,
 }
 
-impl FromStr for Frames {
+impl FromStr for RawFormat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -59,9 +59,9 @@ impl FromStr for Frames {
     }
 }
 
-impl Frames {
-    /// As rpicam-vid writes them, with rows that need no padding.
-    pub const RPICAM: Self =
+impl RawFormat {
+    /// What a camera is asked for that gives any size: its rows need no padding.
+    pub const I420_640X480: Self =
         Self { format: Format::I420, width: 640, height: 480, stride: None, bytes: 640 * 480 * 3 / 2 };
 
     /// Bytes of a frame.
@@ -74,8 +74,8 @@ impl Frames {
         (self.width, self.height)
     }
 
-    /// Whether rpicam-vid can write such frames.
-    pub fn is_rpicams(&self) -> bool {
+    /// Whether they are I420, the only raw frames that rpicam-vid writes.
+    pub fn is_i420(&self) -> bool {
         self.format == Format::I420
     }
 
@@ -151,10 +151,10 @@ mod tests {
 
     #[test]
     fn frames_are_described_by_format_and_size() {
-        let frames: Frames = "i420:640x480".parse().unwrap();
+        let frames: RawFormat = "i420:640x480".parse().unwrap();
         assert_eq!((frames.width, frames.height, frames.bytes), (640, 480, 460_800));
-        assert_eq!("rgb24:4x4".parse::<Frames>(), "rgb:4x4".parse());
-        assert_eq!("gray:3x2".parse::<Frames>().unwrap().bytes, 6);
+        assert_eq!("rgb24:4x4".parse::<RawFormat>(), "rgb:4x4".parse());
+        assert_eq!("gray:3x2".parse::<RawFormat>().unwrap().bytes, 6);
         for (padded, bytes) in [
             ("i420:100x64:128", 128 * 64 + 2 * 64 * 32),
             ("i420:99x63:128", 128 * 63 + 2 * 64 * 32),
@@ -162,21 +162,21 @@ mod tests {
             ("rgb:100x64:320", 320 * 64),
             ("yuyv:3x2:8", 16),
         ] {
-            let frames: Frames = padded.parse().unwrap();
+            let frames: RawFormat = padded.parse().unwrap();
             assert_eq!((frames.bytes, frames.argument()), (bytes, padded.to_string()));
         }
         for wrong in ["i420:100x64:99", "i420:100x64:101", "rgb:100x64:299", "gray:4x4:x", "gray:4x4:", "gray:4x4:9:9"]
         {
-            assert!(wrong.parse::<Frames>().unwrap_err().starts_with("a stride is"), "{wrong}");
+            assert!(wrong.parse::<RawFormat>().unwrap_err().starts_with("a stride is"), "{wrong}");
         }
         for wrong in ["i420", "i420:640", "h264:640x480", "i420:0x480", "i420:640x99999", "i420:-1x2", ""] {
-            assert!(wrong.parse::<Frames>().is_err(), "{wrong}");
+            assert!(wrong.parse::<RawFormat>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn padded_rows_are_suspected() {
-        let frames = |text: &str| text.parse::<Frames>().unwrap();
+        let frames = |text: &str| text.parse::<RawFormat>().unwrap();
         assert!(frames("i420:100x64").doubt().unwrap().contains("--raw i420:100x64:128"));
         for sure in ["i420:640x480", "i420:100x64:128", "rgb:100x64"] {
             assert_eq!(frames(sure).doubt(), None, "{sure}");
