@@ -1,5 +1,5 @@
-//! Cameras: programs that write frames (`exec:`, `rpicam`), servers of MJPEG (`mjpeg:`), and streams that are there
-//! already.
+//! Cameras: programs that write frames (`exec:`, `rpicam`, `v4l2:`), servers of MJPEG (`mjpeg:`), and streams that are
+//! there already.
 //!
 //! A thread reads, as fast as the frames come, and keeps the newest whole one. Whoever asks gets that one, and how
 //! many came and went before it: a slow network then sees the present, not a queue of the past. Where every frame
@@ -16,11 +16,14 @@ use crate::error::{Error, Result, why};
 use crate::output;
 
 mod http;
+mod huffman;
 mod jpegs;
 mod program;
 mod raw;
 mod source;
+mod v4l2;
 
+pub use huffman::complete;
 pub use program::stop;
 pub use raw::RawFormat;
 pub use source::{Opening, Source};

@@ -49,7 +49,7 @@ pub struct FrameArgs {
     raw: Option<RawFormat>,
 
     /// Take the newest frame of a camera, again and again: rpicam or rpicam:N (a camera of a Raspberry Pi),
-    /// mjpeg:http://HOST/PATH, or exec:COMMAND, which writes JPEGs, or frames of --raw
+    /// v4l2:/dev/videoN (a webcam), mjpeg:http://HOST/PATH, or exec:COMMAND, which writes JPEGs, or frames of --raw
     #[arg(long, value_name = "SOURCE", group = STREAM, help_heading = HEADING)]
     camera: Option<camera::Source>,
 
@@ -205,7 +205,7 @@ impl FrameArgs {
             };
             let found = match camera.raw() {
                 Some(raw) => seen(raw.picture(&frame.bytes)),
-                None => pictures::decode(&frame.bytes).and_then(|jpeg| seen(jpeg.borrow())),
+                None => pictures::decode(&camera::complete(&frame.bytes)).and_then(|jpeg| seen(jpeg.borrow())),
             };
             teller.tell(&which, found)?;
         }

@@ -1,5 +1,6 @@
 //! The format of frames in a stream without headers: `FORMAT:WIDTHxHEIGHT[:STRIDE]`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use vitlet::{Format, Named, Picture, Plane};
@@ -59,6 +60,14 @@ impl FromStr for RawFormat {
     }
 }
 
+/// As `--raw` takes it.
+impl fmt::Display for RawFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}x{}", self.name(), self.width, self.height)?;
+        self.stride.map_or(Ok(()), |stride| write!(f, ":{stride}"))
+    }
+}
+
 impl RawFormat {
     /// What a camera is asked for that gives any size: its rows need no padding.
     pub const I420_640X480: Self =
@@ -111,11 +120,22 @@ impl RawFormat {
         Picture { planes, ..Picture::frame(self.format, &[], self.width, self.height) }
     }
 
-    /// As `--raw` takes it.
-    fn argument(&self) -> String {
-        let name = Format::NAMES.iter().find(|(format, _)| *format == self.format).map_or("", |(_, name)| name);
-        let stride = self.stride.map_or(String::new(), |stride| format!(":{stride}"));
-        format!("{name}:{}x{}{stride}", self.width, self.height)
+    /// The format's name.
+    pub fn name(&self) -> &'static str {
+        Format::NAMES.iter().find(|(format, _)| *format == self.format).map_or("", |(_, name)| name)
+    }
+
+    /// The name that ffmpeg has for the format.
+    pub fn ffmpeg_name(&self) -> &'static str {
+        match self.format {
+            Format::Yuyv => "yuyv422",
+            _ => ALIASES.iter().find(|(_, name)| *name == self.name()).map_or(self.name(), |(alias, _)| alias),
+        }
+    }
+
+    /// The same pictures with rows that follow one another.
+    pub fn tight(self) -> Self {
+        self.with_stride(None)
     }
 
     /// The same frames with rows padded as a camera may have padded them, the likeliest first.
@@ -131,9 +151,9 @@ impl RawFormat {
         let padded =
             self.padded().next().filter(|_| camera && self.stride.is_none() && !self.width.is_multiple_of(64))?;
         Some(format!(
-            "cameras pad rows of {} pixels: if frames are skewed or the answers wrong, try --raw {}, or a width that is a multiple of 64",
-            self.width,
-            padded.argument()
+            "cameras pad rows of {} pixels: if frames are skewed or the answers wrong, try --raw {}, or a width that is a \
+             multiple of 64",
+            self.width, padded
         ))
     }
 
@@ -141,7 +161,7 @@ impl RawFormat {
     pub fn fit(&self, bytes: u64) -> Option<String> {
         let whole = |frames: &Self| bytes.is_multiple_of(frames.bytes as u64);
         let fits = self.padded().find(whole).filter(|_| self.stride.is_none())?;
-        Some(format!("with padded rows, --raw {}, it is {} whole frames", fits.argument(), bytes / fits.bytes as u64))
+        Some(format!("with padded rows, --raw {fits}, it is {} whole frames", bytes / fits.bytes as u64))
     }
 }
 
@@ -163,7 +183,7 @@ mod tests {
             ("yuyv:3x2:8", 16),
         ] {
             let frames: RawFormat = padded.parse().unwrap();
-            assert_eq!((frames.bytes, frames.argument()), (bytes, padded.to_string()));
+            assert_eq!((frames.bytes, frames.to_string()), (bytes, padded.to_string()));
         }
         for wrong in ["i420:100x64:99", "i420:100x64:101", "rgb:100x64:299", "gray:4x4:x", "gray:4x4:", "gray:4x4:9:9"]
         {

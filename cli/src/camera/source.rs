@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::http::Url;
 use super::raw::RawFormat;
-use super::{Started, program};
+use super::{Started, program, v4l2};
 use crate::error::{Error, Result, why};
 
 /// Where frames come from, as `--camera` names it.
@@ -19,6 +19,8 @@ pub enum Source {
     Mjpeg(Url),
     /// The camera of this number, by rpicam-vid or its older name.
     Rpicam(u32),
+    /// A device of Video4Linux, by v4l2-ctl or ffmpeg.
+    V4l2(String),
 }
 
 impl FromStr for Source {
@@ -30,8 +32,13 @@ impl FromStr for Source {
             ("mjpeg", url) => url.parse().map(Self::Mjpeg),
             ("rpicam", "") => Ok(Self::Rpicam(0)),
             ("rpicam", camera) => camera.parse().map(Self::Rpicam).map_err(|_| "rpicam:N is a number".to_string()),
-            ("v4l2", _) => Err("not supported yet; exec:COMMAND can run v4l2-ctl (docs/raspberry-pi.md)".to_string()),
-            _ => Err("cameras are exec:COMMAND, mjpeg:http://HOST/PATH, rpicam or rpicam:N".to_string()),
+            ("v4l2", "") => Ok(Self::V4l2("/dev/video0".to_string())),
+            ("v4l2", device) if device.starts_with('/') => Ok(Self::V4l2(device.to_string())),
+            ("v4l2", _) => Err("v4l2:DEVICE is a path, as in v4l2:/dev/video0".to_string()),
+            _ => {
+                Err("cameras are exec:COMMAND, mjpeg:http://HOST/PATH, rpicam, rpicam:N or v4l2:/dev/videoN"
+                    .to_string())
+            }
         }
     }
 }
@@ -42,6 +49,7 @@ impl fmt::Display for Source {
             Self::Exec(command) => write!(f, "exec:{command}"),
             Self::Mjpeg(url) => write!(f, "mjpeg:{url}"),
             Self::Rpicam(camera) => write!(f, "rpicam:{camera}"),
+            Self::V4l2(device) => write!(f, "v4l2:{device}"),
         }
     }
 }
@@ -68,7 +76,7 @@ impl Source {
         !matches!(self, Self::Exec(_))
     }
 
-    /// How it is opened to give `raw` frames, or those that it gives by itself.
+    /// How it is opened to give `raw` frames, or those that it gives by itself. Asks a device of Video4Linux for them.
     ///
     /// # Errors
     /// It has no such frames.
@@ -88,6 +96,10 @@ impl Source {
                     )));
                 }
                 Ok(Opening { raw: Some(raw), by: rpicam(*camera, raw.size()) })
+            }
+            Self::V4l2(device) => {
+                let (command, raw) = v4l2::command(device, raw).map_err(|why| Error::new(self, why))?;
+                Ok(Opening { raw, by: By::Programs { commands: vec![command], missing: v4l2::MISSING } })
             }
         }
     }
@@ -138,8 +150,9 @@ mod tests {
         let parse = |text: &str| text.parse::<Source>();
         assert_eq!(parse("exec:a b | c:d"), Ok(Source::Exec("a b | c:d".to_string())));
         assert_eq!((parse("rpicam"), parse("rpicam:1")), (Ok(Source::Rpicam(0)), Ok(Source::Rpicam(1))));
+        assert_eq!(parse("v4l2"), parse("v4l2:/dev/video0"));
         assert_eq!(parse("mjpeg:http://cam:8080/?x=1").unwrap().to_string(), "mjpeg:http://cam:8080/?x=1");
-        for wrong in ["exec:", "exec", "mjpeg:", "mjpeg:ftp://x/", "rpicam:x", "/dev/video0", "v4l2:/dev/video0", ""] {
+        for wrong in ["exec:", "exec", "mjpeg:", "mjpeg:ftp://x/", "rpicam:x", "/dev/video0", "v4l2:0", ""] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Cursor, Write};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
@@ -161,34 +162,174 @@ fn a_server_of_mjpeg_is_read_whole_or_in_chunks() {
     assert!(text.ends_with("Connection refused"), "{text}");
 }
 
-/// A script on the path stands for rpicam-vid: it notes its arguments and writes two frames.
-#[test]
-fn a_raspberry_pis_camera_is_started_with_the_frames_that_are_read() {
+/// A folder for the path with a program in it: a script of these lines, which also notes its arguments in `NAME.args`.
+fn program(scene: &Scene, name: &str, lines: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
 
+    let folder = scene.dir.path().join(format!("bin-{name}"));
+    fs::create_dir_all(&folder).unwrap();
+    let (script, noted) = (folder.join(name), folder.join(format!("{name}.args")));
+    fs::write(&script, format!("#!/bin/sh\necho \"$@\" >>{}\n{lines}\n", noted.display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// Runs a command line with `folder` as the whole path.
+fn with_path(folder: &Path, arguments: &str) -> Output {
+    vitlet().env("PATH", folder).args(arguments.split_whitespace()).output().unwrap()
+}
+
+/// Scripts on the path stand for rpicam-vid: they write two frames.
+#[test]
+fn a_raspberry_pis_camera_is_started_with_the_frames_that_are_read() {
     let scene = Scene::new();
     let model = scene.model("hf_vit", "int8");
     for (name, raw, size) in [("rpicam-vid", "", 640 * 480), ("libcamera-vid", "--raw i420:64x32", 64 * 32)] {
-        let folder = scene.dir.path().join(name);
-        fs::create_dir(&folder).unwrap();
-        let (script, noted) = (folder.join(name), folder.join("arguments"));
-        let frames = format!("#!/bin/sh\necho \"$@\" >{}\nhead -c {} /dev/zero\n", noted.display(), 2 * size * 3 / 2);
-        fs::write(&script, frames).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        let mut command = vitlet();
-        command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
-        let arguments = format!("classify -m {model} {raw} --camera rpicam:1 --json");
-        let told = lines(&command.args(arguments.split_whitespace()).output().unwrap());
+        let folder = program(&scene, name, &format!("/usr/bin/head -c {} /dev/zero", 2 * size * 3 / 2));
+        let told = lines(&with_path(&folder, &format!("classify -m {model} {raw} --camera rpicam:1 --json")));
         assert_eq!(told.last().unwrap()["frame"], 1, "{name}");
-        let noted = fs::read_to_string(noted).unwrap();
+        let noted = fs::read_to_string(folder.join(format!("{name}.args"))).unwrap();
         let edges = if raw.is_empty() { "--width 640 --height 480" } else { "--width 64 --height 32" };
         assert!(noted.contains("--codec yuv420") && noted.contains("--camera 1") && noted.contains(edges), "{noted}");
     }
-    let mut command = vitlet();
-    command.env("PATH", scene.dir.path().join("nowhere")).args(["classify", "-m", &model, "--camera", "rpicam"]);
-    let text = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    let output = with_path(&scene.dir.path().join("nowhere"), &format!("classify -m {model} --camera rpicam"));
+    let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.starts_with("error: rpicam:0: neither rpicam-vid nor libcamera-vid is installed"), "{text}");
     assert!(refused(&format!("classify -m {model} --raw rgb:8x8"), "rpicam", 2).contains("rpicam-vid writes i420"));
+}
+
+/// What `v4l2-ctl --get-fmt-video` prints.
+fn format_text(fourcc: &str, size: &str, bytes_per_line: usize) -> String {
+    format!(
+        "Format Video Capture:\n\tWidth/Height      : {size}\n\tPixel Format      : '{fourcc}' (a name)\n\tField     \
+         : None\n\tBytes per Line    : {bytes_per_line}\n\tSize Image        : 614400\n"
+    )
+}
+
+/// A folder with a v4l2-ctl that answers `says` and then writes the bytes of `frames`.
+fn v4l2_ctl(scene: &Scene, says: &str, frames: &[u8]) -> PathBuf {
+    let [text, stream] = ["text", "stream"].map(|name| scene.path(name));
+    fs::write(&text, says).unwrap();
+    fs::write(&stream, frames).unwrap();
+    let cases = format!("*--get-fmt-video*) /bin/cat {text} ;; *--stream-mmap*) /bin/cat {stream} ;;");
+    let folder = program(scene, "v4l2-ctl", &format!("case \"$*\" in {cases} *) exit 1 ;; esac"));
+    let _ = fs::remove_file(folder.join("v4l2-ctl.args"));
+    folder
+}
+
+/// JPEGs where the camera has them, and else the raw frames that it says it gives, with their padding.
+#[test]
+fn a_webcam_gives_jpegs_or_the_frames_that_it_has() {
+    let scene = Scene::new();
+    let (model, device) = (scene.model("hf_vit", "int8"), scene.path("video0"));
+    fs::write(&device, "").unwrap();
+    let (frame, file) = (scene.path("frame.yuyv"), scene.path("1.jpg"));
+    fs::write(&file, jpeg(1)).unwrap();
+    let row: Vec<u8> = (0..128).map(|i| (i * 37 % 251) as u8).collect();
+    let tight: Vec<u8> = (0..32).flat_map(|y| row.iter().map(move |x| x.wrapping_add(y * 5))).collect();
+    let padded: Vec<u8> = tight.chunks(128).flat_map(|row| [row, &[77; 32]].concat()).collect();
+    fs::write(&frame, &tight).unwrap();
+    let expected = lines(&run(&format!("classify -m {model} --raw yuyv:64x32 --digest --json {frame}")));
+    for (says, stream, raw, wish, expected) in [
+        (
+            format_text("MJPG", "640/480", 0),
+            jpeg(1).repeat(3),
+            "",
+            "width=640,height=480,pixelformat=MJPG",
+            digest(&model, &file),
+        ),
+        (
+            format_text("YUYV", "64/32", 160),
+            padded.repeat(3),
+            "",
+            "width=640,height=480,pixelformat=MJPG",
+            expected[0]["digest"].clone(),
+        ),
+        (
+            format_text("YUYV", "64/32", 128),
+            tight.repeat(3),
+            "--raw yuyv:64x32",
+            "width=64,height=32,pixelformat=YUYV",
+            expected[0]["digest"].clone(),
+        ),
+    ] {
+        let folder = v4l2_ctl(&scene, &says, &stream);
+        let told =
+            lines(&with_path(&folder, &format!("classify -m {model} {raw} --camera v4l2:{device} --digest --json")));
+        let last = told.last().unwrap();
+        assert_eq!((&last["frame"], &last["digest"]), (&2.into(), &expected));
+        let noted = fs::read_to_string(folder.join("v4l2-ctl.args")).unwrap();
+        let (asked, streamed) = noted.split_once('\n').unwrap();
+        assert!(asked.contains(wish) && asked.starts_with(&format!("-d {device} ")), "{noted}");
+        assert!(streamed.contains("--stream-mmap --stream-to=-"), "{noted}");
+    }
+}
+
+#[test]
+fn a_webcam_that_gives_something_else_is_refused_with_a_cure() {
+    let scene = Scene::new();
+    let (model, device) = (scene.model("hf_vit", "int8"), scene.path("video0"));
+    fs::write(&device, "").unwrap();
+    let refused = |folder: &Path, raw: &str| {
+        let output = with_path(folder, &format!("classify -m {model} {raw} --camera v4l2:{device}"));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+        text.strip_prefix(&format!("error: v4l2:{device}: ")).unwrap_or_else(|| panic!("{text}")).to_string()
+    };
+    let h264 = v4l2_ctl(&scene, &format_text("H264", "640/480", 0), b"");
+    assert!(refused(&h264, "").starts_with("the camera gives H264, which is not supported"));
+    let nv12 = v4l2_ctl(&scene, &format_text("NV12", "640/480", 640), b"");
+    let text = refused(&nv12, "--raw yuyv:640x480");
+    assert!(text.starts_with("the camera gives NV12 of 640x480 where yuyv:640x480 was asked for"), "{text}");
+    assert!(refused(&nv12, "--raw rgba:640x480").starts_with("rgba is not a format of cameras"));
+    let broken = program(&scene, "v4l2-ctl", "echo 'Unable to detect what device it is, exiting.' >&2; exit 1");
+    assert_eq!(refused(&broken, ""), "v4l2-ctl: Unable to detect what device it is, exiting.\n");
+    let nowhere = scene.dir.path().join("nowhere");
+    assert!(refused(&nowhere, "").starts_with("neither v4l2-ctl nor ffmpeg is installed"));
+    fs::remove_file(&device).unwrap();
+    assert!(refused(&nowhere, "").starts_with("No such file or directory; `v4l2-ctl --list-devices` names"));
+}
+
+/// Without v4l2-ctl, ffmpeg converts whatever the camera gives.
+#[test]
+fn without_v4l2_ctl_ffmpeg_writes_a_webcams_frames() {
+    let scene = Scene::new();
+    let (model, device) = (scene.model("hf_vit", "int8"), scene.path("video0"));
+    fs::write(&device, "").unwrap();
+    for (raw, size, expected) in [
+        ("", 640 * 480 * 3 / 2, "-video_size 640x480 -i DEVICE -f rawvideo -pix_fmt yuv420p -s 640x480 -"),
+        ("--raw rgb24:64x32", 64 * 32 * 3, "-video_size 64x32 -i DEVICE -f rawvideo -pix_fmt rgb24 -s 64x32 -"),
+    ] {
+        let folder = program(&scene, "ffmpeg", &format!("/usr/bin/head -c {} /dev/zero", 2 * size));
+        let told = lines(&with_path(&folder, &format!("classify -m {model} {raw} --camera v4l2:{device} --json")));
+        assert_eq!(told.last().unwrap()["frame"], 1);
+        let noted = fs::read_to_string(folder.join("ffmpeg.args")).unwrap();
+        assert!(noted.trim().ends_with(&expected.replace("DEVICE", &device)), "{noted}");
+    }
+}
+
+/// Where it is installed: the same frame as raw bytes, as a JPEG without loss of its tables, and as a picture.
+#[test]
+fn ffmpegs_frames_are_what_its_pictures_are() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let source = "ffmpeg -v error -f lavfi -i testsrc=size=160x120:rate=25";
+    let make = |arguments: &str| Command::new("sh").args(["-c", &format!("{source} {arguments}")]).status();
+    let (png, jpg) = (scene.path("a.png"), scene.path("a.jpg"));
+    let is_there = Command::new("ffmpeg").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !is_there {
+        println!("left out: ffmpeg is not installed");
+        return;
+    }
+    assert!(make(&format!("-frames:v 1 -pix_fmt rgb24 {png}")).unwrap().success());
+    assert!(make(&format!("-frames:v 1 -pix_fmt yuvj420p -f mjpeg {jpg}")).unwrap().success());
+    for (raw, pixels, picture) in
+        [("--raw rgb24:160x120", "rawvideo -pix_fmt rgb24", png), ("", "mjpeg -pix_fmt yuvj420p", jpg)]
+    {
+        let classify = format!("classify -m {model} {raw} --digest --json --every-frame");
+        let told = lines(&watch(&classify, &format!("exec:{source} -frames:v 3 -f {pixels} -")));
+        assert_eq!((told.len(), &told[0]["digest"]), (3, &digest(&model, &picture)));
+    }
 }
 
 #[test]
@@ -273,8 +414,11 @@ fn a_signal_ends_the_cameras_commands_too() {
 #[test]
 fn cameras_and_their_options_are_checked() {
     for (arguments, part) in [
-        ("classify --camera /dev/video0", "cameras are exec:COMMAND, mjpeg:http://HOST/PATH, rpicam or rpicam:N"),
-        ("classify --camera v4l2:/dev/video0", "not supported yet"),
+        (
+            "classify --camera /dev/video0",
+            "cameras are exec:COMMAND, mjpeg:http://HOST/PATH, rpicam, rpicam:N or v4l2:/dev/videoN",
+        ),
+        ("classify --camera v4l2:0", "v4l2:DEVICE is a path"),
         ("classify --camera mjpeg:https://cam/", "TLS is not supported here"),
         ("classify --camera rpicam a.jpg", "cannot be used with"),
         ("classify --fps 5 a.jpg", "required"),
