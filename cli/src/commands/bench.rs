@@ -1,4 +1,5 @@
-//! `vitlet bench`: the time of one inference, from a normalized tensor to logits, and the memory that it took.
+//! `vitlet bench`: the time of one inference, from a normalized tensor to logits, the memory that it took, and the time
+//! from a camera's frame to its answer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,19 @@ use vitlet::{Config, Kernels, Model, Named, Precision, Profile, Stage};
 
 use crate::backend::OnnxFile;
 use crate::board::{self, Board};
+use crate::camera::RawFormat;
 use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, ComputeArgs, Inference, synthetic_input};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
 use crate::output::{self, NAME, Out, QUIET, STRONG, WARNING};
 use crate::{files, hub};
 
+mod frame;
 mod layerscale;
 mod minutes;
 mod times;
 
+use frame::FrameTime;
 use minutes::Minute;
 use times::{Start, Times};
 
@@ -54,6 +58,10 @@ pub struct BenchArgs {
     /// Measure for that long instead, and show the median of each minute: throttling shows
     #[arg(long, value_name = "N", conflicts_with = "iters", value_parser = clap::value_parser!(u64).range(1..=1440))]
     minutes: Option<u64>,
+
+    /// The camera's frames whose time to the answer is measured, too
+    #[arg(long, value_name = "FORMAT:WxH[:STRIDE]", default_value_t = RawFormat::I420_640X480)]
+    raw: RawFormat,
 
     /// Draw the times of each minute, and the temperature where the board tells it
     #[arg(long, value_name = "FILE.svg", requires = "minutes")]
@@ -93,6 +101,7 @@ struct Measured {
     start: Start,
     #[serde(flatten)]
     times: Times,
+    frame: FrameTime,
     /// Multiply-adds of one inference, in 10^9.
     gmac: f64,
     /// The same per second of the median.
@@ -259,6 +268,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let (mut ms, minutes) = measured.and_then(|measured| measured).about(&file.name)?;
     ms.extend(minutes.iter().flat_map(|minute| &minute.ms));
 
+    // Memory without the picture's.
+    let (scratch_bytes, peak_memory_bytes) = (inference.plan().scratch_bytes(), peak_memory());
+    let frame = FrameTime::measure(&mut inference, args.raw)?;
     let times = Times::of(&ms);
     let median_ms = times.median_ms;
     let gmac = count(&c, model.kept()).work.total() as f64 / 1e9;
@@ -272,11 +284,12 @@ pub fn run(args: BenchArgs) -> Result<()> {
         iters: ms.len(),
         start,
         times,
+        frame,
         gmac,
         gmac_per_s: gmac / (median_ms / 1e3),
         model_bytes: file.bytes().len(),
-        scratch_bytes: inference.plan().scratch_bytes(),
-        peak_memory_bytes: peak_memory(),
+        scratch_bytes,
+        peak_memory_bytes,
         minute_medians_ms: minutes.iter().map(|minute| minute.median_ms).collect(),
         minutes,
         reference: beside.map(|b| b.times(median_ms)).transpose()?,
@@ -408,6 +421,7 @@ fn print(out: &mut Out, m: &Measured) -> Result<()> {
     }
     m.times.print(out, "")?;
     m.start.print(out)?;
+    m.frame.print(out)?;
     writeln!(out, "  rate    {:9.1} GMAC/s", m.gmac_per_s)?;
     let [model, scratch] = [m.model_bytes, m.scratch_bytes].map(|n| output::bytes(n as u64));
     let peak = m.peak_memory_bytes.map_or("unknown".to_string(), output::bytes);

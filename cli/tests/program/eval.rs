@@ -204,6 +204,12 @@ fn bench_reports_what_it_measured() {
     assert_eq!(report["layerscale"], "fold");
     assert!(ms("gmac_per_s") > 0.0 && ms("scratch_bytes") > 0.0);
     assert_eq!(report["peak_memory_bytes"].is_u64(), cfg!(target_os = "linux"));
+    let frame = &report["frame"];
+    let part = |key: &str| frame[key].as_f64().unwrap();
+    assert_eq!((&frame["raw"], part("prepare_ms") > 0.0, part("run_ms") > 0.0), (&"i420:640x480".into(), true, true));
+    assert!(part("ms") >= part("prepare_ms"));
+    let other = stdout(&format!("bench -m {model} --iters 2 --raw nv12:320x240"));
+    assert!(other.contains("ms  a frame of nv12:320x240 to its answer, "), "{other}");
     let text = stdout(&format!("bench -m {model} --iters 2"));
     for name in ["median", "p95", "p99", "max", "min", "load", "first"] {
         assert!(text.lines().any(|l| l.trim_start().starts_with(name) && l.contains(" ms")), "{name}: {text}");
