@@ -10,7 +10,7 @@ mod preprocess;
 
 pub use head::{Dpt, Head};
 pub(crate) use preprocess::MAX_EDGE;
-pub use preprocess::{CropRounding, Interpolation, Preprocess, Resize};
+pub use preprocess::{CropRounding, Interpolation, Preprocess, Resize, Scale, SizeRule};
 
 use crate::error::Error;
 pub use crate::lanes::pad16;

@@ -21,7 +21,7 @@ mod resample;
 mod source;
 
 use crate::config::MAX_EDGE;
-pub use crate::config::{CropRounding, Interpolation, Preprocess, Resize};
+pub use crate::config::{CropRounding, Interpolation, Preprocess, Resize, Scale, SizeRule};
 pub use crate::error::PictureError;
 use crate::fpenv::exact;
 use crate::kernels::Kernels;
@@ -58,6 +58,18 @@ impl Preprocess {
         };
         (self.height, self.width) = (height, width);
         self
+    }
+
+    /// The input size (height, width) that the checkpoint's own code takes for a picture of `size` (height, width):
+    /// where there is a [`SizeRule`], that of the picture, else that of the preparation. It may be larger than a network
+    /// allows; none of its edges is 0.
+    pub fn size_for(&self, size: (u32, u32)) -> (u32, u32) {
+        match self.size_rule {
+            Some(rule) if size.0 > 0 && size.1 > 0 => {
+                exact(|| geometry::proportional(rule, (self.height, self.width), size))
+            }
+            _ => (self.height, self.width),
+        }
     }
 
     /// Bytes of scratch that [`Preprocess::prepare`] needs at most for a picture whose region fits into `max_picture`,

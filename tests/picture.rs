@@ -4,8 +4,9 @@
 use vitlet::picture::{CropRounding, Interpolation, Picture, PictureError, Preprocess, Resize};
 use vitlet::{Kernels, Named};
 
-/// Both filters.
-const INTERPOLATIONS: [Interpolation; 2] = [Interpolation::Bilinear, Interpolation::Bicubic];
+/// All filters.
+const INTERPOLATIONS: [Interpolation; 3] =
+    [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::BicubicOpencv];
 
 /// `source` of make.py: RGB8 `[height, width, 3]`.
 fn source(kind: &str, width: u32, height: u32) -> Vec<u8> {
@@ -17,6 +18,7 @@ fn source(kind: &str, width: u32, height: u32) -> Vec<u8> {
                 "noise" => noise,
                 "binary" if noise < 128 => 0,
                 "binary" => 255,
+                "soft" => 64 + noise / 2,
                 "ramps" => (x * (2 * c + 1) + y * 3 + c * 50) as u8,
                 other => panic!("unknown picture {other}"),
             });
@@ -39,7 +41,17 @@ fn fnv1a(data: impl IntoIterator<Item = u8>) -> u64 {
 /// A resize to `height` x `width` without a crop, unless fields are changed.
 fn exact(height: u32, width: u32, interpolation: Interpolation) -> Preprocess {
     let (resize, crop_rounding) = (Resize::Exact { height, width }, CropRounding::Even);
-    Preprocess { height, width, resize, interpolation, crop_rounding, crop_pct: None, mean: [0.0; 3], std: [1.0; 3] }
+    Preprocess {
+        height,
+        width,
+        resize,
+        interpolation,
+        crop_rounding,
+        crop_pct: None,
+        size_rule: None,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    }
 }
 
 /// Scratch measured for exactly this picture, and filled, as a used one would be.
@@ -90,6 +102,7 @@ fn preprocess_of(fields: &[&str]) -> Preprocess {
         interpolation: Interpolation::from_name(fields[9]).expect("a filter"),
         crop_rounding: CropRounding::from_name(fields[10]).expect("a rounding"),
         crop_pct: None,
+        size_rule: None,
         mean: triple(&fields[11..14]),
         std: [1.0; 3],
     }
@@ -110,6 +123,27 @@ fn equals_pillow_torchvision_timm_and_transformers() {
         count += 1;
     }
     assert!(count > 200, "{count} cases");
+}
+
+/// OpenCV resizes in floating point, vitlet rounds each axis to bytes: half a level times the sum of the absolute weights
+/// (at most 1.375), and half a level again.
+#[test]
+fn is_opencvs_cubic_filter_to_a_level() {
+    let mut count = 0;
+    for fields in cases("opencv") {
+        let [width, height, to_height, to_width] = core::array::from_fn(|i| number(fields[i]));
+        let data = source("soft", width, height);
+        let preprocess = exact(to_height, to_width, Interpolation::BicubicOpencv);
+        let out = prepare(&preprocess, &packed(&data, width, height)).expect("a valid picture");
+        let expected = fields[4].split(',').map(|x| x.parse::<f64>().expect("a number"));
+        let differences: Vec<f64> =
+            out.iter().zip(expected).map(|(got, want)| (f64::from(*got) - want).abs()).collect();
+        assert_eq!(differences.len(), out.len());
+        let (most, mean) = (differences.iter().copied().fold(0.0, f64::max), differences.iter().sum::<f64>());
+        assert!(most < 1.2 && mean / (out.len() as f64) < 0.4, "{fields:?}: {most} {mean}");
+        count += 1;
+    }
+    assert_eq!(count, 7);
 }
 
 #[test]
@@ -181,7 +215,7 @@ fn every_small_size_works_within_its_scratch() {
             2 => Resize::Cover { height: target_h, width: target_w },
             _ => Resize::Contain { height: target_h, width: target_w },
         };
-        let mut preprocess = exact(next(), next(), INTERPOLATIONS[round % 7 % 2]);
+        let mut preprocess = exact(next(), next(), INTERPOLATIONS[round % 7 % 3]);
         preprocess.resize = resize;
         if round % 3 == 0 {
             preprocess.crop_rounding = CropRounding::Floor;

@@ -17,6 +17,7 @@ fn preprocess(interpolation: Interpolation) -> Preprocess {
         interpolation,
         crop_rounding,
         crop_pct: None,
+        size_rule: None,
         mean: [0.0; 3],
         std: [1.0; 3],
     }

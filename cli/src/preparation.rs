@@ -36,7 +36,7 @@ pub struct PreparationArgs {
     crop_pct: Option<f64>,
 
     /// Filter of the resize
-    #[arg(long, value_name = "FILTER", value_parser = PossibleValuesParser::new(["bicubic", "bilinear"]).map(interpolation))]
+    #[arg(long, value_name = "FILTER", value_parser = PossibleValuesParser::new(Interpolation::NAMES.iter().map(|(_, name)| name)).map(interpolation))]
     interpolation: Option<Interpolation>,
 
     /// For ONNX files: a checkpoint directory whose configuration says how pictures are prepared
@@ -104,7 +104,7 @@ fn image_size(text: &str) -> Result<(usize, usize), &'static str> {
 }
 
 fn interpolation(name: String) -> Interpolation {
-    if name == "bilinear" { Interpolation::Bilinear } else { Interpolation::Bicubic }
+    Interpolation::from_name(&name).unwrap_or(Interpolation::Bicubic)
 }
 
 fn rgb(text: &str) -> Result<[f32; 3], &'static str> {

@@ -95,6 +95,7 @@ fn timm_or_default(cfg: &Object, size: (usize, usize), options: &Options) -> Res
         interpolation,
         crop_rounding: CropRounding::Even,
         crop_pct: [size.0, size.1].iter().any(|n| (*n as f64 / pct).fract() != 0.0).then_some(pct),
+        size_rule: None,
         mean: options.mean.or(cfg.rgb("mean")?.map(narrow)).unwrap_or(narrow(IMAGENET.0)),
         std: options.std.or(cfg.rgb("std")?.map(narrow)).unwrap_or(narrow(IMAGENET.1)),
     })
@@ -120,7 +121,8 @@ pub(crate) fn from_dir(
     let model_type = json.as_ref().map_or(Ok(None), |json| json.text("model_type"))?;
     match Processor::read(dir, model_type.unwrap_or_default())? {
         Some(processor) => {
-            let preprocess = processor.preprocess(size, options, announcements)?;
+            // What asks for it has one size.
+            let preprocess = Preprocess { size_rule: None, ..processor.preprocess(size, options, announcements)? };
             Ok((preprocess, json.as_ref().and_then(labels::transformers)))
         }
         None => Err(Error::file(
@@ -136,6 +138,7 @@ pub(crate) fn from_dir(
 /// An invalid crop percentage or mean.
 pub(crate) fn overridden(mut preprocess: Preprocess, options: &Options) -> Result<Preprocess, Error> {
     if let Some(pct) = options.crop_pct {
+        preprocess.size_rule = None;
         let (height, width) = enlarged((preprocess.height as usize, preprocess.width as usize), pct)?;
         preprocess.resize = Resize::Cover { height, width };
         preprocess.crop_pct = None;
@@ -154,6 +157,15 @@ fn enlarged(size: (usize, usize), pct: f64) -> Result<(u32, u32), Error> {
     // At most 100 times the size, far from where a double is not exact.
     let floor = |n: usize| pixels((n as f64 / pct).floor() as usize);
     Ok((floor(size.0)?, floor(size.1)?))
+}
+
+/// What the user should know where the size of the input (height, width) follows the picture's.
+pub(crate) fn size_rule_in_words(size: (usize, usize)) -> String {
+    format!(
+        "pictures keep their aspect ratio where a command takes the size that the file's rule gives, as vitlet depth \
+         does; other commands stretch them to {}x{} pixels, and --size WxH sets another size",
+        size.1, size.0
+    )
 }
 
 /// A length in pixels as the engine has it.

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use vitlet::picture::{Preprocess, Resize};
+use vitlet::picture::{Preprocess, Resize, SizeRule};
 use vitlet::{Activation, Config, Named, Pooling, Positions, Resampling, Scores};
 
 use crate::checkpoint::Checkpoint;
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::json::Object;
 use crate::network::{Block, Dpt, Embedding, Layer, Mlp, Network, Source, Tail};
 use crate::options::Options;
-use crate::preprocess::Processor;
+use crate::preprocess::{self, Processor};
 use crate::{labels, position, position_bias, timm};
 
 mod convnext;
@@ -160,7 +160,8 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
         }
     };
     crate::checkpoint::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
-    let preprocess = processor.preprocess(size, options, &mut announcements)?;
+    let mut preprocess = processor.preprocess(size, options, &mut announcements)?;
+    preprocess.size_rule = fitting(preprocess.size_rule, &network.config, &mut announcements);
     if guessed {
         announcements.push(guess(model_type, &preprocess));
     }
@@ -175,6 +176,21 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
         folded_gammas: None,
         announcements,
     })
+}
+
+/// The rule, if its sizes are the network's: transformers would leave out pixels of others.
+fn fitting(rule: Option<SizeRule>, c: &Config, announcements: &mut Vec<String>) -> Option<SizeRule> {
+    let SizeRule { multiple, .. } = rule?;
+    let (height, width) = c.token_size();
+    let fits = (multiple as usize).is_multiple_of(height) && (multiple as usize).is_multiple_of(width);
+    announcements.push(match fits {
+        true => preprocess::size_rule_in_words((c.image_height, c.image_width)),
+        false => format!(
+            "ensure_multiple_of of the processor is {multiple}, no multiple of the patch of {height}x{width} pixels: \
+             every picture becomes the file's size"
+        ),
+    });
+    rule.filter(|_| fits)
 }
 
 /// An announcement that there is no processor, with the preparation that is taken instead and its risk.

@@ -4,7 +4,7 @@
 //! options have a provenance.
 
 use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
-use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
+use vitlet::picture::{CropRounding, Preprocess, Resize, SizeRule};
 use vitlet::{Config, Family, Named, Positions, Resampling};
 
 use crate::network::{Gammas, Source};
@@ -157,11 +157,7 @@ fn positions(meta: &mut Metadata, c: &Config) {
 fn preprocess(meta: &mut Metadata, p: &Preprocess) {
     meta.numbers(keys::MEAN, &p.mean);
     meta.numbers(keys::STD, &p.std);
-    let interpolation = match p.interpolation {
-        Interpolation::Bicubic => "bicubic",
-        Interpolation::Bilinear => "bilinear",
-    };
-    meta.text(keys::INTERPOLATION, interpolation);
+    meta.text(keys::INTERPOLATION, p.interpolation.name());
     let (name, height, width) = match p.resize {
         Resize::ShorterEdge(edge) => ("shorter_edge", edge, edge),
         Resize::Exact { height, width } => ("exact", height, width),
@@ -178,6 +174,10 @@ fn preprocess(meta: &mut Metadata, p: &Preprocess) {
     meta.text(keys::CROP_ROUNDING, rounding);
     if let Some(pct) = p.crop_pct {
         meta.put(keys::CROP_PCT, 12, &pct.to_le_bytes());
+    }
+    if let Some(SizeRule { scale, multiple }) = p.size_rule {
+        meta.text(keys::SIZE_RULE, scale.name());
+        meta.count(keys::SIZE_MULTIPLE, multiple as usize);
     }
 }
 

@@ -5,13 +5,16 @@ use crate::config::Named;
 /// The longest edge of a source: Pillow keeps the source box in f32, exact up to here.
 pub(crate) const MAX_EDGE: u32 = 1 << 24;
 
-/// The resampling filter, widened by the scale when the picture shrinks (antialiased), as in Pillow.
+/// The resampling filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interpolation {
-    /// Triangle, support 1.
+    /// Triangle, support 1, widened by the scale when the picture shrinks (antialiased), as in Pillow.
     Bilinear,
-    /// Cubic convolution with a = -0.5, support 2.
+    /// Cubic convolution with a = -0.5, support 2, widened in the same way.
     Bicubic,
+    /// Cubic convolution with a = -0.75 over the nearest four pixels, also when the picture shrinks; the pixels at the
+    /// border are repeated beyond it. OpenCV's `INTER_CUBIC`.
+    BicubicOpencv,
 }
 
 /// The size, in pixels, to which a picture is resized before the crop.
@@ -55,8 +58,32 @@ pub enum CropRounding {
     Floor,
 }
 
+/// How the input's size follows a picture's, for networks that take any size: the picture keeps its proportions but for
+/// rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeRule {
+    /// Which factor the picture's edges are multiplied with.
+    pub scale: Scale,
+    /// Edges are rounded to a multiple of this many pixels.
+    pub multiple: u32,
+}
+
+/// The factor of a [`SizeRule`], of the two that would make one edge as long as the preparation's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// The one that is nearer to 1: transformers' `DPTImageProcessor` with `keep_aspect_ratio`.
+    Nearer,
+    /// The larger one, so that no edge is shorter than the input's: Depth Anything's own code, `lower_bound`.
+    Larger,
+}
+
+impl Named for Scale {
+    const NAMES: &'static [(Self, &'static str)] = &[(Self::Nearer, "nearer"), (Self::Larger, "larger")];
+}
+
 impl Named for Interpolation {
-    const NAMES: &'static [(Self, &'static str)] = &[(Self::Bilinear, "bilinear"), (Self::Bicubic, "bicubic")];
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::Bilinear, "bilinear"), (Self::Bicubic, "bicubic"), (Self::BicubicOpencv, "bicubic_opencv")];
 }
 
 impl Named for CropRounding {
@@ -80,6 +107,9 @@ pub struct Preprocess {
     /// timm's `crop_pct`, the input's part of the resized picture, which [`at_size`](Self::at_size) goes by. `None`
     /// where the proportion of `resize` to the input says as much.
     pub crop_pct: Option<f64>,
+    /// How the input's size follows a picture's. `None` where every picture becomes the same size. A session has one
+    /// size: whoever opens it asks [`size_for`](Self::size_for).
+    pub size_rule: Option<SizeRule>,
     /// Mean of R, G, B in [0, 1].
     pub mean: [f32; 3],
     /// Standard deviation of R, G, B.

@@ -27,6 +27,8 @@ pub const RESIZE: &str = "vitlet.preprocess.resize";
 pub const RESIZE_HEIGHT: &str = "vitlet.preprocess.resize_height";
 pub const RESIZE_WIDTH: &str = "vitlet.preprocess.resize_width";
 pub const CROP_PCT: &str = "vitlet.preprocess.crop_pct";
+pub const SIZE_RULE: &str = "vitlet.preprocess.size_rule";
+pub const SIZE_MULTIPLE: &str = "vitlet.preprocess.size_multiple";
 pub const CROP_ROUNDING: &str = "vitlet.preprocess.crop_rounding";
 
 pub const IMAGE_HEIGHT: &str = "vit.image_height";

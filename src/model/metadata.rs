@@ -2,7 +2,7 @@
 
 use crate::config::{
     Config, CropRounding, Dpt, Family, Head, Interpolation, LayerScale, MAX_EDGE, Named, Positions, Preprocess,
-    Resampling, Resize, StageConfig,
+    Resampling, Resize, SizeRule, StageConfig,
 };
 use crate::error::Error;
 use crate::gguf::{File, Value};
@@ -195,11 +195,7 @@ impl<'a> Metadata<'_, 'a> {
             "contain" => Resize::Contain { height: size(keys::RESIZE_HEIGHT)?, width: size(keys::RESIZE_WIDTH)? },
             _ => return Err(Error::Metadata { key: keys::RESIZE, why: "unknown" }),
         };
-        let interpolation = match self.text(keys::INTERPOLATION)? {
-            "bicubic" => Interpolation::Bicubic,
-            "bilinear" => Interpolation::Bilinear,
-            _ => return Err(Error::Metadata { key: keys::INTERPOLATION, why: "unknown" }),
-        };
+        let interpolation = self.named::<Interpolation>(keys::INTERPOLATION)?;
         let crop_rounding = match self.text(keys::CROP_ROUNDING)? {
             "even" => CropRounding::Even,
             "floor" => CropRounding::Floor,
@@ -227,8 +223,23 @@ impl<'a> Metadata<'_, 'a> {
             interpolation,
             crop_rounding,
             crop_pct,
+            size_rule: self.size_rule(config)?,
             mean,
             std,
         })
+    }
+
+    /// Files without it have one size for every picture.
+    fn size_rule(&self, config: &Config) -> Result<Option<SizeRule>, Error> {
+        if self.0.get(keys::SIZE_RULE).is_none() {
+            return Ok(None);
+        }
+        let (key, why) = (keys::SIZE_MULTIPLE, "must be a multiple of a token's edges, at most 16384");
+        let (multiple, (height, width)) = (self.len(key)?, config.token_size());
+        let fits = |edge: usize| edge > 0 && multiple.is_multiple_of(edge);
+        if !(1..=16_384).contains(&multiple) || !fits(height) || !fits(width) {
+            return Err(Error::Metadata { key, why });
+        }
+        Ok(Some(SizeRule { scale: self.named(keys::SIZE_RULE)?, multiple: multiple as u32 }))
     }
 }

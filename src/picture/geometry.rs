@@ -1,9 +1,9 @@
 //! Sizes: how large the resized picture is, and which part of it the network sees.
 //!
 //! The arithmetic follows torchvision (`Resize`, `center_crop`), timm (`ResizeKeepRatio`, `center_crop_or_pad`) and
-//! transformers (`center_crop`) in IEEE f64, in their order of operations, so that every size and offset is theirs.
+//! transformers (`center_crop`, `DPTImageProcessor`) in IEEE f64, in their order of operations, so that every size and offset is theirs.
 
-use crate::config::{CropRounding, Resize};
+use crate::config::{CropRounding, Resize, Scale, SizeRule};
 use crate::error::PictureError;
 
 /// The longest edge of a resized picture, as in Pillow.
@@ -34,6 +34,27 @@ pub(super) fn resized(resize: Resize, height: u32, width: u32) -> Result<(u32, u
         return Err(PictureError::SizeOutOfRange);
     }
     Ok((new_h as u32, new_w as u32))
+}
+
+/// (height, width) of the input for a picture of `size`, where `own` is the input's as the preparation states it.
+pub(super) fn proportional(rule: SizeRule, own: (u32, u32), size: (u32, u32)) -> (u32, u32) {
+    let factor = |own: u32, edge: u32| f64::from(own) / f64::from(edge);
+    let (down, across) = (factor(own.0, size.0), factor(own.1, size.1));
+    let factor = match rule.scale {
+        Scale::Nearer if libm::fabs(1.0 - across) < libm::fabs(1.0 - down) => across,
+        Scale::Nearer => down,
+        Scale::Larger => down.max(across),
+    };
+    let edge = |edge: u32, own: u32| {
+        let multiple = f64::from(rule.multiple);
+        let multiples = factor * f64::from(edge) / multiple;
+        let rounded = libm::rint(multiples) * multiple;
+        let is_short = rule.scale == Scale::Larger && rounded < f64::from(own);
+        let length = if is_short { libm::ceil(multiples) * multiple } else { rounded };
+        // Of a narrow picture, transformers' rule makes nothing at all.
+        length.clamp(multiple, f64::from(u32::MAX)) as u32
+    };
+    (edge(size.0, own.0), edge(size.1, own.1))
 }
 
 /// Upper bounds of source pixels per resized pixel, (horizontally, vertically), over all pictures of at most `long` by
@@ -103,5 +124,33 @@ impl Span {
         };
         let (first, at) = (start.max(0) as usize, (-start).max(0) as usize);
         Some(Self { first, at, count: (resized as usize - first).min(input as usize - at) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What transformers 5.23 (`get_resize_output_image_size`) and Depth Anything's `Resize.get_size` give.
+    #[test]
+    fn sizes_in_proportion_are_those_of_both_libraries() {
+        let rule = |scale| SizeRule { scale, multiple: 14 };
+        for (size, nearer, larger) in [
+            ((480, 640), (518, 686), (518, 686)),
+            ((640, 480), (686, 518), (686, 518)),
+            ((1080, 1920), (518, 924), (518, 924)),
+            ((518, 518), (518, 518), (518, 518)),
+            ((300, 400), (392, 518), (518, 686)),
+            ((100, 1000), (56, 518), (518, 5180)),
+            ((1000, 700), (742, 518), (742, 518)),
+            ((600, 400), (518, 350), (784, 518)),
+            ((7, 3000), (14, 518), (518, 221_998)),
+        ] {
+            assert_eq!(proportional(rule(Scale::Nearer), (518, 518), size), nearer, "{size:?}");
+            assert_eq!(proportional(rule(Scale::Larger), (518, 518), size), larger, "{size:?}");
+        }
+        assert_eq!(proportional(rule(Scale::Larger), (252, 336), (480, 640)), (252, 336));
+        // No session takes it.
+        assert_eq!(proportional(rule(Scale::Larger), (16_384, 16_384), (1, u32::MAX)).1, u32::MAX);
     }
 }

@@ -12,6 +12,9 @@
 //! first.) Horizontally first, a ring of finished rows as tall as the vertical filter is kept; vertically first, one
 //! row of the source's width, and source rows are read once for each output row that needs them.
 //!
+//! OpenCV's cubic filter is never widened, and repeats the border: its weights beyond it are those of the pixel at the
+//! border. Here it has the same integer weights and bytes as Pillow's filters.
+//!
 //! Where a size does not change, the weights are 2^22 and zeros, which copies. Pillow skips that pass, with the same
 //! result.
 
@@ -25,7 +28,7 @@ use crate::kernels::resample::{FRACTION_BITS, GROUP, HALF, HEADER, Pixel, Resize
 
 /// The most weights that one output pixel has at this many source pixels per output pixel.
 pub(super) fn tap_capacity(interpolation: Interpolation, scale: f64) -> usize {
-    (libm::ceil(interpolation.support() * scale.max(1.0)) as usize).saturating_mul(2).saturating_add(1)
+    (libm::ceil(interpolation.support() * interpolation.stretch(scale)) as usize).saturating_mul(2).saturating_add(1)
 }
 
 impl Interpolation {
@@ -33,19 +36,29 @@ impl Interpolation {
     fn support(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,
-            Self::Bicubic => 2.0,
+            Self::Bicubic | Self::BicubicOpencv => 2.0,
         }
+    }
+
+    /// How far the filter is widened at this many source pixels per output pixel.
+    fn stretch(self, scale: f64) -> f64 {
+        if self == Self::BicubicOpencv { 1.0 } else { scale.max(1.0) }
     }
 
     /// The filter at distance `x` from its center.
     fn at(self, x: f64) -> f64 {
-        const A: f64 = -0.5;
         let x = libm::fabs(x);
-        match self {
-            Self::Bilinear if x < 1.0 => 1.0 - x,
-            Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            _ => 0.0,
+        let a = match self {
+            Self::Bilinear => return (1.0 - x).max(0.0),
+            Self::Bicubic => -0.5,
+            Self::BicubicOpencv => -0.75,
+        };
+        if x < 1.0 {
+            ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+        } else if x < 2.0 {
+            (((x - 5.0) * x + 8.0) * x - 4.0) * a
+        } else {
+            0.0
         }
     }
 }
@@ -92,7 +105,7 @@ struct Desk<'a> {
 impl Filter {
     pub(super) fn new(interpolation: Interpolation, source_len: u32, output_len: u32, origin: usize) -> Self {
         let scale = f64::from(source_len) / f64::from(output_len);
-        let stretch = scale.max(1.0);
+        let stretch = interpolation.stretch(scale);
         let support = interpolation.support() * stretch;
         Self { interpolation, source_len, output_len, origin, scale, stretch, support }
     }
@@ -109,23 +122,47 @@ impl Filter {
     /// The weights of the `i`-th wanted pixel.
     fn taps<'a>(&self, i: usize, desk: &'a mut Desk<'_>) -> Taps<'a> {
         let center = ((self.origin + i) as f64 + 0.5) * self.scale;
-        let inverse = 1.0 / self.stretch;
-        // Conversions truncate towards zero, as in C, and saturate.
-        let first = (center - self.support + 0.5) as u32;
-        let end = ((center + self.support + 0.5) as u32).min(self.source_len);
-        let count = end.saturating_sub(first) as usize;
-        let mut sum = 0.0;
-        for (x, exact) in (first..end).zip(desk.exact.iter_mut()) {
-            let weight = self.interpolation.at((f64::from(x) - center + 0.5) * inverse);
-            sum += weight;
-            *exact = weight.to_ne_bytes();
-        }
+        let (first, count, sum) = match self.interpolation {
+            Interpolation::BicubicOpencv => self.weigh_nearest_four(center, desk.exact),
+            _ => self.weigh(center, desk.exact),
+        };
         for (weight, exact) in desk.weights.iter_mut().zip(&desk.exact[..count]) {
             let exact = f64::from_ne_bytes(*exact);
             let scaled = (if sum != 0.0 { exact / sum } else { exact }) * f64::from(1 << FRACTION_BITS);
             *weight = (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32;
         }
         Taps { first: first as usize, weights: &desk.weights[..count] }
+    }
+
+    /// The weights of the pixels under the filter: of the first pixel on, how many, and their sum.
+    fn weigh(&self, center: f64, exact: &mut [[u8; 8]]) -> (u32, usize, f64) {
+        let inverse = 1.0 / self.stretch;
+        // Conversions truncate towards zero, as in C, and saturate.
+        let first = (center - self.support + 0.5) as u32;
+        let end = ((center + self.support + 0.5) as u32).min(self.source_len);
+        let mut sum = 0.0;
+        for (x, exact) in (first..end).zip(exact.iter_mut()) {
+            let weight = self.interpolation.at((f64::from(x) - center + 0.5) * inverse);
+            sum += weight;
+            *exact = weight.to_ne_bytes();
+        }
+        (first, end.saturating_sub(first) as usize, sum)
+    }
+
+    /// The same of a filter over four pixels, of which those beyond the border are the one at it.
+    fn weigh_nearest_four(&self, center: f64, exact: &mut [[u8; 8]]) -> (u32, usize, f64) {
+        let last = i64::from(self.source_len) - 1;
+        let base = libm::floor(center - 0.5) as i64;
+        let [first, end] = [base - 1, base + 2].map(|x| x.clamp(0, last));
+        let mut weights = [0.0; 4];
+        for x in base - 1..=base + 2 {
+            weights[(x.clamp(0, last) - first) as usize] += self.interpolation.at(x as f64 - center + 0.5);
+        }
+        let count = (end - first + 1) as usize;
+        for (exact, weight) in exact.iter_mut().zip(&weights[..count]) {
+            *exact = weight.to_ne_bytes();
+        }
+        (first as u32, count, weights.iter().sum())
     }
 }
 

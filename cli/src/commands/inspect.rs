@@ -12,7 +12,7 @@ use serde::Serialize;
 use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
 use vitlet::layout::{DType, keys};
 use vitlet::networks::count;
-use vitlet::picture::{CropRounding, Interpolation, Resize};
+use vitlet::picture::{CropRounding, Resize};
 use vitlet::{Config, Model, Named, Output, Preprocess};
 use vitlet_convert::verify::{Outcome, verify};
 
@@ -276,10 +276,7 @@ fn preparation(p: &Preprocess) -> Preparation {
     Preparation {
         resize,
         resize_to,
-        interpolation: match p.interpolation {
-            Interpolation::Bicubic => "bicubic",
-            Interpolation::Bilinear => "bilinear",
-        },
+        interpolation: p.interpolation.name(),
         crop_rounding: match p.crop_rounding {
             CropRounding::Even => "even",
             CropRounding::Floor => "floor",

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
+use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize, Scale, SizeRule};
 
 use super::{IMAGENET, check, enlarged, narrow, pixels, unknown_interpolation};
 use crate::error::Error;
@@ -189,13 +189,8 @@ impl Processor {
                     .to_owned(),
             );
         }
-        if self.kind == Kind::Dpt && json.flag("keep_aspect_ratio")? == Some(true) {
-            announcements.push(format!(
-                "the processor keeps the picture's aspect ratio, the file has one size: pictures are stretched to {}x{} \
-                 pixels; --size WxH sets another when the model runs",
-                size.1, size.0
-            ));
-        }
+        let is_chosen = options.image_size.is_some() || options.crop_pct.is_some();
+        let size_rule = if is_chosen { None } else { self.size_rule()? };
         let own = self.output()?;
         let scaled = |n: u32, own: usize, new: usize| pixels((n as usize).saturating_mul(new) / own.max(1));
         let resize = match (self.resize()?, options.crop_pct) {
@@ -229,9 +224,20 @@ impl Processor {
             interpolation: self.interpolation(options)?,
             crop_rounding: CropRounding::Floor,
             crop_pct: None,
+            size_rule,
             mean,
             std,
         })
+    }
+
+    /// Where the processor keeps the picture's aspect ratio.
+    fn size_rule(&self) -> Result<Option<SizeRule>, Error> {
+        let (keeps, resizes) = (self.json.flag("keep_aspect_ratio")?, self.json.flag("do_resize")?);
+        if self.kind != Kind::Dpt || keeps != Some(true) || resizes == Some(false) {
+            return Ok(None);
+        }
+        let multiple = pixels(self.json.len("ensure_multiple_of")?.unwrap_or(1).max(1))?;
+        Ok(Some(SizeRule { scale: Scale::Nearer, multiple }))
     }
 
     fn interpolation(&self, options: &Options) -> Result<Interpolation, Error> {
@@ -296,7 +302,9 @@ fn usual(model_type: &str, size: (usize, usize)) -> (Kind, Value) {
             (Kind::ConvNext, json!({"size": size, "crop_pct": 0.875, "image_mean": mean, "image_std": std}))
         }
         "depth_anything" => {
-            (Kind::Dpt, json!({"size": exact(size), "resample": 3, "image_mean": mean, "image_std": std}))
+            let json = json!({"size": exact(size), "keep_aspect_ratio": true, "ensure_multiple_of": 14, "resample": 3,
+                "image_mean": mean, "image_std": std});
+            (Kind::Dpt, json)
         }
         "dinov3_vit" => (Kind::Dinov3, json!({"size": exact(size)})),
         "beit" | "data2vec-vision" => (Kind::Beit, json!({"size": exact(size)})),

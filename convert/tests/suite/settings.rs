@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::common::{Copy, Tensors, convert_err, convert_ok, copy, fixture, save, tensors};
 use serde_json::{Value, json};
-use vitlet::picture::{Interpolation, Resize};
+use vitlet::picture::{Interpolation, Resize, Scale, SizeRule};
 use vitlet::{Model, Scores};
 use vitlet_convert::{Balance, Converted, Options, convert, imagenet_names};
 
@@ -99,6 +99,29 @@ fn an_image_processor_within_processor_config_json_wins() {
     assert!(c.converted().bytes[..] == convert_ok(&fixture("hf_vit"), &Options::default()).bytes[..]);
     c.write("processor_config.json", r#"{"image_processor": {"image_processor_type": "SiglipImageProcessor"}}"#);
     c.refused(&["processor_config.json, image_processor.image_processor_type: SiglipImageProcessor is not supported"]);
+}
+
+#[test]
+fn a_processor_that_keeps_the_aspect_ratio_gives_the_file_a_rule() {
+    let rule = |c: &Copy, options: &Options| {
+        let converted = convert_ok(&c.dir, options);
+        let p = *Model::parse(&converted.bytes).expect("a model").preprocess();
+        (p.size_rule, p.size_for((480, 640)), told(&converted))
+    };
+    let c = copy("hf_depth_anything");
+    let (own, size, text) = rule(&c, &Options::default());
+    assert_eq!((own, size), (Some(SizeRule { scale: Scale::Nearer, multiple: 14 }), (42, 56)));
+    assert!(text.contains("pictures keep their aspect ratio") && text.contains("--size WxH"), "{text}");
+    let fixed = Options { image_size: Some((28, 42)), ..Options::default() };
+    assert_eq!(rule(&c, &fixed).0, None);
+    c.edit("preprocessor_config.json", |j| j["ensure_multiple_of"] = 16.into());
+    let (none, size, text) = rule(&c, &Options::default());
+    assert_eq!((none, size), (None, (42, 42)));
+    assert!(text.contains("ensure_multiple_of of the processor is 16, no multiple of the patch"), "{text}");
+    c.edit("preprocessor_config.json", |j| j["keep_aspect_ratio"] = false.into());
+    assert_eq!(rule(&c, &Options::default()).0, None);
+    fs::remove_file(c.dir.join("preprocessor_config.json")).expect("removed");
+    assert_eq!(rule(&c, &Options::default()).0, own);
 }
 
 #[test]
