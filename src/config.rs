@@ -5,9 +5,11 @@
 use core::ops::Range;
 
 mod check;
+mod family;
 mod head;
 mod preprocess;
 
+pub use family::{Attention, Cait, ConvNeXt, Family, StageConfig, Vit, Xcit};
 pub use head::{Dpt, Head};
 pub(crate) use preprocess::MAX_EDGE;
 pub use preprocess::{CropRounding, Interpolation, Preprocess, Resize, Scale, SizeRule};
@@ -114,65 +116,6 @@ pub enum Scores {
     Sigmoid,
 }
 
-/// Which network it is: its forward pass, and its tensors beside those that all have. `general.architecture` of the
-/// file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// The plain Vision Transformer: a position embedding is added to the patches.
-    Vit,
-    /// The same with attention and MLP side by side (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion
-    /// Parameters"): both read the stream before the block.
-    ParallelVit,
-    /// BEiT (Bao et al. 2021): a bias by relative position is added to the scores of every attention.
-    Beit,
-    /// DINOv3 (Simeoni et al. 2025): queries and keys of patches are rotated by their position.
-    Dinov3,
-    /// ViT-5 (Wang et al. 2026): RMSNorm, also over each head's q and k; queries and keys of patches and registers are
-    /// rotated by their position.
-    Vit5,
-    /// CaiT (Touvron et al. 2021): talking heads between the patches, then class attention.
-    Cait,
-    /// ConvNeXt (Liu et al. 2022): four stages of depthwise convolutions and MLPs, each with half the height and width
-    /// of the one before.
-    ConvNeXt,
-    /// XCiT (El-Nouby et al. 2021): a stem of convolutions, attention between the channels of a head, depthwise
-    /// convolutions between neighbouring patches, then class attention.
-    Xcit,
-    /// ResMLP (Touvron et al. 2021): a matrix over the tokens in the place of attention, and no LayerNorm.
-    ResMlp,
-}
-
-impl Family {
-    /// Whether this build of the engine runs it: a firmware names its networks by cargo features.
-    #[inline(always)]
-    pub const fn is_built(self) -> bool {
-        match self {
-            Self::Vit | Self::ParallelVit | Self::Beit | Self::Dinov3 => true,
-            Self::Vit5 => cfg!(feature = "vit5"),
-            Self::Cait => cfg!(feature = "cait"),
-            Self::ConvNeXt => cfg!(feature = "convnext"),
-            Self::Xcit => cfg!(feature = "xcit"),
-            Self::ResMlp => cfg!(feature = "resmlp"),
-        }
-    }
-}
-
-/// One of ConvNeXt's stages: blocks of the same width.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StageConfig {
-    /// Width of the residual stream.
-    pub dim: usize,
-    /// Number of blocks.
-    pub depth: usize,
-}
-
-impl StageConfig {
-    /// Width of the MLP.
-    pub const fn hidden(&self) -> usize {
-        4 * self.dim
-    }
-}
-
 /// Names as they stand in the file and on the command line.
 pub trait Named: Sized + Copy + PartialEq + 'static {
     /// Every value with its name.
@@ -187,20 +130,6 @@ pub trait Named: Sized + Copy + PartialEq + 'static {
     fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(v, _)| *v == self).map_or("", |(_, n)| n)
     }
-}
-
-impl Named for Family {
-    const NAMES: &'static [(Self, &'static str)] = &[
-        (Self::Vit, "vit"),
-        (Self::ParallelVit, "parallel_vit"),
-        (Self::Beit, "beit"),
-        (Self::Dinov3, "dinov3"),
-        (Self::Vit5, "vit5"),
-        (Self::Cait, "cait"),
-        (Self::ConvNeXt, "convnext"),
-        (Self::Xcit, "xcit"),
-        (Self::ResMlp, "resmlp"),
-    ];
 }
 
 impl Named for Precision {
@@ -252,7 +181,7 @@ impl Named for Resampling {
 /// A Vision Transformer (Dosovitskiy et al. 2020; Touvron et al. 2021 for LayerScale; Oquab et al. 2023).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
-    /// Which network it is.
+    /// Which network it is, with what only some networks have.
     pub family: Family,
     /// Input height and width in pixels, multiples of the patch.
     pub image_height: usize,
@@ -266,32 +195,12 @@ pub struct Config {
     pub dim: usize,
     /// Number of blocks; in ConvNeXt of all stages.
     pub depth: usize,
-    /// ConvNeXt's stages; all zero in the other families.
-    pub stages: [StageConfig; 4],
-    /// Blocks of class attention after these (CaiT, XCiT).
-    pub class_blocks: usize,
-    /// Whether class attention's second norm is over all tokens, not the class token alone (XCiT).
-    pub tokens_norm: bool,
-    /// Attention heads; 0 where there is no attention (ConvNeXt, ResMLP).
-    pub heads: usize,
-    /// Width d of one head.
-    pub head_dim: usize,
     /// Width of the MLP (of the gate, and of its twin, for SwiGLU).
     pub hidden: usize,
-    /// Class, distillation and register tokens before the patch tokens.
-    pub prefix_tokens: usize,
     /// How positions follow another input size than the file's.
     pub positions: Positions,
     /// Epsilon of every LayerNorm.
     pub norm_eps: f32,
-    /// Factor on q k before the softmax, 1 / sqrt(head_dim).
-    pub attention_scale: f32,
-    /// LayerNorm over each head's q and k.
-    pub qk_norm: bool,
-    /// LayerNorm on the embedded tokens, before the first block.
-    pub norm_pre: bool,
-    /// LayerNorm before each residual branch; without it the branch reads the stream itself (Fixup, ReZero).
-    pub block_norm: bool,
     /// LayerNorm on the tokens after the last block; in ResMLP, which has no other, factors and offsets alone.
     pub norm: bool,
     /// LayerNorm on the pooled features.
@@ -318,8 +227,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// A network of this family without anything that is not said: lengths are 0, and there is neither head nor norm
-    /// but the ones before the branches. To be filled in.
+    /// A network of this family without anything else that is not said: lengths are 0, and there is neither head nor
+    /// norm but the family's. To be filled in.
     pub const fn of(family: Family) -> Self {
         Self {
             family,
@@ -329,19 +238,9 @@ impl Config {
             patch_width: 0,
             dim: 0,
             depth: 0,
-            stages: [StageConfig { dim: 0, depth: 0 }; 4],
-            class_blocks: 0,
-            tokens_norm: false,
-            heads: 0,
-            head_dim: 0,
             hidden: 0,
-            prefix_tokens: 0,
             positions: Positions::Free,
             norm_eps: 0.0,
-            attention_scale: 0.0,
-            qk_norm: false,
-            norm_pre: false,
-            block_norm: true,
             norm: false,
             fc_norm: false,
             activation: Activation::Gelu,
@@ -356,15 +255,75 @@ impl Config {
         }
     }
 
-    /// Whether it is a network of this family, which the build has.
-    #[inline(always)]
-    pub(crate) fn is(&self, family: Family) -> bool {
-        family.is_built() && self.family == family
+    /// Attention heads; 0 where there is no attention (ConvNeXt, ResMLP).
+    pub const fn heads(&self) -> usize {
+        match self.family.attention() {
+            Some(attention) => attention.heads,
+            None => 0,
+        }
+    }
+
+    /// Width d of one head.
+    pub const fn head_dim(&self) -> usize {
+        match self.family.attention() {
+            Some(attention) => attention.head_dim,
+            None => 0,
+        }
+    }
+
+    /// Tokens before the patch tokens.
+    pub const fn prefix_tokens(&self) -> usize {
+        match &self.family {
+            Family::Cait(_) | Family::Xcit(_) => 1,
+            family => match family.vit() {
+                Some(vit) => vit.prefix_tokens,
+                None => 0,
+            },
+        }
+    }
+
+    /// Blocks of class attention after those of the patches (CaiT, XCiT).
+    pub const fn class_blocks(&self) -> usize {
+        match &self.family {
+            Family::Cait(cait) => cait.class_blocks,
+            Family::Xcit(xcit) => xcit.class_blocks,
+            _ => 0,
+        }
+    }
+
+    /// Whether each head's q and k are normalized.
+    pub const fn qk_norm(&self) -> bool {
+        matches!(self.family.vit(), Some(vit) if vit.qk_norm)
+    }
+
+    /// Whether the embedded tokens are normalized before the first block.
+    pub const fn norm_pre(&self) -> bool {
+        match &self.family {
+            Family::ConvNeXt(_) => true,
+            family => matches!(family.vit(), Some(vit) if vit.norm_pre),
+        }
+    }
+
+    /// Whether a norm stands before each residual branch.
+    pub const fn block_norm(&self) -> bool {
+        match &self.family {
+            Family::Cait(cait) => cait.block_norm,
+            Family::ConvNeXt(_) | Family::Xcit(_) => true,
+            family => matches!(family.vit(), Some(vit) if vit.block_norm),
+        }
+    }
+
+    /// ConvNeXt's stages, none in the other families.
+    pub const fn stages(&self) -> &[StageConfig] {
+        match &self.family {
+            Family::ConvNeXt(convnext) if cfg!(feature = "convnext") => &convnext.stages,
+            _ => &[],
+        }
     }
 
     /// Height and width in pixels of what becomes one token of the output: a patch; 8 x 8 of them in ConvNeXt.
     pub const fn token_size(&self) -> (usize, usize) {
-        let patches = if self.has_stages() { 1 << (self.stages.len() - 1) } else { 1 };
+        let patches = 1 << self.stages().len().saturating_sub(1);
         (self.patch_height * patches, self.patch_width * patches)
     }
 
@@ -372,11 +331,6 @@ impl Config {
     pub const fn grid(&self) -> (usize, usize) {
         let (height, width) = self.token_size();
         (self.image_height / height, self.image_width / width)
-    }
-
-    /// Whether it is a pyramid of stages (ConvNeXt).
-    pub const fn has_stages(&self) -> bool {
-        Family::ConvNeXt.is_built() && matches!(self.family, Family::ConvNeXt)
     }
 
     /// Tokens along height and width in a stage: patches in the first.
@@ -387,7 +341,7 @@ impl Config {
     /// Width of the residual stream in a block.
     pub fn block_dim(&self, block: usize) -> usize {
         let mut last = 0;
-        let stage = self.stages.iter().find(|stage| {
+        let stage = self.stages().iter().find(|stage| {
             last += stage.depth;
             block < last
         });
@@ -396,9 +350,9 @@ impl Config {
 
     /// Widths of the residual stream in all blocks, added up.
     pub fn stream_channels(&self) -> usize {
-        match self.family {
-            Family::ConvNeXt => self.stages.iter().map(|stage| stage.depth * stage.dim).sum(),
-            _ => self.blocks() * self.dim,
+        match self.stages() {
+            [] => self.blocks() * self.dim,
+            stages => stages.iter().map(|stage| stage.depth * stage.dim).sum(),
         }
     }
 
@@ -410,7 +364,10 @@ impl Config {
 
     /// Width of the embedded patches.
     pub const fn embedding_dim(&self) -> usize {
-        if self.has_stages() { self.stages[0].dim } else { self.dim }
+        match self.stages() {
+            [first, ..] => first.dim,
+            [] => self.dim,
+        }
     }
 
     /// Patch tokens of the output.
@@ -428,27 +385,28 @@ impl Config {
 
     /// Whether the patches have a position embedding.
     pub const fn has_positions(&self) -> bool {
-        matches!(self.family, Family::Vit | Family::ParallelVit | Family::Vit5 | Family::Cait | Family::Xcit)
+        use Family::{Cait, ParallelVit, Vit, Vit5, Xcit};
+        matches!(self.family, Vit(_) | ParallelVit(_) | Vit5(_) | Cait(_) | Xcit(_))
     }
 
     /// Tokens whose queries and keys are rotated by their position, the last ones: in DINOv3 the patches, in ViT-5 all
     /// but the class token.
     pub const fn rotated_tokens(&self) -> usize {
         match self.family {
-            Family::Dinov3 => self.patches(),
-            Family::Vit5 => self.tokens() - 1,
+            Family::Dinov3(_) => self.patches(),
+            Family::Vit5(_) => self.tokens() - 1,
             _ => 0,
         }
     }
 
     /// Whether norms take the mean out of their rows (LayerNorm) or not (RMSNorm).
     pub const fn centered_norms(&self) -> bool {
-        !(Family::Vit5.is_built() && matches!(self.family, Family::Vit5))
+        !(cfg!(feature = "vit5") && matches!(self.family, Family::Vit5(_)))
     }
 
     /// Blocks of all kinds.
     pub const fn blocks(&self) -> usize {
-        self.depth + self.class_blocks
+        self.depth + self.class_blocks()
     }
 
     /// Entries of a head's relative position table: one for each offset between two patches, then class token to
@@ -460,7 +418,7 @@ impl Config {
 
     /// All tokens: prefix, then patches.
     pub const fn tokens(&self) -> usize {
-        self.prefix_tokens + self.patches()
+        self.prefix_tokens() + self.patches()
     }
 
     /// Inputs of the patch embedding: channels * patch height * patch width, or those of the stem's last convolution.
@@ -473,10 +431,9 @@ impl Config {
 
     /// Number of 3 x 3 convolutions with a stride of 2 in XCiT's stem, without the last one, the patch embedding.
     pub const fn stem_layers(&self) -> usize {
-        match (self.family, self.patch_height) {
-            _ if !Family::Xcit.is_built() => 0,
-            (Family::Xcit, 8) => 2,
-            (Family::Xcit, 16) => 3,
+        match (&self.family, self.patch_height) {
+            (Family::Xcit(_), 8) if cfg!(feature = "xcit") => 2,
+            (Family::Xcit(_), 16) if cfg!(feature = "xcit") => 3,
             _ => 0,
         }
     }
@@ -506,7 +463,7 @@ impl Config {
 
     /// `heads * pad16(head_dim)`: width of q, of k, of v and of the attention's output as stored.
     pub const fn attention_width(&self) -> usize {
-        self.heads * pad16(self.head_dim)
+        self.heads() * pad16(self.head_dim())
     }
 
     /// Outputs of the MLP's first linear layer as stored.

@@ -160,7 +160,7 @@ impl<'a> Model<'a> {
     /// What angles of rotations are computed from, `[head_dim / 4]`: DINOv3's periods or ViT-5's frequencies; none
     /// where the file does not have them.
     pub fn rope(&self) -> impl ExactSizeIterator<Item = f32> + use<'a> {
-        let numbers = match self.file.get(keys::rope(self.config.family)) {
+        let numbers = match self.file.get(keys::rope(&self.config.family)) {
             Some(Value::F32s(numbers)) => numbers,
             _ => F32s::default(),
         };

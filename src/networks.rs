@@ -58,9 +58,9 @@ pub enum Part {
 pub fn for_each_part<E>(c: &Config, mut visit: impl FnMut(Part) -> Result<(), E>) -> Result<(), E> {
     visit(Part::Embedding)?;
     match c.family {
-        Family::ConvNeXt if Family::ConvNeXt.is_built() => {
+        Family::ConvNeXt(_) if cfg!(feature = "convnext") => {
             let mut blocks = 0..;
-            for (i, stage) in c.stages.iter().enumerate() {
+            for (i, stage) in c.stages().iter().enumerate() {
                 if i > 0 {
                     visit(Part::Downsampling(i))?;
                 }
@@ -69,7 +69,7 @@ pub fn for_each_part<E>(c: &Config, mut visit: impl FnMut(Part) -> Result<(), E>
                 }
             }
         }
-        Family::ResMlp if Family::ResMlp.is_built() => (0..c.depth).try_for_each(|i| visit(Part::MixerBlock(i)))?,
+        Family::ResMlp if cfg!(feature = "resmlp") => (0..c.depth).try_for_each(|i| visit(Part::MixerBlock(i)))?,
         _ => (0..c.blocks()).try_for_each(|i| visit(Part::Block(i)))?,
     }
     visit(Part::Tail)?;
@@ -85,11 +85,11 @@ impl Part {
         match self {
             Self::Embedding => Embedding::default().walk(c, w),
             Self::Block(i) => Block::default().walk(c, i, w),
-            Self::Downsampling(stage) if Family::ConvNeXt.is_built() => Downsampling::default().walk(c, stage, w),
-            Self::ConvBlock { stage, block } if Family::ConvNeXt.is_built() => {
+            Self::Downsampling(stage) if cfg!(feature = "convnext") => Downsampling::default().walk(c, stage, w),
+            Self::ConvBlock { stage, block } if cfg!(feature = "convnext") => {
                 ConvBlock::default().walk(c, stage, block, w)
             }
-            Self::MixerBlock(i) if Family::ResMlp.is_built() => MixerBlock::default().walk(c, i, w),
+            Self::MixerBlock(i) if cfg!(feature = "resmlp") => MixerBlock::default().walk(c, i, w),
             Self::Tail => Tail::default().walk(c, w),
             Self::Dpt => c.depth_head().map_or(Ok(()), |dpt| Dpt::default().walk(c, dpt, w)),
             // Of networks that the build does not have.
@@ -168,13 +168,13 @@ pub(crate) fn bytes(c: &Config, outputs: Outputs, threads: usize) -> usize {
 fn encoder_bytes(c: &Config, threads: usize) -> usize {
     let mut arena = Arena::counting();
     match c.family {
-        Family::ResMlp if Family::ResMlp.is_built() => {
+        Family::ResMlp if cfg!(feature = "resmlp") => {
             let _ = resmlp::Buffers::carve(c, threads, &mut arena);
         }
-        Family::ConvNeXt if Family::ConvNeXt.is_built() => {
+        Family::ConvNeXt(_) if cfg!(feature = "convnext") => {
             let _ = convnext::Buffers::carve(c, threads, &mut arena);
         }
-        Family::Xcit if Family::Xcit.is_built() => {
+        Family::Xcit(_) if cfg!(feature = "xcit") => {
             let _ = xcit::Buffers::carve(c, threads, &mut arena);
         }
         _ => {
@@ -210,18 +210,18 @@ fn encode(
     out: &mut [F32x16],
 ) -> Result<(), Error> {
     let (c, threads, mut arena) = (run.config, run.threads, Arena::over(memory));
-    match c.family {
-        Family::Cait if Family::Cait.is_built() => {
+    match &c.family {
+        Family::Cait(_) if cfg!(feature = "cait") => {
             cait::forward(&Pass::new(run)?, input, &mut Buffers::carve(c, threads, &mut arena), out)
         }
-        Family::ResMlp if Family::ResMlp.is_built() => {
+        Family::ResMlp if cfg!(feature = "resmlp") => {
             resmlp::forward(&Pass::new(run)?, input, &mut resmlp::Buffers::carve(c, threads, &mut arena), out)
         }
-        Family::ConvNeXt if Family::ConvNeXt.is_built() => {
+        Family::ConvNeXt(_) if cfg!(feature = "convnext") => {
             convnext::forward(run, input, &mut convnext::Buffers::carve(c, threads, &mut arena), out)
         }
-        Family::Xcit if Family::Xcit.is_built() => {
-            xcit::forward(&Pass::new(run)?, input, &mut xcit::Buffers::carve(c, threads, &mut arena), out)
+        Family::Xcit(xcit) if cfg!(feature = "xcit") => {
+            xcit::forward(xcit, &Pass::new(run)?, input, &mut xcit::Buffers::carve(c, threads, &mut arena), out)
         }
         // `Config::check` has refused what the build does not have.
         _ => vit::forward(&Pass::new(run)?, input, taps, &mut Buffers::carve(c, threads, &mut arena), out),
@@ -231,11 +231,15 @@ fn encode(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Family, Pooling, Precision, StageConfig};
+    use crate::config::{Attention, Cait, ConvNeXt, Pooling, Precision, StageConfig, Vit, Xcit};
     use crate::parts::Work;
 
     fn work(c: &Config) -> Work {
         count(c, Kept::default()).work
+    }
+
+    fn attention(heads: usize, head_dim: usize) -> Attention {
+        Attention { heads, head_dim, scale: 0.125 }
     }
 
     fn deit_tiny() -> Config {
@@ -246,16 +250,12 @@ mod tests {
             patch_width: 16,
             dim: 192,
             depth: 12,
-            heads: 3,
-            head_dim: 64,
             hidden: 768,
-            prefix_tokens: 1,
             norm_eps: 1e-6,
-            attention_scale: 0.125,
             norm: true,
             classes: 1000,
             precision: Precision::Int8,
-            ..Config::of(Family::Vit)
+            ..Config::of(Family::Vit(Vit { attention: attention(3, 64), prefix_tokens: 1, ..Vit::EMPTY }))
         }
     }
 
@@ -270,17 +270,12 @@ mod tests {
         let depths = [3, 3, 9, 3];
         let stages = std::array::from_fn(|i| StageConfig { dim: 96 << i, depth: depths[i] });
         let convnext_tiny = Config {
-            family: Family::ConvNeXt,
+            family: Family::ConvNeXt(ConvNeXt { stages }),
             patch_height: 4,
             patch_width: 4,
             dim: 768,
             depth: 18,
-            stages,
-            heads: 0,
-            head_dim: 0,
             hidden: 3072,
-            prefix_tokens: 0,
-            norm_pre: true,
             norm: false,
             fc_norm: true,
             pooling: Pooling::Avg,
@@ -294,7 +289,8 @@ mod tests {
 
     #[test]
     fn cait_xxs24_has_2_5_gmac() {
-        let cait = Config { family: Family::Cait, class_blocks: 2, depth: 24, heads: 4, head_dim: 48, ..deit_tiny() };
+        let family = Family::Cait(Cait { attention: attention(4, 48), class_blocks: 2, block_norm: true });
+        let cait = Config { family, depth: 24, ..deit_tiny() };
         // 28.9 M in the patches, 549.3 M in qkv, 383.7 M in the attentions (29.5 M of them the mixing of heads), 173.5
         // M in the projections, 1387.9 M in the MLPs, 0.2 M in the head; the paper says 2.5 G.
         assert_eq!(work(&cait).total(), 2_523_475_200);
@@ -302,8 +298,8 @@ mod tests {
 
     #[test]
     fn xcit_tiny_has_1_2_gmac() {
-        let xcit_tiny =
-            Config { family: Family::Xcit, class_blocks: 2, tokens_norm: true, heads: 4, head_dim: 48, ..deit_tiny() };
+        let family = Family::Xcit(Xcit { attention: attention(4, 48), class_blocks: 2, tokens_norm: true });
+        let xcit_tiny = Config { family, ..deit_tiny() };
         // 105.7 M in the stem, 376.0 M in the matrices around the attentions, 43.5 M in these, 694.2 M in the MLPs, 8.1
         // M in the depthwise convolutions, 0.2 M in the head.
         assert_eq!(work(&xcit_tiny).total(), 1_227_730_176);

@@ -13,7 +13,7 @@ pub(crate) mod map;
 pub(crate) mod mixing;
 
 use crate::arena::Arena;
-use crate::config::{Activation, Family, LayerScale, Precision};
+use crate::config::{Activation, LayerScale, Precision};
 use crate::kernels::Kernels;
 use crate::kernels::linear::{
     Add, AddScaled, Epilogue, LinearF16, LinearFloat, LinearI8, PairScratch, Store, WeightsI8,
@@ -236,7 +236,7 @@ type RmsNormQuantize<'a, E> = RowNormQuantize<'a, E, false>;
 pub(crate) fn normalize(k: Kernels, norm: &Norm<'_>, x: &[F32x16], out: &mut [F32x16]) {
     let &Norm { weight, bias, n, eps, centered } = norm;
     match centered {
-        false if Family::Vit5.is_built() => k.run(RmsNorm { x, weight, bias, n, eps, out }),
+        false if cfg!(feature = "vit5") => k.run(RmsNorm { x, weight, bias, n, eps, out }),
         _ => k.run(LayerNorm { x, weight, bias, n, eps, out }),
     }
 }
@@ -245,7 +245,7 @@ pub(crate) fn normalize(k: Kernels, norm: &Norm<'_>, x: &[F32x16], out: &mut [F3
 fn normalize_and_encode(k: Kernels, norm: &Norm<'_>, x: &[F32x16], row: &mut [F32x16], out: impl Encode) {
     let &Norm { weight, bias, n, eps, centered } = norm;
     match centered {
-        false if Family::Vit5.is_built() => k.run(RmsNormQuantize { x, weight, bias, n, eps, row, out }),
+        false if cfg!(feature = "vit5") => k.run(RmsNormQuantize { x, weight, bias, n, eps, row, out }),
         _ => k.run(LayerNormQuantize { x, weight, bias, n, eps, row, out }),
     }
 }

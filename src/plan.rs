@@ -163,7 +163,7 @@ impl<'a> Front<'a> {
         let c = &plan.config;
         let table = |is_made: bool, rows: usize, n: usize| if is_made { rows * pad16(n) / 16 } else { 0 };
         let positions = table(c.has_positions() && c.grid() != c.table_grid(), c.patches(), c.dim);
-        let rotation = table(c.grid() != plan.stated.0.grid(), c.rotated_tokens(), c.head_dim / 2);
+        let rotation = table(c.grid() != plan.stated.0.grid(), c.rotated_tokens(), c.head_dim() / 2);
         Self {
             tables: TablesMut {
                 normalized: arena.take(3 * 256 / 16),

@@ -237,7 +237,7 @@ fn fill(plan: &Plan, model: &Model<'_>, tables: TablesMut<'_>) -> Result<(), Err
     if let Some(rotation) = stated.rotation
         && !tables.rotation[0].is_empty()
     {
-        let (row, [cos, sin]) = (pad16(c.head_dim / 2), tables.rotation.map(floats_mut));
+        let (row, [cos, sin]) = (pad16(c.head_dim() / 2), tables.rotation.map(floats_mut));
         // Registers stay where they are.
         let ahead = (c.rotated_tokens() - c.patches()) * row;
         cos[..ahead].copy_from_slice(&floats(rotation.cos)[..ahead]);

@@ -67,7 +67,7 @@ impl Balanced {
 /// As [`Layer::load`].
 pub(crate) fn balance(network: &mut Network) -> Result<Vec<BalanceReport>, Error> {
     let config = network.config;
-    let (head_dim, rotated) = (config.head_dim, network.embedding.rotation.is_some());
+    let (head_dim, rotated) = (config.head_dim(), network.embedding.rotation.is_some());
     let gated = config.activation == Activation::SwiGlu;
     let mut reports = Vec::new();
     for_each_part(&config, |part| {

@@ -1,6 +1,7 @@
 //! Checks of a network's hyperparameters, for the importers.
 
 use vitlet::Config;
+use vitlet::config::Attention;
 
 use crate::error::Error;
 
@@ -24,9 +25,14 @@ pub(crate) fn check_size(c: &Config) -> Result<(), Error> {
     let size = format!("picture size {}x{}", c.image_height, c.image_width);
     let nearest = |size: usize, unit: usize| (size / unit.max(1)).max(1) * unit;
     let (height, width) = (nearest(c.image_height, unit.0), nearest(c.image_width, unit.1));
-    let what = if c.has_stages() { "pixels of the last stage's tokens" } else { "patch" };
+    let what = if c.stages().is_empty() { "patch" } else { "pixels of the last stage's tokens" };
     let why = format!("not a multiple of the {}x{} {what}; --image-size {height}x{width} is", unit.0, unit.1);
     Err(Error::new(size, why))
+}
+
+/// Attention with the usual scale.
+pub(crate) fn attention(heads: usize, head_dim: usize) -> Attention {
+    Attention { heads, head_dim, scale: attention_scale(head_dim) }
 }
 
 /// `1 / sqrt(head_dim)`, as PyTorch rounds it: in double, then to single.

@@ -1,7 +1,7 @@
 //! ConvNeXt's tensors, under the names of timm, of the authors (facebookresearch/ConvNeXt) and of transformers.
 
 use serde_json::Value;
-use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
+use vitlet::config::{CONVNEXT_KERNEL, ConvNeXt, StageConfig};
 use vitlet::{Config, Family, Pooling};
 
 use crate::checkpoint::Checkpoint;
@@ -30,13 +30,11 @@ pub(crate) fn config(stages: [StageConfig; 4], size: (usize, usize)) -> Config {
         patch_width: 4,
         dim: last.dim,
         depth: stages.iter().map(|stage| stage.depth).sum(),
-        stages,
         hidden: last.hidden(),
         norm_eps: 1e-6,
-        norm_pre: true,
         fc_norm: true,
         pooling: Pooling::Avg,
-        ..Config::of(Family::ConvNeXt)
+        ..Config::of(Family::ConvNeXt(ConvNeXt { stages }))
     }
 }
 
@@ -136,9 +134,9 @@ pub(crate) fn network(
     let patch = (config.patch_height, config.patch_width);
     let patch = tensors.checkpoint.patch(&stem, config.embedding_dim(), patch, plan.conv_bias)?;
     let norm_pre = Some(tensors.checkpoint.norm(&stem_norm, config.embedding_dim())?);
-    let stages = 0..config.stages.len();
+    let stages = 0..config.stages().len();
     let downsamplings = stages.clone().skip(1).map(|i| plan.downsampling(&mut tensors, i)).collect::<Result<_, _>>()?;
-    let places = stages.flat_map(|i| (0..config.stages[i].depth).map(move |j| (i, j)));
+    let places = stages.flat_map(|i| (0..config.stages()[i].depth).map(move |j| (i, j)));
     let conv_blocks = places.map(|(i, j)| plan.block(&mut tensors, i, j)).collect::<Result<_, _>>()?;
     let norm = config.norm.then(|| checkpoint.norm(&before, config.dim)).transpose()?;
     let fc_norm = config.fc_norm.then(|| checkpoint.norm(&after, config.dim)).transpose()?;
@@ -196,7 +194,7 @@ impl Plan {
     /// What comes before stage `i`.
     fn downsampling(&self, tensors: &mut Tensors, i: usize) -> Result<Downsampling, Error> {
         let [norm, conv] = tensors.names.downsampling.map(|name| tensors.name(name, i, 0));
-        let (dim, before) = (self.config.stages[i].dim, self.config.stages[i - 1].dim);
+        let (dim, before) = (self.config.stages()[i].dim, self.config.stages()[i - 1].dim);
         let norm = tensors.checkpoint.norm(&norm, before)?;
         let mut linear = tensors.checkpoint.layer(&conv, &[dim, before, 2, 2], self.conv_bias)?;
         linear.change(|conv| conv.taps_outside(4));
@@ -205,7 +203,7 @@ impl Plan {
 
     /// Block `j` of stage `i`.
     fn block(&self, tensors: &mut Tensors, i: usize, j: usize) -> Result<ConvBlock, Error> {
-        let (dim, at) = (self.config.stages[i].dim, &tensors.name(tensors.names.block, i, j));
+        let (dim, at) = (self.config.stages()[i].dim, &tensors.name(tensors.names.block, i, j));
         let (kernel, hidden, names) = (CONVNEXT_KERNEL, 4 * dim, tensors.names);
         let mut linear = |name: &str, n: usize, k: usize| {
             let shape = if self.conv_mlp { vec![n, k, 1, 1] } else { vec![n, k] };

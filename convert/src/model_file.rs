@@ -58,7 +58,10 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
         );
     }
     // ConvNeXt has the second branch alone, XCiT a third.
-    let first = if stored.has_stages() { Some(Vec::new()) } else { model.original_gamma(0).map(Iterator::collect) };
+    let first = match stored.stages() {
+        [] => model.original_gamma(0).map(Iterator::collect),
+        _ => Some(Vec::new()),
+    };
     let third = model.original_gamma(2).map_or(Vec::new(), Iterator::collect);
     let folded_gammas = match (folded, first, model.original_gamma(1)) {
         (true, Some(first), Some(second)) => Some([first, second.collect(), third]),

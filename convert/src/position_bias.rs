@@ -31,7 +31,7 @@ pub(crate) fn table(
     rule: Rule,
 ) -> Result<Vec<f32>, Error> {
     let offsets = |(height, width): Grid| (2 * height - 1, 2 * width - 1);
-    let heads = config.heads;
+    let heads = config.heads();
     let rows = checkpoint.shape(name).map_or(0, |s| s.first().copied().unwrap_or(0)).saturating_sub(3);
     let (mut from, to) = (offsets(native), offsets(config.grid()));
     if from.0 * from.1 != rows && rows.isqrt().pow(2) == rows {
@@ -107,8 +107,8 @@ fn geometric_taps(i: usize, from: usize, to: usize) -> Taps {
 
 /// DINOv3's rotations for the grid of `config`, and their periods, from 1 to `base`.
 pub(crate) fn rotation(config: &Config, base: f64) -> (Option<Rotation>, Vec<f32>) {
-    let (quarter, half) = (config.head_dim / 4, config.head_dim / 2);
-    let exponent = |i: usize| f64::from(4.0 * i as f32 / config.head_dim as f32);
+    let (quarter, half) = (config.head_dim() / 4, config.head_dim() / 2);
+    let exponent = |i: usize| f64::from(4.0 * i as f32 / config.head_dim() as f32);
     let periods: Vec<f32> = (0..quarter).map(|i| libm::pow(base, exponent(i)) as f32).collect();
     let (mut cos, mut sin) = (vec![0.0; config.patches() * half], vec![0.0; config.patches() * half]);
     positions::rotations(config.grid(), periods.iter().copied(), half, &mut cos, &mut sin);

@@ -8,6 +8,7 @@
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
+use vitlet::config::Vit;
 use vitlet::{Activation, Config, Family, Pooling};
 
 use crate::branch::Residual;
@@ -232,6 +233,13 @@ fn plan(
     let final_norm = flag("final_norm", true)?;
     let (activation, hidden) = mlp(args, dim)?;
     let residual = Residual::new(args)?;
+    let vit = Vit {
+        attention: crate::config::attention(heads, head_dim),
+        qk_norm: flag("qk_norm", false)?,
+        prefix_tokens: usize::from(class_token) + usize::from(distilled) + registers,
+        norm_pre: flag("pre_norm", false)?,
+        block_norm: residual.layer_norm(),
+    };
     let config = Config {
         image_height: native.0,
         image_width: native.1,
@@ -239,24 +247,15 @@ fn plan(
         patch_width: patch.1,
         dim,
         depth,
-        class_blocks: relative.class_blocks,
-        tokens_norm: relative.tokens_norm,
-        heads,
-        head_dim,
         hidden,
-        prefix_tokens: usize::from(class_token) + usize::from(distilled) + registers,
         positions: relative.positions,
         norm_eps: args.number("norm_eps")?.unwrap_or(1e-6) as f32,
-        attention_scale: crate::config::attention_scale(head_dim),
-        qk_norm: flag("qk_norm", false)?,
-        norm_pre: flag("pre_norm", false)?,
-        block_norm: residual.layer_norm(),
         norm: final_norm && !fc_norm,
         fc_norm: final_norm && fc_norm,
         activation,
         pooling,
         classes,
-        ..Config::of(relative.family)
+        ..Config::of(relative.family(vit))
     };
     let position = match args.text("pos_embed")?.unwrap_or("learn") {
         "learn" if relative.fourier => Position::Fourier,
@@ -352,14 +351,17 @@ fn network(
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
     let mut config = plan.config;
-    let embedding =
-        if config.family == Family::Xcit { "patch_embed.proj.0.0.weight" } else { "patch_embed.proj.weight" };
+    let embedding = if matches!(config.family, Family::Xcit(_)) {
+        "patch_embed.proj.0.0.weight"
+    } else {
+        "patch_embed.proj.weight"
+    };
     checkpoint.unwrap(&[vec![embedding.to_owned(), below_last_block(&config)]], &options.ignore, announcements)?;
     let embedding = match config.family {
-        Family::Xcit => xcit::embedding(checkpoint, &config)?,
+        Family::Xcit(_) => xcit::embedding(checkpoint, &config)?,
         _ => {
             let patch = (config.patch_height, config.patch_width);
-            let patch = checkpoint.patch("patch_embed.proj", config.dim, patch, !config.norm_pre)?;
+            let patch = checkpoint.patch("patch_embed.proj", config.dim, patch, !config.norm_pre())?;
             Embedding { patch, ..Embedding::default() }
         }
     };
@@ -387,9 +389,9 @@ fn network(
             Some(position::take(checkpoint, table, &mut config, chosen, plan.native, with_position, announcements)?)
         }
     };
-    let norm_pre = config.norm_pre.then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
+    let norm_pre = config.norm_pre().then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
     let (rotation, rope) = match config.family {
-        Family::Dinov3 => position_bias::rotation(&config, plan.relative.rope_base),
+        Family::Dinov3(_) => position_bias::rotation(&config, plan.relative.rope_base),
         _ => (None, Vec::new()),
     };
     let shared = match plan.relative.tables.1 {
@@ -446,17 +448,17 @@ impl Plan {
     fn at(&self, i: usize, name: &str) -> String {
         match i.checked_sub(self.config.depth) {
             None => format!("blocks.{i}.{name}"),
-            Some(i) if self.relative.family == Family::Xcit => format!("cls_attn_blocks.{i}.{name}"),
+            Some(i) if matches!(self.config.family, Family::Xcit(_)) => format!("cls_attn_blocks.{i}.{name}"),
             Some(i) => format!("blocks_token_only.{i}.{name}"),
         }
     }
 
     /// CaiT's layers over heads.
     fn talking(&self, checkpoint: &mut Checkpoint, i: usize) -> Result<Option<Talking>, Error> {
-        if self.relative.family != Family::Cait || i >= self.config.depth {
+        if !matches!(self.config.family, Family::Cait(_)) || i >= self.config.depth {
             return Ok(None);
         }
-        let heads = self.config.heads;
+        let heads = self.config.heads();
         let mut take = |name: &str| checkpoint.linear(&self.at(i, name), heads, heads, true)?.load();
         let (logits, weights) = (take("attn.proj_l")?, take("attn.proj_w")?);
         Ok(Some(Talking {
@@ -487,7 +489,7 @@ impl Plan {
         }
         let attention = self.at(i, "attn");
         let name = format!("{attention}.qkv");
-        let separate = matches!(self.relative.family, Family::Beit | Family::Dinov3) && self.qkv_bias;
+        let separate = matches!(c.family, Family::Beit(_) | Family::Dinov3(_)) && self.qkv_bias;
         let mut qkv = checkpoint.linear(&name, 3 * c.dim, c.dim, self.qkv_bias && !separate)?;
         if separate {
             let mut take = |part: &str| checkpoint.take(&format!("{attention}.{part}_bias"), &[c.dim]);
@@ -502,7 +504,7 @@ impl Plan {
         let c = &self.config;
         let mut take = |name: &str, n: usize| checkpoint.linear(&format!("{mlp}.{name}"), n, c.dim, self.proj_bias);
         match c.activation {
-            Activation::SwiGlu if self.relative.family != Family::Vit => {
+            Activation::SwiGlu if !matches!(c.family, Family::Vit(_)) => {
                 Ok(Layer::stack(vec![take("fc1_g", c.hidden)?, take("fc1_x", c.hidden)?]))
             }
             Activation::SwiGlu => take("fc1", 2 * c.hidden),
@@ -513,7 +515,7 @@ impl Plan {
 
 fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
     let c = &plan.config;
-    if c.family == Family::ParallelVit {
+    if matches!(c.family, Family::ParallelVit(_)) {
         return parallel_block(checkpoint, plan, i);
     }
     let at = |name: &str| plan.at(i, name);
@@ -521,10 +523,11 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         true => Some(plan.table(checkpoint, &at("attn.relative_position_bias_table"))?),
         false => None,
     };
-    let qk_norm = match c.qk_norm {
-        true => {
-            Some((checkpoint.norm(&at("attn.q_norm"), c.head_dim)?, checkpoint.norm(&at("attn.k_norm"), c.head_dim)?))
-        }
+    let qk_norm = match c.qk_norm() {
+        true => Some((
+            checkpoint.norm(&at("attn.q_norm"), c.head_dim())?,
+            checkpoint.norm(&at("attn.k_norm"), c.head_dim())?,
+        )),
         false => None,
     };
     let mut qkv = plan.qkv(checkpoint, i)?;
@@ -538,12 +541,13 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
     let gamma2 = plan.residual.after(checkpoint, &at, 2, &mut up, &mut down)?;
     let norm2 = plan.residual.before(checkpoint, &at, 2, &mut up)?;
     let (bias, talking) = (position_bias::sum(own, shared), plan.talking(checkpoint, i)?);
-    let (temperature, local) = match c.family == Family::Xcit && i < c.depth {
+    let is_xcit = matches!(c.family, Family::Xcit(_));
+    let (temperature, local) = match is_xcit && i < c.depth {
         true => xcit::cross(checkpoint, plan, i).map(|(temperature, local)| (Some(temperature), Some(local)))?,
         false => (None, None),
     };
     // XCiT's class attention adds the norm of the patches to them, and then normalizes the stream itself.
-    let carries = c.family == Family::Xcit && i >= c.depth;
+    let carries = is_xcit && i >= c.depth;
     let patches_norm = norm1.clone().filter(|_| carries);
     let (stream_norm, norm) = if carries { (norm2, None) } else { (None, norm2) };
     Ok(Block {
@@ -573,8 +577,8 @@ fn parallel_block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<
         let bias = checkpoint.take(&at("mlp_bias"), &[c.hidden])?;
         up.change(move |up| up.bias.clone_from(&bias));
     }
-    let mut head_norm = |name: &str| checkpoint.norm(&at(name), c.head_dim);
-    let qk_norm = if c.qk_norm { Some((head_norm("q_norm")?, head_norm("k_norm")?)) } else { None };
+    let mut head_norm = |name: &str| checkpoint.norm(&at(name), c.head_dim());
+    let qk_norm = if c.qk_norm() { Some((head_norm("q_norm")?, head_norm("k_norm")?)) } else { None };
     let proj = checkpoint.linear(&at("attn_out_proj"), c.dim, c.dim, plan.proj_bias)?;
     let down = checkpoint.linear(&at("mlp_out_proj"), c.dim, c.hidden, plan.proj_bias)?;
     let gamma = if plan.layerscale { Some(checkpoint.gamma(&at("ls.gamma"), c.dim)?) } else { None };

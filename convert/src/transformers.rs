@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use vitlet::config::Vit;
 use vitlet::picture::{Preprocess, Resize, SizeRule};
 use vitlet::{Activation, Config, Named, Pooling, Positions, Resampling, Scores};
 
@@ -54,11 +55,11 @@ impl Family {
         matches!(self, Self::Dinov2 | Self::Dinov2WithRegisters)
     }
 
-    fn engine(self) -> vitlet::Family {
+    fn engine(self, vit: Vit) -> vitlet::Family {
         match self {
-            Self::Beit => vitlet::Family::Beit,
-            Self::Dinov3 => vitlet::Family::Dinov3,
-            _ => vitlet::Family::Vit,
+            Self::Beit => vitlet::Family::Beit(vit),
+            Self::Dinov3 => vitlet::Family::Dinov3(vit),
+            _ => vitlet::Family::Vit(vit),
         }
     }
 
@@ -257,6 +258,11 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         Family::Dinov3 => 1e-5,
         Family::Vit | Family::Deit | Family::Beit => 1e-12,
     };
+    let vit = Vit {
+        attention: crate::config::attention(heads, head_dim),
+        prefix_tokens: 1 + usize::from(family == Family::Deit) + registers,
+        ..Vit::EMPTY
+    };
     let mean_pooling = family == Family::Beit && json.flag("use_mean_pooling")?.unwrap_or(true);
     let config = Config {
         image_height: native.0,
@@ -265,19 +271,15 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         patch_width: patch.1,
         dim,
         depth: len("num_hidden_layers", 12)?,
-        heads,
-        head_dim,
         hidden,
-        prefix_tokens: 1 + usize::from(family == Family::Deit) + registers,
         positions: family.positions(),
         norm_eps: json.number("layer_norm_eps")?.unwrap_or(eps) as f32,
-        attention_scale: crate::config::attention_scale(head_dim),
         norm: !mean_pooling,
         fc_norm: mean_pooling,
         activation,
         pooling: if mean_pooling { Pooling::Avg } else { Pooling::Cls },
         scores,
-        ..Config::of(family.engine())
+        ..Config::of(family.engine(vit))
     };
     let flag = |key: &str, default: bool| json.flag(key).map(|f| f.unwrap_or(default));
     let tables = (flag("use_relative_position_bias", false)?, flag("use_shared_relative_position_bias", false)?);
@@ -370,7 +372,7 @@ fn network(
         }
         false => None,
     };
-    let registers = config.prefix_tokens - prefix.len() / config.dim;
+    let registers = config.prefix_tokens() - prefix.len() / config.dim;
     if registers > 0 {
         // They come without a position.
         prefix.extend(checkpoint.take(&embeddings("register_tokens"), &[1, registers, config.dim])?);

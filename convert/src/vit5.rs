@@ -7,6 +7,7 @@
 //! patches in the source and before them here: attention does not know an order.
 
 use serde_json::{Map, json};
+use vitlet::config::Vit;
 use vitlet::{Config, Family, Positions, Resampling};
 
 use crate::checkpoint::Checkpoint;
@@ -165,6 +166,12 @@ impl Shape {
     fn config(&self, options: &Options) -> Config {
         let edge = self.side * self.patch;
         let (image_height, image_width) = options.image_size.unwrap_or((edge, edge));
+        let vit = Vit {
+            attention: crate::config::attention(self.dim / self.head_dim, self.head_dim),
+            qk_norm: true,
+            prefix_tokens: 1 + self.registers,
+            ..Vit::EMPTY
+        };
         Config {
             image_height,
             image_width,
@@ -172,18 +179,13 @@ impl Shape {
             patch_width: self.patch,
             dim: self.dim,
             depth: self.depth,
-            heads: self.dim / self.head_dim,
-            head_dim: self.head_dim,
             hidden: self.hidden,
-            prefix_tokens: 1 + self.registers,
             // As the authors' training takes a checkpoint to pictures of another size.
             positions: Positions::Resampled { rule: Resampling::Bicubic, grid: None },
             norm_eps: 1e-6,
-            attention_scale: crate::config::attention_scale(self.head_dim),
-            qk_norm: true,
             norm: true,
             classes: self.classes,
-            ..Config::of(Family::Vit5)
+            ..Config::of(Family::Vit5(vit))
         }
     }
 }
@@ -232,7 +234,7 @@ fn network(
 
 fn block(checkpoint: &mut Checkpoint, c: &Config, i: usize) -> Result<Block, Error> {
     let at = |name: &str| format!("blocks.{i}.{name}");
-    let (dim, head_dim) = (c.dim, c.head_dim);
+    let (dim, head_dim) = (c.dim, c.head_dim());
     let mut head_norm = |name: &str| -> Result<Norm, Error> {
         let norm = norm(checkpoint, &at(name), head_dim)?;
         Ok(Norm { weight: halves(head_dim).map(|from| norm.weight[from]).collect(), ..norm })

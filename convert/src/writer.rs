@@ -3,6 +3,7 @@
 //! The bytes depend on the network and the options alone: no dates, no paths, and no version of this program unless the
 //! options have a provenance.
 
+use vitlet::config::{ConvNeXt, Xcit};
 use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
 use vitlet::picture::{CropRounding, Preprocess, Resize, SizeRule};
 use vitlet::{Config, Family, Named, Positions, Resampling};
@@ -48,7 +49,7 @@ pub(crate) fn header(
     hyperparameters(&mut meta, config);
     positions(&mut meta, config);
     if !source.network.rope.is_empty() {
-        meta.numbers(keys::rope(config.family), &source.network.rope);
+        meta.numbers(keys::rope(&config.family), &source.network.rope);
     }
     meta.text(keys::LAYERSCALE_MODE, config.layerscale.name());
     meta.text(keys::LAYERSCALE_WEIGHT_SCALE, options.weight_scale.name());
@@ -92,31 +93,31 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
         (keys::CHANNELS, 3),
         (keys::DIM, c.dim),
         (keys::DEPTH, c.depth),
-        (keys::HEADS, c.heads),
-        (keys::HEAD_DIM, c.head_dim),
+        (keys::HEADS, c.heads()),
+        (keys::HEAD_DIM, c.head_dim()),
         (keys::HIDDEN, c.hidden),
-        (keys::PREFIX_TOKENS, c.prefix_tokens),
+        (keys::PREFIX_TOKENS, c.prefix_tokens()),
     ] {
         meta.count(key, value);
     }
-    if matches!(c.family, Family::Cait | Family::Xcit) {
-        meta.count(keys::CLASS_BLOCKS, c.class_blocks);
+    if matches!(c.family, Family::Cait(_) | Family::Xcit(_)) {
+        meta.count(keys::CLASS_BLOCKS, c.class_blocks());
     }
-    if c.has_stages() {
-        meta.counts(keys::STAGE_DIMS, &c.stages.map(|stage| stage.dim));
-        meta.counts(keys::STAGE_DEPTHS, &c.stages.map(|stage| stage.depth));
+    if let Family::ConvNeXt(ConvNeXt { stages }) = c.family {
+        meta.counts(keys::STAGE_DIMS, &stages.map(|stage| stage.dim));
+        meta.counts(keys::STAGE_DEPTHS, &stages.map(|stage| stage.depth));
     }
-    if c.family == Family::Xcit {
-        meta.put(keys::TOKENS_NORM, 7, &[u8::from(c.tokens_norm)]);
+    if let Family::Xcit(Xcit { tokens_norm, .. }) = c.family {
+        meta.put(keys::TOKENS_NORM, 7, &[u8::from(tokens_norm)]);
     }
     meta.number(keys::NORM_EPS, c.norm_eps);
-    meta.number(keys::ATTENTION_SCALE, c.attention_scale);
+    meta.number(keys::ATTENTION_SCALE, c.family.attention().map_or(0.0, |attention| attention.scale));
     for (key, value) in
-        [(keys::QK_NORM, c.qk_norm), (keys::NORM_PRE, c.norm_pre), (keys::NORM, c.norm), (keys::FC_NORM, c.fc_norm)]
+        [(keys::QK_NORM, c.qk_norm()), (keys::NORM_PRE, c.norm_pre()), (keys::NORM, c.norm), (keys::FC_NORM, c.fc_norm)]
     {
         meta.put(key, 7, &[u8::from(value)]);
     }
-    if !c.block_norm {
+    if !c.block_norm() {
         meta.put(keys::BLOCK_NORM, 7, &[0]);
     }
     meta.text(keys::ACTIVATION, c.activation.name());
@@ -139,7 +140,7 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
 
 /// timm's rule is not written: files without a rule are read so.
 fn positions(meta: &mut Metadata, c: &Config) {
-    let has_rule = matches!(c.family, Family::Vit | Family::ParallelVit | Family::Cait);
+    let has_rule = matches!(c.family, Family::Vit(_) | Family::ParallelVit(_) | Family::Cait(_));
     match c.positions {
         Positions::Resampled { rule, grid } => {
             if rule != Resampling::BicubicAntialias {

@@ -1,6 +1,6 @@
 //! Which hyperparameters a network may have.
 
-use super::{Activation, Config, Family, Pooling, StageConfig};
+use super::{Activation, Attention, Config, ConvNeXt, Family, Pooling, Vit};
 use crate::error::Error;
 
 pub(super) fn ok(is_so: bool, what: &'static str) -> Result<(), Error> {
@@ -23,43 +23,27 @@ impl Config {
         )?;
         ok(within(self.dim, 16_384), "embedding length must be 1 to 16384")?;
         ok(within(self.depth, 1_024), "block count must be 1 to 1024")?;
-        if !self.has_stages() && !self.is(Family::ResMlp) {
-            ok(within(self.heads, 1_024) && within(self.head_dim, 1_024), "heads and head length must be 1 to 1024")?;
-            ok(self.attention_width() <= 65_536, "heads * head length must be at most 65536")?;
-        }
         ok(within(self.hidden, 32_768), "feed forward length must be 1 to 32768")?;
-        ok(self.prefix_tokens <= 1_024 && self.tokens() <= 65_536, "at most 65536 tokens")?;
-        let fits = match self.family {
-            Family::Vit | Family::ParallelVit => true,
-            Family::Beit => self.prefix_tokens == 1,
-            Family::Dinov3 => self.head_dim.is_multiple_of(4),
-            Family::Vit5 => self.head_dim.is_multiple_of(4),
-            Family::Cait => self.prefix_tokens == 1 && !self.norm_pre && matches!(self.pooling, Pooling::Cls),
-            // See `check_stages` and `check_xcit`.
-            Family::ConvNeXt | Family::Xcit => true,
-            Family::ResMlp => {
-                let no_attention = self.heads == 0 && self.head_dim == 0 && !self.qk_norm && self.prefix_tokens == 0;
-                no_attention && !self.norm_pre && !self.block_norm && !self.fc_norm && self.pooling == Pooling::Avg
+        ok(self.prefix_tokens() <= 1_024 && self.tokens() <= 65_536, "at most 65536 tokens")?;
+        match &self.family {
+            Family::Vit(_) | Family::ParallelVit(_) => {}
+            Family::Beit(Vit { prefix_tokens, .. }) => ok(*prefix_tokens == 1, "beit has one class token")?,
+            Family::Dinov3(Vit { attention, .. }) | Family::Vit5(Vit { attention, .. }) => {
+                ok(attention.head_dim.is_multiple_of(4), "a head length of dinov3 and vit5 is a multiple of 4")?;
             }
-        };
-        ok(
-            fits,
-            "beit and cait have one class token, which cait pools, dinov3 and vit5 a head length that is a multiple of \
-             4, resmlp patches alone and no attention",
-        )?;
-        self.check_stages()?;
-        if self.is(Family::Xcit) {
-            self.check_xcit()?;
+            Family::Cait(_) => ok(self.pooling == Pooling::Cls, "cait pools its class token")?,
+            Family::ConvNeXt(convnext) => self.check_convnext(convnext)?,
+            Family::Xcit(_) => self.check_xcit()?,
+            Family::ResMlp => {
+                ok(!self.fc_norm && self.pooling == Pooling::Avg, "resmlp pools the mean, without fc_norm")?
+            }
         }
+        self.family.attention().map_or(Ok(()), Attention::check)?;
         ok(
-            !self.pruned || !(self.has_stages() || self.family == Family::ResMlp || self.keeps_gamma()),
+            !self.pruned || (self.family.attention().is_some() && !self.keeps_gamma()),
             "neither convnext nor resmlp is pruned, nor what keeps its gammas",
         )?;
-        ok(self.class_blocks <= 1_024, "class block count must be at most 1024")?;
-        ok(
-            self.class_blocks == 0 || matches!(self.family, Family::Cait | Family::Xcit),
-            "only cait and xcit have class blocks",
-        )?;
+        ok(self.class_blocks() <= 1_024, "class block count must be at most 1024")?;
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(!self.head_factors || self.classes > 0, "head factors without a head")?;
         self.depth_head().map_or(Ok(()), |dpt| dpt.check(self))?;
@@ -69,28 +53,20 @@ impl Config {
             "at most 65536 positions",
         )?;
         ok(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm epsilon must be finite and not negative")?;
-        ok(
-            self.attention_scale.is_finite() && self.attention_scale >= 0.0,
-            "attention scale must be finite and not negative",
-        )?;
         let needed = match self.pooling {
             Pooling::Cls | Pooling::ClsAvg => 1,
             Pooling::ClsDist => 2,
             Pooling::Avg | Pooling::All => 0,
         };
-        ok(self.prefix_tokens >= needed, "pooling reads a token that the network does not have")
+        ok(self.prefix_tokens() >= needed, "pooling reads a token that the network does not have")
     }
 
-    /// What ConvNeXt has of stages, and no other family.
-    fn check_stages(&self) -> Result<(), Error> {
-        if !self.has_stages() {
-            return ok(self.stages == [StageConfig::default(); 4], "only convnext has stages");
-        }
-        let [.., last] = self.stages;
-        let depths = self.stages.iter().try_fold(0usize, |sum, stage| sum.checked_add(stage.depth));
+    fn check_convnext(&self, ConvNeXt { stages }: &ConvNeXt) -> Result<(), Error> {
+        let [.., last] = stages;
+        let depths = stages.iter().try_fold(0usize, |sum, stage| sum.checked_add(stage.depth));
         ok(depths == Some(self.depth), "the stages' block counts must add up to the block count")?;
-        ok(self.stages.iter().all(|s| s.depth > 0), "every stage must have blocks")?;
-        ok(self.stages.iter().all(|s| (1..=8_192).contains(&s.dim)), "a stage's embedding length must be 1 to 8192")?;
+        ok(stages.iter().all(|s| s.depth > 0), "every stage must have blocks")?;
+        ok(stages.iter().all(|s| (1..=8_192).contains(&s.dim)), "a stage's embedding length must be 1 to 8192")?;
         ok(
             last.dim == self.dim && last.hidden() == self.hidden,
             "embedding and feed forward length must be the last stage's, the latter 4 times the former",
@@ -98,12 +74,8 @@ impl Config {
         let (height, width) = self.stage_grid(0);
         ok(height * width <= 65_536, "at most 65536 tokens")?;
         ok(
-            self.norm_pre && self.block_norm && !self.qk_norm && self.activation != Activation::SwiGlu,
-            "convnext has norm_pre and block_norm, and neither qk_norm nor swiglu",
-        )?;
-        ok(
-            self.heads == 0 && self.head_dim == 0 && self.prefix_tokens == 0 && self.pooling == Pooling::Avg,
-            "convnext has no heads and no prefix tokens, and pools the mean",
+            self.activation != Activation::SwiGlu && self.pooling == Pooling::Avg,
+            "convnext pools the mean, and has no swiglu",
         )
     }
 
@@ -115,12 +87,17 @@ impl Config {
         )?;
         ok((8..=8_192).contains(&self.dim), "xcit's embedding length must be 8 to 8192")?;
         ok(
-            self.prefix_tokens == 1 && matches!(self.pooling, Pooling::Cls | Pooling::Avg),
-            "xcit has one class token, and pools it or the mean of the patches",
-        )?;
-        ok(
-            self.block_norm && !self.norm_pre && !self.qk_norm && self.activation == Activation::Gelu,
-            "xcit has block_norm and gelu, and neither norm_pre nor qk_norm",
+            matches!(self.pooling, Pooling::Cls | Pooling::Avg) && self.activation == Activation::Gelu,
+            "xcit has gelu, and pools its class token or the mean of the patches",
         )
+    }
+}
+
+impl Attention {
+    fn check(&self) -> Result<(), Error> {
+        let within = |n: usize| (1..=1_024).contains(&n);
+        ok(within(self.heads) && within(self.head_dim), "heads and head length must be 1 to 1024")?;
+        ok(self.heads * self.head_dim.next_multiple_of(16) <= 65_536, "heads * head length must be at most 65536")?;
+        ok(self.scale.is_finite() && self.scale >= 0.0, "attention scale must be finite and not negative")
     }
 }

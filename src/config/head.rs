@@ -1,7 +1,7 @@
 //! What stands on an encoder.
 
 use super::check::ok;
-use super::{Config, Family};
+use super::{Config, Family, Vit};
 use crate::error::Error;
 
 /// What stands on the encoder.
@@ -47,7 +47,7 @@ impl Dpt {
     pub(super) fn check(&self, c: &Config) -> Result<(), Error> {
         let within = |n: usize| (1..=4_096).contains(&n);
         ok(
-            c.family == Family::Vit && c.norm && !c.norm_pre && c.classes == 0,
+            matches!(c.family, Family::Vit(Vit { norm_pre: false, .. })) && c.norm && c.classes == 0,
             "a depth head stands on a ViT with a last norm and without a classifier",
         )?;
         let [.., last] = self.taps;

@@ -71,6 +71,6 @@ pub const DEPTH_MAX: &str = "vitlet.depth.max";
 pub const SCORES: &str = "vit.scores";
 
 /// Where the numbers stand that a family's rotations are computed from.
-pub fn rope(family: Family) -> &'static str {
-    if family == Family::Vit5 { ROPE_FREQUENCIES } else { ROPE_PERIODS }
+pub fn rope(family: &Family) -> &'static str {
+    if matches!(family, Family::Vit5(_)) { ROPE_FREQUENCIES } else { ROPE_PERIODS }
 }

@@ -1,8 +1,8 @@
 //! The metadata of a model file, as hyperparameters and what stands beside them.
 
 use crate::config::{
-    Config, CropRounding, Dpt, Family, Head, Interpolation, LayerScale, MAX_EDGE, Named, Positions, Preprocess,
-    Resampling, Resize, SizeRule, StageConfig,
+    Attention, Config, CropRounding, Dpt, Family, Head, Interpolation, LayerScale, MAX_EDGE, Named, Positions,
+    Preprocess, Resampling, Resize, SizeRule, StageConfig,
 };
 use crate::error::Error;
 use crate::gguf::{File, Value};
@@ -65,8 +65,8 @@ impl<'a> Metadata<'_, 'a> {
         if self.len(keys::CHANNELS)? != 3 {
             return Err(Error::Metadata { key: keys::CHANNELS, why: "must be 3" });
         }
-        let family = self.named(keys::ARCHITECTURE)?;
-        Ok(Config {
+        let family = self.family()?;
+        let config = Config {
             family,
             image_height: self.len(keys::IMAGE_HEIGHT)?,
             image_width: self.len(keys::IMAGE_WIDTH)?,
@@ -74,22 +74,9 @@ impl<'a> Metadata<'_, 'a> {
             patch_width: self.len(keys::PATCH_WIDTH)?,
             dim: self.len(keys::DIM)?,
             depth: self.len(keys::DEPTH)?,
-            stages: if family == Family::ConvNeXt { self.stages()? } else { Default::default() },
-            class_blocks: match family {
-                Family::Cait | Family::Xcit => self.len(keys::CLASS_BLOCKS)?,
-                _ => 0,
-            },
-            tokens_norm: family == Family::Xcit && self.flag(keys::TOKENS_NORM)?,
-            heads: self.len(keys::HEADS)?,
-            head_dim: self.len(keys::HEAD_DIM)?,
             hidden: self.len(keys::HIDDEN)?,
-            prefix_tokens: self.len(keys::PREFIX_TOKENS)?,
-            positions: self.positions(family)?,
+            positions: self.positions(&family)?,
             norm_eps: self.f32(keys::NORM_EPS)?,
-            attention_scale: self.f32(keys::ATTENTION_SCALE)?,
-            qk_norm: self.flag(keys::QK_NORM)?,
-            norm_pre: self.flag(keys::NORM_PRE)?,
-            block_norm: self.0.get(keys::BLOCK_NORM).is_none() || self.flag(keys::BLOCK_NORM)?,
             norm: self.flag(keys::NORM)?,
             fc_norm: self.flag(keys::FC_NORM)?,
             activation: self.named(keys::ACTIVATION)?,
@@ -101,7 +88,60 @@ impl<'a> Metadata<'_, 'a> {
             layerscale: self.named::<LayerScale>(keys::LAYERSCALE_MODE)?,
             head: self.head()?,
             pruned: self.0.get(keys::KEPT).is_some(),
+        };
+        self.check_family(&config)?;
+        Ok(config)
+    }
+
+    /// The family, with what the file says of what it has.
+    fn family(&self) -> Result<Family, Error> {
+        let mut family = self.named(keys::ARCHITECTURE)?;
+        match &mut family {
+            Family::Cait(cait) => {
+                cait.attention = self.attention()?;
+                cait.class_blocks = self.len(keys::CLASS_BLOCKS)?;
+                cait.block_norm = self.block_norm()?;
+            }
+            Family::Xcit(xcit) => {
+                xcit.attention = self.attention()?;
+                xcit.class_blocks = self.len(keys::CLASS_BLOCKS)?;
+                xcit.tokens_norm = self.flag(keys::TOKENS_NORM)?;
+            }
+            Family::ConvNeXt(convnext) => convnext.stages = self.stages()?,
+            family => {
+                if let Some(vit) = family.vit_mut() {
+                    vit.attention = self.attention()?;
+                    vit.qk_norm = self.flag(keys::QK_NORM)?;
+                    vit.prefix_tokens = self.len(keys::PREFIX_TOKENS)?;
+                    vit.norm_pre = self.flag(keys::NORM_PRE)?;
+                    vit.block_norm = self.block_norm()?;
+                }
+            }
+        }
+        Ok(family)
+    }
+
+    fn attention(&self) -> Result<Attention, Error> {
+        Ok(Attention {
+            heads: self.len(keys::HEADS)?,
+            head_dim: self.len(keys::HEAD_DIM)?,
+            scale: self.f32(keys::ATTENTION_SCALE)?,
         })
+    }
+
+    fn block_norm(&self) -> Result<bool, Error> {
+        Ok(self.0.get(keys::BLOCK_NORM).is_none() || self.flag(keys::BLOCK_NORM)?)
+    }
+
+    /// Every file says all of this, but not every family has a choice.
+    fn check_family(&self, c: &Config) -> Result<(), Error> {
+        let same = |key, is_so| if is_so { Ok(()) } else { Err(Error::Metadata { key, why: "not of this network" }) };
+        same(keys::HEADS, self.len(keys::HEADS)? == c.heads())?;
+        same(keys::HEAD_DIM, self.len(keys::HEAD_DIM)? == c.head_dim())?;
+        same(keys::PREFIX_TOKENS, self.len(keys::PREFIX_TOKENS)? == c.prefix_tokens())?;
+        same(keys::QK_NORM, self.flag(keys::QK_NORM)? == c.qk_norm())?;
+        same(keys::NORM_PRE, self.flag(keys::NORM_PRE)? == c.norm_pre())?;
+        same(keys::BLOCK_NORM, self.block_norm()? == c.block_norm())
     }
 
     /// Files that do not name a head have a classifier, or none.
@@ -123,14 +163,13 @@ impl<'a> Metadata<'_, 'a> {
     }
 
     /// Files that do not say how a position embedding is resampled are timm's, or of vitlet 0.1.
-    fn positions(&self, family: Family) -> Result<Positions, Error> {
+    fn positions(&self, family: &Family) -> Result<Positions, Error> {
         let said = |key| self.0.get(key).is_some();
         Ok(match family {
-            Family::ConvNeXt => Positions::Free,
-            Family::Dinov3 if said(keys::ROPE_PERIODS) => Positions::Rotated,
-            Family::Vit | Family::ParallelVit | Family::Vit5 | Family::Cait
-                if family != Family::Vit5 || said(keys::ROPE_FREQUENCIES) =>
-            {
+            Family::ConvNeXt(_) => Positions::Free,
+            Family::Dinov3(_) if said(keys::ROPE_PERIODS) => Positions::Rotated,
+            Family::Vit5(_) if !said(keys::ROPE_FREQUENCIES) => Positions::Fixed,
+            Family::Vit(_) | Family::ParallelVit(_) | Family::Vit5(_) | Family::Cait(_) => {
                 let grid = if said(keys::POSITION_GRID) { Some(self.position_grid()?) } else { None };
                 match self.text(keys::POSITION_RESAMPLING) {
                     Ok("fixed") if grid.is_none() => Positions::Fixed,
@@ -153,15 +192,15 @@ impl<'a> Metadata<'_, 'a> {
 
     /// As many numbers as the rotations of `config` take: periods of at least 1, or frequencies of at most 1.
     pub(super) fn check_rope(&self, config: &Config) -> Result<(), Error> {
-        let is_vit5 = config.family == Family::Vit5;
+        let is_vit5 = matches!(config.family, Family::Vit5(_));
         let usable =
             |number: f32| if is_vit5 { (-1.0..=1.0).contains(&number) } else { number.is_finite() && number >= 1.0 };
         let fit = |value| {
             let Value::F32s(numbers) = value else { return None };
-            (numbers.len() == config.head_dim / 4 && numbers.iter().all(usable)).then_some(())
+            (numbers.len() == config.head_dim() / 4 && numbers.iter().all(usable)).then_some(())
         };
         let follows = config.rotated_tokens() > 0 && config.positions != Positions::Fixed;
-        if follows { self.get(keys::rope(config.family), fit) } else { Ok(()) }
+        if follows { self.get(keys::rope(&config.family), fit) } else { Ok(()) }
     }
 
     /// Which rows the last matrices of branches have left.

@@ -23,7 +23,7 @@ pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, ou
     let mut blocks = pass.weights.blocks().enumerate();
     for (i, block) in blocks.by_ref().take(c.depth) {
         pass.watch.go_on()?;
-        pass.block(i, &block?, c.prefix_tokens..c.tokens(), c.patches(), b)?;
+        pass.block(i, &block?, c.prefix_tokens()..c.tokens(), c.patches(), b)?;
     }
     for (i, block) in blocks {
         pass.watch.go_on()?;

@@ -46,11 +46,11 @@ impl<M: Storage> Downsampling<M> {
     /// # Errors
     /// The walk's.
     pub fn walk<W: Walk<Storage = M>>(&mut self, c: &Config, stage: usize, w: &mut W) -> Result<(), W::Error> {
-        let before = c.stages[stage - 1].dim;
+        let before = c.stages()[stage - 1].dim;
         w.enter(Scope::Stage(stage));
         w.norm("norm", before, &mut self.norm)?;
         w.rows(Stage::Downsample, stage_tokens(c, stage));
-        w.linear("downsample", Axis::dense(c.stages[stage].dim), Axis::padded(4, before), &mut self.linear)
+        w.linear("downsample", Axis::dense(c.stages()[stage].dim), Axis::padded(4, before), &mut self.linear)
     }
 }
 
@@ -75,12 +75,12 @@ impl<M: Storage> ConvBlock<M> {
         block: usize,
         w: &mut W,
     ) -> Result<(), W::Error> {
-        let (tokens, StageConfig { dim, .. }) = (stage_tokens(c, stage), c.stages[stage]);
+        let (tokens, StageConfig { dim, .. }) = (stage_tokens(c, stage), c.stages()[stage]);
         w.enter(Scope::Block(block));
         w.rows(Stage::Depthwise, tokens);
         w.depthwise("dwconv", dim, CONVNEXT_KERNEL, &mut self.conv)?;
         self.mlp.walk_norm(dim, w)?;
-        self.mlp.walk(c, block, (dim, c.stages[stage].hidden()), tokens, w)
+        self.mlp.walk(c, block, (dim, c.stages()[stage].hidden()), tokens, w)
     }
 }
 
@@ -141,7 +141,7 @@ impl<'w> Worker<'w> {
 
 /// The largest of all stages.
 fn most(c: &Config, of: impl Fn(usize) -> usize) -> usize {
-    (0..c.stages.len()).map(of).max().unwrap_or(0)
+    (0..c.stages().len()).map(of).max().unwrap_or(0)
 }
 
 /// Tokens of a stage.
@@ -152,7 +152,7 @@ fn stage_tokens(c: &Config, stage: usize) -> usize {
 
 /// Chunks of a stage's stream.
 fn stage_width(c: &Config, stage: usize) -> usize {
-    pad16(c.stages[stage].dim) / 16
+    pad16(c.stages()[stage].dim) / 16
 }
 
 /// What every phase needs.
@@ -170,11 +170,11 @@ pub(crate) fn forward(run: &Run<'_>, input: Input<'_>, b: &mut Buffers<'_>, out:
     let pass = Pass { weights, k, threads, executor, watch };
     let (mut stages, mut block) = (weights.stages(), 0);
     pass.embed(c, input, b)?;
-    for stage in 0..c.stages.len() {
+    for stage in 0..c.stages().len() {
         if stage > 0 {
             pass.downsample(c, stage, block, &stages.downsampling(stage)?, b)?;
         }
-        for _ in 0..c.stages[stage].depth {
+        for _ in 0..c.stages()[stage].depth {
             pass.watch.go_on()?;
             pass.block(c, stage, block, &stages.block(stage, block)?, b)?;
             block += 1;
@@ -264,7 +264,7 @@ impl Pass<'_> {
         let (tokens, dim, up) = (stage_tokens(c, stage), stage_width(c, stage), block.mlp.up.bias.len());
         let rows = self.rows(tokens);
         let workers = Chunks::new(b.workers, b.worker_bytes);
-        let x = Map::new(b.x, c.stage_grid(stage), c.stages[stage].dim);
+        let x = Map::new(b.x, c.stage_grid(stage), c.stages()[stage].dim);
         for_each(self.executor, workers, Chunks::new(&mut b.next[..tokens * dim], rows * dim), |memory, i, next| {
             let mut laps = Laps::start(self.watch.profile);
             let w = Worker::of(c, memory);
@@ -294,7 +294,7 @@ impl Pass<'_> {
     /// Tokens, pooling, norm, features, head.
     fn head(&self, c: &Config, outputs: Outputs, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
         let (k, tail) = (self.k, &self.weights.tail()?);
-        let last = c.stages.len() - 1;
+        let last = c.stages().len() - 1;
         // One worker for a few rows; through `for_each` for the floating-point environment.
         let workers = Chunks::new(&mut b.workers[..b.worker_bytes], usize::MAX);
         let x = Chunks::new(&mut b.x[..stage_tokens(c, last) * stage_width(c, last)], usize::MAX);

@@ -178,13 +178,13 @@ impl<'p> Pass<'p> {
             let mut laps = Laps::start(self.watch.profile);
             let mut w = Worker::of(c, memory);
             let first = i * ROWS;
-            let prefix_rows = c.prefix_tokens.saturating_sub(first).min(x.len() / dim);
+            let prefix_rows = c.prefix_tokens().saturating_sub(first).min(x.len() / dim);
             let (prefix, patches) = x.split_at_mut(prefix_rows * dim);
             if !prefix.is_empty() {
                 prefix.copy_from_slice(&embedding.prefix[first * dim..][..prefix.len()]);
             }
             if !patches.is_empty() {
-                let first_patch = (first + prefix_rows) - c.prefix_tokens;
+                let first_patch = (first + prefix_rows) - c.prefix_tokens();
                 match embedding.positions {
                     Some(positions) => patches.copy_from_slice(&positions[first_patch * dim..][..patches.len()]),
                     None => patches.fill(F32x16([0.0; 16])),
@@ -288,13 +288,13 @@ impl<'p> Pass<'p> {
             let attended = &mut w.attended[..tokens * width];
             let mixing = match (block.bias, &block.talking) {
                 (Some(tables), _) => Mixing::Relative(RelativeBias { tables, grid: c.grid() }),
-                (None, Some(talking)) if Family::Cait.is_built() => Mixing::Heads(talking.heads()),
+                (None, Some(talking)) if cfg!(feature = "cait") => Mixing::Heads(talking.heads()),
                 (None, _) => Mixing::None,
             };
             let queries = Queries { rows: i * ROWS..i * ROWS + tokens, tokens: span.len() };
             cache.attend(k, c, queries, mixing, &mut w.attention, attended);
             laps.end(Stage::Attention);
-            if c.family == Family::ParallelVit {
+            if matches!(c.family, Family::ParallelVit(_)) {
                 self.expand(&block.mlp, x, &mut w, &mut laps);
             }
             let attended = &w.attended[..tokens * width];
@@ -306,7 +306,7 @@ impl<'p> Pass<'p> {
             if let Some(norm) = &block.stream_norm {
                 normalize_in_place(k, norm, x, w.operand.normed);
             }
-            if c.family != Family::ParallelVit {
+            if !matches!(c.family, Family::ParallelVit(_)) {
                 self.expand(&block.mlp, x, &mut w, &mut laps);
             }
             self.contract(index, &block.mlp, first, x, w, &mut laps);
@@ -365,7 +365,7 @@ impl<'p> Pass<'p> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
         let norm = self.weights.tail()?.norm.ok_or(Missing)?;
-        let patches = &b.x[c.prefix_tokens * dim..];
+        let patches = &b.x[c.prefix_tokens() * dim..];
         let workers = Chunks::new(b.workers, b.worker_bytes);
         for_each(self.executor, workers, Chunks::new(tokens, ROWS * dim), |_, i, out| {
             let mut laps = Laps::start(self.watch.profile);
@@ -396,12 +396,12 @@ impl<'p> Pass<'p> {
 /// Rotates q (part 0) and k (part 1) of the rows q | k | v of the tokens from `first` on by their position, where it
 /// rotates them: in each head, channel l and channel l + head_dim / 2 are the two coordinates of a point.
 fn rotate(c: &Config, rotation: &Rotation<InFile<'_>>, first: usize, qkv: &mut [F32x16], parts: Range<usize>) {
-    let (width, half) = (c.attention_width(), c.head_dim / 2);
+    let (width, half) = (c.attention_width(), c.head_dim() / 2);
     for (row, qkv) in floats_mut(qkv).chunks_exact_mut(3 * width).enumerate() {
         let Some(rotated) = (first + row).checked_sub(c.tokens() - c.rotated_tokens()) else { continue };
         let angle = rotated * pad16(half);
         let (cos, sin) = (&floats(rotation.cos)[angle..][..half], &floats(rotation.sin)[angle..][..half]);
-        for head in qkv[parts.start * width..parts.end * width].chunks_exact_mut(pad16(c.head_dim)) {
+        for head in qkv[parts.start * width..parts.end * width].chunks_exact_mut(pad16(c.head_dim())) {
             let (x, y) = head.split_at_mut(half);
             for ((x, y), (cos, sin)) in x.iter_mut().zip(y).zip(cos.iter().zip(sin)) {
                 (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);

@@ -21,7 +21,7 @@ use core::mem::swap;
 
 use crate::arena::Arena;
 use crate::bytes::floats_mut;
-use crate::config::{Activation, Config};
+use crate::config::{Activation, Config, Xcit};
 use crate::error::Error;
 use crate::kernels::depthwise::DepthwiseConv;
 use crate::kernels::linear::Store;
@@ -154,7 +154,13 @@ impl<'a> Patches<'a> {
 }
 
 /// One inference. `out` receives the outputs.
-pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, out: &mut [F32x16]) -> Result<(), Error> {
+pub(crate) fn forward(
+    xcit: &Xcit,
+    pass: &Pass<'_>,
+    input: Input<'_>,
+    b: &mut Buffers<'_>,
+    out: &mut [F32x16],
+) -> Result<(), Error> {
     let c = pass.c;
     pass.embed_by_convolutions(input, b)?;
     let mut blocks = pass.weights.blocks().enumerate();
@@ -170,7 +176,7 @@ pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, ou
         let block = block?;
         pass.block(i, &block, 0..c.tokens(), 1, &mut b.transformer(c))?;
         if i + 1 < c.blocks() || reads_patches {
-            pass.carry_patches(i, &block, b)?;
+            pass.carry_patches(xcit, i, &block, b)?;
         }
     }
     pass.head(&mut b.transformer(c), out)
@@ -330,7 +336,13 @@ impl Pass<'_> {
 
     /// What class attention makes of the patches, which it has read: x = x + LayerNorm(x), x = LayerNorm(x) where that
     /// is over all tokens, x = x + x.
-    fn carry_patches(&self, index: usize, block: &Block<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
+    fn carry_patches(
+        &self,
+        xcit: &Xcit,
+        index: usize,
+        block: &Block<InFile<'_>>,
+        b: &mut Buffers<'_>,
+    ) -> Result<(), Error> {
         let (c, k) = (self.c, self.k);
         let dim = pad16(c.dim) / 16;
         let (norm, stream_norm) = (block.patches_norm.ok_or(Missing)?, block.stream_norm.ok_or(Missing)?);
@@ -341,7 +353,7 @@ impl Pass<'_> {
             let y = &mut w.wide[..x.len()];
             normalize(k, &norm, x, y);
             Residual { gamma: block.gamma1, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
-            if c.tokens_norm {
+            if xcit.tokens_norm {
                 normalize_in_place(k, &stream_norm, x, y);
             }
             floats_mut(x).iter_mut().for_each(|x| *x += *x);

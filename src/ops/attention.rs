@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use crate::arena::Arena;
-use crate::config::{Config, Family, Precision};
+use crate::config::{Attention, Config, Family, Precision};
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::kernels::attention::RelativeBias;
@@ -91,15 +91,15 @@ pub(crate) struct AttentionScratch<'w> {
 impl<'w> AttentionScratch<'w> {
     pub(crate) fn carve(c: &Config, arena: &mut Arena<'w>) -> Self {
         let (mut scores, p, q) = match c.precision {
-            _ if c.heads == 0 => (0, 0, 0),
+            _ if c.heads() == 0 => (0, 0, 0),
             Precision::Int8 => {
-                let need = attend_i8_scratch(c.tokens(), pad16(c.head_dim));
+                let need = attend_i8_scratch(c.tokens(), pad16(c.head_dim()));
                 (need.scores, need.p, need.q)
             }
             Precision::F16 | Precision::F32 => (attend_f32_scratch(c.tokens()), 0, 0),
         };
-        if c.is(Family::Cait) {
-            scores = talking_scratch(c.tokens(), c.heads);
+        if cfg!(feature = "cait") && matches!(c.family, Family::Cait(_)) {
+            scores = talking_scratch(c.tokens(), c.heads());
         }
         Self { scores: arena.take(scores), p: arena.take(p), q: arena.take(q) }
     }
@@ -109,14 +109,14 @@ impl<'a> Cache<'a> {
     pub(crate) fn carve(c: &Config, arena: &mut Arena<'a>) -> Self {
         let width = c.attention_width() / 16;
         let (tokens, token_blocks) = (c.tokens(), pad16(c.tokens()) / 16);
-        let head = pad16(c.head_dim);
+        let head = pad16(c.head_dim());
         match c.precision {
             Precision::Int8 => Self::Int8(Int8Cache {
                 q_codes: arena.take(tokens * width),
-                q_scale: arena.take(tokens * c.heads),
-                k_codes: arena.take(token_blocks * c.heads * head / 4),
-                k_scale: arena.take(token_blocks * c.heads),
-                k_sums: arena.take(token_blocks * c.heads),
+                q_scale: arena.take(tokens * c.heads()),
+                k_codes: arena.take(token_blocks * c.heads() * head / 4),
+                k_scale: arena.take(token_blocks * c.heads()),
+                k_sums: arena.take(token_blocks * c.heads()),
                 v: arena.take(tokens * width),
                 v_codes: arena.take(width * token_blocks * 4),
                 v_scale: arena.take(width),
@@ -124,7 +124,7 @@ impl<'a> Cache<'a> {
             }),
             Precision::F16 | Precision::F32 => Self::Float(FloatCache {
                 q: arena.take(tokens * width),
-                k: arena.take(token_blocks * c.heads * head),
+                k: arena.take(token_blocks * c.heads() * head),
                 v: arena.take(tokens * width),
             }),
         }
@@ -133,11 +133,11 @@ impl<'a> Cache<'a> {
     /// The cache in blocks of `rows` tokens, a multiple of 16.
     pub(crate) fn blocks<'s>(&'s mut self, c: &Config, rows: usize) -> impl Split<Piece = CacheBlock<'s>> {
         let width = c.attention_width() / 16;
-        let keys = rows / 16 * c.heads;
-        let head = pad16(c.head_dim);
+        let keys = rows / 16 * c.heads();
+        let head = pad16(c.head_dim());
         match self {
             Self::Int8(cache) => {
-                let q = (Chunks::new(cache.q_codes, rows * width), Chunks::new(cache.q_scale, rows * c.heads));
+                let q = (Chunks::new(cache.q_codes, rows * width), Chunks::new(cache.q_scale, rows * c.heads()));
                 let k_of = (Chunks::new(cache.k_scale, keys), Chunks::new(cache.k_sums, keys));
                 let k = (Chunks::new(cache.k_codes, keys * head / 4), k_of);
                 Either::Left((q, (k, Chunks::new(cache.v, rows * width))))
@@ -160,8 +160,8 @@ impl<'a> Cache<'a> {
         profile: Option<&Profile<'_>>,
     ) -> Result<(), Error> {
         let Self::Int8(cache) = self else { return Ok(()) };
-        let dp = pad16(c.head_dim);
-        let (heads, v) = (c.heads, &*cache.v);
+        let dp = pad16(c.head_dim());
+        let (heads, v) = (c.heads(), &*cache.v);
         let v_of = (Chunks::new(cache.v_scale, dp / 16), Chunks::new(cache.v_sums, dp / 16));
         let codes = Chunks::new(cache.v_codes, dp / 16 * pad16(tokens) / 4);
         for_each(executor, workers, (codes, v_of), |_, head, (v_codes, (v_scale, v_sums))| {
@@ -181,7 +181,8 @@ impl<'a> Cache<'a> {
         scratch: &mut AttentionScratch<'_>,
         out: &mut [F32x16],
     ) {
-        let (heads, dp, attention_scale) = (c.heads, pad16(c.head_dim), c.attention_scale);
+        let Some(&Attention { heads, head_dim, scale: attention_scale }) = c.family.attention() else { return };
+        let dp = pad16(head_dim);
         let Queries { tokens, rows } = queries;
         let (first, rows) = (rows.start, rows.len());
         let bias = if let Mixing::Relative(bias) = mixing { Some(bias) } else { None };
@@ -246,7 +247,7 @@ impl<'a> Cache<'a> {
 impl CacheBlock<'_> {
     /// Packs rows of q | k | v, `[tokens, 3 * heads * dp / 16]`; q if it is needed.
     pub(crate) fn pack(&mut self, kernels: Kernels, c: &Config, qkv: &[F32x16], needs_q: bool) {
-        let (heads, dp) = (c.heads, pad16(c.head_dim));
+        let (heads, dp) = (c.heads(), pad16(c.head_dim()));
         let rows = qkv.len() / (3 * c.attention_width() / 16);
         match self {
             Either::Left(((codes, scale), ((k_codes, (k_scale, k_sums)), v))) => {

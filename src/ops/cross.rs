@@ -39,7 +39,7 @@ enum Scratch<'w> {
 
 impl<'w> Scratch<'w> {
     fn carve(c: &Config, arena: &mut Arena<'w>) -> Self {
-        let (dp, chunks, token_blocks) = (pad16(c.head_dim), pad16(c.head_dim) / 16, pad16(c.patches()) / 16);
+        let (dp, chunks, token_blocks) = (pad16(c.head_dim()), pad16(c.head_dim()) / 16, pad16(c.patches()) / 16);
         match c.precision {
             Precision::Int8 => Self::Int8(CrossI8Scratch {
                 q: arena.take::<U8x16>(dp * token_blocks),
@@ -74,7 +74,7 @@ pub(crate) struct Channels<'a> {
 
 impl<'a> Matrices<'a> {
     pub(crate) fn carve(c: &Config, arena: &mut Arena<'a>) -> Self {
-        let (heads, dp) = (c.heads, pad16(c.head_dim));
+        let (heads, dp) = (c.heads(), pad16(c.head_dim()));
         match c.precision {
             Precision::Int8 => Self::Int8 {
                 codes: arena.take(heads * dp / 16 * dp / 4),
@@ -95,7 +95,7 @@ impl<'a> Matrices<'a> {
         workers: Chunks<'_, u8>,
         profile: Option<&Profile<'_>>,
     ) -> Result<(), Error> {
-        let (chunks, tokens, heads, width) = (pad16(c.head_dim) / 16, c.patches(), c.heads, c.head_dim);
+        let (chunks, tokens, heads, width) = (pad16(c.head_dim()) / 16, c.patches(), c.heads(), c.head_dim());
         let Channels { qkv, temperature } = from;
         let heads_of = match self {
             Self::Int8 { codes, scale, sums } => {
@@ -124,7 +124,7 @@ impl<'a> Matrices<'a> {
 
     /// One head's.
     fn head(&self, c: &Config, head: usize) -> Linear<'_> {
-        let (dp, chunks) = (pad16(c.head_dim), pad16(c.head_dim) / 16);
+        let (dp, chunks) = (pad16(c.head_dim()), pad16(c.head_dim()) / 16);
         let weight = match self {
             Self::Int8 { codes, scale, sums } => Weight::Int8 {
                 codes: &codes[head * chunks * dp / 4..][..chunks * dp / 4],
@@ -147,10 +147,10 @@ impl<'a> Matrices<'a> {
         values: &mut [F32x16],
         out: &mut [F32x16],
     ) {
-        let (chunks, width) = (pad16(c.head_dim) / 16, c.attention_width() / 16);
+        let (chunks, width) = (pad16(c.head_dim()) / 16, c.attention_width() / 16);
         let rows = out.len() / width;
         let values = &mut values[..rows * chunks];
-        for head in 0..c.heads {
+        for head in 0..c.heads() {
             for (row, values) in qkv.chunks_exact(3 * width).zip(values.chunks_exact_mut(chunks)) {
                 values.copy_from_slice(&row[2 * width + head * chunks..][..chunks]);
             }

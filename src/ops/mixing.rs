@@ -36,7 +36,7 @@ pub(crate) struct MixingScratch<'w> {
 impl<'w> MixingScratch<'w> {
     /// Empty where tokens are not mixed.
     pub(crate) fn carve(c: &Config, arena: &mut Arena<'w>) -> Self {
-        let mixes = |len| if c.is(Family::ResMlp) { len } else { 0 };
+        let mixes = |len| if cfg!(feature = "resmlp") && c.family == Family::ResMlp { len } else { 0 };
         let of = |precision, len| if c.precision == precision { mixes(len) } else { 0 };
         let (int8, rows) = (|len| of(Precision::Int8, len), MAX_ROWS * pad16(c.tokens()) / 16);
         Self {

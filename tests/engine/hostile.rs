@@ -262,8 +262,8 @@ fn resized(change: impl FnOnce(&mut Config)) -> Vec<u8> {
         (keys::PATCH_WIDTH, config.patch_width),
         (keys::DIM, config.dim),
         (keys::DEPTH, config.depth),
-        (keys::HEADS, config.heads),
-        (keys::HEAD_DIM, config.head_dim),
+        (keys::HEADS, config.heads()),
+        (keys::HEAD_DIM, config.head_dim()),
         (keys::HIDDEN, config.hidden),
         (keys::CLASSES, config.classes),
     ] {
@@ -305,7 +305,13 @@ fn parsed<T>(bytes: &[u8], look: impl FnOnce(Result<Model<'_>, Error>) -> T) -> 
 
 fn tiny(config: &mut Config) {
     (config.image_height, config.image_width, config.patch_height, config.patch_width) = (4, 4, 4, 4);
-    (config.dim, config.depth, config.heads, config.head_dim, config.hidden) = (16, 1, 1, 16, 16);
+    (config.dim, config.depth, config.hidden) = (16, 1, 16);
+    heads(config, 1, 16);
+}
+
+fn heads(config: &mut Config, heads: usize, head_dim: usize) {
+    let vit = config.family.vit_mut().unwrap();
+    (vit.attention.heads, vit.attention.head_dim) = (heads, head_dim);
 }
 
 #[test]
@@ -329,7 +335,7 @@ fn scratch_memory_is_counted_or_refused() {
     let many = |c: &mut Config| {
         tiny(c);
         (c.image_height, c.image_width, c.patch_height, c.patch_width) = (255, 256, 1, 1);
-        (c.heads, c.head_dim) = (1024, 64);
+        heads(c, 1024, 64);
     };
     let run = RunConfig::new(Kernels::detect()).max_picture(40, 30);
     let need = parsed(&resized(many), |model| Plan::new(&model.unwrap(), &run, 1).map(|plan| plan.scratch_bytes()));

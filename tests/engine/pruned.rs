@@ -43,7 +43,7 @@ fn zeroed(from: &Path, model: &Model, to: &Path) {
     let mut missing = HashMap::new();
     for block in 0..c.blocks() {
         let prefix = match (block.checked_sub(c.depth), c.family) {
-            (Some(i), vitlet::Family::Xcit) => format!("cls_attn_blocks.{i}"),
+            (Some(i), vitlet::Family::Xcit(_)) => format!("cls_attn_blocks.{i}"),
             (Some(i), _) => format!("blocks_token_only.{i}"),
             (None, _) => format!("blocks.{block}"),
         };

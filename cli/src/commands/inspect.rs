@@ -13,7 +13,7 @@ use vitlet::config::{CONVNEXT_KERNEL, StageConfig};
 use vitlet::layout::{DType, keys};
 use vitlet::networks::count;
 use vitlet::picture::{CropRounding, Resize};
-use vitlet::{Config, Model, Named, Output, Preprocess};
+use vitlet::{Model, Named, Output, Preprocess};
 use vitlet_convert::verify::{Outcome, verify};
 
 use crate::error::{Error, Result};
@@ -238,18 +238,18 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         patch_height: c.patch_height,
         patch_width: c.patch_width,
         tokens: c.tokens(),
-        prefix_tokens: c.prefix_tokens,
+        prefix_tokens: c.prefix_tokens(),
         dim: c.dim,
         depth: c.depth,
-        stages: stages(c).map(|&StageConfig { dim, depth }| Stage { dim, depth }).collect(),
-        heads: c.heads,
-        head_dim: c.head_dim,
+        stages: c.stages().iter().map(|&StageConfig { dim, depth }| Stage { dim, depth }).collect(),
+        heads: c.heads(),
+        head_dim: c.head_dim(),
         hidden: c.hidden,
         activation: c.activation.name(),
         pooling: c.pooling.name(),
-        qk_norm: c.qk_norm,
-        norm_pre: c.norm_pre,
-        block_norm: c.block_norm,
+        qk_norm: c.qk_norm(),
+        norm_pre: c.norm_pre(),
+        block_norm: c.block_norm(),
         norm: c.norm,
         fc_norm: c.fc_norm,
         norm_eps: c.norm_eps,
@@ -259,11 +259,6 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         outputs: Output::of(c).map(Named::name).collect(),
         metric_depth: c.depth_head().map(|dpt| dpt.metric),
     }
-}
-
-/// ConvNeXt's; none in the other families.
-fn stages(c: &Config) -> impl Iterator<Item = &StageConfig> {
-    c.stages.iter().filter(|_| c.has_stages())
 }
 
 fn preparation(p: &Preprocess) -> Preparation {

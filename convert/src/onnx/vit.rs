@@ -8,7 +8,8 @@
 //!
 //! Where a network leaves that path, the node where it does is named.
 
-use vitlet::{Activation, Config, Pooling, Scores};
+use vitlet::config;
+use vitlet::{Activation, Config, Family, Pooling, Scores};
 
 use crate::network::{self, Block, Embedding, Layer, Network, Rotation};
 use crate::onnx::attention::Attention;
@@ -97,6 +98,13 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
     let tail = walk.tail(stem.prefix_tokens, &mut announcements)?;
     let patch = (stem.patch_size.0, stem.patch_size.1);
     let norms = walk.norms.unwrap_or(Norms { epsilon: 0.0, centered: true });
+    let family = config::Vit {
+        attention: config::Attention { heads: hyper.heads, head_dim: hyper.head_dim, scale: hyper.scale },
+        qk_norm: blocks.iter().any(|b| b.qk_norm.is_some()),
+        prefix_tokens: stem.prefix_tokens,
+        norm_pre: norm_pre.is_some(),
+        block_norm: true,
+    };
     let config = Config {
         image_height: stem.grid.0 * patch.0,
         image_width: stem.grid.1 * patch.1,
@@ -104,23 +112,17 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
         patch_width: patch.1,
         dim: walk.dim,
         depth: blocks.len(),
-        heads: hyper.heads,
-        head_dim: hyper.head_dim,
         hidden: hyper.hidden,
-        prefix_tokens: stem.prefix_tokens,
         // The graph does not say how they are resampled.
         positions: vitlet::Positions::Fixed,
         norm_eps: norms.epsilon,
-        attention_scale: hyper.scale,
-        qk_norm: blocks.iter().any(|b| b.qk_norm.is_some()),
-        norm_pre: norm_pre.is_some(),
         norm: tail.norm.is_some(),
         fc_norm: tail.fc_norm.is_some(),
         activation: hyper.activation,
         pooling: tail.pooling,
         classes: tail.head.as_ref().map_or(0, |h| h.n),
         scores: tail.scores,
-        ..Config::of(if norms.centered { vitlet::Family::Vit } else { vitlet::Family::Vit5 })
+        ..Config::of(if norms.centered { Family::Vit(family) } else { Family::Vit5(family) })
     };
     let norm = |n: &Normed| graph.norm(n);
     let (patch, positions, prefix) = (stem.patch, Some(stem.positions), stem.prefix);
@@ -129,7 +131,7 @@ pub(crate) fn recognize(graph: &Graph) -> Found<Vit> {
     let rotation = (!norms.centered).then(|| {
         announcements.push("its norms are RMSNorm: it runs as a ViT-5 whose tokens are not rotated".to_owned());
         // An angle of zero.
-        let len = config.rotated_tokens() * (config.head_dim / 2);
+        let len = config.rotated_tokens() * (config.head_dim() / 2);
         Rotation { cos: vec![1.0; len], sin: vec![0.0; len] }
     });
     let network = Network {

@@ -67,7 +67,6 @@ pub(super) fn plan(
         hidden: (dim as f64 * args.number("mlp_ratio")?.unwrap_or(4.0)) as usize,
         positions: Positions::Fixed,
         norm_eps: 0.0,
-        block_norm: false,
         norm: true,
         activation: match args.text("act_layer")?.unwrap_or("gelu") {
             "gelu" => Activation::Gelu,

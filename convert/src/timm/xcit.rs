@@ -79,7 +79,7 @@ pub(super) fn positions(checkpoint: &mut Checkpoint, c: &Config) -> Result<Vec<f
 /// As [`embedding`].
 pub(super) fn cross(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<(Vec<f32>, Local), Error> {
     let (c, at) = (&plan.config, |name: &str| plan.at(i, name));
-    let temperature = checkpoint.take(&at("attn.temperature"), &[c.heads, 1, 1])?;
+    let temperature = checkpoint.take(&at("attn.temperature"), &[c.heads(), 1, 1])?;
     let local = Local {
         norm: checkpoint.norm(&at("norm3"), c.dim)?,
         first: depthwise(checkpoint, &at("local_mp.conv1"), c.dim)?,

@@ -1,11 +1,16 @@
 //! Every fixture checkpoint converts, in every precision and mode, to a file that the engine takes.
 
 use crate::common::{convert_ok, fixture, fixture_dirs, linear};
-use vitlet::{Activation, LayerScale, Model, Named, Pooling, Precision, Scores};
+use vitlet::config::Xcit;
+use vitlet::{Activation, Config, Family, LayerScale, Model, Named, Pooling, Precision, Scores};
 use vitlet_convert::{Mode, Options, WeightScale, convert};
 
 const PRECISIONS: [Precision; 3] = [Precision::Int8, Precision::F16, Precision::F32];
 const MODES: [Mode; 4] = [Mode::Fold, Mode::FoldWeights, Mode::Keep, Mode::KeepPass];
+
+fn tokens_norm(c: &Config) -> bool {
+    matches!(c.family, Family::Xcit(Xcit { tokens_norm: true, .. }))
+}
 
 #[test]
 fn every_fixture_converts_in_every_mode_and_twice_to_the_same_bytes() {
@@ -35,32 +40,35 @@ fn the_families_are_what_their_configs_say() {
     assert_eq!(config("timm_deit_distilled").pooling, Pooling::ClsDist);
     assert_eq!(config("timm_deit3").layerscale, LayerScale::Fold);
     assert_eq!((config("timm_deit3").image_height, config("timm_deit3").image_width), (48, 32));
-    assert_eq!(config("timm_reg4_dinov2").prefix_tokens, 5);
+    assert_eq!(config("timm_reg4_dinov2").prefix_tokens(), 5);
     assert_eq!(config("timm_reg4_swiglu").activation, Activation::SwiGlu);
     assert_eq!(config("timm_reg4_swiglu").hidden, 96); // int(36 * 5.33334) / 2
     let gap = config("timm_reg4_gap");
-    assert_eq!((gap.pooling, gap.fc_norm, gap.norm, gap.prefix_tokens), (Pooling::Avg, true, false, 4));
+    assert_eq!((gap.pooling, gap.fc_norm, gap.norm, gap.prefix_tokens()), (Pooling::Avg, true, false, 4));
     assert_eq!(gap.hidden, 201); // int(36 * 5.6)
     let norm = config("timm_gap_norm");
     assert_eq!((norm.fc_norm, norm.norm, norm.layerscale), (false, true, LayerScale::Fold));
     let clip = config("timm_clip");
-    assert_eq!((clip.norm_pre, clip.activation, clip.norm_eps), (true, Activation::GeluQuick, 1e-5));
+    assert_eq!((clip.norm_pre(), clip.activation, clip.norm_eps), (true, Activation::GeluQuick, 1e-5));
     assert_eq!(config("timm_features").classes, 0);
-    assert!(config("timm_qk_norm").qk_norm);
+    assert!(config("timm_qk_norm").qk_norm());
     assert_eq!(config("timm_avg_all").pooling, Pooling::All);
     let convnext = config("timm_convnext");
-    assert_eq!(convnext.stages.map(|s| (s.dim, s.depth)), [(18, 1), (36, 2), (20, 1), (40, 1)]);
+    assert_eq!(
+        convnext.stages().iter().map(|s| (s.dim, s.depth)).collect::<Vec<_>>(),
+        [(18, 1), (36, 2), (20, 1), (40, 1)]
+    );
     assert_eq!((convnext.dim, convnext.depth, convnext.hidden), (40, 5, 160));
     assert_eq!((convnext.stage_grid(0), convnext.grid(), convnext.tokens()), ((8, 16), (1, 2), 2));
     assert_eq!((convnext.norm, convnext.fc_norm, config("timm_convnext_hnf").norm), (false, true, true));
     let xcit = config("timm_xcit");
-    assert_eq!((xcit.class_blocks, xcit.tokens_norm, xcit.grid()), (2, true, (4, 5)));
+    assert_eq!((xcit.class_blocks(), tokens_norm(&xcit), xcit.grid()), (2, true, (4, 5)));
     assert_eq!([0, 1, 2, 3].map(|i| xcit.stem_channels(i)), [4, 9, 18, 36]);
     let xcit = config("timm_xcit_p8");
-    assert_eq!((xcit.class_blocks, xcit.tokens_norm, xcit.stem_layers()), (3, false, 2));
+    assert_eq!((xcit.class_blocks(), tokens_norm(&xcit), xcit.stem_layers()), (3, false, 2));
     let resmlp = config("timm_resmlp");
-    assert_eq!((resmlp.heads, resmlp.head_dim, resmlp.attention_width(), resmlp.tokens()), (0, 0, 0, 20));
-    assert_eq!((resmlp.block_norm, resmlp.norm, resmlp.has_positions()), (false, true, false));
+    assert_eq!((resmlp.heads(), resmlp.head_dim(), resmlp.attention_width(), resmlp.tokens()), (0, 0, 0, 20));
+    assert_eq!((resmlp.block_norm(), resmlp.norm, resmlp.has_positions()), (false, true, false));
     assert_eq!(config("hf_vit").norm_eps, 1e-12);
     assert_eq!(config("hf_vit_multi_label").scores, Scores::Sigmoid);
     assert_eq!(config("hf_vit_multi_label").activation, Activation::GeluTanh);
@@ -68,7 +76,7 @@ fn the_families_are_what_their_configs_say() {
     assert_eq!(config("hf_deit_teacher").pooling, Pooling::ClsDist);
     assert_eq!(config("hf_dinov2").pooling, Pooling::ClsAvg);
     assert_eq!(config("hf_dinov2").image_height, 42, "the processor's size wins");
-    assert_eq!(config("hf_dinov2_registers").prefix_tokens, 5);
+    assert_eq!(config("hf_dinov2_registers").prefix_tokens(), 5);
     assert_eq!(config("hf_dinov2_swiglu").hidden, 72); // 2/3 of 108, a multiple of 8
     assert_eq!(config("hf_dinov2_model").classes, 0);
 }

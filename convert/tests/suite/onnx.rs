@@ -75,15 +75,15 @@ fn what_the_networks_are_comes_from_the_graph() {
     let config = |path: &str| tensors(&convert_ok(&onnx(path), &Options::default())).0;
     assert_eq!(config("hf_vit/legacy13.onnx").norm_eps, 1e-12);
     assert_eq!(config("clip/legacy13.onnx").activation, Activation::GeluQuick);
-    assert!(config("clip/dynamo20.onnx").norm_pre);
+    assert!(config("clip/dynamo20.onnx").norm_pre());
     let qk_norm = config("qk_norm/legacy20.onnx");
-    assert!(qk_norm.qk_norm && qk_norm.activation == Activation::GeluTanh);
+    assert!(qk_norm.qk_norm() && qk_norm.activation == Activation::GeluTanh);
     assert_eq!(config("swiglu/legacy13.onnx").activation, Activation::SwiGlu);
     assert_eq!(config("distilled/legacy17_dynamic.onnx").pooling, Pooling::ClsDist);
     assert_eq!(config("hf_dinov2/dynamo18_dynamic.onnx").pooling, Pooling::ClsAvg);
     let deit3 = config("deit3/dynamo18_f16.onnx");
-    assert_eq!((deit3.image_height, deit3.image_width, deit3.prefix_tokens), (16, 12, 1));
-    assert_eq!(config("dinov2/legacy17_sim.onnx").prefix_tokens, 5);
+    assert_eq!((deit3.image_height, deit3.image_width, deit3.prefix_tokens()), (16, 12, 1));
+    assert_eq!(config("dinov2/legacy17_sim.onnx").prefix_tokens(), 5);
     assert_eq!(config("features/legacy17_dynamic.onnx").classes, 0);
 }
 

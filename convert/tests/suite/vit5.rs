@@ -2,7 +2,7 @@
 
 use crate::common::{announced, convert_ok, copy, fixture, floats, refused, root, save, tensors};
 use vitlet::picture::Resize;
-use vitlet::{Family, Model, Positions, Resampling};
+use vitlet::{Model, Named, Positions, Resampling};
 use vitlet_convert::{Converted, Options};
 
 fn named(arch: &str) -> Options {
@@ -29,7 +29,7 @@ fn the_tensors_say_everything() {
     );
     let model = Model::parse(&converted.bytes).expect("a model");
     let c = model.config();
-    assert_eq!((c.family, c.head_dim, c.hidden, c.prefix_tokens, c.classes), (Family::Vit5, 12, 108, 5, 7));
+    assert_eq!((c.family.name(), c.head_dim(), c.hidden, c.prefix_tokens(), c.classes), ("vit5", 12, 108, 5, 7));
     assert_eq!((c.norm_eps, c.positions), (1e-6, Positions::Resampled { rule: Resampling::Bicubic, grid: None }));
     assert_eq!((model.rope().next(), model.rope().len()), (Some(1.0), 3));
     assert_eq!((model.preprocess().resize, model.name()), (Resize::ShorterEdge(32), Some("vit5")));

@@ -32,14 +32,16 @@ impl Head<'_> {
         let Self { c, k, tail, outputs } = self;
         let dim = pad16(c.dim) / 16;
         match &tail.norm {
-            Some(Norm { weight: factor, bias: offset, .. }) if c.is(Family::ResMlp) => {
+            Some(Norm { weight: factor, bias: offset, .. })
+                if cfg!(feature = "resmlp") && c.family == Family::ResMlp =>
+            {
                 k.run(rows::Affine { x, factor, offset });
             }
             Some(norm) => x.chunks_mut(ROWS * dim).for_each(|block| normalize_in_place(k, norm, block, operand.normed)),
             None => {}
         }
         if let Some(place) = outputs.place(c, Output::Tokens) {
-            compact(&x[c.prefix_tokens * dim..], c.dim, &mut out[place]);
+            compact(&x[c.prefix_tokens() * dim..], c.dim, &mut out[place]);
         }
         if !outputs.pools() {
             return;
@@ -67,7 +69,7 @@ impl Head<'_> {
 fn pool(c: &Config, x: &[F32x16], features: &mut [F32x16]) {
     let dim = pad16(c.dim) / 16;
     let (first, second) = features.split_at_mut(dim);
-    let patches = &x[(c.prefix_tokens * dim).min(x.len())..];
+    let patches = &x[(c.prefix_tokens() * dim).min(x.len())..];
     match c.pooling {
         Pooling::Cls => first.copy_from_slice(&x[..dim]),
         Pooling::Avg => mean(patches, first),

@@ -56,7 +56,7 @@ impl<M: Storage> Embedding<M> {
             w.rows(Stage::PatchEmbed, height * width);
             w.linear(name, Axis::dense(c.stem_channels(i)), inputs(i), layer.get_or_insert_default())?;
         }
-        let (height, width) = if c.has_stages() { c.stage_grid(0) } else { c.grid() };
+        let (height, width) = if c.stages().is_empty() { c.grid() } else { c.stage_grid(0) };
         w.rows(Stage::PatchEmbed, height * width);
         w.linear("patch_embd", Axis::dense(c.embedding_dim()), inputs(layers), &mut self.patch)?;
         if c.has_positions() {
@@ -67,14 +67,14 @@ impl<M: Storage> Embedding<M> {
         if rotated > 0 {
             let rotation = self.rotation.get_or_insert_default();
             w.trained(false);
-            w.table("rope_cos", rotated, c.head_dim / 2, &mut rotation.cos)?;
-            w.table("rope_sin", rotated, c.head_dim / 2, &mut rotation.sin)?;
+            w.table("rope_cos", rotated, c.head_dim() / 2, &mut rotation.cos)?;
+            w.table("rope_sin", rotated, c.head_dim() / 2, &mut rotation.sin)?;
             w.trained(true);
         }
-        if c.prefix_tokens > 0 {
-            w.table("prefix_embd", c.prefix_tokens, c.dim, &mut self.prefix)?;
+        if c.prefix_tokens() > 0 {
+            w.table("prefix_embd", c.prefix_tokens(), c.dim, &mut self.prefix)?;
         }
-        if c.norm_pre {
+        if c.norm_pre() {
             w.norm("norm_pre", c.embedding_dim(), self.norm_pre.get_or_insert_default())?;
         }
         Ok(())
@@ -157,45 +157,46 @@ impl<M: Storage> Block<M> {
     /// # Errors
     /// The walk's.
     pub fn walk<W: Walk<Storage = M>>(&mut self, c: &Config, i: usize, w: &mut W) -> Result<(), W::Error> {
-        let (stream, heads) = (Axis::dense(c.dim), Axis::padded(c.heads, c.head_dim));
+        let (stream, heads) = (Axis::dense(c.dim), Axis::padded(c.heads(), c.head_dim()));
         let is_class = i >= c.depth;
-        let (cross, carries) = (c.is(Family::Xcit) && !is_class, c.is(Family::Xcit) && is_class);
-        let talks = c.is(Family::Cait) && !is_class;
+        let is_xcit = cfg!(feature = "xcit") && matches!(c.family, Family::Xcit(_));
+        let (cross, carries) = (is_xcit && !is_class, is_xcit && is_class);
+        let talks = cfg!(feature = "cait") && matches!(c.family, Family::Cait(_)) && !is_class;
         // The class token comes after the blocks of CaiT's and XCiT's patches.
         let (queries, keys) = match c.family {
-            Family::Cait | Family::Xcit if !is_class => (c.patches(), c.patches()),
+            Family::Cait(_) | Family::Xcit(_) if !is_class => (c.patches(), c.patches()),
             _ if is_class => (1, c.tokens()),
             _ => (c.tokens(), c.tokens()),
         };
         w.enter(Scope::Block(i));
-        if c.block_norm {
+        if c.block_norm() {
             w.norm("norm1", c.dim, self.norm1.get_or_insert_default())?;
         }
         w.rows(Stage::Qkv, queries);
-        w.linear(ATTENTION[0], Axis::padded(3 * c.heads, c.head_dim), stream, &mut self.qkv)?;
-        let pairs = if cross { c.patches() * c.head_dim } else { queries * keys } as u64;
+        w.linear(ATTENTION[0], Axis::padded(3 * c.heads(), c.head_dim()), stream, &mut self.qkv)?;
+        let pairs = if cross { c.patches() * c.head_dim() } else { queries * keys } as u64;
         let width = heads.elements() as u64;
         w.multiply_adds(Stage::Qkv, (keys - queries) as u64 * 2 * width * c.dim as u64);
         w.multiply_adds(Stage::Attention, pairs * 2 * width);
-        if c.qk_norm {
+        if c.qk_norm() {
             let (q, k) = self.qk_norm.get_or_insert_default();
-            w.norm("attn_q_norm", c.head_dim, q)?;
-            w.norm("attn_k_norm", c.head_dim, k)?;
+            w.norm("attn_q_norm", c.head_dim(), q)?;
+            w.norm("attn_k_norm", c.head_dim(), k)?;
         }
-        if c.family == Family::Beit {
-            w.table("attn_bias", c.heads, c.relative_len(), self.bias.get_or_insert_default())?;
+        if matches!(c.family, Family::Beit(_)) {
+            w.table("attn_bias", c.heads(), c.relative_len(), self.bias.get_or_insert_default())?;
         }
         if cross {
-            w.vector("attn_temperature", c.heads, self.temperature.get_or_insert_default())?;
+            w.vector("attn_temperature", c.heads(), self.temperature.get_or_insert_default())?;
         }
         if talks {
             let talking = self.talking.get_or_insert_default();
-            w.table("heads_logits.weight", c.heads, c.heads, &mut talking.logits)?;
-            w.vector("heads_logits.bias", c.heads, &mut talking.logits_bias)?;
-            w.table("heads_weights.weight", c.heads, c.heads, &mut talking.weights)?;
-            w.vector("heads_weights.bias", c.heads, &mut talking.weights_bias)?;
+            w.table("heads_logits.weight", c.heads(), c.heads(), &mut talking.logits)?;
+            w.vector("heads_logits.bias", c.heads(), &mut talking.logits_bias)?;
+            w.table("heads_weights.weight", c.heads(), c.heads(), &mut talking.weights)?;
+            w.vector("heads_weights.bias", c.heads(), &mut talking.weights_bias)?;
             // Both mix the heads of every pair.
-            w.multiply_adds(Stage::Attention, pairs * 2 * (c.heads * c.heads) as u64);
+            w.multiply_adds(Stage::Attention, pairs * 2 * (c.heads() * c.heads()) as u64);
         }
         w.rows(Stage::Projection, queries);
         let end = Branch { block: i, branch: 0 };
@@ -211,11 +212,11 @@ impl<M: Storage> Block<M> {
             self.local.get_or_insert_default().walk(c, w)?;
         }
         // A parallel ViT has one norm and one gamma for both branches.
-        w.trained(c.family != Family::ParallelVit);
+        w.trained(!matches!(c.family, Family::ParallelVit(_)));
         if carries {
             w.norm(NORM2, c.dim, self.stream_norm.get_or_insert_default())?;
         }
-        if c.block_norm && !carries {
+        if c.block_norm() && !carries {
             self.mlp.walk_norm(c.dim, w)?;
         }
         w.trained(true);
@@ -247,7 +248,7 @@ impl<M: Storage> Mlp<M> {
         w.rows(Stage::MlpDown, rows);
         let end = Branch { block: i, branch: 1 };
         w.branch_end(MLP[1], end, dim, Axis::padded(1, hidden), &mut self.down, self.gamma.as_ref())?;
-        w.trained(c.family != Family::ParallelVit);
+        w.trained(!matches!(c.family, Family::ParallelVit(_)));
         w.gamma(c, "gamma2", dim, &mut self.gamma)?;
         w.trained(true);
         Ok(())

@@ -155,7 +155,7 @@ impl Tap for Seen {
 /// A row of [`Rows`] without its padding: the stream, or the heads one after another.
 fn channels<'r>(c: &Config, place: Place, row: &'r [f32]) -> impl Iterator<Item = &'r [f32]> {
     let (padded, width) = match place {
-        Place::Heads(_) => (pad16(c.head_dim), c.head_dim),
+        Place::Heads(_) => (pad16(c.head_dim()), c.head_dim()),
         Place::Embedding => (row.len(), c.block_dim(0)),
         Place::Downsampled(i) | Place::Attention(i) | Place::Local(i) | Place::Mlp(i) => (row.len(), c.block_dim(i)),
     };

@@ -85,8 +85,8 @@ fn mismatch(a: &Config, b: &Config) -> Option<String> {
             ("dim", c.dim),
             ("blocks", c.depth),
             ("channels in all blocks", c.stream_channels()),
-            ("heads", c.heads),
-            ("head width", c.head_dim),
+            ("heads", c.heads()),
+            ("head width", c.head_dim()),
             ("classes", c.classes),
         ]
     };
