@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     Status(Status),
     /// A status, and words for this case.
     Because(Status, &'static str),
+    /// A status, and words with the numbers that are wrong: one after each part of the text but the last.
+    Numbers(Status, &'static [&'static str], [u64; NUMBERS]),
     Engine(engine::Error),
     /// Bytes for a handle.
     Memory {
@@ -36,10 +38,22 @@ pub(crate) enum Failure {
     System(Status, &'static str, Option<i32>),
 }
 
+/// The numbers of the longest text, a region that is not inside the picture.
+const NUMBERS: usize = 6;
+
 impl Failure {
+    /// One number after each part of `text` but the last; [`NUMBERS`] at most.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn numbers(status: Status, text: &'static [&'static str], numbers: &[u64]) -> Self {
+        let mut all = [0; NUMBERS];
+        all.iter_mut().zip(numbers).for_each(|(place, number)| *place = *number);
+        Self::Numbers(status, text, all)
+    }
+
     pub(crate) fn status(&self) -> Status {
         match self {
-            Self::Status(status) | Self::Because(status, _) => *status,
+            Self::Status(status) | Self::Because(status, _) | Self::Numbers(status, ..) => *status,
             Self::Engine(error) => Status::from(error),
             Self::Memory { .. } => Status::Memory,
             #[cfg(feature = "std")]
@@ -53,6 +67,11 @@ impl fmt::Display for Failure {
         match self {
             Self::Status(status) => f.write_str(status.words()),
             Self::Because(_, why) => f.write_str(why),
+            Self::Numbers(_, text, numbers) => {
+                let (last, parts) = text.split_last().unwrap_or((&"", &[]));
+                parts.iter().zip(numbers).try_for_each(|(part, number)| write!(f, "{part}{number}"))?;
+                f.write_str(last)
+            }
             Self::Engine(error) => error.fmt(f),
             Self::Memory { need, have } => write!(f, "memory: {need} bytes needed, {have} given"),
             #[cfg(feature = "std")]

@@ -41,7 +41,8 @@ impl Host {
         let asked = (threads > 0).then_some(threads as usize);
         match (asked, known) {
             (Some(asked), Some(known)) if asked != known => {
-                Err(Failure::Because(Status::Options, "threads: not the number that the executor has"))
+                let text = &["threads: ", ", but the executor has ", ""];
+                Err(Failure::numbers(Status::Options, text, &[asked as u64, known as u64]))
             }
             _ => {
                 let unknown = Failure::Because(Status::Options, "threads: 0, but this executor needs a number");

@@ -57,7 +57,8 @@ const NAMES: [(vitlet_output, Output, &CStr); OUTPUTS] = [
 pub(crate) fn of_bits(bits: u32) -> Result<(usize, [Output; OUTPUTS]), Failure> {
     let known = NAMES.iter().fold(0, |known, (bit, ..)| known | *bit as u32);
     if bits & !known != 0 {
-        return Err(Failure::Because(Status::Value, "outputs: a bit that is not one of vitlet_output's"));
+        let text = &["outputs: ", " has a bit that is no vitlet_output"];
+        return Err(Failure::numbers(Status::Value, text, &[bits.into()]));
     }
     let (mut count, mut outputs) = (0, [Output::Logits; OUTPUTS]);
     for (bit, output, _) in NAMES {

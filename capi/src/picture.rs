@@ -125,23 +125,22 @@ impl vitlet_picture {
     /// # Safety
     /// The planes hold the rows that format, size and strides ask for, not written for `'a`.
     pub(crate) unsafe fn borrow<'a>(&self) -> Result<Picture<'a>, Failure> {
-        let find_format = FORMATS.iter().find(|(number, _)| *number as u32 == self.format);
-        let find_rotation = ROTATIONS.iter().find(|(number, _)| *number as u32 == self.rotation);
-        let find_yuv = YUVS.iter().find(|(number, _)| *number as u32 == self.yuv);
-        let (Some((_, format)), Some((_, rotation)), Some((_, yuv))) = (find_format, find_rotation, find_yuv) else {
-            let why = "format, rotation or yuv: a number that is not one of its enum";
-            return Err(Failure::Because(Status::Value, why));
-        };
-        let edge = 1..=Picture::MAX_EDGE;
-        if !edge.contains(&self.width) || !edge.contains(&self.height) {
-            return Err(Status::PictureSize.into());
-        }
+        let unknown = |text, number: u32| move || Failure::numbers(Status::Value, text, &[number.into()]);
+        let format = FORMATS.iter().find(|(number, _)| *number as u32 == self.format);
+        let (_, format) = format.ok_or_else(unknown(&["format: ", " is no vitlet_format"], self.format))?;
+        let rotation = ROTATIONS.iter().find(|(number, _)| *number as u32 == self.rotation);
+        let (_, rotation) = rotation.ok_or_else(unknown(&["rotation: ", " is no vitlet_rotation"], self.rotation))?;
+        let yuv = YUVS.iter().find(|(number, _)| *number as u32 == self.yuv);
+        let (_, yuv) = yuv.ok_or_else(unknown(&["yuv: ", " is no vitlet_yuv"], self.yuv))?;
+        check_edge(self.width, Status::PictureSize, &["width: ", EDGES])?;
+        check_edge(self.height, Status::PictureSize, &["height: ", EDGES])?;
         let sizes = format.plane_sizes(self.width, self.height).ok_or(Status::PictureSize)?;
         let mut planes = [Plane::default(); 3];
         for (i, (row_bytes, rows)) in sizes.into_iter().enumerate() {
             let stride = if self.strides[i] == 0 { row_bytes } else { self.strides[i] };
             if stride < row_bytes {
-                return Err(Status::PictureStride.into());
+                let text = &["plane ", ": stride ", " is smaller than the ", " bytes of a row"];
+                return Err(Failure::numbers(Status::PictureStride, text, &[i, stride, row_bytes].map(|n| n as u64)));
             }
             // Rows, the last one without what follows its pixels. No rows: not a plane of this format.
             let Some(rows_before) = rows.checked_sub(1) else {
@@ -149,19 +148,46 @@ impl vitlet_picture {
             };
             let bytes = stride.checked_mul(rows_before).and_then(|skip| skip.checked_add(row_bytes));
             // No memory is as long. Without gaps the picture is too large, and otherwise the gaps are.
-            let too_long = if stride == row_bytes { Status::PictureSize } else { Status::PictureStride };
-            let bytes = bytes.filter(|&bytes| bytes <= isize::MAX as usize).ok_or(too_long)?;
+            let Some(bytes) = bytes.filter(|&bytes| bytes <= isize::MAX as usize) else {
+                let status = if stride == row_bytes { Status::PictureSize } else { Status::PictureStride };
+                let text = &["plane ", ": ", " rows with stride ", " are more than memory can be"];
+                return Err(Failure::numbers(status, text, &[i, rows, stride].map(|n| n as u64)));
+            };
+            if self.planes[i].is_null() {
+                return Err(Failure::numbers(Status::Null, &["plane ", ": NULL, but this format has it"], &[i as u64]));
+            }
             // SAFETY: the caller's promise.
             planes[i] = Plane { data: unsafe { elements(self.planes[i], bytes)? }, stride };
         }
-        let vitlet_region { x, y, width, height } = self.region;
-        let region = (self.region_is_given()).then_some(Region { x, y, width, height });
-        let (width, height) = (self.width, self.height);
+        let (region, width, height) = (self.region()?, self.width, self.height);
         Ok(Picture { format: *format, planes, width, height, region, rotation: *rotation, yuv: *yuv })
     }
 
-    fn region_is_given(&self) -> bool {
+    /// None for the whole picture.
+    fn region(&self) -> Result<Option<Region>, Failure> {
         let vitlet_region { x, y, width, height } = self.region;
-        x | y | width | height != 0
+        if x | y | width | height == 0 {
+            return Ok(None);
+        }
+        let fits = |at: u32, len: u32, edge: u32| len > 0 && at.checked_add(len).is_some_and(|end| end <= edge);
+        if fits(x, width, self.width) && fits(y, height, self.height) {
+            return Ok(Some(Region { x, y, width, height }));
+        }
+        let text = &["region: ", " x ", " at x ", ", y ", " is empty or not inside the picture of ", " x ", ""];
+        let numbers = [width, height, x, y, self.width, self.height].map(u64::from);
+        Err(Failure::numbers(Status::PictureRegion, text, &numbers))
+    }
+}
+
+/// What is wrong with an edge's number, for [`check_edge`].
+pub(crate) const EDGES: &str = " is not 1 to 16777216";
+const _: () = assert!(Picture::MAX_EDGE == 16_777_216);
+
+/// Whether an edge has a length that pictures may have.
+#[inline(never)]
+pub(crate) fn check_edge(edge: u32, status: Status, text: &'static [&'static str; 2]) -> Result<(), Failure> {
+    match edge {
+        1..=Picture::MAX_EDGE => Ok(()),
+        _ => Err(Failure::numbers(status, text, &[edge.into()])),
     }
 }

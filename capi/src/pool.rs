@@ -59,7 +59,10 @@ impl vitlet_pool_options {
     unsafe fn cpus(&self) -> Result<&[u32], Failure> {
         match (self.cpus.is_null(), self.cpu_count) {
             (true, 0) => Ok(&[]),
-            (true, _) => Err(Status::Null.into()),
+            (true, count) => {
+                let text = &["cpus: NULL, but cpu_count is ", ""];
+                Err(Failure::numbers(Status::Null, text, &[count as u64]))
+            }
             (false, 0) => Err(Failure::Because(Status::Value, "cpus: an array without elements")),
             // SAFETY: the caller's promise.
             (false, count) => Ok(unsafe { elements(self.cpus, count) }?),
@@ -75,7 +78,10 @@ impl vitlet_pool_options {
         };
         match threads {
             1..=MAX_THREADS => Ok(threads),
-            _ => Err(Failure::Because(Status::Value, "a pool has 1 to 256 threads")),
+            _ => {
+                let text = &["threads: ", ", but a pool has 1 to 256"];
+                Err(Failure::numbers(Status::Value, text, &[threads as u64]))
+            }
         }
     }
 
@@ -184,7 +190,8 @@ mod system {
     pub(super) fn place(pool: &ThreadPool, cpus: &[u32], priority: u32) -> Result<(), Failure> {
         let set = set(cpus)?;
         if priority > 99 {
-            return Err(Failure::Because(Status::Value, "priority: 1 to 99, or 0 for none"));
+            let text = &["priority: ", " is not 1 to 99, or 0 for none"];
+            return Err(Failure::numbers(Status::Value, text, &[priority.into()]));
         }
         for helper in pool.helpers() {
             // A number in std; with musl, a pointer in libc.
@@ -212,7 +219,8 @@ mod system {
         let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
         for &cpu in cpus {
             if cpu as usize >= libc::CPU_SETSIZE as usize {
-                return Err(Failure::Because(Status::Value, "cpus: a CPU's number is 1024 or more"));
+                let text = &["cpus: ", " is not a CPU's number, 0 to 1023"];
+                return Err(Failure::numbers(Status::Value, text, &[cpu.into()]));
             }
             // SAFETY: the number lies within the set.
             unsafe { libc::CPU_SET(cpu as usize, &mut set) };

@@ -4,13 +4,13 @@ use core::ffi::{c_char, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use engine::{Error, Executor, Kernels, Model, Plan, Results, RunConfig, Session};
+use engine::{Error, Executor, Kernels, Model, Picture, Plan, Results, RunConfig, Session};
 
 use crate::error::{Failure, reported, vitlet_error};
 use crate::executor::{Host, vitlet_executor};
 use crate::model::vitlet_model;
 use crate::output::{OUTPUTS, described, of_bits, vitlet_tensor_info};
-use crate::picture::vitlet_picture;
+use crate::picture::{EDGES, check_edge, vitlet_picture};
 use crate::pointers::{
     VITLET_ALIGNMENT, check, copy_text, elements, elements_mut, exclusive, memory, shared, store, text,
 };
@@ -44,6 +44,24 @@ impl vitlet_session {
             session.stop_on(unsafe { AtomicBool::from_ptr(stop.cast_mut()) });
         }
         Ok(work(session)?)
+    }
+
+    /// A picture that the session has room for.
+    ///
+    /// # Safety
+    /// Unless null or misaligned, the pointer leads to a picture whose planes hold its rows, not written for `'a`.
+    #[inline(never)]
+    unsafe fn picture<'a>(&self, picture: *const vitlet_picture) -> Result<Picture<'a>, Failure> {
+        // SAFETY: the caller's promises.
+        let picture = unsafe { versions::read(picture)?.borrow()? };
+        let (width, height) = picture.region.map_or((picture.width, picture.height), |r| (r.width, r.height));
+        if self.plan.has_room_for(width, height) {
+            return Ok(picture);
+        }
+        let text = &["", " x ", " pixels: more than the largest picture of the session, ", " x ", ""];
+        let (most_width, most_height) = self.plan.max_picture();
+        let numbers = [width, height, most_width, most_height].map(u64::from);
+        Err(Failure::numbers(Status::PictureTooLarge, text, &numbers))
     }
 
     /// Where output `index` of the last run stands.
@@ -121,9 +139,12 @@ impl vitlet_options {
             false => unsafe { text(self.kernels) }.and_then(by_name).ok_or(Status::Kernels)?,
         };
         let edge = |pixels: u32| if pixels == 0 { 4096 } else { pixels };
-        let mut run = RunConfig::new(kernels).max_picture(edge(self.max_picture_width), edge(self.max_picture_height));
+        let (width, height) = (edge(self.max_picture_width), edge(self.max_picture_height));
+        check_edge(width, Status::Options, &["max_picture_width: ", EDGES])?;
+        check_edge(height, Status::Options, &["max_picture_height: ", EDGES])?;
+        let mut run = RunConfig::new(kernels).max_picture(width, height);
         if self.prefault > 1 {
-            return Err(Failure::Because(Status::Value, "prefault: 0 or 1"));
+            return Err(Failure::numbers(Status::Value, &["prefault: ", " is not 0 or 1"], &[self.prefault.into()]));
         }
         let (count, outputs) = of_bits(self.outputs)?;
         run = run.outputs(&outputs[..count]);
@@ -274,7 +295,7 @@ pub unsafe extern "C" fn vitlet_run_picture(
     unsafe {
         reported(error, || {
             let session = without_results(session)?;
-            let picture = versions::read(picture)?.borrow()?;
+            let picture = session.picture(picture)?;
             session.results = session.run(|mut session| Ok(places(&session.run_picture(&picture)?)))?;
             Ok(())
         })
@@ -373,7 +394,7 @@ pub unsafe extern "C" fn vitlet_prepare_picture(
     unsafe {
         reported(error, || {
             let session = without_results(session)?;
-            let picture = versions::read(picture)?.borrow()?;
+            let picture = session.picture(picture)?;
             let tensor = elements_mut(tensor, tensor_len)?;
             session.run(|mut session| session.prepare(&picture, tensor))
         })

@@ -26,7 +26,10 @@ fn size<T: Versioned>(told: usize) -> Result<usize, Failure> {
     match told {
         0 => Ok(T::FIRST),
         size if (T::FIRST..=MOST).contains(&size) => Ok(size),
-        _ => Err(Failure::Because(Status::Value, "a struct's size is not that of any version (is it initialized?)")),
+        _ => {
+            let text = &["size: ", " is not that of any version of the struct (is it initialized?)"];
+            Err(Failure::numbers(Status::Value, text, &[told as u64]))
+        }
     }
 }
 

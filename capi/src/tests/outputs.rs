@@ -105,10 +105,87 @@ fn errors_say_what_is_wrong_in_one_line() {
         assert_eq!(status, Status::Memory);
         assert!(words.starts_with("memory: ") && words.ends_with(" bytes needed, 4096 given"), "{words}");
         let (status, words) = say(vitlet_options { threads: 2, ..NO_OPTIONS }, 4096);
-        assert_eq!((status, words.as_str()), (Status::Options, "threads: not the number that the executor has"));
+        assert_eq!((status, words.as_str()), (Status::Options, "threads: 2, but the executor has 1"));
+        for (options, expected) in [
+            (vitlet_options { prefault: 7, ..NO_OPTIONS }, "prefault: 7 is not 0 or 1"),
+            (vitlet_options { outputs: 33, ..NO_OPTIONS }, "outputs: 33 has a bit that is no vitlet_output"),
+            (
+                vitlet_options { max_picture_height: 1 << 25, ..NO_OPTIONS },
+                "max_picture_height: 33554432 is not 1 to 16777216",
+            ),
+            (
+                vitlet_options { size: 3, ..NO_OPTIONS },
+                "size: 3 is not that of any version of the struct (is it initialized?)",
+            ),
+        ] {
+            assert_eq!(say(options, 4096).1, expected);
+        }
         assert_eq!(vitlet_model_open(at, bytes, c"/nowhere".as_ptr(), &mut model, &mut error), Status::File);
         assert_eq!(text(&error), "no such file");
         assert_eq!(vitlet_model_open(at, bytes, c"/".as_ptr(), &mut model, &mut error), Status::File);
         assert_eq!(text(&error), "a directory, not a file");
+    }
+}
+
+/// The plane, the field or the number that is wrong stands in the text.
+#[test]
+fn errors_of_pictures_name_the_plane_and_the_number() {
+    let options = vitlet_options { max_picture_width: 8, max_picture_height: 6, ..NO_OPTIONS };
+    let (opened, pixels) = (open(&options).unwrap(), [0; 256]);
+    let say = |picture: &vitlet_picture| {
+        let mut error = stale();
+        // SAFETY: the session is one; the picture has its pixels.
+        let status = unsafe { vitlet_run_picture(opened.session, picture, &mut error) };
+        assert_eq!(status, error.status);
+        (status, String::from(text(&error)))
+    };
+    let good =
+        || vitlet_picture { format: vitlet_format::I420 as u32, planes: [pixels.as_ptr(); 3], ..gray(&pixels, 8, 6) };
+    let region = |x, y, width, height| vitlet_region { x, y, width, height };
+    let huge = usize::MAX / 4;
+    assert_eq!(say(&good()).0, Status::Ok);
+    for (picture, status, expected) in [
+        (
+            vitlet_picture { strides: [8, 3, 4], ..good() },
+            Status::PictureStride,
+            "plane 1: stride 3 is smaller than the 4 bytes of a row".into(),
+        ),
+        (
+            vitlet_picture { planes: [pixels.as_ptr(), pixels.as_ptr(), null()], ..good() },
+            Status::Null,
+            "plane 2: NULL, but this format has it".into(),
+        ),
+        (
+            vitlet_picture { strides: [huge, 4, 4], ..good() },
+            Status::PictureStride,
+            std::format!("plane 0: 6 rows with stride {huge} are more than memory can be"),
+        ),
+        (vitlet_picture { format: 9, ..good() }, Status::Value, "format: 9 is no vitlet_format".into()),
+        (vitlet_picture { rotation: 45, ..good() }, Status::Value, "rotation: 45 is no vitlet_rotation".into()),
+        (vitlet_picture { yuv: 4, ..good() }, Status::Value, "yuv: 4 is no vitlet_yuv".into()),
+        (vitlet_picture { width: 0, ..good() }, Status::PictureSize, "width: 0 is not 1 to 16777216".into()),
+        (
+            vitlet_picture { height: 1 << 25, ..good() },
+            Status::PictureSize,
+            "height: 33554432 is not 1 to 16777216".into(),
+        ),
+        (
+            vitlet_picture { region: region(5, 1, 4, 2), ..good() },
+            Status::PictureRegion,
+            "region: 4 x 2 at x 5, y 1 is empty or not inside the picture of 8 x 6".into(),
+        ),
+        (
+            vitlet_picture { region: region(u32::MAX, 1, 4, 2), ..good() },
+            Status::PictureRegion,
+            "region: 4 x 2 at x 4294967295, y 1 is empty or not inside the picture of 8 x 6".into(),
+        ),
+        (
+            vitlet_picture { width: 10, ..gray(&pixels, 10, 6) },
+            Status::PictureTooLarge,
+            "10 x 6 pixels: more than the largest picture of the session, 8 x 6".into(),
+        ),
+    ] {
+        let (told, text): (Status, String) = say(&picture);
+        assert_eq!((told, text), (status, expected));
     }
 }

@@ -1,5 +1,5 @@
-//! Huffman tables for the JPEGs of cameras that leave them out, as many webcams do in MJPEG: those of ITU T.81, tables K.3
-//! to K.6, which every such camera means.
+//! Huffman tables for the JPEGs of cameras that leave them out, as many webcams do in MJPEG: those of ITU T.81, tables
+//! K.3 to K.6, which every such camera means.
 
 use std::borrow::Cow;
 
