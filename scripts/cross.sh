@@ -4,8 +4,9 @@
 #     ./scripts/cross.sh [raspberry-pi|jetson] [--to USER@HOST] [--model FILE]
 #
 # One static program runs on all of them: it chooses its kernels when it starts. --to copies the program, and the model
-# if one is named, into the folder vitlet of that machine. The commands to run there are printed next. The library for C
-# programs is built last, because it needs Python packages from the network.
+# if one is named, into the folder vitlet of that machine, which is asked for before anything is built; a program that
+# runs there goes on running. The commands to run there are printed next. The library for C programs is built last,
+# because it needs Python packages from the network.
 set -euo pipefail
 usage() { echo "usage: cross.sh [raspberry-pi|jetson] [--to USER@HOST] [--model FILE]" >&2; exit 2; }
 
@@ -23,6 +24,9 @@ done
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/board_builds.sh
 . scripts/board_builds.sh
+# shellcheck source=scripts/board_copy.sh
+. scripts/board_copy.sh
+[ -z "$to" ] || ask_board "$to"
 
 out=target/boards
 mkdir -p "$out"
@@ -34,8 +38,7 @@ name=${model:+$(basename "$model")}
 files=("$out/vitlet" ${model:+"$model"})
 host=${to:-USER@HOST}
 if [ -n "$to" ]; then
-    ssh "$to" mkdir -p vitlet
-    scp "${files[@]}" "$to:vitlet/"
+    copy_to_board "$to" "${files[@]}"
 else
     echo
     echo "copy it:  ssh $host mkdir -p vitlet && scp ${files[*]} $host:vitlet/"

@@ -16,6 +16,8 @@ cores=("cortex-a53 neon" "cortex-a57 neon" "cortex-a72 neon" "cortex-a76 neon-do
 need_packages "${packages[@]}"
 [ "${#skipped[@]}" = 0 ] || exit 0
 
+./scripts/test_cross.sh
+
 say "Boards: one program, one library"
 ./scripts/cross.sh
 program=$PWD/target/boards/vitlet
