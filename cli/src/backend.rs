@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use vitlet::picture::Preprocess;
-use vitlet::{Kernels, Named, Scores};
+use vitlet::{Config, Kernels, Named, Scores};
 use vitlet_convert::onnx::Preparation;
 #[cfg(feature = "tract")]
 use vitlet_convert::reference::Reference;
@@ -107,6 +107,16 @@ impl Network {
             Self::Onnx(file) => Ok(Runner::Onnx(file)),
         }
     }
+}
+
+/// Which commands are for a network, said by one that is not.
+pub fn commands_for(c: &Config) -> String {
+    let first = match (c.depth_head(), c.classes) {
+        (Some(_), _) => "`vitlet depth` shows its depth, ",
+        (None, 0) => "",
+        (None, _) => "`vitlet classify` shows its labels, ",
+    };
+    format!("{first}`vitlet embed` writes its features, `vitlet run` all outputs")
 }
 
 /// What a network is, for reports.

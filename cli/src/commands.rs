@@ -4,6 +4,7 @@ pub mod bench;
 pub mod classify;
 pub mod compare;
 pub mod convert;
+pub mod depth;
 pub mod embed;
 pub mod eval;
 pub mod inspect;

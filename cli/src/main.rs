@@ -21,6 +21,7 @@ mod pictures;
 mod plot;
 mod preparation;
 mod results;
+mod sessions;
 mod side_by_side;
 mod signals;
 mod stats;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use commands::{bench, classify, compare, convert, embed, eval, inspect, preprocess, run};
+use commands::{bench, classify, compare, convert, depth, embed, eval, inspect, preprocess, run};
 use error::{Error, Result, Status};
 use output::{NAME, STRONG};
 
@@ -53,6 +54,8 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Print the most likely labels of pictures
     Classify(classify::ClassifyArgs),
+    /// Show or write how near every pixel of pictures is
+    Depth(depth::DepthArgs),
     /// Write the features of pictures to a .npy file
     Embed(embed::EmbedArgs),
     /// Run normalized tensors of a .npy file
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         None => introduce(),
         Some(Command::Convert(args)) => convert::run(args),
         Some(Command::Classify(args)) => classify::run(args),
+        Some(Command::Depth(args)) => depth::run(args),
         Some(Command::Embed(args)) => embed::run(args),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Preprocess(args)) => preprocess::run(args),

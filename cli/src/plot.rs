@@ -139,7 +139,7 @@ impl Axis {
 }
 
 /// The tick distance, 1, 2 or 5 times a power of ten, that gives four to eight of them.
-fn step(from: f64, to: f64) -> f64 {
+pub fn step(from: f64, to: f64) -> f64 {
     let rough = ((to - from).abs() / 5.0).max(1e-12);
     let power = 10f64.powf(rough.log10().floor());
     let factor = rough / power;
@@ -155,7 +155,8 @@ fn step(from: f64, to: f64) -> f64 {
         }
 }
 
-fn short(value: f64, step: f64) -> String {
+/// A multiple of `step` with as many decimals as the step has.
+pub fn short(value: f64, step: f64) -> String {
     let decimals = (-step.log10().floor()).max(0.0) as usize;
     let text = format!("{value:.decimals$}");
     if text.trim_start_matches('-').chars().all(|c| c == '0' || c == '.') {

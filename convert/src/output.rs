@@ -8,6 +8,7 @@
 //! Temporary files are registered while they live, so that a program can remove them when a signal ends it:
 //! [`discard_all`]. Their names are random, since two containers on one volume may have the same process id.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -391,6 +392,21 @@ pub fn refuse_inputs<P: AsRef<Path>>(output: &Path, inputs: impl IntoIterator<It
     }
 }
 
+/// Files that no output may be, for commands with many of both.
+pub struct Inputs(HashSet<Identity>);
+
+impl Inputs {
+    /// Those of `paths` that are there.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self(paths.into_iter().filter_map(|path| identity(&path)).collect())
+    }
+
+    /// Whether an output at `path` would be one of them, also through links.
+    pub fn contains(&self, path: &Path) -> bool {
+        identity(path).is_some_and(|identity| self.0.contains(&identity))
+    }
+}
+
 /// Refuses two outputs that are one, also through links and also where it is not there yet.
 ///
 /// # Errors
@@ -406,13 +422,19 @@ pub fn refuse_same(output: &Path, other: &Path) -> Result<(), Error> {
 
 /// What two names of one regular file have in common: device and inode.
 #[cfg(unix)]
-pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+type Identity = (u64, u64);
+
+/// What two names of one regular file have in common: the path without links.
+#[cfg(not(unix))]
+type Identity = PathBuf;
+
+#[cfg(unix)]
+pub(crate) fn identity(path: &Path) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|m| (m.dev(), m.ino()))
 }
 
-/// What two names of one regular file have in common: the path without links.
 #[cfg(not(unix))]
-pub(crate) fn identity(path: &Path) -> Option<PathBuf> {
+pub(crate) fn identity(path: &Path) -> Option<Identity> {
     fs::canonicalize(path).ok().filter(|path| path.is_file())
 }

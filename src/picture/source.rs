@@ -183,7 +183,7 @@ impl<'a> Picture<'a> {
     }
 
     /// (width, height) of the part that the network sees, before resizing.
-    pub(super) fn seen(&self) -> (u32, u32) {
+    pub fn seen(&self) -> (u32, u32) {
         let Region { width, height, .. } = self.region();
         match self.rotation {
             Rotation::None | Rotation::Half => (width, height),

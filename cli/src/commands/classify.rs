@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::backend::{BackendArgs, Facts, Network, Runner};
+use crate::backend::{self, BackendArgs, Facts, Network, Runner};
 use crate::error::{Context, Error, Inputs, Result};
 use crate::frames::{Found, FrameArgs, Tell};
 use crate::inference::{Answer, Compute, ComputeArgs, Inference, SizeArgs};
@@ -92,10 +92,11 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
     let mut runner = network.start(&compute, args.size.get())?;
     let facts = runner.facts();
     if facts.classes == 0 {
-        return Err(Error::new(
-            network.name(),
-            "no classification head: `vitlet embed` writes its features, `vitlet run` all outputs",
-        ));
+        let cure = match &runner {
+            Runner::Model(inference) => backend::commands_for(inference.model().config()),
+            Runner::Onnx(_) => "`vitlet run` writes its output".to_string(),
+        };
+        return Err(Error::new(network.name(), format!("no classification head: {cure}")));
     }
     if args.frames.is_some() {
         return match &mut runner {

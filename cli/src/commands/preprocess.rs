@@ -10,6 +10,7 @@ use crate::frames::{Found, FrameArgs, Tell};
 use crate::inference::{Compute, ComputeArgs, Inference, SizeArgs, Times};
 use crate::model::ModelFile;
 use crate::pictures::{self, Source};
+use crate::sessions::{InputSize, Sessions};
 use crate::{files, npy, output};
 
 #[derive(Args)]
@@ -37,28 +38,32 @@ pub struct PreprocessArgs {
 pub fn run(args: PreprocessArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let compute = Compute::new(&ComputeArgs::one_thread())?;
-    let mut inference = Inference::with(&file, &compute, compute.run(args.size.get()))?;
+    let mut sessions = Sessions::new(&file, &compute, InputSize::new(&file.parse()?, args.size.get()));
     match &args.image {
-        Some(image) if !args.frames.is_some() => picture(image, &args.model, &args.output, &mut inference),
-        _ => frames(args, &file, &mut inference),
+        Some(image) if !args.frames.is_some() => picture(image, &args.model, &args.output, &mut sessions),
+        _ => frames(args, &file, &mut sessions),
     }
 }
 
-fn picture(image: &Path, model: &Path, output: &PathBuf, inference: &mut Inference<'_>) -> Result<()> {
+fn picture(image: &Path, model: &Path, output: &PathBuf, sessions: &mut Sessions<'_>) -> Result<()> {
     let source = if image.as_os_str() == "-" { Source::Stdin } else { Source::File(image.to_path_buf()) };
     files::refuse_inputs(output, files::of_pictures([&source]).chain([model.to_path_buf()]))?;
     let picture = pictures::load(&source)?;
+    let inference = sessions.of_picture(picture.width, picture.height).about(&source)?;
     let input = inference.prepare(&picture.borrow()).about(&source)?;
     let (width, height) = (picture.width, picture.height);
     write(output, &input, inference, &format!("{source}, {width} x {height}"))
 }
 
-fn frames(args: PreprocessArgs, file: &ModelFile, inference: &mut Inference<'_>) -> Result<()> {
+/// All frames have the input size of the first.
+fn frames(args: PreprocessArgs, file: &ModelFile, sessions: &mut Sessions<'_>) -> Result<()> {
     let PreprocessArgs { model, image, frames, output, .. } = args;
     files::refuse_inputs(&output, image.iter().chain([&model]))?;
-    let (mut data, mut count) = (Vec::new(), 0);
+    let (mut data, mut count, mut size) = (Vec::new(), 0, None);
     let (paths, tell) = (Vec::from_iter(image), Tell::new(false, [&output]));
     let ended = frames.or_frames(1).each(&paths, tell, &|| file.unchanged(), &mut |frame| {
+        let (width, height) = *size.get_or_insert(frame.picture.seen());
+        let inference = sessions.of_picture(width, height)?;
         let start = Instant::now();
         data.extend(inference.prepare(&frame.picture).map_err(|e| e.to_string())?);
         let end = Instant::now();
@@ -66,9 +71,9 @@ fn frames(args: PreprocessArgs, file: &ModelFile, inference: &mut Inference<'_>)
         let text = format!("{} x {}", frame.picture.width, frame.picture.height);
         Ok(Found { times: Times::between(start, end, end), text, fields: () })
     });
-    match ended {
-        Ok(()) | Err(Error::Partial(_)) if count > 0 => write(&output, &data, inference, &format!("{count} frames"))?,
-        _ => {}
+    if let (Ok(()) | Err(Error::Partial(_)), Some((width, height)), 1..) = (&ended, size, count) {
+        let inference = sessions.of_picture(width, height).about(&file.name)?;
+        write(&output, &data, inference, &format!("{count} frames"))?;
     }
     ended
 }

@@ -4,6 +4,7 @@ mod camera;
 mod classify;
 mod common;
 mod compare;
+mod depth;
 mod eval;
 mod finite;
 mod hub;

@@ -1,0 +1,76 @@
+//! Depth maps as PNG: colours for people, 16 bits for programs. Rows are made one after another.
+
+use png::{BitDepth, ColorType, Compression, Encoder, EncodingError};
+
+use super::colors::{Palette, Scale};
+use super::legend::Legend;
+use super::map::{DepthMap, Unit};
+
+use std::io::Write;
+
+/// Millimetres in 16 bits end here.
+pub const FARTHEST_METRES: f32 = 65.535;
+
+/// A picture of 8 bits and three channels. Errors say why only.
+pub fn colors(map: &DepthMap, scale: Scale, palette: &Palette, legend: Option<&Legend>) -> Result<Vec<u8>, String> {
+    encode(map, ColorType::Rgb, BitDepth::Eight, &[], |y, depths, row| {
+        row.extend(depths.iter().flat_map(|depth| palette.at(scale.nearness(*depth))));
+        if let Some(legend) = legend {
+            legend.cover(y, row);
+        }
+    })
+}
+
+/// A gray picture of 16 bits: millimetres, rounded, from 1 to 65535, or for inverse depths 0 where `scale` is far and
+/// 65535 where it is near. Its text says which. Errors say why only.
+pub fn sixteen_bits(map: &DepthMap, unit: Unit, scale: Scale) -> Result<Vec<u8>, String> {
+    let most = f32::from(u16::MAX);
+    let code = |depth: f32| match unit {
+        // 0 stands for "unknown" in most programs that read millimetres.
+        Unit::Metres => (depth * 1000.0).round().clamp(1.0, most) as u16,
+        Unit::Inverse => (scale.nearness(depth) * most).round() as u16,
+    };
+    let text = match unit {
+        Unit::Metres => vec![("Unit", "millimetres".to_string())],
+        Unit::Inverse => vec![
+            ("Unit", "relative inverse depth".to_string()),
+            ("Value of 0", scale.far.to_string()),
+            ("Value of 65535", scale.near.to_string()),
+        ],
+    };
+    encode(map, ColorType::Grayscale, BitDepth::Sixteen, &text, |_, depths, row| {
+        row.extend(depths.iter().flat_map(|depth| code(*depth).to_be_bytes()));
+    })
+}
+
+/// Encodes the rows that `fill` makes of a row's number and depths.
+fn encode(
+    map: &DepthMap,
+    color: ColorType,
+    depth: BitDepth,
+    text: &[(&str, String)],
+    fill: impl Fn(usize, &[f32], &mut Vec<u8>),
+) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut written = || -> Result<(), EncodingError> {
+        let mut encoder = Encoder::new(&mut bytes, map.width as u32, map.height as u32);
+        encoder.set_color(color);
+        encoder.set_depth(depth);
+        encoder.set_compression(Compression::Fast);
+        for (keyword, value) in text {
+            encoder.add_text_chunk((*keyword).to_string(), value.clone())?;
+        }
+        let mut writer = encoder.write_header()?;
+        let mut stream = writer.stream_writer()?;
+        let mut row = Vec::new();
+        for (y, depths) in map.data.chunks_exact(map.width).enumerate() {
+            row.clear();
+            fill(y, depths, &mut row);
+            stream.write_all(&row)?;
+        }
+        stream.finish()?;
+        writer.finish()
+    };
+    written().map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
