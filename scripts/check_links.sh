@@ -43,7 +43,7 @@ while read -r kind page line target; do
     path=$page
     [[ $target == '#'* ]] || path=$(realpath --canonicalize-missing --relative-to=. "$(dirname "$page")/${target%%#*}")
     if [ ! -e "$path" ]; then
-        echo "error: $page:$line: $target: no such file"
+        echo "error: $page:$line: $target: No such file or directory"
         failed=1
     elif [[ $target == *'#'* && -z ${headings[$path#${target#*#}]:-} ]]; then
         echo "error: $page:$line: $target: no such heading"

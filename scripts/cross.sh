@@ -20,7 +20,7 @@ while [ "$#" -gt 0 ]; do
     esac
     shift
 done
-[ -z "$model" ] || [ -f "$model" ] || { echo "error: $model: no such file" >&2; exit 1; }
+[ -z "$model" ] || [ -f "$model" ] || { echo "error: $model: No such file or directory" >&2; exit 1; }
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/board_builds.sh
 . scripts/board_builds.sh

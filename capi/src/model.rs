@@ -162,7 +162,7 @@ unsafe fn map(path: &std::path::Path) -> std::io::Result<memmap2::Mmap> {
 fn unreadable(error: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
     let why = match error.kind() {
-        ErrorKind::NotFound => "no such file",
+        ErrorKind::NotFound => "No such file or directory",
         ErrorKind::PermissionDenied => "the file may not be read: permission denied",
         ErrorKind::IsADirectory => "a directory, not a file",
         _ => return Failure::System(Status::File, "the file cannot be opened or mapped", error.raw_os_error()),

@@ -12,7 +12,7 @@ use vitlet_convert::onnx::Preparation;
 use vitlet_convert::reference::Reference;
 
 use crate::error::{Error, Result};
-use crate::inference::{Answer, Compute, Inference, Size, Times, finite};
+use crate::inference::{Answer, Compute, Inference, SizeArgs, Times, finite};
 use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::Rgb8;
@@ -98,10 +98,13 @@ impl Network {
 
     /// Makes it ready to run, at `size` or the file's: for the engine the network's first output, for tract what the
     /// file gives.
-    pub fn start<'n>(&'n self, compute: &'n Compute, size: Option<Size>) -> Result<Runner<'n>> {
+    pub fn start<'n>(&'n self, compute: &'n Compute, size: &SizeArgs) -> Result<Runner<'n>> {
         match self {
-            Self::Model(file) => Ok(Runner::Model(Box::new(Inference::with(file, compute, compute.run(size))?))),
-            Self::Onnx(_) if size.is_some() => {
+            Self::Model(file) => {
+                let run = compute.run(size.fitting(file)?);
+                Ok(Runner::Model(Box::new(Inference::with(file, compute, run)?)))
+            }
+            Self::Onnx(_) if size.get().is_some() => {
                 Err(Error::Usage("--size is for model files; for an ONNX file there is --image-size HxW".to_string()))
             }
             Self::Onnx(file) => Ok(Runner::Onnx(file)),

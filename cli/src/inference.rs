@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use vitlet::layout::keys;
-use vitlet::{Executor, Kernels, Model, Picture, Plan, Positions, RunConfig, Runner, Sequential, ThreadPool};
+use vitlet::{Config, Executor, Kernels, Model, Picture, Plan, Positions, RunConfig, Runner, Sequential, ThreadPool};
 
 use crate::error::{Context, Error, Result};
 use crate::model::ModelFile;
@@ -45,7 +45,47 @@ impl SizeArgs {
     pub fn get(&self) -> Option<Size> {
         self.size
     }
+
+    /// What was asked for, if this network can have it.
+    ///
+    /// # Errors
+    /// It cannot; the line names the nearest sizes that it can.
+    pub fn fitting(&self, file: &ModelFile) -> Result<Option<Size>> {
+        let Some(size) = self.size else { return Ok(None) };
+        check_size(file.parse()?.config(), size).map(|()| Some(size)).about(&file.name)
+    }
 }
+
+/// Refuses an input size that the network cannot have, with the nearest that it can have.
+fn check_size(c: &Config, (width, height): Size) -> Result<(), String> {
+    let Err(e) = c.at_size(height as usize, width as usize) else { return Ok(()) };
+    let own = (c.image_width as u32, c.image_height as u32);
+    let nearest = |edge: u32, fits: &dyn Fn(u32) -> bool| {
+        let below = (edge.saturating_sub(NEAR)..=edge).rev().find(|&edge| fits(edge));
+        let above = (edge..=edge.saturating_add(NEAR)).find(|&edge| fits(edge));
+        [below.or(above), above.or(below)]
+    };
+    let at = |width: u32, height: u32| c.at_size(height as usize, width as usize).is_ok();
+    let widths = nearest(width, &|width| at(width, own.1));
+    let heights = nearest(height, &|height| at(own.0, height));
+    let mut sizes: Vec<String> = widths
+        .into_iter()
+        .zip(heights)
+        .filter_map(|(width, height)| width.zip(height))
+        .filter(|&(width, height)| at(width, height))
+        .map(|(width, height)| format!("{width}x{height}"))
+        .collect();
+    sizes.dedup();
+    let why = e.to_string();
+    let why = why.strip_prefix("run configuration: ").unwrap_or(&why);
+    match sizes.is_empty() {
+        true => Err(format!("--size {width}x{height}: {why}")),
+        false => Err(format!("--size {width}x{height}: {why}; the nearest that fit: {}", sizes.join(", "))),
+    }
+}
+
+/// Pixels from an edge within which another is looked for: more than any patch, and than 8 of ConvNeXt's.
+const NEAR: u32 = 256;
 
 /// Width and height of a network's input, in pixels.
 pub type Size = (u32, u32);

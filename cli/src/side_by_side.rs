@@ -154,9 +154,10 @@ impl Ratio {
         Self { median, low, high }
     }
 
-    /// Half of the distance between the quartiles.
-    pub fn spread(self) -> f64 {
-        (self.high - self.low) / 2.0
+    /// The range of the middle half of the rounds, in words; whether that is noise, too.
+    pub fn range(self) -> String {
+        let noise = if self.is_noise() { ": noise" } else { "" };
+        format!("{:.2} to {:.2} in the middle half of the rounds{noise}", self.low, self.high)
     }
 
     /// See the module's documentation.

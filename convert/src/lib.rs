@@ -251,9 +251,9 @@ fn missing(src: &Path) -> Error {
     let owner_is_there = !had_scheme && parts.first().is_some_and(|owner| Path::new(owner).exists());
     match parts[..] {
         [owner, repository] if plain(owner) && plain(repository) && !owner_is_there => {
-            Error::file(src, format!("no such file or directory; did you mean hf:{name} , from the Hub?"))
+            Error::file(src, format!("No such file or directory; did you mean hf:{name} , from the Hub?"))
         }
-        _ => Error::file(src, "no such file or directory"),
+        _ => Error::file(src, "No such file or directory"),
     }
 }
 

@@ -121,7 +121,7 @@ fn errors_say_what_is_wrong_in_one_line() {
             assert_eq!(say(options, 4096).1, expected);
         }
         assert_eq!(vitlet_model_open(at, bytes, c"/nowhere".as_ptr(), &mut model, &mut error), Status::File);
-        assert_eq!(text(&error), "no such file");
+        assert_eq!(text(&error), "No such file or directory");
         assert_eq!(vitlet_model_open(at, bytes, c"/".as_ptr(), &mut model, &mut error), Status::File);
         assert_eq!(text(&error), "a directory, not a file");
     }

@@ -89,7 +89,7 @@ pub fn run(args: ClassifyArgs) -> Result<()> {
         None => return Err(Error::Usage("--backend tract needs an ONNX file, -m model.onnx".to_string())),
     };
     let compute = Compute::new(&args.compute)?;
-    let mut runner = network.start(&compute, args.size.get())?;
+    let mut runner = network.start(&compute, &args.size)?;
     let facts = runner.facts();
     if facts.classes == 0 {
         let cure = match &runner {

@@ -94,7 +94,7 @@ pub fn run(args: DepthArgs) -> Result<()> {
     };
     let writer = Writer::new(&args.writer, unit)?;
     let compute = Compute::new(&args.compute)?;
-    let sessions = Sessions::new(&file, &compute, InputSize::new(&model, args.size.get()));
+    let sessions = Sessions::new(&file, &compute, InputSize::new(&model, args.size.fitting(&file)?));
     let looker = Looker { unit, sessions, digest: args.digest };
     match args.frames.is_some() {
         true => frames::run(&args, &file, looker, writer),

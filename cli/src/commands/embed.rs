@@ -93,7 +93,7 @@ impl EmbedArgs {
     /// The network's output that is written.
     fn inference<'m>(&self, file: &'m ModelFile, compute: &'m Compute) -> Result<Inference<'m>> {
         let output = if self.tokens { Output::Tokens } else { Output::Features };
-        Inference::with(file, compute, compute.run(self.size.get()).outputs(&[output]))
+        Inference::with(file, compute, compute.run(self.size.fitting(file)?).outputs(&[output]))
     }
 
     /// The shape of `rows` rows.

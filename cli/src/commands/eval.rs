@@ -19,7 +19,7 @@ use crate::backend::{self, BackendArgs, Network, OnnxFile, Runner};
 use crate::dataset::{self, Classes, Dataset, Entry};
 use crate::error::{Error, Inputs, Result};
 use crate::files;
-use crate::inference::{Answer, Compute, ComputeArgs};
+use crate::inference::{Answer, Compute, ComputeArgs, SizeArgs};
 use crate::model::ModelFile;
 use crate::output;
 use crate::pictures::{self, Rgb8};
@@ -143,7 +143,7 @@ fn decide(args: &EvalArgs, results: &Results, summary: &Summary) -> Result<()> {
 
 fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     let compute = Compute::new(&args.compute)?;
-    let runner = network.start(&compute, None)?;
+    let runner = network.start(&compute, &SizeArgs::default())?;
     let facts = runner.facts();
     let classes = classes(facts.labels.clone(), facts.classes);
     if classes.count == 0 {

@@ -38,7 +38,7 @@ pub struct PreprocessArgs {
 pub fn run(args: PreprocessArgs) -> Result<()> {
     let file = ModelFile::open(&args.model)?;
     let compute = Compute::new(&ComputeArgs::one_thread())?;
-    let mut sessions = Sessions::new(&file, &compute, InputSize::new(&file.parse()?, args.size.get()));
+    let mut sessions = Sessions::new(&file, &compute, InputSize::new(&file.parse()?, args.size.fitting(&file)?));
     match &args.image {
         Some(image) if !args.frames.is_some() => picture(image, &args.model, &args.output, &mut sessions),
         _ => frames(args, &file, &mut sessions),

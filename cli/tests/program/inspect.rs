@@ -150,6 +150,21 @@ fn pruning_reports_what_it_saves_and_what_it_costs() {
     assert!(text.contains("nothing was taken out"), "{text}");
 }
 
+/// What is dead weight, against what, and what takes it out.
+#[test]
+fn the_report_names_dead_weight_in_int8_alone() {
+    let scene = Scene::new();
+    let built_in = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/cifar10-vit-layerscale");
+    for (precision, lines) in [("int8", 1), ("f16", 0)] {
+        let text = stdout(&format!("convert {built_in} -o {} --precision {precision}", scene.path("m.gguf")));
+        let told: Vec<&str> = text.lines().filter(|line| line.starts_with("dead weight: ")).collect();
+        assert_eq!(told.len(), lines, "{text}");
+        let all = "of 2304 channels change the stream by less than its rounding to 8 bits does";
+        assert!(told.iter().all(|line| line.contains(all) && line.contains("--prune-dead 0.009")), "{text}");
+        assert!(text.contains("gamma 0") && text.contains("gamma: in the scales, exact in every branch"), "{text}");
+    }
+}
+
 #[test]
 fn convert_wants_sensible_options() {
     let scene = Scene::new();

@@ -33,7 +33,7 @@ fn every_mode_stands_beside_fold() {
         assert!(!report[name].as_str().unwrap().is_empty());
     }
     let conclusion = report["conclusion"].as_str().unwrap();
-    assert!(conclusion.contains("keep takes ") && conclusion.contains(" of fold"), "{conclusion}");
+    assert!(conclusion.contains("keep takes ") && conclusion.contains(" times fold's time ("), "{conclusion}");
     assert!(conclusion.contains("Logit errors: fold 0.") && !conclusion.contains("points"), "{conclusion}");
     assert!(conclusion.contains("folding saves ") && !conclusion.contains("decades"), "{conclusion}");
     assert!(report["rows"][0]["five_decades"].is_null(), "a network of the user's is left as it is");
@@ -49,6 +49,10 @@ fn the_built_in_network_and_its_spread_twin_are_the_default() {
     let text = stdout(&format!("bench layerscale --rounds 1 --threads 1 --plot {svg}"));
     assert!(text.contains("built-in") && text.contains("6 pictures, top-1 and agreement"), "{text}");
     assert!(!text.contains("agrees") && !text.contains("top-1, %"), "{text}");
+    assert!(
+        text.contains("middle half: from the lower to the upper quartile. A range that holds 1 is noise."),
+        "{text}"
+    );
     let columns: Vec<&str> = text.lines().find(|l| l.starts_with("weights")).unwrap().split("  ").collect();
     assert!(columns.iter().any(|c| c.trim() == "five decades"), "{text}");
     let last_cell = |start: [&str; 2]| -> f64 {

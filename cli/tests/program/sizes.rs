@@ -52,7 +52,18 @@ fn pictures_take_a_size() {
     }
     let model = scene.model("timm_vit", "int8");
     assert!(error(&format!("classify -m {model} {picture} --size 40"), 2).contains("320x240"));
+    let near = |size: &str| {
+        let line = error(&format!("classify -m {model} {picture} --size {size}"), 1);
+        assert!(line.starts_with(&format!("{model}: --size {size}: ")), "{line}");
+        line.split_once("; the nearest that fit: ").map_or(line.clone(), |(_, sizes)| sizes.to_string())
+    };
     assert!(error(&format!("classify -m {model} {picture} --size 41x24"), 1).contains("multiple of the patch size"));
+    // Patches of 8 x 8.
+    assert_eq!((near("41x24"), near("30x20")), ("40x24, 48x24".to_string(), "24x16, 32x24".to_string()));
+    assert_eq!((near("0x24"), near("99999x9")), ("8x24".to_string(), near("99999x9")));
+    for command in ["embed -o x.npy", "preprocess -o x.npy"] {
+        assert!(error(&format!("{command} -m {model} {picture} --size 41x24"), 1).ends_with(": 40x24, 48x24"));
+    }
 }
 
 #[test]

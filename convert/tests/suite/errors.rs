@@ -50,9 +50,9 @@ fn missing_files() {
     let c = copy("timm_vit");
     fs::remove_file(c.file("config.json")).expect("removed");
     c.refused(&["no config.json names the network of these weights", "--arch", "no supported architecture has these"]);
-    refused(Path::new("/nonexistent/model"), &Options::default(), &["/nonexistent/model: no such file"]);
+    refused(Path::new("/nonexistent/model"), &Options::default(), &["/nonexistent/model: No such file or directory"]);
     for name in ["google/vit-base-patch16-224", "hf-hub:google/vit-base-patch16-224"] {
-        let hint = "no such file or directory; did you mean hf:google/vit-base-patch16-224 ,";
+        let hint = "No such file or directory; did you mean hf:google/vit-base-patch16-224 ,";
         refused(Path::new(name), &Options::default(), &[hint]);
     }
     for name in ["vit-base", "/google/vit", "a/b/c", "src/missing", "../b"] {

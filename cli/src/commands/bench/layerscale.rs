@@ -306,7 +306,7 @@ fn print(out: &mut Out, r: &Report) -> Result<()> {
         None => {}
     }
     let spread = r.rows.iter().any(|row| row.five_decades.is_some());
-    let mut header = vec!["weights", "gamma", "ms", "of fold", "+-", "model", "scratch"];
+    let mut header = vec!["weights", "gamma", "ms", "of fold", "middle half", "model", "scratch"];
     let with = |present: bool, names: &[&'static str]| if present { names.to_vec() } else { Vec::new() };
     header.extend(with(r.shows_shares() && r.f32_top1.is_some(), &["top-1, %"]));
     header.extend(with(r.shows_shares(), &["agrees, %"]));
@@ -314,6 +314,12 @@ fn print(out: &mut Out, r: &Report) -> Result<()> {
     header.extend(with(spread, &["five decades"]));
     let rows: Vec<Vec<String>> = r.rows.iter().map(|row| cells(row, r.shows_shares())).collect();
     output::table(out, &header, &rows)?;
+    let note = format!(
+        "of fold: the time divided by fold's time in the same round, the median of {} rounds; middle half: from the \
+         lower to the upper quartile. A range that holds 1 is noise.",
+        r.rounds
+    );
+    writeln!(out, "{QUIET}{note}{QUIET:#}")?;
     if spread {
         let note = "five decades: logit error of the same function with its gammas spread over five more decades";
         writeln!(out, "{QUIET}{note}{QUIET:#}")?;
@@ -330,7 +336,7 @@ fn cells(row: &Row, shares: bool) -> Vec<String> {
         row.mode.to_string(),
         format!("{:.3}", row.median_ms),
         format!("{:.3}", row.ratio.median),
-        format!("{:.3}", row.ratio.spread()),
+        format!("{:.3} to {:.3}", row.ratio.low, row.ratio.high),
         output::bytes(row.model_bytes as u64),
         output::bytes(row.scratch_bytes as u64),
     ];

@@ -79,15 +79,14 @@ pub fn print(out: &mut Out, r: &PruneReport, effect: Option<&Effect>) -> Result<
         "{removed} of their rows, in blocks of 16, were removed from {matrices} matrices: {share:.1} % of all weights, {bytes}"
     )?;
     let Effect { kernel, threads, time, pictures, agreement, logit_error, .. } = effect;
-    let noise = if time.is_noise() { " (noise)" } else { "" };
     let plural = if *threads == 1 { "" } else { "s" };
     let agreed = (agreement * *pictures as f64).round();
     writeln!(
         out,
-        "against the whole network: {:.2} +- {:.2} of its time{noise} ({kernel}, {threads} thread{plural}), logit error {logit_error:.4}, the same \
-         label on {agreed} of {pictures} pictures",
+        "against the whole network: {:.2} of its time ({}; {kernel}, {threads} thread{plural}), logit error \
+         {logit_error:.4}, the same label on {agreed} of {pictures} pictures",
         time.median,
-        time.spread(),
+        time.range(),
     )?;
     Ok(())
 }

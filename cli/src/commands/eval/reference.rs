@@ -7,8 +7,8 @@ use vitlet::{Named, Precision};
 
 use crate::backend::{Network, Runner};
 use crate::error::{Error, Result};
-use crate::inference::Compute;
 use crate::inference::finite;
+use crate::inference::{Compute, SizeArgs};
 use crate::npy;
 use crate::pictures::Rgb8;
 
@@ -25,7 +25,7 @@ enum Source<'m> {
 
 impl<'m> Reference<'m> {
     pub fn network(network: &'m Network, compute: &'m Compute, classes: usize) -> Result<Self> {
-        let runner = network.start(compute, None)?;
+        let runner = network.start(compute, &SizeArgs::default())?;
         let facts = runner.facts();
         if facts.classes != classes {
             return Err(Error::new(network.name(), format!("{} classes, the model has {classes}", facts.classes)));

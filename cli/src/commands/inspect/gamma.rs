@@ -81,7 +81,7 @@ pub fn header(branches: &[Branch]) -> Vec<String> {
     let scale = format!("{from}{to:>width$}", width = BINS - from.len());
     let branch = |name: &str| [name.to_string(), scale.clone(), "negative".to_string()];
     let names = NAMES.into_iter().filter(|(_, name, _)| has(branches, name));
-    names.flat_map(|(.., column)| branch(column)).chain(["dead".to_string()]).collect()
+    names.flat_map(|(.., column)| branch(column)).chain(["gamma 0".to_string()]).collect()
 }
 
 /// Branches in the order of the network: their number in the model file, their name and their column's heading.

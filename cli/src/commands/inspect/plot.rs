@@ -68,7 +68,7 @@ fn draw_gamma(figure: &mut Figure, gamma: &[f32], c: &Config, what: &str) {
         (Color::Blue, "positive"),
         (Color::Orange, "negative"),
         (Color::Gray, "median"),
-        (Color::Red, "dead channels"),
+        (Color::Red, "channels with gamma 0"),
     ];
     let dead = gamma.iter().any(|g| !g.is_normal());
     let shown = [true, any[1], true, dead];

@@ -18,13 +18,15 @@ fn int8<'r>(r: &'r Report, scale: WeightScale, mode: &str) -> Option<&'r Row> {
 }
 
 fn costs(r: &Report) -> Option<String> {
-    let ratio = |mode| Some(ratio(int8(r, WeightScale::PerChannel, mode)?.ratio));
-    Some(format!("keep takes {} of fold's time, keep-pass {}.", ratio("keep")?, ratio("keep-pass")?))
-}
-
-fn ratio(ratio: Ratio) -> String {
-    let noise = if ratio.is_noise() { " (noise)" } else { "" };
-    format!("{:.2} +- {:.2}{noise}", ratio.median, ratio.spread())
+    let [keep, pass] = ["keep", "keep-pass"].map(|mode| int8(r, WeightScale::PerChannel, mode));
+    let [keep, pass] = [keep?.ratio, pass?.ratio];
+    Some(format!(
+        "keep takes {:.2} times fold's time ({}), keep-pass {:.2} times ({}).",
+        keep.median,
+        keep.range(),
+        pass.median,
+        pass.range()
+    ))
 }
 
 /// What each way to store the checkpoint costs in answers where there are enough, in logits otherwise.
@@ -83,6 +85,6 @@ fn time_saved(slower: Ratio) -> String {
         return "no time beyond the noise".to_string();
     }
     let saved = |ratio: f64| 100.0 * (1.0 - 1.0 / ratio);
-    let spread = (saved(slower.high) - saved(slower.low)) / 2.0;
-    format!("{:.1} +- {spread:.1} % of the time", saved(slower.median))
+    let [low, median, high] = [slower.low, slower.median, slower.high].map(saved);
+    format!("{median:.1} % of the time ({low:.1} to {high:.1} % in the middle half of the rounds)")
 }
