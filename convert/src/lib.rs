@@ -126,6 +126,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
         source.announcements.push(text.to_owned());
     }
     source.announcements.extend(license::announcement(source.license.as_deref()));
+    source.announcements.extend(license::depth_anything(&config, source.license.as_deref()));
 
     // Without gammas nobody asks what becomes of them.
     let plan = match gammas.is_some() || options.prune_dead.is_some() {

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use vitlet::Config;
+
 /// Front matters are short: in the largest repositories they take a few kilobytes.
 const LONGEST: u64 = 64 * 1024;
 
@@ -100,6 +102,35 @@ pub(crate) fn announcement(license: Option<&str>) -> Option<String> {
     research.then(|| format!("the licence {license} is for research: it most likely forbids commercial use; read it"))
 }
 
+/// Which Depth Anything a network looks like, by its width and the blocks that its head reads, and under which licence
+/// those weights were published if the checkpoint states none.
+pub(crate) fn depth_anything(config: &Config, stated: Option<&str>) -> Option<String> {
+    let (name, license) = depth_anything_edition(config.dim, config.depth, config.depth_head()?.taps)?;
+    let license = match (stated, license) {
+        (Some(_), _) => String::new(),
+        (None, CC_BY_NC) => format!(", whose published weights are {CC_BY_NC}: that forbids commercial use"),
+        (None, license) => format!(", whose published weights are {license}"),
+    };
+    Some(format!("the network has the shape of {name}{license}"))
+}
+
+const CC_BY_NC: &str = "CC-BY-NC-4.0";
+
+/// Name and licence. Version 1 reads the last four blocks, version 2 blocks that are spread over the network.
+fn depth_anything_edition(dim: usize, depth: usize, taps: [usize; 4]) -> Option<(&'static str, &'static str)> {
+    const APACHE: &str = "Apache-2.0";
+    let last = depth.checked_sub(4).map(|first| [first, first + 1, first + 2, first + 3]);
+    Some(match (dim, depth, taps) {
+        (384, 12, [2, 5, 8, 11]) => ("Depth Anything V2 Small", APACHE),
+        (768, 12, [2, 5, 8, 11]) => ("Depth Anything V2 Base", CC_BY_NC),
+        (1024, 24, [4, 11, 17, 23]) => ("Depth Anything V2 Large", CC_BY_NC),
+        (384, 12, taps) if Some(taps) == last => ("Depth Anything V1 Small", APACHE),
+        (768, 12, taps) if Some(taps) == last => ("Depth Anything V1 Base", APACHE),
+        (1024, 24, taps) if Some(taps) == last => ("Depth Anything V1 Large", APACHE),
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +172,36 @@ mod tests {
         let endless = [b"---\n".as_slice(), &b"x: y\n".repeat(100_000), b"license: mit\n---\n"].concat();
         assert_eq!(stated(&endless), None);
         assert_eq!(stated(b"---\nlicense: m\x1b[31mit\xff\n---\n").expect("a licence"), "m[31mit\u{fffd}");
+    }
+
+    #[test]
+    fn depth_anything_is_told_by_its_width_and_its_taps() {
+        for (dim, depth, taps, want) in [
+            (384, 12, [2, 5, 8, 11], Some(("Depth Anything V2 Small", "Apache-2.0"))),
+            (768, 12, [2, 5, 8, 11], Some(("Depth Anything V2 Base", "CC-BY-NC-4.0"))),
+            (1024, 24, [4, 11, 17, 23], Some(("Depth Anything V2 Large", "CC-BY-NC-4.0"))),
+            (768, 12, [8, 9, 10, 11], Some(("Depth Anything V1 Base", "Apache-2.0"))),
+            (1024, 24, [20, 21, 22, 23], Some(("Depth Anything V1 Large", "Apache-2.0"))),
+            (36, 5, [0, 2, 3, 4], None),
+            (384, 12, [1, 5, 8, 11], None),
+        ] {
+            assert_eq!(depth_anything_edition(dim, depth, taps), want);
+        }
+        let widths = vitlet::config::Dpt {
+            taps: [4, 11, 17, 23],
+            reassembled: [256, 512, 1024, 1024],
+            fused: 256,
+            hidden: 32,
+            metric: true,
+            max_depth: 20.0,
+        };
+        let family = vitlet::Family::Vit(vitlet::config::Vit::EMPTY);
+        let large = Config { dim: 1024, depth: 24, head: vitlet::Head::Depth(widths), ..Config::of(family) };
+        let said = depth_anything(&large, None).expect("said");
+        assert!(said.contains("V2 Large") && said.ends_with("CC-BY-NC-4.0: that forbids commercial use"), "{said}");
+        let said = depth_anything(&large, Some("apache-2.0")).expect("said");
+        assert!(said.ends_with("the shape of Depth Anything V2 Large"), "{said}");
+        assert_eq!(depth_anything(&Config::of(family), None), None);
     }
 
     #[test]
