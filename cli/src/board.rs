@@ -44,10 +44,11 @@ pub struct Board {
     #[serde(skip_serializing_if = "Option::is_none")]
     limit_mhz: Option<u32>,
     #[serde(skip)]
-    family: Family,
+    maker: Maker,
 }
 
-enum Family {
+/// Whose board it is: its firmware tells what throttles it.
+enum Maker {
     RaspberryPi,
     Jetson,
     Other,
@@ -127,19 +128,19 @@ impl Board {
             governor,
             power_mode: None,
             limit_mhz,
-            family: Family::Other,
+            maker: Maker::Other,
         };
         if let Some(pi) = raspberry_pi::Board::identify(files) {
             board.name = pi.name.to_string();
             board.soc = Some(pi.soc);
-            board.family = Family::RaspberryPi;
+            board.maker = Maker::RaspberryPi;
         } else if let Some(jetson) = jetson::Board::identify(files) {
             board.name = jetson.name.to_string();
             board.soc = Some(jetson.soc);
             board.system = jetson.jetson_linux.map(|release| format!("Jetson Linux {release}"));
             board.power_mode = jetson::PowerMode::read(files)
                 .map(|mode| mode.name.map_or_else(|| format!("{}", mode.id), |name| name.to_string()));
-            board.family = Family::Jetson;
+            board.maker = Maker::Jetson;
         } else {
             board.name = vitlet_board::model(files)?.to_string();
         }
@@ -150,10 +151,10 @@ impl Board {
     pub fn state(&self, files: &impl Files) -> State {
         let cpus = Cpus::read(files);
         let mhz = || used(&cpus).filter_map(|cpu| cpu.clock.as_ref()).map(|clock| clock.now_khz / 1000);
-        let throttling = match self.family {
-            Family::RaspberryPi => raspberry_pi_throttling(files),
-            Family::Jetson => Some(jetson::throttling(files)),
-            Family::Other => cpu_cooling(files).then(|| reason("temperature")),
+        let throttling = match self.maker {
+            Maker::RaspberryPi => raspberry_pi_throttling(files),
+            Maker::Jetson => Some(jetson::throttling(files)),
+            Maker::Other => cpu_cooling(files).then(|| reason("temperature")),
         };
         State {
             mhz: mhz().min().zip(mhz().max()).map(|(low, high)| [low, high]),
@@ -178,8 +179,8 @@ impl Board {
             warnings.push(format!("the board held its clock down ({})", now.join("; ")));
         }
         if let Some(governor) = self.governor.iter().find(|governor| *governor != "performance") {
-            let cure = match self.family {
-                Family::Jetson => "sudo jetson_clocks",
+            let cure = match self.maker {
+                Maker::Jetson => "sudo jetson_clocks",
                 _ => "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
             };
             warnings.push(format!("governor {governor} moves the clock: {cure}"));

@@ -10,8 +10,8 @@ use crate::json::Object;
 use crate::network::{ConvBlock, Depthwise, Downsampling, Embedding, Mlp, Network, Tail};
 use crate::options::Options;
 
-/// What a checkpoint holds beyond what [`Config`] says.
-pub(crate) struct Plan {
+/// What the configuration states of a checkpoint: the network, and what [`Config`] does not say of its tensors.
+pub(crate) struct Stated {
     pub(crate) config: Config,
     pub(crate) layerscale: bool,
     /// The MLP's layers are stored as convolutions of 1 x 1.
@@ -119,25 +119,26 @@ struct Tensors<'c> {
 }
 
 /// # Errors
-/// A checkpoint that contradicts the plan.
+/// A checkpoint that contradicts what is stated.
 pub(crate) fn network(
     checkpoint: &mut Checkpoint,
-    plan: &Plan,
+    stated: &Stated,
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
-    let mut config = plan.config;
+    let mut config = stated.config;
     let mut tensors = Tensors::new(checkpoint);
     let names = tensors.names;
     let [stem, stem_norm] = names.stem.map(|name| tensors.name(name, 0, 0));
     let [before, after] = names.last_norms.map(|name| tensors.name(name, 0, 0));
     let patch = (config.patch_height, config.patch_width);
-    let patch = tensors.checkpoint.patch(&stem, config.embedding_dim(), patch, plan.conv_bias)?;
+    let patch = tensors.checkpoint.patch(&stem, config.embedding_dim(), patch, stated.conv_bias)?;
     let norm_pre = Some(tensors.checkpoint.norm(&stem_norm, config.embedding_dim())?);
     let stages = 0..config.stages().len();
-    let downsamplings = stages.clone().skip(1).map(|i| plan.downsampling(&mut tensors, i)).collect::<Result<_, _>>()?;
+    let downsamplings =
+        stages.clone().skip(1).map(|i| stated.downsampling(&mut tensors, i)).collect::<Result<_, _>>()?;
     let places = stages.flat_map(|i| (0..config.stages()[i].depth).map(move |j| (i, j)));
-    let conv_blocks = places.map(|(i, j)| plan.block(&mut tensors, i, j)).collect::<Result<_, _>>()?;
+    let conv_blocks = places.map(|(i, j)| stated.block(&mut tensors, i, j)).collect::<Result<_, _>>()?;
     let norm = config.norm.then(|| checkpoint.norm(&before, config.dim)).transpose()?;
     let fc_norm = config.fc_norm.then(|| checkpoint.norm(&after, config.dim)).transpose()?;
     let head = match &options.head {
@@ -190,7 +191,7 @@ impl<'c> Tensors<'c> {
     }
 }
 
-impl Plan {
+impl Stated {
     /// What comes before stage `i`.
     fn downsampling(&self, tensors: &mut Tensors, i: usize) -> Result<Downsampling, Error> {
         let [norm, conv] = tensors.names.downsampling.map(|name| tensors.name(name, i, 0));

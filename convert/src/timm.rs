@@ -34,8 +34,8 @@ pub(crate) fn architectures() -> &'static Map<String, Value> {
     TABLE.get_or_init(|| serde_json::from_str(ARCHITECTURES).unwrap_or_default())
 }
 
-/// What a checkpoint holds beyond what [`Config`] says.
-struct Plan {
+/// What the configuration states of a checkpoint: the network, and what [`Config`] does not say of its tensors.
+struct Stated {
     config: Config,
     /// The picture size that the checkpoint's position embedding is for.
     native: (usize, usize),
@@ -72,18 +72,18 @@ pub(crate) fn read(mut checkpoint: Checkpoint, json: &Object, options: &Options)
     let pretrained = preprocess::pretrained_cfg(json);
     let mut args = arguments(&name, json, &pretrained)?;
     let network = if name.starts_with("convnext") {
-        let mut plan = convnext::plan(&args, json, &pretrained, &mut announcements)?;
-        set_size(&mut plan.config, options)?;
+        let mut stated = convnext::stated(&args, json, &pretrained, &mut announcements)?;
+        set_size(&mut stated.config, options)?;
         crate::convnext::unwrap(&mut checkpoint, options, &mut announcements)?;
-        crate::convnext::network(&mut checkpoint, &plan, options, &mut announcements)?
+        crate::convnext::network(&mut checkpoint, &stated, options, &mut announcements)?
     } else if name.starts_with("resmlp") {
-        let plan = resmlp::plan(&args, json, &pretrained, options, &mut announcements)?;
-        resmlp::network(&mut checkpoint, plan, options, &mut announcements)?
+        let stated = resmlp::stated(&args, json, &pretrained, options, &mut announcements)?;
+        resmlp::network(&mut checkpoint, stated, options, &mut announcements)?
     } else {
         let relative = beit_cait_dinov3_xcit::translate(&name, &mut args)?;
-        let mut plan = plan(&name, &args, relative, json, &pretrained, &mut announcements)?;
-        set_size(&mut plan.config, options)?;
-        network(&mut checkpoint, &plan, options, &mut announcements)?
+        let mut stated = stated(&name, &args, relative, json, &pretrained, &mut announcements)?;
+        set_size(&mut stated.config, options)?;
+        network(&mut checkpoint, &stated, options, &mut announcements)?
     };
     crate::checkpoint::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
     let size = (network.config.image_height, network.config.image_width);
@@ -204,14 +204,14 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
     Ok(())
 }
 
-fn plan(
+fn stated(
     name: &str,
     args: &Object,
     relative: Relative,
     json: &Object,
     pretrained: &Object,
     announcements: &mut Vec<String>,
-) -> Result<Plan, Error> {
+) -> Result<Stated, Error> {
     check_arguments(args)?;
     let native = native_size(args, pretrained)?;
     let patch = args.size("patch_size")?.unwrap_or((16, 16));
@@ -263,7 +263,7 @@ fn plan(
         "learn" => Position::All,
         _ => Position::None,
     };
-    Ok(Plan {
+    Ok(Stated {
         config,
         native,
         qkv_bias: flag("qkv_bias", true)?,
@@ -346,11 +346,11 @@ fn mlp(args: &Object, dim: usize) -> Result<(Activation, usize), Error> {
 
 fn network(
     checkpoint: &mut Checkpoint,
-    plan: &Plan,
+    stated: &Stated,
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
-    let mut config = plan.config;
+    let mut config = stated.config;
     let embedding = if matches!(config.family, Family::Xcit(_)) {
         "patch_embed.proj.0.0.weight"
     } else {
@@ -367,39 +367,39 @@ fn network(
     };
     let mut prefix = Vec::new();
     for (there, name, rows) in [
-        (plan.class_token, "cls_token", 1),
-        (plan.distilled, "dist_token", 1),
-        (plan.registers > 0, "reg_token", plan.registers),
+        (stated.class_token, "cls_token", 1),
+        (stated.distilled, "dist_token", 1),
+        (stated.registers > 0, "reg_token", stated.registers),
     ] {
         if there {
             prefix.extend(checkpoint.take(name, &[1, rows, config.dim])?);
         }
     }
-    let with_position = match plan.position {
+    let with_position = match stated.position {
         Position::All => &mut prefix[..],
         Position::None | Position::Fourier | Position::Patches => &mut [],
     };
-    let positions = match plan.position {
+    let positions = match stated.position {
         Position::None if !config.has_positions() => None,
         Position::None => Some(vec![0.0; config.patches() * config.dim]),
         Position::Fourier => Some(xcit::positions(checkpoint, &config)?),
         _ => {
             let chosen = options.image_size.is_some();
             let table = "pos_embed";
-            Some(position::take(checkpoint, table, &mut config, chosen, plan.native, with_position, announcements)?)
+            Some(position::take(checkpoint, table, &mut config, chosen, stated.native, with_position, announcements)?)
         }
     };
     let norm_pre = config.norm_pre().then(|| checkpoint.norm("norm_pre", config.dim)).transpose()?;
     let (rotation, rope) = match config.family {
-        Family::Dinov3(_) => position_bias::rotation(&config, plan.relative.rope_base),
+        Family::Dinov3(_) => position_bias::rotation(&config, stated.relative.rope_base),
         _ => (None, Vec::new()),
     };
-    let shared = match plan.relative.tables.1 {
-        true => Some(plan.table(checkpoint, "rel_pos_bias.relative_position_bias_table")?),
+    let shared = match stated.relative.tables.1 {
+        true => Some(stated.table(checkpoint, "rel_pos_bias.relative_position_bias_table")?),
         false => None,
     };
     let blocks =
-        (0..config.blocks()).map(|i| block(checkpoint, plan, shared.as_deref(), i)).collect::<Result<_, _>>()?;
+        (0..config.blocks()).map(|i| block(checkpoint, stated, shared.as_deref(), i)).collect::<Result<_, _>>()?;
     let norm = config.norm.then(|| checkpoint.norm("norm", config.dim)).transpose()?;
     let fc_norm = config.fc_norm.then(|| checkpoint.norm("fc_norm", config.dim)).transpose()?;
     let head = match &options.head {
@@ -443,7 +443,7 @@ fn head(
     Ok(Some(crate::head::mean(cls, checkpoint.linear("head_dist", n, k, true)?)))
 }
 
-impl Plan {
+impl Stated {
     /// The name of a tensor of block `i`.
     fn at(&self, i: usize, name: &str) -> String {
         match i.checked_sub(self.config.depth) {
@@ -513,14 +513,14 @@ impl Plan {
     }
 }
 
-fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
-    let c = &plan.config;
+fn block(checkpoint: &mut Checkpoint, stated: &Stated, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
+    let c = &stated.config;
     if matches!(c.family, Family::ParallelVit(_)) {
-        return parallel_block(checkpoint, plan, i);
+        return parallel_block(checkpoint, stated, i);
     }
-    let at = |name: &str| plan.at(i, name);
-    let own = match plan.relative.tables.0 {
-        true => Some(plan.table(checkpoint, &at("attn.relative_position_bias_table"))?),
+    let at = |name: &str| stated.at(i, name);
+    let own = match stated.relative.tables.0 {
+        true => Some(stated.table(checkpoint, &at("attn.relative_position_bias_table"))?),
         false => None,
     };
     let qk_norm = match c.qk_norm() {
@@ -530,20 +530,20 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
         )),
         false => None,
     };
-    let mut qkv = plan.qkv(checkpoint, i)?;
-    let mut proj = checkpoint.linear(&at("attn.proj"), c.dim, c.dim, plan.proj_bias)?;
-    let mut up = plan.up(checkpoint, &at("mlp"))?;
-    let mut down = checkpoint.linear(&at("mlp.fc2"), c.dim, c.hidden, plan.proj_bias)?;
+    let mut qkv = stated.qkv(checkpoint, i)?;
+    let mut proj = checkpoint.linear(&at("attn.proj"), c.dim, c.dim, stated.proj_bias)?;
+    let mut up = stated.up(checkpoint, &at("mlp"))?;
+    let mut down = checkpoint.linear(&at("mlp.fc2"), c.dim, c.hidden, stated.proj_bias)?;
     // From the stream's side inwards: what is before the branch sees Fixup's offset of the first matrix already
     // absorbed.
-    let gamma1 = plan.residual.after(checkpoint, &at, 1, &mut qkv, &mut proj)?;
-    let norm1 = plan.residual.before(checkpoint, &at, 1, &mut qkv)?;
-    let gamma2 = plan.residual.after(checkpoint, &at, 2, &mut up, &mut down)?;
-    let norm2 = plan.residual.before(checkpoint, &at, 2, &mut up)?;
-    let (bias, talking) = (position_bias::sum(own, shared), plan.talking(checkpoint, i)?);
+    let gamma1 = stated.residual.after(checkpoint, &at, 1, &mut qkv, &mut proj)?;
+    let norm1 = stated.residual.before(checkpoint, &at, 1, &mut qkv)?;
+    let gamma2 = stated.residual.after(checkpoint, &at, 2, &mut up, &mut down)?;
+    let norm2 = stated.residual.before(checkpoint, &at, 2, &mut up)?;
+    let (bias, talking) = (position_bias::sum(own, shared), stated.talking(checkpoint, i)?);
     let is_xcit = matches!(c.family, Family::Xcit(_));
     let (temperature, local) = match is_xcit && i < c.depth {
-        true => xcit::cross(checkpoint, plan, i).map(|(temperature, local)| (Some(temperature), Some(local)))?,
+        true => xcit::cross(checkpoint, stated, i).map(|(temperature, local)| (Some(temperature), Some(local)))?,
         false => (None, None),
     };
     // XCiT's class attention adds the norm of the patches to them, and then normalizes the stream itself.
@@ -568,20 +568,21 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
 
 /// Attention and MLP side by side: one norm, one matrix before both (the MLP's rows first) and one gamma, which here
 /// each branch has.
-fn parallel_block(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<Block, Error> {
-    let c = &plan.config;
-    let at = |name: &str| plan.at(i, name);
+fn parallel_block(checkpoint: &mut Checkpoint, stated: &Stated, i: usize) -> Result<Block, Error> {
+    let c = &stated.config;
+    let at = |name: &str| stated.at(i, name);
     let norm = checkpoint.norm(&at("in_norm"), c.dim)?;
-    let [mut up, qkv] = checkpoint.linear(&at("in_proj"), c.hidden + 3 * c.dim, c.dim, plan.qkv_bias)?.split(c.hidden);
-    if !plan.qkv_bias {
+    let [mut up, qkv] =
+        checkpoint.linear(&at("in_proj"), c.hidden + 3 * c.dim, c.dim, stated.qkv_bias)?.split(c.hidden);
+    if !stated.qkv_bias {
         let bias = checkpoint.take(&at("mlp_bias"), &[c.hidden])?;
         up.change(move |up| up.bias.clone_from(&bias));
     }
     let mut head_norm = |name: &str| checkpoint.norm(&at(name), c.head_dim());
     let qk_norm = if c.qk_norm() { Some((head_norm("q_norm")?, head_norm("k_norm")?)) } else { None };
-    let proj = checkpoint.linear(&at("attn_out_proj"), c.dim, c.dim, plan.proj_bias)?;
-    let down = checkpoint.linear(&at("mlp_out_proj"), c.dim, c.hidden, plan.proj_bias)?;
-    let gamma = if plan.layerscale { Some(checkpoint.gamma(&at("ls.gamma"), c.dim)?) } else { None };
+    let proj = checkpoint.linear(&at("attn_out_proj"), c.dim, c.dim, stated.proj_bias)?;
+    let down = checkpoint.linear(&at("mlp_out_proj"), c.dim, c.hidden, stated.proj_bias)?;
+    let gamma = if stated.layerscale { Some(checkpoint.gamma(&at("ls.gamma"), c.dim)?) } else { None };
     Ok(Block {
         norm1: Some(norm.clone()),
         qkv,

@@ -23,8 +23,9 @@ mod convnext;
 mod depth_anything;
 mod names;
 
+/// What config.json calls `model_type`; ConvNeXt and Depth Anything stand beside it.
 #[derive(Clone, Copy, PartialEq)]
-enum Family {
+enum ModelType {
     Vit,
     Deit,
     Dinov2,
@@ -34,7 +35,7 @@ enum Family {
     Beit,
 }
 
-impl Family {
+impl ModelType {
     fn of(json: &Object) -> Result<Self, Error> {
         Ok(match json.text("model_type")?.unwrap_or_default() {
             "vit" => Self::Vit,
@@ -79,9 +80,9 @@ impl Family {
     }
 }
 
-/// What a checkpoint holds beyond what [`Config`] says.
-struct Plan {
-    family: Family,
+/// What the configuration states of a checkpoint: the network, and what [`Config`] does not say of its tensors.
+struct Stated {
+    model_type: ModelType,
     config: Config,
     /// The picture size that the checkpoint's position embedding is for.
     native: (usize, usize),
@@ -100,25 +101,25 @@ struct Plan {
     base: String,
 }
 
-/// A plan for either kind of network.
-enum AnyPlan {
-    Vit(Box<Plan>),
-    ConvNeXt(Box<crate::convnext::Plan>),
+/// The same for either kind of network.
+enum AnyStated {
+    Vit(Box<Stated>),
+    ConvNeXt(Box<crate::convnext::Stated>),
 }
 
-impl AnyPlan {
+impl AnyStated {
     fn new(json: &Object) -> Result<Self, Error> {
         Ok(match json.text("model_type")? {
-            Some("convnext") => Self::ConvNeXt(Box::new(convnext::plan(json)?)),
-            Some("depth_anything") => Self::Vit(Box::new(depth_anything::plan(json)?)),
-            _ => Self::Vit(Box::new(plan(json)?)),
+            Some("convnext") => Self::ConvNeXt(Box::new(convnext::stated(json)?)),
+            Some("depth_anything") => Self::Vit(Box::new(depth_anything::stated(json)?)),
+            _ => Self::Vit(Box::new(stated(json)?)),
         })
     }
 
     fn config(&mut self) -> &mut Config {
         match self {
-            Self::Vit(plan) => &mut plan.config,
-            Self::ConvNeXt(plan) => &mut plan.config,
+            Self::Vit(stated) => &mut stated.config,
+            Self::ConvNeXt(stated) => &mut stated.config,
         }
     }
 }
@@ -129,7 +130,7 @@ impl AnyPlan {
 /// A model type that is not supported, or a checkpoint that contradicts config.json.
 pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
-    let mut plan = AnyPlan::new(json)?;
+    let mut stated = AnyStated::new(json)?;
     match json.text("problem_type")? {
         Some("multi_label_classification") => {
             announcements.push("multi-label: every class has a score of its own, a sigmoid".to_owned());
@@ -140,7 +141,7 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
         }
         _ => {}
     }
-    let config = plan.config();
+    let config = stated.config();
     let native = (config.image_height, config.image_width);
     let model_type = json.text("model_type")?.unwrap_or_default();
     let given = Processor::read(dir, model_type)?;
@@ -150,14 +151,14 @@ pub(crate) fn read(mut checkpoint: Checkpoint, dir: &Path, json: &Object, option
     (config.image_height, config.image_width) = size;
     crate::config::check_size(config)?;
 
-    let network = match plan {
-        AnyPlan::Vit(mut plan) => {
-            plan.base = names::unify(&mut checkpoint, plan.family, options, &mut announcements)?;
-            network(&mut checkpoint, &plan, options, &mut announcements)?
+    let network = match stated {
+        AnyStated::Vit(mut stated) => {
+            stated.base = names::unify(&mut checkpoint, stated.model_type, options, &mut announcements)?;
+            network(&mut checkpoint, &stated, options, &mut announcements)?
         }
-        AnyPlan::ConvNeXt(plan) => {
+        AnyStated::ConvNeXt(stated) => {
             crate::convnext::unwrap(&mut checkpoint, options, &mut announcements)?;
-            convnext::network(&mut checkpoint, *plan, labels::count(json), options, &mut announcements)?
+            convnext::network(&mut checkpoint, *stated, labels::count(json), options, &mut announcements)?
         }
     };
     crate::checkpoint::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
@@ -233,37 +234,37 @@ fn input_size(
     Ok(size)
 }
 
-fn plan(json: &Object) -> Result<Plan, Error> {
-    let family = Family::of(json)?;
+fn stated(json: &Object) -> Result<Stated, Error> {
+    let model_type = ModelType::of(json)?;
     let len = |key: &str, default: usize| json.len(key).map(|n| n.unwrap_or(default));
     if len("num_channels", 3)? != 3 {
         return Err(json.error("num_channels", "vitlet takes RGB pictures, 3 channels"));
     }
     let native = json.size("image_size")?.unwrap_or((224, 224));
-    let patch = json.size("patch_size")?.unwrap_or(if family == Family::Dinov2 { (14, 14) } else { (16, 16) });
+    let patch = json.size("patch_size")?.unwrap_or(if model_type == ModelType::Dinov2 { (14, 14) } else { (16, 16) });
     let (dim, heads) = (len("hidden_size", 768)?, len("num_attention_heads", 12)?);
     if heads == 0 || !dim.is_multiple_of(heads) {
         return Err(json.error("num_attention_heads", format!("{heads} heads do not divide {dim} channels")));
     }
     let head_dim = dim / heads;
-    let (activation, hidden) = mlp(json, family, dim)?;
-    let registers = match family {
-        Family::Dinov2WithRegisters => len("num_register_tokens", 4)?,
-        Family::Dinov3 => len("num_register_tokens", 0)?,
+    let (activation, hidden) = mlp(json, model_type, dim)?;
+    let registers = match model_type {
+        ModelType::Dinov2WithRegisters => len("num_register_tokens", 4)?,
+        ModelType::Dinov3 => len("num_register_tokens", 0)?,
         _ => 0,
     };
     let scores = scores(json)?;
-    let eps = match family {
-        Family::Dinov2 | Family::Dinov2WithRegisters => 1e-6,
-        Family::Dinov3 => 1e-5,
-        Family::Vit | Family::Deit | Family::Beit => 1e-12,
+    let eps = match model_type {
+        ModelType::Dinov2 | ModelType::Dinov2WithRegisters => 1e-6,
+        ModelType::Dinov3 => 1e-5,
+        ModelType::Vit | ModelType::Deit | ModelType::Beit => 1e-12,
     };
     let vit = Vit {
         attention: crate::config::attention(heads, head_dim),
-        prefix_tokens: 1 + usize::from(family == Family::Deit) + registers,
+        prefix_tokens: 1 + usize::from(model_type == ModelType::Deit) + registers,
         ..Vit::EMPTY
     };
-    let mean_pooling = family == Family::Beit && json.flag("use_mean_pooling")?.unwrap_or(true);
+    let mean_pooling = model_type == ModelType::Beit && json.flag("use_mean_pooling")?.unwrap_or(true);
     let config = Config {
         image_height: native.0,
         image_width: native.1,
@@ -272,36 +273,36 @@ fn plan(json: &Object) -> Result<Plan, Error> {
         dim,
         depth: len("num_hidden_layers", 12)?,
         hidden,
-        positions: family.positions(),
+        positions: model_type.positions(),
         norm_eps: json.number("layer_norm_eps")?.unwrap_or(eps) as f32,
         norm: !mean_pooling,
         fc_norm: mean_pooling,
         activation,
         pooling: if mean_pooling { Pooling::Avg } else { Pooling::Cls },
         scores,
-        ..Config::of(family.engine(vit))
+        ..Config::of(model_type.engine(vit))
     };
     let flag = |key: &str, default: bool| json.flag(key).map(|f| f.unwrap_or(default));
     let tables = (flag("use_relative_position_bias", false)?, flag("use_shared_relative_position_bias", false)?);
-    if family == Family::Beit && (flag("use_absolute_position_embeddings", false)? || tables == (false, false)) {
+    if model_type == ModelType::Beit && (flag("use_absolute_position_embeddings", false)? || tables == (false, false)) {
         let why =
             "BEiT needs relative positions alone: use_relative_position_bias or use_shared_relative_position_bias";
         return Err(json.error("use_absolute_position_embeddings", why));
     }
-    let is_dino3 = family == Family::Dinov3;
-    Ok(Plan {
-        family,
+    let is_dino3 = model_type == ModelType::Dinov3;
+    Ok(Stated {
+        model_type,
         config,
         native,
-        qkv_bias: match family {
-            Family::Dinov3 => [flag("query_bias", true)?, flag("key_bias", false)?, flag("value_bias", true)?],
-            Family::Beit => [true, false, true],
+        qkv_bias: match model_type {
+            ModelType::Dinov3 => [flag("query_bias", true)?, flag("key_bias", false)?, flag("value_bias", true)?],
+            ModelType::Beit => [true, false, true],
             _ => [flag("qkv_bias", true)?; 3],
         },
         proj_bias: !is_dino3 || flag("proj_bias", true)?,
         mlp_bias: !is_dino3 || flag("mlp_bias", true)?,
-        layerscale: match family {
-            Family::Beit => json.number("layer_scale_init_value")?.unwrap_or(0.1) > 0.0,
+        layerscale: match model_type {
+            ModelType::Beit => json.number("layer_scale_init_value")?.unwrap_or(0.1) > 0.0,
             other => other.is_dino() || is_dino3,
         },
         tables,
@@ -312,21 +313,21 @@ fn plan(json: &Object) -> Result<Plan, Error> {
 }
 
 /// The activation, and the width after it.
-fn mlp(json: &Object, family: Family, dim: usize) -> Result<(Activation, usize), Error> {
-    let hidden = match family {
-        Family::Dinov2 | Family::Dinov2WithRegisters => {
+fn mlp(json: &Object, model_type: ModelType, dim: usize) -> Result<(Activation, usize), Error> {
+    let hidden = match model_type {
+        ModelType::Dinov2 | ModelType::Dinov2WithRegisters => {
             (dim as f64 * json.number("mlp_ratio")?.unwrap_or(4.0)) as usize
         }
-        Family::Dinov3 => json.len("intermediate_size")?.unwrap_or(1536),
-        Family::Vit | Family::Deit | Family::Beit => json.len("intermediate_size")?.unwrap_or(3072),
+        ModelType::Dinov3 => json.len("intermediate_size")?.unwrap_or(1536),
+        ModelType::Vit | ModelType::Deit | ModelType::Beit => json.len("intermediate_size")?.unwrap_or(3072),
     };
-    if family == Family::Dinov3 && json.flag("use_gated_mlp")?.unwrap_or(false) {
+    if model_type == ModelType::Dinov3 && json.flag("use_gated_mlp")?.unwrap_or(false) {
         return match json.text("hidden_act")?.unwrap_or("gelu") {
             "silu" | "swish" => Ok((Activation::SwiGlu, hidden)),
             other => Err(json.error("hidden_act", format!("{other} is not supported with a gated MLP; silu is"))),
         };
     }
-    if family.is_dino() && json.flag("use_swiglu_ffn")?.unwrap_or(false) {
+    if model_type.is_dino() && json.flag("use_swiglu_ffn")?.unwrap_or(false) {
         return Ok((Activation::SwiGlu, (hidden * 2 / 3).next_multiple_of(8)));
     }
     Ok((activation(json)?, hidden))
@@ -352,23 +353,23 @@ fn scores(json: &Object) -> Result<Scores, Error> {
 
 fn network(
     checkpoint: &mut Checkpoint,
-    plan: &Plan,
+    stated: &Stated,
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
-    let mut config = plan.config;
-    let embeddings = |name: &str| format!("{}embeddings.{name}", plan.base);
+    let mut config = stated.config;
+    let embeddings = |name: &str| format!("{}embeddings.{name}", stated.base);
     let patch = (config.patch_height, config.patch_width);
-    let patch = checkpoint.patch(&embeddings(plan.family.projection()), config.dim, patch, true)?;
+    let patch = checkpoint.patch(&embeddings(stated.model_type.projection()), config.dim, patch, true)?;
     let mut prefix = checkpoint.take(&embeddings("cls_token"), &[1, 1, config.dim])?;
-    if plan.family == Family::Deit {
+    if stated.model_type == ModelType::Deit {
         prefix.extend(checkpoint.take(&embeddings("distillation_token"), &[1, 1, config.dim])?);
     }
     let table = embeddings("position_embeddings");
     let positions = match config.has_positions() {
         true => {
             let chosen = options.image_size.is_some();
-            Some(position::take(checkpoint, &table, &mut config, chosen, plan.native, &mut prefix, announcements)?)
+            Some(position::take(checkpoint, &table, &mut config, chosen, stated.native, &mut prefix, announcements)?)
         }
         false => None,
     };
@@ -377,20 +378,21 @@ fn network(
         // They come without a position.
         prefix.extend(checkpoint.take(&embeddings("register_tokens"), &[1, registers, config.dim])?);
     }
-    let (rotation, rope) = match plan.family {
-        Family::Dinov3 => position_bias::rotation(&config, plan.rope_base),
+    let (rotation, rope) = match stated.model_type {
+        ModelType::Dinov3 => position_bias::rotation(&config, stated.rope_base),
         _ => (None, Vec::new()),
     };
-    let shared = match plan.tables.1 {
-        true => Some(plan.table(checkpoint, "relative_position_bias")?),
+    let shared = match stated.tables.1 {
+        true => Some(stated.table(checkpoint, "relative_position_bias")?),
         false => None,
     };
-    let blocks = (0..config.depth).map(|i| block(checkpoint, plan, shared.as_deref(), i)).collect::<Result<_, _>>()?;
-    let norm = if plan.family == Family::Dinov3 { "norm" } else { "layernorm" };
-    let norm = config.norm.then(|| checkpoint.norm(&format!("{}{norm}", plan.base), config.dim)).transpose()?;
-    let fc_norm = format!("{}pooler.layernorm", plan.base);
+    let blocks =
+        (0..config.depth).map(|i| block(checkpoint, stated, shared.as_deref(), i)).collect::<Result<_, _>>()?;
+    let norm = if stated.model_type == ModelType::Dinov3 { "norm" } else { "layernorm" };
+    let norm = config.norm.then(|| checkpoint.norm(&format!("{}{norm}", stated.base), config.dim)).transpose()?;
+    let fc_norm = format!("{}pooler.layernorm", stated.base);
     let fc_norm = config.fc_norm.then(|| checkpoint.norm(&fc_norm, config.dim)).transpose()?;
-    let head = head(checkpoint, plan, &mut config, options, announcements)?;
+    let head = head(checkpoint, stated, &mut config, options, announcements)?;
     let dpt = match config.depth_head() {
         Some(widths) => depth_anything::head(checkpoint, &config, widths)?,
         None => Dpt::default(),
@@ -409,7 +411,7 @@ fn network(
 /// heads on class and distillation token, averaged.
 fn head(
     checkpoint: &mut Checkpoint,
-    plan: &Plan,
+    stated: &Stated,
     config: &mut Config,
     options: &Options,
     announcements: &mut Vec<String>,
@@ -419,7 +421,7 @@ fn head(
     let (one, two) = (classes(names[0]), classes(names[1]));
     config.classes = one.or(two).unwrap_or(0);
     config.pooling = match (one, two) {
-        (Some(_), _) if plan.family.is_dino() => Pooling::ClsAvg,
+        (Some(_), _) if stated.model_type.is_dino() => Pooling::ClsAvg,
         (None, Some(_)) => Pooling::ClsDist,
         _ => config.pooling,
     };
@@ -436,7 +438,7 @@ fn head(
             let cls = checkpoint.linear(names[1], n, config.dim, true)?;
             Some(crate::head::mean(cls, checkpoint.linear(names[2], n, config.dim, true)?))
         }
-        (None, None) => head_beside(checkpoint, plan, config, options, announcements)?,
+        (None, None) => head_beside(checkpoint, stated, config, options, announcements)?,
     })
 }
 
@@ -447,16 +449,16 @@ fn head(
 /// A head whose shape does not say which features it reads.
 fn head_beside(
     checkpoint: &mut Checkpoint,
-    plan: &Plan,
+    stated: &Stated,
     config: &mut Config,
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<Option<Layer>, Error> {
-    let (n, k) = (plan.labels, config.dim);
+    let (n, k) = (stated.labels, config.dim);
     if n == 0 {
         return Ok(None);
     }
-    if plan.family.is_dino() && checkpoint.layer_left(n, 2 * k, &options.ignore).is_some() {
+    if stated.model_type.is_dino() && checkpoint.layer_left(n, 2 * k, &options.ignore).is_some() {
         (config.classes, config.pooling) = (n, Pooling::ClsAvg);
         let head = checkpoint.head("classifier", n, 2 * k, &options.ignore, announcements)?;
         announcements.push("the head reads the class token and the mean of the patches, as DINOv2's own".to_owned());
@@ -471,10 +473,10 @@ fn head_beside(
     Err(Error::tensor(&name, why))
 }
 
-impl Plan {
+impl Stated {
     /// The name of a tensor of block `i`.
     fn at(&self, i: usize, name: &str) -> String {
-        let layers = if self.family == Family::Dinov3 { "layer" } else { "encoder.layer" };
+        let layers = if self.model_type == ModelType::Dinov3 { "layer" } else { "encoder.layer" };
         format!("{}{layers}.{i}.{name}", self.base)
     }
 
@@ -490,36 +492,36 @@ impl Plan {
     fn names(&self, checkpoint: &Checkpoint) -> ([&'static str; 2], &'static [&'static str], &'static str) {
         let gated = self.config.activation == Activation::SwiGlu;
         let separate = checkpoint.has(&self.at(0, "mlp.gate_proj.weight"));
-        match self.family {
+        match self.model_type {
             // DINOv3, and DINOv2 as transformers 5 has it in memory.
-            _ if gated && (self.family == Family::Dinov3 || separate) => {
+            _ if gated && (self.model_type == ModelType::Dinov3 || separate) => {
                 (["norm1", "norm2"], &["mlp.gate_proj", "mlp.up_proj"], "mlp.down_proj")
             }
-            Family::Vit | Family::Deit | Family::Beit => {
+            ModelType::Vit | ModelType::Deit | ModelType::Beit => {
                 (["layernorm_before", "layernorm_after"], &["intermediate.dense"], "output.dense")
             }
-            Family::Dinov3 => (["norm1", "norm2"], &["mlp.up_proj"], "mlp.down_proj"),
-            Family::Dinov2 | Family::Dinov2WithRegisters if gated => {
+            ModelType::Dinov3 => (["norm1", "norm2"], &["mlp.up_proj"], "mlp.down_proj"),
+            ModelType::Dinov2 | ModelType::Dinov2WithRegisters if gated => {
                 (["norm1", "norm2"], &["mlp.weights_in"], "mlp.weights_out")
             }
-            Family::Dinov2 | Family::Dinov2WithRegisters => (["norm1", "norm2"], &["mlp.fc1"], "mlp.fc2"),
+            ModelType::Dinov2 | ModelType::Dinov2WithRegisters => (["norm1", "norm2"], &["mlp.fc1"], "mlp.fc2"),
         }
     }
 
     fn gamma(&self, checkpoint: &mut Checkpoint, i: usize, branch: usize) -> Result<Option<Vec<f32>>, Error> {
-        let name = match self.family {
+        let name = match self.model_type {
             _ if !self.layerscale => return Ok(None),
-            Family::Beit => format!("lambda_{branch}"),
+            ModelType::Beit => format!("lambda_{branch}"),
             _ => format!("layer_scale{branch}.lambda1"),
         };
         checkpoint.gamma(&self.at(i, &name), self.config.dim).map(Some)
     }
 }
 
-fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
-    let c = &plan.config;
-    let attention = match plan.family {
-        Family::Dinov3 => ["attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj"],
+fn block(checkpoint: &mut Checkpoint, stated: &Stated, shared: Option<&[f32]>, i: usize) -> Result<Block, Error> {
+    let c = &stated.config;
+    let attention = match stated.model_type {
+        ModelType::Dinov3 => ["attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj"],
         _ => [
             "attention.attention.query",
             "attention.attention.key",
@@ -527,33 +529,33 @@ fn block(checkpoint: &mut Checkpoint, plan: &Plan, shared: Option<&[f32]>, i: us
             "attention.output.dense",
         ],
     };
-    let (norms, up, down) = plan.names(checkpoint);
-    let mut linear = |name: &str, n: usize, k: usize, bias: bool| checkpoint.linear(&plan.at(i, name), n, k, bias);
+    let (norms, up, down) = stated.names(checkpoint);
+    let mut linear = |name: &str, n: usize, k: usize, bias: bool| checkpoint.linear(&stated.at(i, name), n, k, bias);
     let qkv: Vec<Layer> = attention
         .iter()
-        .zip(plan.qkv_bias)
+        .zip(stated.qkv_bias)
         .map(|(name, bias)| linear(name, c.dim, c.dim, bias))
         .collect::<Result<_, _>>()?;
-    let proj = linear(attention[3], c.dim, c.dim, plan.proj_bias)?;
+    let proj = linear(attention[3], c.dim, c.dim, stated.proj_bias)?;
     let up_width = if c.activation == Activation::SwiGlu { 2 * c.hidden } else { c.hidden };
     let up: Vec<Layer> =
-        up.iter().map(|name| linear(name, up_width / up.len(), c.dim, plan.mlp_bias)).collect::<Result<_, _>>()?;
-    let down = linear(down, c.dim, c.hidden, plan.mlp_bias)?;
-    let own = match plan.tables.0 {
-        true => Some(plan.table(checkpoint, &format!("layer.{i}.attention.attention.relative_position_bias"))?),
+        up.iter().map(|name| linear(name, up_width / up.len(), c.dim, stated.mlp_bias)).collect::<Result<_, _>>()?;
+    let down = linear(down, c.dim, c.hidden, stated.mlp_bias)?;
+    let own = match stated.tables.0 {
+        true => Some(stated.table(checkpoint, &format!("layer.{i}.attention.attention.relative_position_bias"))?),
         false => None,
     };
     Ok(Block {
-        norm1: Some(checkpoint.norm(&plan.at(i, norms[0]), c.dim)?),
+        norm1: Some(checkpoint.norm(&stated.at(i, norms[0]), c.dim)?),
         qkv: Layer::stack(qkv),
         bias: position_bias::sum(own, shared),
         proj,
-        gamma1: plan.gamma(checkpoint, i, 1)?,
+        gamma1: stated.gamma(checkpoint, i, 1)?,
         mlp: Mlp {
-            norm: Some(checkpoint.norm(&plan.at(i, norms[1]), c.dim)?),
+            norm: Some(checkpoint.norm(&stated.at(i, norms[1]), c.dim)?),
             up: Layer::stack(up),
             down,
-            gamma: plan.gamma(checkpoint, i, 2)?,
+            gamma: stated.gamma(checkpoint, i, 2)?,
         },
         ..Block::default()
     })

@@ -85,7 +85,7 @@ struct Hyperparameters {
     depth: usize,
     /// ConvNeXt's widths and depths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    stages: Vec<Stage>,
+    stages: Vec<ConvNeXtStage>,
     heads: usize,
     head_dim: usize,
     hidden: usize,
@@ -108,7 +108,7 @@ struct Hyperparameters {
 }
 
 #[derive(Serialize)]
-struct Stage {
+struct ConvNeXtStage {
     dim: usize,
     depth: usize,
 }
@@ -241,7 +241,7 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         prefix_tokens: c.prefix_tokens(),
         dim: c.dim,
         depth: c.depth,
-        stages: c.stages().iter().map(|&StageConfig { dim, depth }| Stage { dim, depth }).collect(),
+        stages: c.stages().iter().map(|&StageConfig { dim, depth }| ConvNeXtStage { dim, depth }).collect(),
         heads: c.heads(),
         head_dim: c.head_dim(),
         hidden: c.hidden,

@@ -7,7 +7,7 @@ use vitlet::{Family, Positions, Resampling};
 use crate::error::Error;
 use crate::json::Object;
 
-/// What these constructors say beyond [`super::plan`]'s arguments.
+/// What these constructors say beyond [`super::stated`]'s arguments.
 #[derive(Clone, Copy)]
 pub(super) struct Relative {
     /// With what only this constructor says.

@@ -7,7 +7,7 @@ use vitlet::config::CONVNEXT_KERNEL;
 use vitlet::{Activation, Config};
 
 use super::{classes, native_size, pool, pooling};
-use crate::convnext::{self, Plan};
+use crate::convnext::{self, Stated};
 use crate::error::Error;
 use crate::json::Object;
 
@@ -52,12 +52,12 @@ fn check_arguments(args: &Object) -> Result<(), Error> {
 
 /// # Errors
 /// A variant that is not supported.
-pub(super) fn plan(
+pub(super) fn stated(
     args: &Object,
     json: &Object,
     pretrained: &Object,
     announcements: &mut Vec<String>,
-) -> Result<Plan, Error> {
+) -> Result<Stated, Error> {
     check_arguments(args)?;
     let stages = convnext::stages(args, ["dims", "depths"])?;
     let classes = classes(args, json, pretrained)?;
@@ -82,7 +82,7 @@ pub(super) fn plan(
         classes,
         ..convnext::config(stages, native_size(args, pretrained)?)
     };
-    Ok(Plan {
+    Ok(Stated {
         config,
         layerscale: args.number("ls_init_value")?.is_some(),
         conv_mlp: flag("conv_mlp", false)?,

@@ -16,7 +16,7 @@ use crate::network::{Affine, Embedding, MixerBlock, Mlp, Network, Tail};
 use crate::options::Options;
 
 /// What config.json says.
-pub(super) struct Plan {
+pub(super) struct Stated {
     config: Config,
     stem_norm: bool,
 }
@@ -38,13 +38,13 @@ const KNOWN: [&str; 11] = [
 
 /// # Errors
 /// A variant that is not supported.
-pub(super) fn plan(
+pub(super) fn stated(
     args: &Object,
     json: &Object,
     pretrained: &Object,
     options: &Options,
     announcements: &mut Vec<String>,
-) -> Result<Plan, Error> {
+) -> Result<Stated, Error> {
     if let Some(key) = args.keys().find(|key| !KNOWN.contains(key) && !key.contains("drop")) {
         let given = args.value(key).map_or(String::new(), Value::to_string);
         return Err(args.error(key, format!("{given} is not supported for ResMLP; {} are", KNOWN.join(", "))));
@@ -79,18 +79,18 @@ pub(super) fn plan(
         ..Config::of(Family::ResMlp)
     };
     crate::config::check_size(&config)?;
-    Ok(Plan { config, stem_norm: args.flag("stem_norm")?.unwrap_or(false) })
+    Ok(Stated { config, stem_norm: args.flag("stem_norm")?.unwrap_or(false) })
 }
 
 /// # Errors
 /// A checkpoint that is not what config.json describes.
 pub(super) fn network(
     checkpoint: &mut Checkpoint,
-    plan: Plan,
+    stated: Stated,
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
-    let Plan { mut config, stem_norm } = plan;
+    let Stated { mut config, stem_norm } = stated;
     let anchors = [Names::TIMM, Names::AUTHORS]
         .map(|names| vec![format!("{}.proj.weight", names.stem), super::below_last_block(&config)]);
     checkpoint.unwrap(&anchors, &options.ignore, announcements)?;

@@ -3,7 +3,7 @@
 
 use vitlet::Config;
 
-use super::Plan;
+use super::Stated;
 use crate::branch::batch_norm;
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;
@@ -77,8 +77,8 @@ pub(super) fn positions(checkpoint: &mut Checkpoint, c: &Config) -> Result<Vec<f
 ///
 /// # Errors
 /// As [`embedding`].
-pub(super) fn cross(checkpoint: &mut Checkpoint, plan: &Plan, i: usize) -> Result<(Vec<f32>, Local), Error> {
-    let (c, at) = (&plan.config, |name: &str| plan.at(i, name));
+pub(super) fn cross(checkpoint: &mut Checkpoint, stated: &Stated, i: usize) -> Result<(Vec<f32>, Local), Error> {
+    let (c, at) = (&stated.config, |name: &str| stated.at(i, name));
     let temperature = checkpoint.take(&at("attn.temperature"), &[c.heads(), 1, 1])?;
     let local = Local {
         norm: checkpoint.norm(&at("norm3"), c.dim)?,

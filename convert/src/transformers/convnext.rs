@@ -4,7 +4,7 @@ use vitlet::Config;
 
 use super::{activation, scores};
 use crate::checkpoint::Checkpoint;
-use crate::convnext::{self, Plan};
+use crate::convnext::{self, Stated};
 use crate::error::Error;
 use crate::json::Object;
 use crate::network::Network;
@@ -12,7 +12,7 @@ use crate::options::Options;
 
 /// # Errors
 /// A variant that is not supported.
-pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
+pub(super) fn stated(json: &Object) -> Result<Stated, Error> {
     if json.len("num_channels")?.unwrap_or(3) != 3 {
         return Err(json.error("num_channels", "vitlet takes RGB pictures, 3 channels"));
     }
@@ -28,23 +28,23 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
     let size = json.size("image_size")?.unwrap_or((224, 224));
     let config = Config { activation: activation(json)?, scores: scores(json)?, ..convnext::config(stages, size) };
     let layerscale = json.number("layer_scale_init_value")?.unwrap_or(1e-6) > 0.0;
-    Ok(Plan { config, layerscale, conv_mlp: false, conv_bias: true })
+    Ok(Stated { config, layerscale, conv_mlp: false, conv_bias: true })
 }
 
 /// The network with its classifier, or a wrapper's own for as many classes as config.json has `labels`: the base model
 /// has but one vector that a head can read, the norm of the mean of the patches.
 ///
 /// # Errors
-/// A checkpoint that contradicts the plan.
+/// A checkpoint that contradicts what is stated.
 pub(super) fn network(
     checkpoint: &mut Checkpoint,
-    mut plan: Plan,
+    mut stated: Stated,
     labels: usize,
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
     let own = checkpoint.shape("classifier.weight").and_then(|s| s.first().copied());
-    let is_beside = labels > 0 && checkpoint.layer_left(labels, plan.config.dim, &options.ignore).is_some();
-    plan.config.classes = own.or(is_beside.then_some(labels)).unwrap_or(0);
-    convnext::network(checkpoint, &plan, options, announcements)
+    let is_beside = labels > 0 && checkpoint.layer_left(labels, stated.config.dim, &options.ignore).is_some();
+    stated.config.classes = own.or(is_beside.then_some(labels)).unwrap_or(0);
+    convnext::network(checkpoint, &stated, options, announcements)
 }

@@ -5,22 +5,22 @@ use serde_json::Value;
 use vitlet::config::Dpt as Widths;
 use vitlet::{Config, Head};
 
-use super::Plan;
+use super::Stated;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
 use crate::network::{Dpt, Layer, Linear, Tap, Unit};
 
-/// The plan of the whole network from its config.json.
+/// What config.json states of the whole network.
 ///
 /// # Errors
 /// A head that is no DPT head, or on another backbone than DINOv2.
-pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
+pub(super) fn stated(json: &Object) -> Result<Stated, Error> {
     let backbone = json.object("backbone_config");
     if !matches!(backbone.text("model_type")?, Some("dinov2")) {
         return Err(backbone.error("model_type", "Depth Anything is supported on DINOv2"));
     }
-    let mut plan = super::plan(&backbone)?;
+    let mut stated = super::stated(&backbone)?;
     let four = |json: &Object, key: &str, default: [usize; 4]| -> Result<[usize; 4], Error> {
         let Some(value) = json.value(key) else { return Ok(default) };
         let numbers = value.as_array().map_or(&[][..], Vec::as_slice);
@@ -29,7 +29,7 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
         let four = numbers.and_then(|numbers| numbers.try_into().ok());
         four.ok_or_else(|| json.error(key, "a DPT head has four of them"))
     };
-    let depth = plan.config.depth;
+    let depth = stated.config.depth;
     let indices = four(&backbone, "out_indices", [depth; 4])?;
     let taps = indices.map(|after| after.checked_sub(1));
     let [Some(a), Some(b), Some(c), Some(d)] = taps else {
@@ -51,7 +51,7 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
         "metric" => true,
         other => return Err(json.error("depth_estimation_type", format!("{other} is neither relative nor metric"))),
     };
-    plan.config.head = Head::Depth(Widths {
+    stated.config.head = Head::Depth(Widths {
         taps: [a, b, c, d],
         reassembled: four(json, "neck_hidden_sizes", [48, 96, 192, 384])?,
         fused: json.len("fusion_hidden_size")?.unwrap_or(64),
@@ -60,8 +60,8 @@ pub(super) fn plan(json: &Object) -> Result<Plan, Error> {
         max_depth: json.number("max_depth")?.unwrap_or(1.0) as f32,
     });
     // The file lists no labels of classes.
-    plan.labels = 0;
-    Ok(plan)
+    stated.labels = 0;
+    Ok(stated)
 }
 
 /// The head's tensors.

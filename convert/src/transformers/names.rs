@@ -1,7 +1,7 @@
 //! One set of names for a checkpoint's tensors: those that `save_pretrained` writes. In memory, transformers 5 has
 //! others (its conversion_mapping.py), and `save_file(model.state_dict())` writes these.
 
-use super::Family;
+use super::ModelType;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::options::Options;
@@ -13,22 +13,22 @@ use crate::options::Options;
 /// As [`Checkpoint::unwrap`].
 pub(super) fn unify(
     checkpoint: &mut Checkpoint,
-    family: Family,
+    model_type: ModelType,
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<String, Error> {
-    let anchors = family.bases().iter().map(|base| {
-        let projection = format!("{base}embeddings.{}.weight", family.projection());
+    let anchors = model_type.bases().iter().map(|base| {
+        let projection = format!("{base}embeddings.{}.weight", model_type.projection());
         vec![projection, format!("{base}embeddings.cls_token")]
     });
     checkpoint.unwrap(&anchors.collect::<Vec<_>>(), &options.ignore, announcements)?;
     let tail = "embeddings.cls_token";
     let base = checkpoint.names().find_map(|name| name.strip_suffix(tail)).unwrap_or_default().to_owned();
-    checkpoint.rename(|name| Some(format!("{base}{}", family.on_disk(name.strip_prefix(&base)?)?)));
+    checkpoint.rename(|name| Some(format!("{base}{}", model_type.on_disk(name.strip_prefix(&base)?)?)));
     Ok(base)
 }
 
-impl Family {
+impl ModelType {
     /// What a classifier calls its base model, most likely first; a base model by itself has no prefix.
     fn bases(self) -> &'static [&'static str] {
         match self {
@@ -85,23 +85,23 @@ mod tests {
             ("layers.0.layernorm_before.bias", "encoder.layer.0.layernorm_before.bias"),
             ("encoder.layer.0.output.dense.bias", "encoder.layer.0.output.dense.bias"),
         ];
-        for (family, (memory, disk)) in
-            [Family::Vit, Family::Deit, Family::Beit].iter().flat_map(|f| vit.map(|n| (f, n)))
+        for (model_type, (memory, disk)) in
+            [ModelType::Vit, ModelType::Deit, ModelType::Beit].iter().flat_map(|f| vit.map(|n| (f, n)))
         {
-            assert_eq!(family.on_disk(memory).as_deref(), Some(disk));
+            assert_eq!(model_type.on_disk(memory).as_deref(), Some(disk));
         }
         let table = "relative_position_bias.relative_position_bias_table";
-        let beit = |name: &str| Family::Beit.on_disk(name).expect("a name");
+        let beit = |name: &str| ModelType::Beit.on_disk(name).expect("a name");
         assert_eq!(beit(&format!("layers.3.{table}")), format!("encoder.layer.3.attention.attention.{table}"));
         assert_eq!(beit("shared_position_bias.relative_position_bias_table"), format!("encoder.{table}"));
         assert_eq!(beit("layers.3.lambda_1"), "encoder.layer.3.lambda_1");
 
-        let dino = |name: &str| Family::Dinov2WithRegisters.on_disk(name).expect("a name");
+        let dino = |name: &str| ModelType::Dinov2WithRegisters.on_disk(name).expect("a name");
         let query = "encoder.layer.1.attention.attention.query.weight";
         assert_eq!(dino("encoder.layer.1.attention.q_proj.weight"), query);
         assert_eq!(dino(query), query);
         assert_eq!(dino("encoder.layer.1.mlp.fc1.bias"), "encoder.layer.1.mlp.fc1.bias");
-        assert_eq!(Family::Dinov3.on_disk("model.layer.2.norm1.bias").as_deref(), Some("layer.2.norm1.bias"));
-        assert_eq!(Family::Dinov3.on_disk("embeddings.cls_token"), None);
+        assert_eq!(ModelType::Dinov3.on_disk("model.layer.2.norm1.bias").as_deref(), Some("layer.2.norm1.bias"));
+        assert_eq!(ModelType::Dinov3.on_disk("embeddings.cls_token"), None);
     }
 }
