@@ -10,7 +10,7 @@ mod head;
 mod preprocess;
 
 pub use family::{Attention, Cait, ConvNeXt, Family, StageConfig, Vit, Xcit};
-pub use head::{Dpt, Head};
+pub use head::{Dpt, Enlarging, Head};
 pub(crate) use preprocess::MAX_EDGE;
 pub use preprocess::{CropRounding, Interpolation, Preprocess, Resize, Scale, SizeRule};
 

@@ -32,8 +32,10 @@ pub use source::{Format, Picture, Plane, Region, Rotation, Yuv};
 
 impl Preprocess {
     /// The same preparation for an input of another size: what pictures are resized to is the new size divided by
-    /// [`crop_pct`](Self::crop_pct), or keeps its proportion to the input; both rounded down.
+    /// [`crop_pct`](Self::crop_pct), or keeps its proportion to the input; both rounded down. It has no
+    /// [`SizeRule`]: the size is chosen.
     pub fn at_size(mut self, height: u32, width: u32) -> Self {
+        self.size_rule = None;
         let (own_height, own_width) = (self.height, self.width);
         if (height, width) == (own_height, own_width) {
             return self;

@@ -69,6 +69,7 @@ pub use report::Report;
 
 use checkpoint::Checkpoint;
 use prune::Pruning;
+use transformers::depth_anything::original as depth_anything;
 
 /// A model file in memory, and what was done to make it.
 #[derive(Clone, Debug)]
@@ -98,6 +99,9 @@ pub struct Progress<'a> {
 /// the model file.
 pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Converted, Error> {
     let mut source = read(src, options)?;
+    if options.max_depth.is_some() && source.network.config.depth_head().is_none() {
+        return Err(Error::new("--max-depth", "the network has no depth head"));
+    }
     if options.fold_norm {
         fold::norms(&mut source.network);
     }
@@ -193,8 +197,9 @@ fn read(src: &Path, options: &Options) -> Result<network::Source, Error> {
         let dir = src.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return read_checkpoint(dir, Some(src), options);
     }
-    if options.arch.is_some() || options.num_classes.is_some() {
-        return Err(Error::file(src, "--arch and --num-classes are for checkpoints; this file names its network"));
+    if options.arch.is_some() || options.num_classes.is_some() || options.max_depth.is_some() {
+        let why = "--arch, --num-classes and --max-depth are for checkpoints; this file says what its network is";
+        return Err(Error::file(src, why));
     }
     match src.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "gguf" => model_file::read(src, options),
@@ -277,7 +282,9 @@ fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result
     let files = file.map_or_else(|| checkpoint::weight_files(dir), |file| Ok(vec![file.to_owned()]))?;
     let mut announcements = Vec::new();
     let mut checkpoint = Checkpoint::open(&files, options.ema, &mut announcements)?;
-    let mut source = if vit5::is_meant(&checkpoint, options) {
+    let mut source = if depth_anything::is_meant(&checkpoint) {
+        depth_anything::read(checkpoint, file.unwrap_or(dir), options)?
+    } else if vit5::is_meant(&checkpoint, options) {
         if described {
             announcements.push("config.json is not read: the tensors of a ViT-5 say everything".to_owned());
         }
@@ -299,6 +306,9 @@ fn read_described(checkpoint: Checkpoint, config: &Path, options: &Options) -> R
     if json.value("architecture").is_some() {
         timm::read(checkpoint, &json, options)
     } else if json.value("model_type").is_some() {
+        if options.max_depth.is_some() && json.value("model_type").is_some_and(|m| m == "depth_anything") {
+            return Err(Error::new("--max-depth", "config.json says whether the depth is metric, and the largest"));
+        }
         transformers::read(checkpoint, config.parent().unwrap_or(Path::new(".")), &json, options)
     } else {
         let runs = timm::what_we_run();

@@ -194,6 +194,7 @@ mod tests {
             hidden: 32,
             metric: true,
             max_depth: 20.0,
+            enlarging: vitlet::config::Enlarging::Bicubic,
         };
         let family = vitlet::Family::Vit(vitlet::config::Vit::EMPTY);
         let large = Config { dim: 1024, depth: 24, head: vitlet::Head::Depth(widths), ..Config::of(family) };

@@ -119,6 +119,8 @@ pub struct Options {
     pub image_size: Option<(usize, usize)>,
     /// A safetensors file with a linear layer, instead of the source's head.
     pub head: Option<PathBuf>,
+    /// The largest depth in metres, for depth networks whose files do not say it.
+    pub max_depth: Option<f32>,
     /// Names of tensors that need not be understood; `*` stands for any characters.
     pub ignore: Vec<String>,
     /// Subtracted from pixels in [0, 1].
@@ -152,6 +154,7 @@ impl Default for Options {
             labels: None,
             image_size: None,
             head: None,
+            max_depth: None,
             ignore: Vec::new(),
             mean: None,
             std: None,

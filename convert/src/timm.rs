@@ -21,6 +21,7 @@ use crate::{labels, position, position_bias, preprocess};
 
 mod beit_cait_dinov3_xcit;
 mod convnext;
+pub(crate) mod dinov2;
 mod resmlp;
 mod xcit;
 

@@ -20,7 +20,7 @@ use crate::preprocess::{self, Processor};
 use crate::{labels, position, position_bias, timm};
 
 mod convnext;
-mod depth_anything;
+pub(crate) mod depth_anything;
 mod names;
 
 /// What config.json calls `model_type`; ConvNeXt and Depth Anything stand beside it.
@@ -394,7 +394,7 @@ fn network(
     let fc_norm = config.fc_norm.then(|| checkpoint.norm(&fc_norm, config.dim)).transpose()?;
     let head = head(checkpoint, stated, &mut config, options, announcements)?;
     let dpt = match config.depth_head() {
-        Some(widths) => depth_anything::head(checkpoint, &config, widths)?,
+        Some(widths) => depth_anything::head(checkpoint, &config, widths, &depth_anything::NAMES)?,
         None => Dpt::default(),
     };
     Ok(Network {

@@ -3,7 +3,7 @@
 //! The bytes depend on the network and the options alone: no dates, no paths, and no version of this program unless the
 //! options have a provenance.
 
-use vitlet::config::{ConvNeXt, Xcit};
+use vitlet::config::{ConvNeXt, Enlarging, Xcit};
 use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
 use vitlet::picture::{CropRounding, Preprocess, Resize, SizeRule};
 use vitlet::{Config, Family, Named, Positions, Resampling};
@@ -135,6 +135,9 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
         meta.count(keys::DEPTH_HIDDEN, dpt.hidden);
         meta.put(keys::DEPTH_METRIC, 7, &[u8::from(dpt.metric)]);
         meta.number(keys::DEPTH_MAX, dpt.max_depth);
+        if dpt.enlarging != Enlarging::default() {
+            meta.text(keys::DEPTH_ENLARGING, dpt.enlarging.name());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What stands on an encoder.
 
 use super::check::ok;
-use super::{Config, Family, Vit};
+use super::{Config, Family, Named, Vit};
 use crate::error::Error;
 
 /// What stands on the encoder.
@@ -31,6 +31,25 @@ pub struct Dpt {
     pub metric: bool,
     /// The factor on the output: in metres where it is a distance.
     pub max_depth: f32,
+    /// How the depth of the input's pixels becomes that of the picture's.
+    pub enlarging: Enlarging,
+}
+
+/// How a map of the input's size becomes one of the picture's size, after the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enlarging {
+    /// `interpolate(mode="bicubic", align_corners=False)`: transformers' `post_process_depth_estimation`.
+    #[default]
+    Bicubic,
+    /// `interpolate(mode="bilinear", align_corners=True)`: Depth Anything's own code.
+    BilinearAligned,
+    /// `interpolate(mode="bilinear", align_corners=False)`: DINOv2's own code.
+    Bilinear,
+}
+
+impl Named for Enlarging {
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::Bicubic, "bicubic"), (Self::BilinearAligned, "bilinear_aligned"), (Self::Bilinear, "bilinear")];
 }
 
 impl Dpt {

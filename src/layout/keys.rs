@@ -67,6 +67,7 @@ pub const DEPTH_REASSEMBLED: &str = "vitlet.depth.reassembled";
 pub const DEPTH_FUSED: &str = "vitlet.depth.fused";
 pub const DEPTH_HIDDEN: &str = "vitlet.depth.hidden";
 pub const DEPTH_METRIC: &str = "vitlet.depth.metric";
+pub const DEPTH_ENLARGING: &str = "vitlet.depth.enlarging";
 pub const DEPTH_MAX: &str = "vitlet.depth.max";
 pub const SCORES: &str = "vit.scores";
 

@@ -1,8 +1,8 @@
 //! The metadata of a model file, as hyperparameters and what stands beside them.
 
 use crate::config::{
-    Attention, Config, CropRounding, Dpt, Family, Head, Interpolation, LayerScale, MAX_EDGE, Named, Positions,
-    Preprocess, Resampling, Resize, SizeRule, StageConfig,
+    Attention, Config, CropRounding, Dpt, Enlarging, Family, Head, Interpolation, LayerScale, MAX_EDGE, Named,
+    Positions, Preprocess, Resampling, Resize, SizeRule, StageConfig,
 };
 use crate::error::Error;
 use crate::gguf::{File, Value};
@@ -159,7 +159,14 @@ impl<'a> Metadata<'_, 'a> {
             hidden: self.len(keys::DEPTH_HIDDEN)?,
             metric: self.flag(keys::DEPTH_METRIC)?,
             max_depth: self.f32(keys::DEPTH_MAX)?,
+            enlarging: self.enlarging()?,
         }))
+    }
+
+    /// Files that do not say it are transformers'.
+    fn enlarging(&self) -> Result<Enlarging, Error> {
+        let said = self.0.get(keys::DEPTH_ENLARGING).is_some();
+        if said { self.named(keys::DEPTH_ENLARGING) } else { Ok(Enlarging::default()) }
     }
 
     /// Files that do not say how a position embedding is resampled are timm's, or of vitlet 0.1.

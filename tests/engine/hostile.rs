@@ -129,7 +129,7 @@ fn ten_thousand_mutations_neither_panic_nor_read_outside() {
 }
 
 /// A network of each family beside the plain ViT, and of each head beside the classifier.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "timm_beit",
     "timm_dinov3",
     "vit5",
@@ -139,6 +139,7 @@ const OTHERS: [&str; 9] = [
     "timm_xcit",
     "timm_resmlp",
     "hf_depth_anything",
+    "depth_anything_own",
 ];
 
 #[test]

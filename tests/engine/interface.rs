@@ -15,7 +15,7 @@ type Row = (&'static str, [(usize, usize); 3], &'static [&'static str]);
 
 /// Networks, and sizes (height, width) beside their own: smaller, larger, not square. The last column says for which
 /// outputs PyTorch's answers are there.
-const SIZES: [Row; 9] = [
+const SIZES: [Row; 10] = [
     ("timm_vit", [(24, 24), (48, 40), (24, 40)], &["logits"]),
     ("timm_deit3", [(32, 32), (64, 64), (32, 80)], &["logits"]),
     ("timm_dinov3", [(24, 24), (48, 64), (24, 40)], &["logits"]),
@@ -25,6 +25,7 @@ const SIZES: [Row; 9] = [
     ("hf_dinov2_registers", [(24, 24), (48, 48), (24, 40)], &["logits"]),
     ("hf_dinov3", [(24, 24), (48, 48), (24, 40)], &["features", "tokens"]),
     ("hf_depth_anything", [(28, 42), (56, 28), (14, 56)], &["depth"]),
+    ("depth_anything_own", [(28, 42), (56, 28), (14, 56)], &["depth"]),
 ];
 
 fn of(precision: Precision) -> Options {

@@ -37,7 +37,7 @@ pub struct ConvertArgs {
     precision: Precision,
 
     /// timm's name of the network, for weights without a config.json: NAME, or NAME.TAG for the preparation of these
-    /// weights of timm's
+    /// weights of timm's. Of Depth Anything's .pth, depth_anything_v1 or depth_anything_v2
     #[arg(long, value_name = "NAME[.TAG]")]
     arch: Option<String>,
 
@@ -52,6 +52,10 @@ pub struct ConvertArgs {
     /// A safetensors file with a linear head, instead of the checkpoint's
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
+
+    /// The largest depth in metres, for depth networks whose files do not say it (Depth Anything's .pth)
+    #[arg(long, value_name = "METRES", value_parser = metres)]
+    max_depth: Option<f32>,
 
     /// Leave out tensors of this name; * stands for any characters
     #[arg(long, value_name = "PATTERN")]
@@ -97,6 +101,10 @@ struct Document {
     pruned_effect: Option<Effect>,
 }
 
+fn metres(text: &str) -> Result<f32, &'static str> {
+    text.parse().ok().filter(|m: &f32| m.is_finite() && *m > 0.0).ok_or("write a number above 0, as in 20")
+}
+
 /// Parses the engine's own names of a choice.
 fn named<T: Named + Send + Sync>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(names).try_map(|name| T::from_name(&name).ok_or("unknown name"))
@@ -115,6 +123,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         num_classes: args.num_classes,
         ema: args.ema,
         head: args.head,
+        max_depth: args.max_depth,
         ignore: args.ignore,
         ..args.preparation.options()
     };

@@ -1,8 +1,8 @@
-//! Depth Anything (versions 1 and 2) in transformers: DINOv2 with a DPT head. Source of the facts: transformers'
-//! modeling_depth_anything.py (transformers 5).
+//! Depth Anything (versions 1 and 2): DINOv2 with a DPT head, in transformers' form here, in its authors' in
+//! `original`. Source of the facts: transformers' modeling_depth_anything.py (transformers 5).
 
 use serde_json::Value;
-use vitlet::config::Dpt as Widths;
+use vitlet::config::{Dpt as Widths, Enlarging};
 use vitlet::{Config, Head};
 
 use super::Stated;
@@ -10,6 +10,28 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::json::Object;
 use crate::network::{Dpt, Layer, Linear, Tap, Unit};
+
+pub(crate) mod original;
+
+/// Names of the head's layers, by tap (0 to 3), unit (1, 2) and convolution (1, 2).
+pub(super) struct Names {
+    project: fn(usize) -> String,
+    resize: fn(usize) -> String,
+    conv: fn(usize) -> String,
+    unit: fn(usize, usize, usize) -> String,
+    fuse: fn(usize) -> String,
+    end: [&'static str; 3],
+}
+
+/// transformers'. The deepest map is fused first.
+pub(super) const NAMES: Names = Names {
+    project: |tap| format!("neck.reassemble_stage.layers.{tap}.projection"),
+    resize: |tap| format!("neck.reassemble_stage.layers.{tap}.resize"),
+    conv: |tap| format!("neck.convs.{tap}"),
+    unit: |tap, unit, conv| format!("neck.fusion_stage.layers.{}.residual_layer{unit}.convolution{conv}", 3 - tap),
+    fuse: |tap| format!("neck.fusion_stage.layers.{}.projection", 3 - tap),
+    end: ["head.conv1", "head.conv2", "head.conv3"],
+};
 
 /// What config.json states of the whole network.
 ///
@@ -58,6 +80,7 @@ pub(super) fn stated(json: &Object) -> Result<Stated, Error> {
         hidden: json.len("head_hidden_size")?.unwrap_or(32),
         metric,
         max_depth: json.number("max_depth")?.unwrap_or(1.0) as f32,
+        enlarging: Enlarging::Bicubic,
     });
     // The file lists no labels of classes.
     stated.labels = 0;
@@ -68,40 +91,38 @@ pub(super) fn stated(json: &Object) -> Result<Stated, Error> {
 ///
 /// # Errors
 /// Tensors that are missing or of another shape.
-pub(super) fn head(checkpoint: &mut Checkpoint, config: &Config, widths: &Widths) -> Result<Dpt, Error> {
+pub(super) fn head(checkpoint: &mut Checkpoint, config: &Config, widths: &Widths, names: &Names) -> Result<Dpt, Error> {
     let fused = widths.fused;
     let mut taps: [Tap; 4] = Default::default();
     for (k, tap) in taps.iter_mut().enumerate() {
         let n = widths.reassembled[k];
-        let at = format!("neck.reassemble_stage.layers.{k}");
-        // The deepest map is fused first.
-        let fusion = format!("neck.fusion_stage.layers.{}", 3 - k);
+        let resize = (names.resize)(k);
         let mut unit = |number: usize| -> Result<Unit, Error> {
-            let at = |conv: usize| format!("{fusion}.residual_layer{number}.convolution{conv}");
-            let conv1 = around(checkpoint, &at(1), (fused, fused), true)?;
-            Ok(Unit { conv1, conv2: around(checkpoint, &at(2), (fused, fused), true)? })
+            let mut conv = |conv| around(checkpoint, &(names.unit)(k, number, conv), (fused, fused), true);
+            Ok(Unit { conv1: conv(1)?, conv2: conv(2)? })
         };
         let (unit1, unit2) = (unit(1)?, unit(2)?);
         *tap = Tap {
-            project: checkpoint.layer(&format!("{at}.projection"), &[n, config.dim, 1, 1], true)?,
+            project: checkpoint.layer(&(names.project)(k), &[n, config.dim, 1, 1], true)?,
             resize: match k {
-                0 => Some(transposed(checkpoint, &format!("{at}.resize"), n, 4)?),
-                1 => Some(transposed(checkpoint, &format!("{at}.resize"), n, 2)?),
+                0 => Some(transposed(checkpoint, &resize, n, 4)?),
+                1 => Some(transposed(checkpoint, &resize, n, 2)?),
                 2 => None,
-                _ => Some(around(checkpoint, &format!("{at}.resize"), (n, n), true)?),
+                _ => Some(around(checkpoint, &resize, (n, n), true)?),
             },
-            conv: around(checkpoint, &format!("neck.convs.{k}"), (fused, n), false)?,
+            conv: around(checkpoint, &(names.conv)(k), (fused, n), false)?,
             // Checkpoints have the deepest one, too, but the network does not use it.
             unit1: (k < 3).then_some(unit1),
             unit2,
-            fuse: checkpoint.layer(&format!("{fusion}.projection"), &[fused, fused, 1, 1], true)?,
+            fuse: checkpoint.layer(&(names.fuse)(k), &[fused, fused, 1, 1], true)?,
         };
     }
+    let [conv1, conv2, conv3] = names.end;
     Ok(Dpt {
         taps,
-        conv1: around(checkpoint, "head.conv1", (fused / 2, fused), true)?,
-        conv2: around(checkpoint, "head.conv2", (widths.hidden, fused / 2), true)?,
-        conv3: checkpoint.layer("head.conv3", &[1, widths.hidden, 1, 1], true)?,
+        conv1: around(checkpoint, conv1, (fused / 2, fused), true)?,
+        conv2: around(checkpoint, conv2, (widths.hidden, fused / 2), true)?,
+        conv3: checkpoint.layer(conv3, &[1, widths.hidden, 1, 1], true)?,
     })
 }
 

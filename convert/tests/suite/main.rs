@@ -3,6 +3,7 @@
 mod arch;
 mod checkpoints;
 mod common;
+mod depth_anything;
 mod errors;
 mod layers;
 mod layerscale;
