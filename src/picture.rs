@@ -58,7 +58,7 @@ impl Preprocess {
             Resize::Cover { height, width } => Resize::Cover { height: tall(height), width: wide(width) },
             Resize::Contain { height, width } => Resize::Contain { height: tall(height), width: wide(width) },
         };
-        (self.height, self.width) = (height, width);
+        (self.height, self.width, self.size_rule) = (height, width, None);
         self
     }
 
