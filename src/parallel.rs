@@ -57,6 +57,7 @@ pub(crate) struct Chunks<'a, T> {
     start: *mut T,
     len: usize,
     chunk: usize,
+    count: usize,
     slice: PhantomData<&'a mut [T]>,
 }
 
@@ -67,7 +68,13 @@ unsafe impl<T: Send> Sync for Chunks<'_, T> {}
 impl<'a, T> Chunks<'a, T> {
     /// `chunk` of 0 is read as 1.
     pub(crate) fn new(slice: &'a mut [T], chunk: usize) -> Self {
-        Self { start: slice.as_mut_ptr(), len: slice.len(), chunk: chunk.max(1), slice: PhantomData }
+        let (len, chunk) = (slice.len(), chunk.max(1));
+        Self { start: slice.as_mut_ptr(), len, chunk, count: len.div_ceil(chunk), slice: PhantomData }
+    }
+
+    /// With empty pieces behind them, any number of them.
+    pub(crate) fn then_empty(self) -> Self {
+        Self { count: usize::MAX, ..self }
     }
 }
 
@@ -75,11 +82,11 @@ impl<'a, T: Send> Split for Chunks<'a, T> {
     type Piece = &'a mut [T];
 
     fn count(&self) -> usize {
-        self.len.div_ceil(self.chunk)
+        self.count
     }
 
     unsafe fn take(&self, i: usize) -> &'a mut [T] {
-        let at = (i * self.chunk).min(self.len);
+        let at = i.saturating_mul(self.chunk).min(self.len);
         let len = self.chunk.min(self.len - at);
         // SAFETY: [at, at + len) lies within the slice that `new` borrowed for 'a, and no other piece overlaps it; the
         // caller takes each piece once.

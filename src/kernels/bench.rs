@@ -239,9 +239,11 @@ pub fn attention_i8(kernels: Kernels, rows: usize, tokens: usize, heads: usize) 
     let mut k_codes = vec![no_codes; blocks * heads * DP / 4];
     let (mut k_scale, mut k_sums) = (vec![zero; blocks * heads], vec![zero_i; blocks * heads]);
     let qkv = chunks(1, tokens * 3 * width);
-    kernels.run(PackQ { qkv: &qkv, rows: tokens, heads, dp: DP, codes: &mut q.codes, scale: &mut q_scale });
+    let stride = 3 * width;
+    kernels.run(PackQ { q: &qkv, stride, rows: tokens, heads, dp: DP, codes: &mut q.codes, scale: &mut q_scale });
     kernels.run(PackKv {
-        qkv: &qkv,
+        kv: &qkv[width..],
+        stride,
         rows: tokens,
         heads,
         dp: DP,

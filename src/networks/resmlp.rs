@@ -18,7 +18,7 @@ use crate::arena::Arena;
 use crate::config::Config;
 use crate::error::Error;
 use crate::lanes::{F32x16, pad16};
-use crate::networks::transformer::{self, Input, Mlp, Pass, ROWS, Worker};
+use crate::networks::transformer::{self, Input, Memory, Mlp, Pass, ROWS};
 use crate::ops::Residual;
 use crate::ops::mixing::BLOCK;
 use crate::parallel::{Chunks, for_each};
@@ -85,13 +85,13 @@ pub(crate) fn forward(pass: &Pass<'_>, input: Input<'_>, b: &mut Buffers<'_>, ou
 
 /// x = x + gamma_1 * (M x + b).
 fn mix(pass: &Pass<'_>, block: &MixerBlock<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
-    let (c, tokens, dim) = (pass.c, pass.c.tokens(), pad16(pass.c.dim) / 16);
+    let (c, tokens, dim) = (pass.c, pass.c.tokens(), pass.dim());
     let (b, mixed) = (&mut b.transformer, &mut *b.mixed);
     let x = &*b.x;
     let workers = Chunks::new(b.workers, b.worker_bytes);
     for_each(pass.executor, workers, Chunks::new(mixed, tokens * BLOCK), |memory, i, mixed| {
         let mut laps = Laps::start(pass.watch.profile);
-        let w = Worker::of(c, memory);
+        let w = Memory::carve(c, &mut Arena::over(memory));
         let channels = BLOCK * i..BLOCK * i + mixed.len() / tokens;
         for (mixed, x) in mixed.chunks_exact_mut(channels.len()).zip(x.chunks_exact(dim)) {
             mixed.copy_from_slice(&x[channels.clone()]);
@@ -105,20 +105,17 @@ fn mix(pass: &Pass<'_>, block: &MixerBlock<InFile<'_>>, b: &mut Buffers<'_>) -> 
 
 /// x = x + gamma_2 * MLP(x).
 fn transform(pass: &Pass<'_>, index: usize, mlp: &Mlp<InFile<'_>>, b: &mut Buffers<'_>) -> Result<(), Error> {
-    let (c, tokens, dim) = (pass.c, pass.c.tokens(), pad16(pass.c.dim) / 16);
+    let (tokens, dim) = (pass.c.tokens(), pass.dim());
     let (b, mixed) = (&mut b.transformer, &*b.mixed);
     let workers = Chunks::new(b.workers, b.worker_bytes);
-    for_each(pass.executor, workers, Chunks::new(b.x, ROWS * dim), |memory, i, x| {
-        let mut laps = Laps::start(pass.watch.profile);
-        let w = Worker::of(c, memory);
-        let first = i * ROWS;
-        for (token, x) in (first..).zip(x.chunks_exact_mut(dim)) {
+    pass.for_rows(workers, 0, Chunks::new(b.x, ROWS * dim), |mut w, x| {
+        for (token, x) in (w.first..).zip(x.chunks_exact_mut(dim)) {
             for (mixed, x) in mixed.chunks(tokens * BLOCK).zip(x.chunks_mut(BLOCK)) {
                 x.copy_from_slice(&mixed[token * x.len()..][..x.len()]);
             }
         }
-        laps.end(Stage::Mixing);
-        pass.watch.show(Place::Attention(index), first, x, dim);
-        pass.transform(index, mlp, first, x, w, &mut laps);
+        w.laps.end(Stage::Mixing);
+        w.show(Place::Attention(index), x);
+        w.transform(index, mlp, x);
     })
 }

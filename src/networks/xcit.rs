@@ -27,14 +27,14 @@ use crate::kernels::depthwise::DepthwiseConv;
 use crate::kernels::linear::Store;
 use crate::kernels::rows::{Activate, Affine};
 use crate::lanes::{F32x16, pad16};
-use crate::networks::transformer::{self, Block, Input, Pass, ROWS, Worker, normalize_in_place};
-use crate::ops::attention::Cache;
+use crate::networks::transformer::{self, Block, Input, Memory, Pass, ROWS};
+use crate::ops::attention::{KeysValues, Queries};
 use crate::ops::cross::{self, Channels, Matrices};
 use crate::ops::map::{self, Conv3x3, End, Map, MapMut, Workers};
 use crate::ops::{Residual, multiply, normalize};
-use crate::parallel::{Chunks, for_each};
+use crate::parallel::Chunks;
 use crate::parts::{Depthwise, InFile, Linear, Missing, Storage, Walk};
-use crate::profile::{Laps, Stage};
+use crate::profile::Stage;
 use crate::tap::Place;
 
 /// Edge of the depthwise convolutions' kernels.
@@ -78,7 +78,7 @@ pub(crate) struct Buffers<'a> {
     /// `[threads][worker_bytes]`.
     workers: &'a mut [u8],
     worker_bytes: usize,
-    /// [`Maps`], then [`Patches`], then class attention's [`Cache`].
+    /// [`Maps`], then [`Patches`], then class attention's q, k and v.
     phases: &'a mut [u8],
 }
 
@@ -86,11 +86,11 @@ impl<'a> Buffers<'a> {
     pub(crate) fn carve(c: &Config, threads: usize, arena: &mut Arena<'a>) -> Self {
         let dim = pad16(c.dim) / 16;
         let stem = map::worker_bytes(c.patch_len(), c.precision);
-        let worker_bytes = Worker::bytes(c).max(cross::worker_bytes(c)).max(stem);
+        let worker_bytes = Memory::bytes(c).max(cross::worker_bytes(c)).max(stem);
         let phases = [
             counted(|arena| Maps::carve(c, arena)),
             counted(|arena| Patches::carve(c, arena)),
-            counted(|arena| Cache::carve(c, arena)),
+            counted(|arena| class_attention(c, arena)),
         ];
         Self {
             x: arena.take(c.tokens() * dim),
@@ -103,14 +103,23 @@ impl<'a> Buffers<'a> {
 
     /// As class attention and the head take it.
     fn transformer(&mut self, c: &Config) -> transformer::Buffers<'_> {
+        let (queries, keys) = class_attention(c, &mut Arena::over(self.phases));
         transformer::Buffers {
             x: self.x,
-            cache: Cache::carve(c, &mut Arena::over(self.phases)),
+            queries,
+            keys,
             features: self.features,
             workers: self.workers,
             worker_bytes: self.worker_bytes,
         }
     }
+}
+
+/// q of the class token, k and v of all tokens.
+fn class_attention<'a>(c: &Config, arena: &mut Arena<'a>) -> (Queries<'a>, KeysValues<'a>) {
+    let attention = transformer::attention(c);
+    let queries = Queries::carve(&attention, c.precision, 1, arena);
+    (queries, KeysValues::carve(&attention, c.precision, c.tokens(), arena))
 }
 
 /// Bytes that `carve` takes.
@@ -238,18 +247,17 @@ impl Pass<'_> {
         let (c, k, channels) = (self.c, self.k, linear.bias.len());
         let (across, stride) = (c.stem_size(0).1, pad16(c.stem_inputs(0)) / 16);
         let memory = Chunks::new(workers.memory, workers.worker_bytes);
-        for_each(self.executor, memory, Chunks::new(y, ROWS * channels), |memory, piece, y| {
-            let mut laps = Laps::start(self.watch.profile);
-            let mut w = Worker::of(c, memory);
+        self.for_rows(memory, 0, Chunks::new(y, ROWS * channels), |mut w, y| {
             let rows = y.len() / channels;
-            let windows = &mut w.wide[..rows * stride];
-            for (pixel, window) in (piece * ROWS..).zip(windows.chunks_exact_mut(stride)) {
+            let Memory { operand, wide, .. } = &mut w.memory;
+            let windows = &mut wide[..rows * stride];
+            for (pixel, window) in (w.first..).zip(windows.chunks_exact_mut(stride)) {
                 window_of_picture(c, input, (pixel / across, pixel % across), floats_mut(window));
             }
-            let a = w.operand.pixels(k, windows, rows, linear);
+            let a = operand.pixels(k, windows, rows, linear);
             multiply(k, a, rows, linear, 0..channels, Store { out: y, stride: channels });
             k.run(Activate { x: y, chunks: channels, activation: Activation::Gelu });
-            laps.end(Stage::PatchEmbed);
+            w.laps.end(Stage::PatchEmbed);
         })
     }
 
@@ -263,14 +271,12 @@ impl Pass<'_> {
 
         let workers = Chunks::new(b.workers, b.worker_bytes);
         let pieces = (Chunks::new(x, ROWS * dim), Chunks::new(qkv, ROWS * 3 * width));
-        for_each(self.executor, workers, pieces, |memory, _, (x, qkv)| {
-            let mut laps = Laps::start(self.watch.profile);
-            let mut w = Worker::of(c, memory);
+        self.for_rows(workers, 1, pieces, |mut w, (x, qkv)| {
             let tokens = x.len() / dim;
-            let a = w.operand.branch(k, x, block.norm1.as_ref(), tokens, &block.qkv);
-            laps.end(Stage::Norm);
+            let a = w.memory.operand.branch(k, x, block.norm1.as_ref(), tokens, &block.qkv);
+            w.laps.end(Stage::Norm);
             multiply(k, a, tokens, &block.qkv, 0..3 * width, Store { out: qkv, stride: 3 * width });
-            laps.end(Stage::Qkv);
+            w.laps.end(Stage::Qkv);
         })?;
 
         let qkv = &*qkv;
@@ -281,20 +287,15 @@ impl Pass<'_> {
 
         let workers = Chunks::new(b.workers, b.worker_bytes);
         let pieces = (Chunks::new(x, ROWS * dim), Chunks::new(normed, ROWS * dim));
-        for_each(self.executor, workers, pieces, |memory, i, (x, normed)| {
-            let mut laps = Laps::start(self.watch.profile);
-            let mut w = Worker::of(c, memory);
-            let (tokens, first) = (x.len() / dim, 1 + i * ROWS);
-            let attended = &mut w.attended[..tokens * width];
-            matrices.apply(k, c, &qkv[i * ROWS * 3 * width..], &mut w.operand, w.wide, attended);
-            laps.end(Stage::Attention);
+        self.for_rows(workers, 1, pieces, |mut w, (x, normed)| {
+            let (first, Memory { operand, wide, attended, .. }) = (w.first, &mut w.memory);
+            let attended = &mut attended[..x.len() / dim * width];
+            matrices.apply(k, c, &qkv[(first - 1) * 3 * width..], operand, wide, attended);
+            w.laps.end(Stage::Attention);
             self.watch.show(Place::Heads(index), first, attended, width);
-            let a = w.operand.plain(k, attended, tokens, &block.proj);
-            Residual { gamma: block.gamma1, mode: c.layerscale, branch: w.branch }.add(k, a, &block.proj, x);
-            laps.end(Stage::Projection);
-            self.watch.show(Place::Attention(index), first, x, dim);
+            w.project(index, block, x);
             normalize(k, &local.norm, x, normed);
-            laps.end(Stage::Norm);
+            w.laps.end(Stage::Norm);
         })
     }
 
@@ -313,24 +314,21 @@ impl Pass<'_> {
         let between = &mut between[..c.patches() * dim];
 
         let workers = Chunks::new(b.workers, b.worker_bytes);
-        for_each(self.executor, workers, Chunks::new(between, ROWS * dim), |_, i, y| {
-            let mut laps = Laps::start(self.watch.profile);
-            k.run(depthwise(c, normed, &local.first, i * ROWS, y));
+        self.for_rows(workers, 1, Chunks::new(between, ROWS * dim), |mut w, y| {
+            k.run(depthwise(c, normed, &local.first, w.first - 1, y));
             k.run(Activate { x: y, chunks: dim, activation: Activation::Gelu });
             k.run(Affine { x: y, factor: local.affine.weight, offset: local.affine.bias });
-            laps.end(Stage::Depthwise);
+            w.laps.end(Stage::Depthwise);
         })?;
 
         let workers = Chunks::new(b.workers, b.worker_bytes);
-        for_each(self.executor, workers, Chunks::new(&mut b.x[dim..], ROWS * dim), |memory, i, x| {
-            let mut laps = Laps::start(self.watch.profile);
-            let w = Worker::of(c, memory);
-            let y = &mut w.wide[..x.len()];
-            k.run(depthwise(c, between, &local.second, i * ROWS, y));
+        self.for_rows(workers, 1, Chunks::new(&mut b.x[dim..], ROWS * dim), |mut w, x| {
+            let y = &mut w.memory.wide[..x.len()];
+            k.run(depthwise(c, between, &local.second, w.first - 1, y));
             Residual { gamma: local.gamma, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
-            laps.end(Stage::Depthwise);
-            self.watch.show(Place::Local(index), 1 + i * ROWS, x, dim);
-            self.transform(index, &block.mlp, 1 + i * ROWS, x, w, &mut laps);
+            w.laps.end(Stage::Depthwise);
+            w.show(Place::Local(index), x);
+            w.transform(index, &block.mlp, x);
         })
     }
 
@@ -347,18 +345,14 @@ impl Pass<'_> {
         let dim = pad16(c.dim) / 16;
         let (norm, stream_norm) = (block.patches_norm.ok_or(Missing)?, block.stream_norm.ok_or(Missing)?);
         let workers = Chunks::new(b.workers, b.worker_bytes);
-        for_each(self.executor, workers, Chunks::new(&mut b.x[dim..], ROWS * dim), |memory, i, x| {
-            let mut laps = Laps::start(self.watch.profile);
-            let w = Worker::of(c, memory);
-            let y = &mut w.wide[..x.len()];
+        self.for_rows(workers, 1, Chunks::new(&mut b.x[dim..], ROWS * dim), |mut w, x| {
+            let y = &mut w.memory.wide[..x.len()];
             normalize(k, &norm, x, y);
             Residual { gamma: block.gamma1, mode: c.layerscale, branch: &mut [] }.add_rows(k, y, x);
-            if xcit.tokens_norm {
-                normalize_in_place(k, &stream_norm, x, y);
-            }
+            w.normalize(xcit.tokens_norm.then_some(&stream_norm), x);
             floats_mut(x).iter_mut().for_each(|x| *x += *x);
-            laps.end(Stage::Norm);
-            self.watch.show(Place::Mlp(index), 1 + i * ROWS, x, dim);
+            w.laps.end(Stage::Norm);
+            w.show(Place::Mlp(index), x);
         })
     }
 }

@@ -16,24 +16,23 @@ use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 use crate::kernels::{Op, Uses};
 use crate::lanes::F32x16;
 
-/// Copies q and v of `rows` tokens and transposes k. The first token is at a multiple of 16, and only the last tokens
+/// Transposes k of `rows` tokens, and copies v. The first token is at a multiple of 16, and only the last tokens
 /// of all may be a number of rows that is not.
-pub(crate) struct PackF32<'a> {
-    /// `[rows][3][h][dp]`.
-    pub qkv: &'a [F32x16],
+pub(crate) struct PackKvF32<'a> {
+    /// Rows of `stride` chunks that begin with k, then v, `[2][h][dp]`.
+    pub kv: &'a [F32x16],
+    pub stride: usize,
     pub rows: usize,
     pub heads: usize,
     /// Head width, padded to 16.
     pub dp: usize,
-    /// `[rows][h][dp]`.
-    pub q: &'a mut [F32x16],
     /// `[ceil(rows / 16)][h][dp]` chunks, of which each is one channel of 16 tokens; zero past the last token.
     pub k: &'a mut [F32x16],
     /// `[rows][h][dp]`.
     pub v: &'a mut [F32x16],
 }
 
-impl Op for PackF32<'_> {
+impl Op for PackKvF32<'_> {
     type Output = ();
     const USES: Uses = Uses::Lanes;
 
@@ -42,9 +41,7 @@ impl Op for PackF32<'_> {
         let width = self.heads * self.dp / 16;
         self.k[..self.rows.div_ceil(16) * 16 * width].fill(F32x16([0.0; 16]));
         for row in 0..self.rows {
-            let (q, kv) = self.qkv[row * 3 * width..][..3 * width].split_at(width);
-            let (k, v) = kv.split_at(width);
-            self.q[row * width..][..width].copy_from_slice(q);
+            let (k, v) = self.kv[row * self.stride..][..2 * width].split_at(width);
             self.v[row * width..][..width].copy_from_slice(v);
             let block = &mut self.k[row / 16 * 16 * width..][..16 * width];
             for (channel, &x) in block.iter_mut().zip(k.iter().flat_map(|k| &k.0)) {
@@ -71,7 +68,7 @@ pub(crate) struct AttendF32<'a> {
     pub attention_scale: f32,
     /// `[rows][h][dp]`.
     pub q: &'a [F32x16],
-    /// `[Tb][h][dp]` chunks: see [`PackF32`].
+    /// `[Tb][h][dp]` chunks: see [`PackKvF32`].
     pub k: &'a [F32x16],
     /// `[tokens][h][dp]`.
     pub v: &'a [F32x16],

@@ -49,8 +49,9 @@ fn sum_lanes<S: Isa>(s: S, x: S::I) -> i32 {
 
 /// Quantizes q of `rows` tokens.
 pub(crate) struct PackQ<'a> {
-    /// `[rows][3][h][dp]`.
-    pub qkv: &'a [F32x16],
+    /// Rows of `stride` chunks that begin with q, `[h][dp]`.
+    pub q: &'a [F32x16],
+    pub stride: usize,
     pub rows: usize,
     pub heads: usize,
     /// Head width, padded to 16.
@@ -69,7 +70,7 @@ impl Op for PackQ<'_> {
     fn run<S: Isa>(self, s: S) {
         let (heads, chunks) = (self.heads, self.dp / 16);
         for row in 0..self.rows {
-            let q = &self.qkv[row * 3 * heads * chunks..][..heads * chunks];
+            let q = &self.q[row * self.stride..][..heads * chunks];
             for (head, q) in q.chunks_exact(chunks).enumerate() {
                 let place = row * heads + head;
                 let codes = &mut self.codes[place * chunks..][..chunks];
@@ -82,8 +83,9 @@ impl Op for PackQ<'_> {
 /// Quantizes k of `rows` tokens, and copies v. The first token is at a multiple of 16, and only the last
 /// tokens of all may be a number of rows that is not.
 pub(crate) struct PackKv<'a> {
-    /// `[rows][3][h][dp]`.
-    pub qkv: &'a [F32x16],
+    /// Rows of `stride` chunks that begin with k, then v, `[2][h][dp]`.
+    pub kv: &'a [F32x16],
+    pub stride: usize,
     pub rows: usize,
     pub heads: usize,
     /// Head width, padded to 16.
@@ -117,7 +119,7 @@ impl Op for PackKv<'_> {
             self.k_scale[(blocks - 1) * heads..][..heads].fill(F32x16([0.0; 16]));
         }
         for row in 0..self.rows {
-            let (k, v) = self.qkv[(3 * row + 1) * width..][..2 * width].split_at(width);
+            let (k, v) = self.kv[row * self.stride..][..2 * width].split_at(width);
             let (block, lane) = (row / 16, row % 16);
             for (head, k) in k.chunks_exact(chunks).enumerate() {
                 let place = block * heads + head;

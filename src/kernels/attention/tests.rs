@@ -3,7 +3,7 @@
 use std::vec;
 use std::vec::Vec;
 
-use super::float::{AttendF32, PackF32, attend_f32_scratch};
+use super::float::{AttendF32, PackKvF32, attend_f32_scratch};
 use super::int8::{AttendI8, PackKv, PackQ, PackV, attend_i8_scratch};
 use crate::kernels::isa::Isa;
 use crate::kernels::test_data::{Random, Unpaired, bits};
@@ -77,9 +77,11 @@ impl Op for RunInt8<'_> {
         for (from, rows) in [(0, first), (first, tokens - first)] {
             let (row, block) = (from * heads, from / 16 * heads);
             let (codes, scale) = (&mut q_codes[row * chunks..], &mut q_scale[row..]);
-            PackQ { qkv: &qkv[3 * row * chunks..], rows, heads, dp, codes, scale }.run(s);
+            let (qkv, stride) = (&qkv[3 * row * chunks..], 3 * heads * chunks);
+            PackQ { q: qkv, stride, rows, heads, dp, codes, scale }.run(s);
             PackKv {
-                qkv: &qkv[3 * row * chunks..],
+                kv: qkv.get(heads * chunks..).unwrap_or_default(),
+                stride,
                 rows,
                 heads,
                 dp,
@@ -156,7 +158,10 @@ impl Op for RunF32<'_> {
         let width = heads * dp / 16;
         let [mut q, mut v, mut out] = [tokens, tokens, rows].map(|rows| vec![nan; rows * width]);
         let mut k = vec![nan; tokens.div_ceil(16) * 16 * width];
-        PackF32 { qkv, rows: tokens, heads, dp, q: &mut q, k: &mut k, v: &mut v }.run(s);
+        for (q, qkv) in q.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * width)) {
+            q.copy_from_slice(&qkv[..width]);
+        }
+        PackKvF32 { kv: &qkv[width..], stride: 3 * width, rows: tokens, heads, dp, k: &mut k, v: &mut v }.run(s);
         AttendF32 {
             first: 0,
             bias: None,

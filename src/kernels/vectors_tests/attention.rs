@@ -96,9 +96,11 @@ impl Packed {
             v_sums: vec![int; heads * chunks],
         };
         let (codes, scale) = (&mut x.q_codes, &mut x.q_scale);
-        kernels.run(PackQ { qkv: &c.qkv, rows: tokens, heads, dp, codes, scale });
+        let stride = 3 * heads * chunks;
+        kernels.run(PackQ { q: &c.qkv, stride, rows: tokens, heads, dp, codes, scale });
         kernels.run(PackKv {
-            qkv: &c.qkv,
+            kv: &c.qkv[heads * chunks..],
+            stride,
             rows: tokens,
             heads,
             dp,

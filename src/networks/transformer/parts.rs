@@ -1,8 +1,10 @@
 //! The parts of a network of transformer blocks.
 
 use crate::config::{Activation, Config, Family};
+use crate::kernels::attention::RelativeBias;
 use crate::kernels::attention::talking::TalkingHeads;
 use crate::networks::xcit::Local;
+use crate::ops::attention::Mixing;
 use crate::parts::{Axis, Branch, InFile, Scope, Storage, Walk};
 use crate::profile::Stage;
 
@@ -123,11 +125,17 @@ pub struct Talking<M: Storage> {
     pub weights_bias: M::Vectors,
 }
 
-impl<'a> Talking<InFile<'a>> {
-    /// As the kernel takes them.
-    pub(super) fn heads(&self) -> TalkingHeads<'a> {
-        let Self { logits, logits_bias, weights, weights_bias } = *self;
-        TalkingHeads { logits, logits_bias, weights, weights_bias }
+impl<'a> Block<InFile<'a>> {
+    /// What its attention does to scores beside the softmax.
+    pub(super) fn mixing(&self, c: &Config) -> Mixing<'a> {
+        match (self.bias, &self.talking) {
+            (Some(tables), _) => Mixing::Relative(RelativeBias { tables, grid: c.grid() }),
+            (None, Some(talking)) if cfg!(feature = "cait") => {
+                let &Talking { logits, logits_bias, weights, weights_bias } = talking;
+                Mixing::Heads(TalkingHeads { logits, logits_bias, weights, weights_bias })
+            }
+            (None, _) => Mixing::None,
+        }
     }
 }
 
