@@ -75,6 +75,23 @@ classify_all "$work/gcc-static/classify"
 threads=("$model" "$frames/frame.rgb" "$width" "$height")
 [ "$("$work/gcc/threads" "${threads[@]}" | digest)" = "${expected[rgb]}" ] || die "threads: another digest"
 echo "threads.cpp: four sessions of one model, an executor's callback and a pool give the same"
+# The depth of a frame, and of a part of it, as the program sees them.
+depth_model=$work/depth.gguf
+target/release/vitlet convert -o "$depth_model" tests/fixtures/checkpoints/hf_depth_anything_metric >/dev/null
+depth_frame=("$depth_model" "$frames/frame.nv12" "$width" "$height")
+depth_line=$(target/release/vitlet depth -m "$depth_model" --raw "nv12:${width}x$height" --size 56x42 --digest "$frames/frame.nv12")
+depth_words=$(grep -oE 'at [0-9]+,[0-9]+' <<<"$depth_line")
+compare_depth() {
+    local told
+    told=$("$@" -s 56x42 "${depth_frame[@]}")
+    [ "$(digest <<<"$told")" = "$(digest <<<"$depth_line")" ] || die "depth: another digest than the program's"
+    grep -q "nearest .* m $depth_words\$" <<<"$told" || die "depth: $told; the program: $depth_line"
+}
+compare_depth "$work/gcc/depth"
+compare_depth "$work/gcc/depth" -t 2
+"$work/gcc/depth" -c 20,30,40,9 "${depth_frame[@]}" | grep -q "^nearest"
+if "$work/gcc/depth" "$model" "$frames/frame.nv12" "$width" "$height" 2>/dev/null; then die "depth of a classifier"; fi
+echo "depth.c with 1 and 2 threads gives the program's nearest point and digest"
 # The header alone, as old C and as C++.
 for language in "c -std=c99" "c++ -std=c++11"; do
     # shellcheck disable=SC2086
@@ -200,7 +217,8 @@ if has valgrind; then
         "${check[@]}" "$work/gcc/classify" $arguments >/dev/null
     done
     "${check[@]}" "$work/gcc/threads" "${threads[@]}" >/dev/null
-    echo "classify with 1 and 2 threads, threads.cpp: none"
+    "${check[@]}" "$work/gcc/depth" -t 2 -c 90,70,11,5 "${depth_frame[@]}" >/dev/null
+    echo "classify with 1 and 2 threads, depth.c, threads.cpp: none"
 else
     skip "valgrind is not installed"
 fi

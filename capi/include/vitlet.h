@@ -134,6 +134,16 @@ typedef enum {
     VITLET_STATUS_STOPPED,
 } vitlet_status;
 
+// What the numbers of a depth output are.
+typedef enum {
+    // The network has no depth head.
+    VITLET_DEPTH_NONE = 0,
+    // Distances in metres.
+    VITLET_DEPTH_METRES,
+    // Inverse distances up to a scale and a shift of the picture: larger is nearer.
+    VITLET_DEPTH_INVERSE,
+} vitlet_depth;
+
 // How pixels lie in memory. In the last three formats a chroma value belongs to two pixels of a row, or to 2 x 2
 // pixels, and is repeated for them.
 typedef enum {
@@ -404,6 +414,11 @@ void vitlet_model_close(vitlet_model *model);
 //
 // Requires: `model` is a model; `info.size` is set.
 vitlet_status vitlet_model_describe(const vitlet_model *model, vitlet_model_info *info);
+
+// What VITLET_OUTPUT_DEPTH of a network means; VITLET_DEPTH_NONE also for NULL.
+//
+// Requires: `model` is a model.
+vitlet_depth vitlet_model_depth(const vitlet_model *model);
 
 // Copies the label of class `index`, in UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes`, with a NUL at
 // its end. Returns the length of the whole label in bytes, without the NUL, or 0 if there is no label. `buffer` may be

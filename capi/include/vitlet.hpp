@@ -120,6 +120,9 @@ class Model {
         return detail::text([&](char *buffer, size_t bytes) { return vitlet_model_name(model_, buffer, bytes); });
     }
 
+    /// What the numbers of a depth output are; VITLET_DEPTH_NONE where there is no such output.
+    vitlet_depth depth() const { return vitlet_model_depth(model_); }
+
     std::string label(size_t index) const {
         return detail::text([&](char *buffer, size_t bytes) { return vitlet_model_label(model_, index, buffer, bytes); });
     }

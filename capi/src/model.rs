@@ -241,6 +241,33 @@ pub unsafe extern "C" fn vitlet_model_describe(
     })
 }
 
+/// What the numbers of a depth output are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum vitlet_depth {
+    /// The network has no depth head.
+    None = 0,
+    /// Distances in metres.
+    Metres,
+    /// Inverse distances up to a scale and a shift of the picture: larger is nearer.
+    Inverse,
+}
+
+/// What VITLET_OUTPUT_DEPTH of a network means; VITLET_DEPTH_NONE also for NULL.
+///
+/// # Safety
+/// `model` is a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_model_depth(model: *const vitlet_model) -> vitlet_depth {
+    // SAFETY: the caller's promise.
+    let model = unsafe { shared(model).ok().and_then(|model| model.model().ok()) };
+    match model.and_then(|model| model.config().depth_head().map(|head| head.metric)) {
+        None => vitlet_depth::None,
+        Some(true) => vitlet_depth::Metres,
+        Some(false) => vitlet_depth::Inverse,
+    }
+}
+
 /// Copies the label of class `index`, in UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes`, with a NUL at
 /// its end. Returns the length of the whole label in bytes, without the NUL, or 0 if there is no label. `buffer` may be
 /// NULL.

@@ -284,6 +284,7 @@ fn null_pointers_are_statuses() {
         vitlet_pool_stop(null_mut());
         assert_eq!(vitlet_model_name(null(), null_mut(), 0), 0);
         assert_eq!(vitlet_session_kernels(null(), null_mut(), 0), 0);
+        assert_eq!((vitlet_model_depth(null()), vitlet_model_depth(model)), (vitlet_depth::None, vitlet_depth::None));
         assert_eq!(vitlet_digest(null(), 3), 0);
         assert_eq!(vitlet_output_count(null()), 0);
         assert_eq!(vitlet_output_data(null(), 0, &mut n), null());
