@@ -132,5 +132,8 @@ fn usage(e: &clap::Error) -> ExitCode {
             _ => message.extend([" ", line]),
         }
     }
+    if e.kind() == ErrorKind::MissingRequiredArgument && message.contains("--model <FILE>;") {
+        message.push_str("; `vitlet convert` makes a model file");
+    }
     Error::Usage(message).report()
 }

@@ -29,6 +29,15 @@ pub fn write(path: &Path, shape: &[usize], data: &[f32]) -> Result<()> {
     files::write(path, &format(shape, data))
 }
 
+/// Refuses the name of a file that ends as another kind of file does: what is written to it is .npy all the same.
+pub fn check_name(path: &Path) -> Result<()> {
+    let other = path.extension().filter(|ending| !ending.eq_ignore_ascii_case("npy"));
+    match other.filter(|_| vitlet_convert::output::is_regular(path)) {
+        None => Ok(()),
+        Some(_) => Err(Error::Usage(format!("{}: arrays are written as .npy; name it NAME.npy", path.display()))),
+    }
+}
+
 fn parse(bytes: &[u8]) -> Result<Array, String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("not a .npy file: save one with numpy.save")?;
     let truncated = "truncated .npy file";

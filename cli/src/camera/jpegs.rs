@@ -13,6 +13,9 @@ const LARGEST: usize = 16 << 20;
 /// Bytes that are read at once.
 const PIECE: usize = 64 << 10;
 
+/// What a stream without pictures may need.
+const RAW: &str = "for raw frames say which, with --raw FORMAT:WxH";
+
 const BEGIN: [u8; 3] = [0xFF, 0xD8, 0xFF];
 
 pub struct Jpegs<R> {
@@ -22,11 +25,15 @@ pub struct Jpegs<R> {
     /// Whether `bytes` begins with a picture; where the next marker is looked for in it.
     inside: bool,
     at: usize,
+    /// Bytes that belong to no picture, since the last one.
+    skipped: usize,
+    /// Pictures that were given.
+    count: u64,
 }
 
 impl<R: Read> Jpegs<R> {
     pub fn new(stream: R) -> Self {
-        Self { stream, bytes: Vec::new(), inside: false, at: 0 }
+        Self { stream, bytes: Vec::new(), inside: false, at: 0, skipped: 0, count: 0 }
     }
 
     /// The next picture; none at the end of the stream. Errors say why only.
@@ -39,8 +46,12 @@ impl<R: Read> Jpegs<R> {
                 && let Some(end) = self.end()
             {
                 let rest = self.bytes.split_off(end);
-                self.inside = false;
+                (self.inside, self.skipped) = (false, 0);
+                self.count += 1;
                 return Ok(Some(std::mem::replace(&mut self.bytes, rest)));
+            }
+            if self.skipped > LARGEST {
+                return Err(format!("no JPEG came in {} MiB: {RAW}", LARGEST >> 20));
             }
             if self.bytes.len() > LARGEST {
                 return Err(format!("a JPEG of more than {} MiB", LARGEST >> 20));
@@ -56,6 +67,7 @@ impl<R: Read> Jpegs<R> {
             self.bytes.truncate(len + *read.as_ref().unwrap_or(&0));
             match read.map_err(|e| why(&e))? {
                 0 if self.inside => return Err("ends within a JPEG".to_string()),
+                0 if self.count == 0 && self.skipped > 0 => return Err(format!("no JPEG came: {RAW}")),
                 0 => return Ok(None),
                 _ => {}
             }
@@ -69,6 +81,7 @@ impl<R: Read> Jpegs<R> {
         // The first bytes of a picture may be the last ones that are there.
         let drop = found.unwrap_or(self.bytes.len().saturating_sub(BEGIN.len() - 1));
         self.bytes.drain(..drop);
+        self.skipped += drop;
         self.at = 2;
     }
 
@@ -145,6 +158,13 @@ mod tests {
         assert_eq!(jpegs.next().unwrap_err(), "ends within a JPEG");
         let endless = b"\xff\xd8\xff\xda\0\x02".chain(std::io::repeat(1));
         assert_eq!(Jpegs::new(endless).next().unwrap_err(), "a JPEG of more than 16 MiB");
-        assert_eq!(Jpegs::new(&b"no picture at all"[..]).next(), Ok(None));
+        assert_eq!(Jpegs::new(&b""[..]).next(), Ok(None));
+        let none = Jpegs::new(&[7; 100_000][..]).next().unwrap_err();
+        assert!(none.starts_with("no JPEG came") && none.contains("--raw FORMAT:WxH"), "{none}");
+        assert!(Jpegs::new(std::io::repeat(7)).next().unwrap_err().starts_with("no JPEG came in 16 MiB"));
+        let stream = [&picture(1), &b"\r\n--frame--"[..]].concat();
+        let mut ends = Jpegs::new(&stream[..]);
+        assert!(ends.next().is_ok_and(|picture| picture.is_some()));
+        assert_eq!(ends.next(), Ok(None));
     }
 }

@@ -86,6 +86,7 @@ impl EmbedArgs {
             files::refuse_inputs(path, inputs.iter().chain([&self.model]))?;
         }
         outputs.rows.as_ref().map_or(Ok(()), |rows| files::refuse_same(rows, &outputs.npy))?;
+        npy::check_name(&outputs.npy)?;
         files::refuse_stdout(self.json, outputs.paths())?;
         Ok(Some(outputs))
     }

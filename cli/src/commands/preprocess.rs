@@ -48,6 +48,7 @@ pub fn run(args: PreprocessArgs) -> Result<()> {
 fn picture(image: &Path, model: &Path, output: &PathBuf, sessions: &mut Sessions<'_>) -> Result<()> {
     let source = if image.as_os_str() == "-" { Source::Stdin } else { Source::File(image.to_path_buf()) };
     files::refuse_inputs(output, files::of_pictures([&source]).chain([model.to_path_buf()]))?;
+    npy::check_name(output)?;
     let picture = pictures::load(&source)?;
     let inference = sessions.of_picture(picture.width, picture.height).about(&source)?;
     let input = inference.prepare(&picture.borrow()).about(&source)?;
@@ -59,6 +60,7 @@ fn picture(image: &Path, model: &Path, output: &PathBuf, sessions: &mut Sessions
 fn frames(args: PreprocessArgs, file: &ModelFile, sessions: &mut Sessions<'_>) -> Result<()> {
     let PreprocessArgs { model, image, frames, output, .. } = args;
     files::refuse_inputs(&output, image.iter().chain([&model]))?;
+    npy::check_name(&output)?;
     let (mut data, mut count, mut size) = (Vec::new(), 0, None);
     let (paths, tell) = (Vec::from_iter(image), Tell::new(false, [&output]));
     let ended = frames.or_frames(1).each(&paths, tell, &|| file.unchanged(), &mut |frame| {

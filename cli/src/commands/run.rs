@@ -80,6 +80,7 @@ pub fn run(args: RunArgs) -> Result<()> {
     let outputs = outputs(&args, &runner)?;
     for output in &outputs {
         files::refuse_inputs(&output.path, [model, input])?;
+        npy::check_name(&output.path)?;
         if output.path.is_dir() {
             return Err(Error::new(output.path.display(), "cannot write: a directory"));
         }

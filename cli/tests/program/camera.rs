@@ -366,6 +366,10 @@ fn a_camera_that_fails_is_named_with_what_it_left() {
     let model = scene.model("hf_vit", "int8");
     let (classify, raw) = (format!("classify -m {model}"), scene.path("raw"));
     assert_eq!(refused(&classify, "exec:true", 1), "exec:true: no frames");
+    assert!(
+        refused(&classify, "exec:echo raw", 1)
+            .ends_with("no JPEG came: for raw frames say which, with --raw FORMAT:WxH, after 0 frames")
+    );
     assert_eq!(refused(&classify, "exec:exit 3", 1), "exec:exit 3: exit status: 3, after 0 frames");
     fs::write(&raw, &colorful(53, 41, 1).into_raw()[..100]).unwrap();
     let text = refused(&format!("{classify} --raw rgb24:53x41"), &format!("exec:cat {raw}"), 1);

@@ -64,6 +64,10 @@ fn two_outputs_are_two_files() {
     let before = std::fs::read(&file).unwrap();
     [&file, &link, &hard].into_iter().for_each(|rows| refused(rows));
     assert_eq!(std::fs::read(&file).unwrap(), before);
+    for command in ["embed", "preprocess"] {
+        let why = error(&format!("{command} -m {model} {a} -o x.csv"), 2);
+        assert_eq!(why, "x.csv: arrays are written as .npy; name it NAME.npy");
+    }
     let why = error(&format!("embed -m {model} {a} -o /dev/stdout --rows /dev/stdout"), 1);
     assert!(why.contains("the same file as the output"), "{why}");
     stdout(&format!("embed -m {model} {a} -o /dev/null --rows /dev/null"));

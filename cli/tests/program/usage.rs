@@ -18,6 +18,7 @@ fn wrong_usage_is_one_line_and_status_2() {
     assert!(error("clasify x.jpg", 2).contains("'classify'"));
     assert!(error("inspect", 2).contains("<MODEL>"));
     assert!(error("bench -m x.gguf --iters 0", 2).contains("--iters"));
+    assert!(error("embed a.jpg -o x.npy", 2).ends_with("; `vitlet convert` makes a model file"));
     assert!(error("classify", 2).contains("<IMAGE>"));
     assert!(error("classify -m x.gguf a.jpg --threads 0", 2).contains("--threads"));
     assert!(error("eval -m x.gguf y --reference a --reference-logits b", 2).contains("cannot be used with"));
