@@ -52,11 +52,11 @@ const STATUSES: &str =
 enum Command {
     /// Turn a checkpoint into a model file
     Convert(convert::ConvertArgs),
-    /// Print the most likely labels of pictures
+    /// Print the most likely labels of pictures, or of a camera's frames
     Classify(classify::ClassifyArgs),
     /// Show or write how near every pixel of pictures is
     Depth(depth::DepthArgs),
-    /// Write the features of pictures to a .npy file
+    /// Write the features of pictures or frames to a .npy file
     Embed(embed::EmbedArgs),
     /// Run normalized tensors of a .npy file
     Run(run::RunArgs),
@@ -106,6 +106,7 @@ fn introduce() -> Result<()> {
         ("vitlet classify photo.jpg", "its most likely labels, by the built-in ten-class model"),
         ("vitlet convert CHECKPOINT -o model.gguf", "a timm or transformers directory becomes a model file"),
         ("vitlet classify -m model.gguf photos/", "their most likely labels, by your model"),
+        ("vitlet classify --camera v4l2:/dev/video0", "what a webcam sees, frame after frame"),
         ("vitlet bench -m model.gguf", "the time of an inference on this machine"),
         ("vitlet --help", "all commands; vitlet COMMAND --help explains one"),
     ] {
