@@ -7,7 +7,7 @@
 
 mod csv;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,11 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Dataset> {
         return Err(Error::new(path.display(), "no pictures"));
     }
     Ok(dataset)
+}
+
+/// The pictures of a CSV, each with the file of its distances.
+pub fn depths(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    csv::open_depths(path)
 }
 
 fn open_directory(path: &Path, classes: &Classes) -> Result<Dataset> {

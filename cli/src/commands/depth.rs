@@ -3,7 +3,7 @@
 mod colors;
 mod frames;
 mod legend;
-mod map;
+pub mod map;
 mod picture;
 mod targets;
 mod writer;

@@ -1,6 +1,7 @@
 //! `vitlet eval`: accuracy on labelled pictures, and the loss against a reference. Threads of their own decode the
 //! next pictures while the model runs. docs/eval.md explains the report.
 
+mod depth;
 mod paired;
 mod print;
 mod records;
@@ -39,7 +40,8 @@ pub struct EvalArgs {
     #[arg(short, long, value_name = "FILE", required_unless_present = "merge")]
     model: Option<PathBuf>,
 
-    /// A directory with one folder per class, a directory of unlabelled pictures, or a CSV of path,label lines
+    /// A directory with one folder per class, a directory of unlabelled pictures, or a CSV of path,label lines; for a
+    /// depth model a directory of pictures with depth beside them (.npy or 16-bit .png), or a CSV of path,depth lines
     #[arg(value_name = "DIR_OR_CSV", required_unless_present = "merge")]
     dataset: Option<PathBuf>,
 
@@ -51,7 +53,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "reference")]
     reference_logits: Option<PathBuf>,
 
-    /// Exit with status 3 if top-1 is more than this many points below the reference's
+    /// Exit with status 3 if top-1 (or delta 1 of a depth model) is more than this many points below the reference's
     #[arg(long, value_name = "POINTS")]
     max_drop: Option<f64>,
 
@@ -71,6 +73,14 @@ pub struct EvalArgs {
     #[arg(long, value_name = "JSON", num_args = 1.., conflicts_with_all = ["model", "dataset", "reference", "reference_logits", "limit", "shard"])]
     merge: Vec<PathBuf>,
 
+    /// Of a depth model: units of a 16-bit PNG in a metre [default: 1000]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    depth_scale: Option<f32>,
+
+    /// Of a depth model: leave out pixels that are farther in truth
+    #[arg(long, value_name = "METRES", value_parser = positive)]
+    max_depth: Option<f32>,
+
     #[command(flatten)]
     compute: ComputeArgs,
 
@@ -81,6 +91,10 @@ pub struct EvalArgs {
     // The last: its heading holds for all that follows.
     #[command(flatten)]
     backend: BackendArgs,
+}
+
+fn positive(text: &str) -> Result<f32, &'static str> {
+    text.parse().ok().filter(|x: &f32| x.is_finite() && *x > 0.0).ok_or("a number above 0")
 }
 
 /// What `--json` prints: the summary for people who read it, and the records that `--merge` reads.
@@ -105,7 +119,12 @@ pub fn run(args: EvalArgs) -> Result<()> {
         args.backend.refuse_inputs(flips)?;
     }
     let results = match (&args.model, &args.dataset) {
-        (Some(model), Some(dataset)) => measure(&args, &args.backend.open(model)?, dataset)?,
+        (Some(model), Some(dataset)) => match args.backend.open(model)? {
+            Network::Model(file) if file.parse()?.config().depth_head().is_some() => {
+                return depth::run(&args, &file, dataset);
+            }
+            network => measure(&args, &network, dataset)?,
+        },
         _ => records::merge(&args.merge)?,
     };
     let summary = Summary::of(&results);
@@ -148,6 +167,9 @@ fn measure(args: &EvalArgs, network: &Network, path: &Path) -> Result<Results> {
     let classes = classes(facts.labels.clone(), facts.classes);
     if classes.count == 0 {
         return Err(Error::new(network.name(), "no classification head, so no accuracy"));
+    }
+    if args.depth_scale.is_some() || args.max_depth.is_some() {
+        return Err(Error::Usage("--depth-scale and --max-depth are for depth models".to_string()));
     }
     let mut dataset = dataset::open(path, &classes)?;
     check(args, &dataset, path)?;

@@ -80,6 +80,41 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// What headers call the column of the files with distances.
+const DEPTH_COLUMNS: [&str; 5] = ["depth", "depth_path", "depth_file", "ground_truth", "gt"];
+
+/// Pictures and the files with their distances, in the order of the lines `path,depth`. Paths are relative to the CSV; a
+/// path with the delimiter in it stands in quotes.
+pub fn open_depths(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let bytes = fs::read(path).map_err(|e| Error::new(path.display(), why(&e)))?;
+    let text = text(&bytes).about(path.display())?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut reader = csv::ReaderBuilder::new();
+    let mut reader = reader.has_headers(false).flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
+    let (mut pairs, mut columns, mut first) = (Vec::new(), (0, 1), true);
+    for record in reader.records() {
+        let record = record.about(path.display())?;
+        let fields: Vec<&str> = record.iter().map(str::trim).collect();
+        if fields.iter().all(|field| field.is_empty()) {
+            continue;
+        }
+        let is_file = |field: &&str| is_pictures_name(Path::new(field)) || base.join(field).is_file();
+        if std::mem::take(&mut first) && !fields.iter().any(is_file) {
+            let find =
+                |known: &[&str]| fields.iter().position(|f| known.iter().any(|name| f.eq_ignore_ascii_case(name)));
+            columns = find(&PATH_COLUMNS).zip(find(&DEPTH_COLUMNS)).unwrap_or(columns);
+            let line = fields.join(",");
+            output::note(&format!("{}: the first line is read as a header: {line}", path.display()));
+            continue;
+        }
+        let line = record.position().map_or(0, csv::Position::line);
+        let field = |i: usize| fields.get(i).filter(|field| !field.is_empty()).map(|field| base.join(field));
+        let pair = field(columns.0).zip(field(columns.1)).ok_or("not a line path,depth");
+        pairs.push(pair.about(format!("{}, line {line}", path.display()))?);
+    }
+    Ok(pairs)
+}
+
 /// The file as text, by its byte order mark; without one it is UTF-8.
 fn text(bytes: &[u8]) -> Result<String, String> {
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {

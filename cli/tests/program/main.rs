@@ -6,6 +6,7 @@ mod common;
 mod compare;
 mod depth;
 mod eval;
+mod eval_depth;
 mod finite;
 mod hub;
 mod hub_cache;
