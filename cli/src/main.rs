@@ -107,6 +107,7 @@ fn introduce() -> Result<()> {
         ("vitlet convert CHECKPOINT -o model.gguf", "a timm or transformers directory becomes a model file"),
         ("vitlet classify -m model.gguf photos/", "their most likely labels, by your model"),
         ("vitlet classify --camera v4l2:/dev/video0", "what a webcam sees, frame after frame"),
+        ("vitlet depth -m depth.gguf a.jpg -o a.png", "how near every pixel is, by a depth model"),
         ("vitlet bench -m model.gguf", "the time of an inference on this machine"),
         ("vitlet --help", "all commands; vitlet COMMAND --help explains one"),
     ] {

@@ -73,15 +73,17 @@ impl<'m> Sessions<'m> {
                 if self.open.len() == OPEN {
                     self.open.remove(0);
                 }
-                (size, self.start(size)?)
+                (size, self.start(size, width.max(height))?)
             }
         };
         self.open.push(session);
         Ok(self.open.last_mut().map(|(_, inference)| inference).expect("one was pushed"))
     }
 
-    fn start(&self, size: Option<Size>) -> Result<Inference<'m>, String> {
-        Inference::with(self.file, self.compute, self.compute.run(size)).map_err(|e| e.why(&self.file.name))
+    /// With memory for a picture of that edge: growing it later would take the network's memory twice.
+    fn start(&self, size: Option<Size>, edge: u32) -> Result<Inference<'m>, String> {
+        Inference::with(self.file, self.compute, self.compute.run(size).max_picture(edge, edge))
+            .map_err(|e| e.why(&self.file.name))
     }
 }
 
