@@ -10,7 +10,7 @@ mod head;
 mod preprocess;
 
 pub use family::{Attention, Cait, ConvNeXt, Family, StageConfig, Vit, Xcit};
-pub use head::{Dpt, Enlarging, Head};
+pub use head::{Answer, Depth, Dpt, Enlarging, Head, LinearHead};
 pub(crate) use preprocess::MAX_EDGE;
 pub use preprocess::{CropRounding, Interpolation, Preprocess, Resize, Scale, SizeRule};
 
@@ -507,6 +507,19 @@ impl Config {
             Head::Depth(dpt) if cfg!(feature = "depth") => Some(dpt),
             _ => None,
         }
+    }
+
+    /// The head, if it is a linear one over the patches and the build has it.
+    pub const fn linear_head(&self) -> Option<&LinearHead> {
+        match &self.head {
+            Head::Linear(linear) if cfg!(feature = "linear") => Some(linear),
+            _ => None,
+        }
+    }
+
+    /// What can have labels: classes of the picture, or of its patches.
+    pub const fn labelled_classes(&self) -> usize {
+        if self.classes > 0 { self.classes } else { self.head.patch_classes() }
     }
 
     /// What the weights of convolutions over maps are stored as: int8 has no scheme for them yet.

@@ -11,7 +11,6 @@
 pub(crate) mod attention;
 #[cfg(feature = "bench")]
 pub mod bench;
-#[cfg_attr(not(all(test, feature = "std")), expect(dead_code, reason = "detection and segmentation heads use it"))]
 pub(crate) mod bilinear;
 pub(crate) mod depthwise;
 pub(crate) mod dot_f16;

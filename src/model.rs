@@ -79,7 +79,7 @@ impl<'a> Model<'a> {
         meta.check_rope(&config)?;
         let preprocess = meta.preprocess(&config)?;
         if let Some(Value::Strs(labels)) = file.get(keys::LABELS)
-            && labels.len() != config.classes as u64
+            && labels.len() != config.labelled_classes() as u64
         {
             return Err(Error::Metadata { key: keys::LABELS, why: "not one label a class" });
         }
@@ -206,7 +206,7 @@ fn check_tensors(file: &File<'_>, config: &Config, kept: Kept<'_>) -> Result<Off
         match part {
             Part::Block(0) | Part::ConvBlock { block: 0, .. } | Part::MixerBlock(0) => offsets.blocks = at,
             Part::Tail => offsets.tail = at,
-            Part::Dpt => offsets.head = at,
+            Part::Dpt | Part::LinearHead => offsets.head = at,
             _ => {}
         }
         let mut list = List::new(config, kept, |spec: TensorSpec| {

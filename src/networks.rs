@@ -15,6 +15,7 @@ use crate::config::{Config, Family};
 use crate::error::Error;
 use crate::heads::Taps;
 use crate::heads::dpt::{self, Dpt};
+use crate::heads::linear::{self, LinearHead};
 use crate::kernels::Kernels;
 use crate::lanes::F32x16;
 use crate::layout::{Kept, TensorSpec};
@@ -49,6 +50,8 @@ pub enum Part {
     Tail,
     /// [`Dpt`].
     Dpt,
+    /// [`LinearHead`].
+    LinearHead,
 }
 
 /// Calls `visit` with every part of a network, in the order in which they stand in the file; stops at the first error.
@@ -73,7 +76,10 @@ pub fn for_each_part<E>(c: &Config, mut visit: impl FnMut(Part) -> Result<(), E>
         _ => (0..c.blocks()).try_for_each(|i| visit(Part::Block(i)))?,
     }
     visit(Part::Tail)?;
-    if c.depth_head().is_some() { visit(Part::Dpt) } else { Ok(()) }
+    if c.depth_head().is_some() {
+        visit(Part::Dpt)?;
+    }
+    if c.linear_head().is_some() { visit(Part::LinearHead) } else { Ok(()) }
 }
 
 impl Part {
@@ -92,6 +98,7 @@ impl Part {
             Self::MixerBlock(i) if cfg!(feature = "resmlp") => MixerBlock::default().walk(c, i, w),
             Self::Tail => Tail::default().walk(c, w),
             Self::Dpt => c.depth_head().map_or(Ok(()), |dpt| Dpt::default().walk(c, dpt, w)),
+            Self::LinearHead => c.linear_head().map_or(Ok(()), |head| LinearHead::default().walk(c, head, w)),
             // Of networks that the build does not have.
             Self::Downsampling(_) | Self::ConvBlock { .. } | Self::MixerBlock(_) => Ok(()),
         }
@@ -158,8 +165,9 @@ impl<'r> Run<'r> {
 pub(crate) fn bytes(c: &Config, outputs: Outputs, threads: usize) -> usize {
     let mut arena = Arena::counting();
     let _ = Taps::carve(c, outputs, &mut arena);
-    let head = match c.depth_head() {
-        Some(dpt) if outputs.has(Output::Depth) => dpt::bytes(c, dpt, threads),
+    let head = match (c.depth_head(), c.linear_head()) {
+        (Some(dpt), _) if outputs.has_map() => dpt::bytes(c, dpt, threads),
+        (_, Some(head)) if outputs.has_map() => linear::bytes(c, head, threads),
         _ => 0,
     };
     arena.used().saturating_add(head.max(encoder_bytes(c, threads)))
@@ -191,12 +199,12 @@ pub(crate) fn forward(run: &Run<'_>, input: Input<'_>, memory: &mut [u8], out: &
     let mut taps = Taps::carve(c, outputs, &mut arena);
     let memory = arena.into_rest();
     encode(run, input, &mut taps, memory, out)?;
-    match (c.depth_head(), outputs.place(c, Output::Depth)) {
-        (Some(dpt), Some(place)) => {
-            run.watch.go_on()?;
-            let parts = run.weights.dpt(dpt)?;
-            dpt::forward(c, dpt, &parts, &taps, (run.workers(), run.threads), memory, &mut out[place])
-        }
+    let Some(place) = outputs.place(c, Output::Depth).or(outputs.place(c, Output::LogitsMap)) else { return Ok(()) };
+    run.watch.go_on()?;
+    let (workers, out) = ((run.workers(), run.threads), &mut out[place]);
+    match (c.depth_head(), c.linear_head()) {
+        (Some(dpt), _) => dpt::forward(c, dpt, &run.weights.dpt(dpt)?, &taps, workers, memory, out),
+        (_, Some(head)) => linear::forward(c, head, &run.weights.linear_head(head)?, &taps, workers, memory, out),
         _ => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::config::{Config, Head, Named};
+use crate::config::{Answer, Config, Head, Named};
 
 /// An output of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,11 +17,19 @@ pub enum Output {
     /// For each pixel of the input its distance in metres, or its inverse up to a scale and a shift of the picture,
     /// `[height, width]`. Networks with a depth head have it.
     Depth,
+    /// For each patch of the input one number a class, `[classes, height, width]` in patches. Networks with a linear
+    /// head for classes have it.
+    LogitsMap,
 }
 
 impl Named for Output {
-    const NAMES: &'static [(Self, &'static str)] =
-        &[(Self::Logits, "logits"), (Self::Features, "features"), (Self::Tokens, "tokens"), (Self::Depth, "depth")];
+    const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::Logits, "logits"),
+        (Self::Features, "features"),
+        (Self::Tokens, "tokens"),
+        (Self::Depth, "depth"),
+        (Self::LogitsMap, "logits_map"),
+    ];
 }
 
 impl Output {
@@ -36,7 +44,7 @@ impl Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputInfo {
     output: Output,
-    dims: [usize; 2],
+    dims: [usize; 3],
     rank: usize,
 }
 
@@ -45,13 +53,15 @@ impl OutputInfo {
     pub(crate) fn of(c: &Config, output: Output) -> Option<Self> {
         let (dims, rank) = match output {
             Output::Logits if c.classes == 0 => return None,
-            Output::Logits => ([c.classes, 1], 1),
-            Output::Features => ([c.features(), 1], 1),
-            Output::Tokens => ([c.patches(), c.dim], 2),
+            Output::Logits => ([c.classes, 1, 1], 1),
+            Output::Features => ([c.features(), 1, 1], 1),
+            Output::Tokens => ([c.patches(), c.dim, 1], 2),
             Output::Depth => {
-                c.depth_head()?;
-                ([c.image_height, c.image_width], 2)
+                c.head.depth()?;
+                ([c.image_height, c.image_width, 1], 2)
             }
+            Output::LogitsMap if c.head.patch_classes() == 0 => return None,
+            Output::LogitsMap => ([c.head.patch_classes(), c.grid().0, c.grid().1], 3),
         };
         Some(Self { output, dims, rank })
     }
@@ -73,7 +83,7 @@ impl OutputInfo {
 
     /// Its elements.
     pub fn elements(&self) -> usize {
-        self.dims[0] * self.dims[1]
+        self.dims.iter().product()
     }
 
     /// Its chunks of 16 floats in memory.
@@ -96,6 +106,8 @@ impl Outputs {
         if self.0 == 0 {
             let first = match c.head {
                 Head::Depth(_) => Output::Depth,
+                Head::Linear(linear) if linear.answer == Answer::Classes => Output::LogitsMap,
+                Head::Linear(_) => Output::Depth,
                 Head::Classifier if c.classes > 0 => Output::Logits,
                 Head::Classifier => Output::Features,
             };
@@ -114,9 +126,14 @@ impl Outputs {
         self.has(Output::Logits) || self.has(Output::Features)
     }
 
+    /// Whether there is one that a head beside the classifier computes.
+    pub(crate) fn has_map(self) -> bool {
+        self.has(Output::Depth) || self.has(Output::LogitsMap)
+    }
+
     /// Tokens that the last block has to compute.
     pub(crate) fn rows_read(self, c: &Config) -> usize {
-        let all = self.has(Output::Tokens) || self.has(Output::Depth);
+        let all = self.has(Output::Tokens) || self.has_map();
         if all { c.tokens() } else { c.rows_read() }
     }
 

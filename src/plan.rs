@@ -82,6 +82,7 @@ impl Plan {
             Head::Classifier if config.classes == 0 => "the network has no classifier: it gives features and tokens",
             Head::Classifier => "the network has no depth head: it gives logits, features and tokens",
             Head::Depth(_) => "the network has no classifier: it gives depth, features and tokens",
+            Head::Linear(_) => "the network has no classifier: it gives a map of its head, features and tokens",
         }))?;
         Ok(Self { config, stated, preprocess, kernels, threads, max_picture, outputs, bytes: 0 })
     }

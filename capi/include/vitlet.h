@@ -199,6 +199,9 @@ typedef enum {
     // For each pixel of the input its distance in metres, or its inverse up to a scale and a shift, `[height, width]`.
     // Networks with a depth head have it.
     VITLET_OUTPUT_DEPTH = 8,
+    // For each patch of the input one number a class, `[classes, height, width]` in patches. Networks with a linear
+    // head for classes have it.
+    VITLET_OUTPUT_LOGITS_MAP = 16,
 } vitlet_output;
 
 // A model: weights and labels, read only. Any number of sessions on any threads may use one at the same time.
@@ -358,7 +361,7 @@ typedef struct {
 typedef struct {
     // Set it before the call: sizeof(vitlet_tensor_info), or 0 for the fields of version 1. The call fills that much.
     size_t size;
-    // "logits", "features", "tokens" or "depth": a constant.
+    // "logits", "features", "tokens", "depth" or "logits_map": a constant.
     const char *name;
     // A vitlet_output.
     uint32_t output;

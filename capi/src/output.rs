@@ -21,6 +21,9 @@ pub enum vitlet_output {
     /// For each pixel of the input its distance in metres, or its inverse up to a scale and a shift, `[height, width]`.
     /// Networks with a depth head have it.
     Depth = 8,
+    /// For each patch of the input one number a class, `[classes, height, width]` in patches. Networks with a linear
+    /// head for classes have it.
+    LogitsMap = 16,
 }
 
 /// Name and shape of an output, a dense array of floats.
@@ -28,7 +31,7 @@ pub enum vitlet_output {
 pub struct vitlet_tensor_info {
     /// Set it before the call: sizeof(vitlet_tensor_info), or 0 for the fields of version 1. The call fills that much.
     pub size: usize,
-    /// "logits", "features", "tokens" or "depth": a constant.
+    /// "logits", "features", "tokens", "depth" or "logits_map": a constant.
     pub name: *const c_char,
     /// A vitlet_output.
     pub output: u32,
@@ -44,13 +47,14 @@ pub struct vitlet_tensor_info {
 unsafe impl Versioned for vitlet_tensor_info {}
 
 /// How many outputs there are.
-pub(crate) const OUTPUTS: usize = 4;
+pub(crate) const OUTPUTS: usize = 5;
 
 const NAMES: [(vitlet_output, Output, &CStr); OUTPUTS] = [
     (vitlet_output::Logits, Output::Logits, c"logits"),
     (vitlet_output::Features, Output::Features, c"features"),
     (vitlet_output::Tokens, Output::Tokens, c"tokens"),
     (vitlet_output::Depth, Output::Depth, c"depth"),
+    (vitlet_output::LogitsMap, Output::LogitsMap, c"logits_map"),
 ];
 
 /// The outputs that bits stand for, first the number of them.

@@ -114,7 +114,8 @@ impl Network {
 
 /// Which commands are for a network, said by one that is not.
 pub fn commands_for(c: &Config) -> String {
-    let first = match (c.depth_head(), c.classes) {
+    let first = match (c.head.depth(), c.classes) {
+        _ if c.head.patch_classes() > 0 => "`vitlet segment` shows the classes of its patches, ",
         (Some(_), _) => "`vitlet depth` shows its depth, ",
         (None, 0) => "",
         (None, _) => "`vitlet classify` shows its labels, ",

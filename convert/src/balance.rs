@@ -73,7 +73,7 @@ pub(crate) fn balance(network: &mut Network) -> Result<Vec<BalanceReport>, Error
     for_each_part(&config, |part| {
         match part {
             // ResMLP has no norms, a dense head no int8.
-            Part::Embedding | Part::MixerBlock(_) | Part::Dpt => {}
+            Part::Embedding | Part::MixerBlock(_) | Part::Dpt | Part::LinearHead => {}
             Part::Block(i) => {
                 let (at, block) = (format!("blk.{i}"), &mut network.blocks[i]);
                 reports.extend(attention(&at, block, head_dim, rotated)?);

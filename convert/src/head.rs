@@ -1,4 +1,5 @@
-//! Heads that are not simply one layer of the checkpoint: the mean of two heads, and a head from a separate file.
+//! Heads that are not simply one layer of the checkpoint: the mean of two heads, and heads from separate files, of the
+//! picture here and of its patches in `patches`.
 
 use std::path::Path;
 
@@ -8,6 +9,10 @@ use crate::checkpoint::Checkpoint;
 use crate::diagonal;
 use crate::error::Error;
 use crate::network::Layer;
+
+mod patches;
+
+pub(crate) use patches::PatchHead;
 
 /// The mean of two heads, each on its own token, as one layer over both tokens side by side.
 pub(crate) fn mean(cls: Layer, dist: Layer) -> Layer {

@@ -60,11 +60,16 @@ pub struct Names {
 }
 
 impl Given {
-    /// One name a class, from a model file.
-    pub(crate) fn list(names: Vec<String>) -> Self {
+    /// One name a class, from `origin`.
+    pub(crate) fn list(origin: &str, names: Vec<String>) -> Self {
         let entries = names.len();
         let names = names.into_iter().enumerate().collect();
-        Self::Names(Names { origin: "the model file".into(), names, entries, remarks: Vec::new() })
+        Self::Names(Names { origin: origin.to_owned(), names, entries, remarks: Vec::new() })
+    }
+
+    /// Whether these names are of exactly so many classes.
+    pub(crate) fn is_for(&self, classes: usize) -> bool {
+        matches!(self, Self::Names(names) if names.entries == classes && names.names.len() == classes)
     }
 
     fn for_classes(self, classes: usize, options: &Options, announcements: &mut Vec<String>) -> Option<Vec<String>> {
@@ -292,7 +297,7 @@ mod tests {
     fn labels_of_another_head_are_left_out() {
         let mut told = Vec::new();
         let options = Options { head: Some("head.safetensors".into()), ..Options::default() };
-        let given = |n: usize| Some(Given::list((0..n).map(|i| i.to_string()).collect()));
+        let given = |n: usize| Some(Given::list("the model file", (0..n).map(|i| i.to_string()).collect()));
         assert_eq!(choose(&options, given(2), 3, &mut told), Ok(None));
         assert!(told[0].contains("2 labels for 3 classes"), "{told:?}");
         assert_eq!(choose(&options, given(3), 3, &mut told), Ok(words(&["0", "1", "2"])));

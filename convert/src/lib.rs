@@ -98,8 +98,15 @@ pub struct Progress<'a> {
 /// One line that names what is wrong with the source and what to do about it, or the tensor that would not be finite in
 /// the model file.
 pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Converted, Error> {
-    let mut source = read(src, options)?;
-    if options.max_depth.is_some() && source.network.config.depth_head().is_none() {
+    let mut source = match options.head.as_deref().map(head::PatchHead::open).transpose()?.flatten() {
+        None => read(src, options)?,
+        Some(patch_head) => {
+            let mut source = read(src, &Options { head: None, max_depth: None, ..options.clone() })?;
+            patch_head.attach(&mut source, options)?;
+            source
+        }
+    };
+    if options.max_depth.is_some() && source.network.config.head.depth().is_none() {
         return Err(Error::new("--max-depth", "the network has no depth head"));
     }
     if options.fold_norm {
@@ -123,7 +130,7 @@ pub fn convert(src: &Path, options: &Options, progress: &mut dyn FnMut(Progress<
     };
     config::check(&config)?;
     let given = source.labels.take();
-    let labels = labels::choose(options, given, config.classes, &mut source.announcements)?;
+    let labels = labels::choose(options, given, config.labelled_classes(), &mut source.announcements)?;
     if config.classes == 1 && config.scores == Scores::Softmax {
         config.scores = Scores::Sigmoid;
         let text = "one logit: its score is a sigmoid, since a softmax of one number is always 1";
@@ -291,6 +298,8 @@ fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result
         vit5::read(checkpoint, options)?
     } else if described {
         read_described(checkpoint, &config, options)?
+    } else if options.arch.is_none() && timm::dinov2::is_meant(&checkpoint) {
+        timm::dinov2::read(checkpoint, options)?
     } else {
         let json = arch::config(file.unwrap_or(dir), &mut checkpoint, options, &mut announcements)?;
         timm::read(checkpoint, &json, options)?

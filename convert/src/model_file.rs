@@ -78,7 +78,7 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Source, Error> {
     Ok(Source {
         network,
         preprocess: preprocess::overridden(*model.preprocess(), options)?,
-        labels: (!labels.is_empty()).then(|| Given::list(labels)),
+        labels: (!labels.is_empty()).then(|| Given::list("the model file", labels)),
         name: model.name().unwrap_or_default().to_owned(),
         license: model.text(keys::LICENSE).map(str::to_owned),
         url: model.text(keys::SOURCE_URL).map(str::to_owned),

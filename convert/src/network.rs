@@ -5,7 +5,7 @@
 //! layout come later (`quantize`, `diagonal`, `pack`).
 
 use vitlet::Config;
-use vitlet::heads::dpt;
+use vitlet::heads::{dpt, linear};
 use vitlet::networks::{Part, convnext, for_each_part, resmlp, transformer, xcit};
 use vitlet::parts::{Storage, Walk};
 use vitlet::picture::Preprocess;
@@ -133,6 +133,10 @@ pub type Dpt = dpt::Dpt<InSource>;
 pub type Tap = dpt::Tap<InSource>;
 /// See [`dpt::Unit`].
 pub type Unit = dpt::Unit<InSource>;
+/// See [`linear::LinearHead`].
+pub type LinearHead = linear::LinearHead<InSource>;
+/// See [`linear::Tap`].
+pub type LinearTap = linear::Tap<InSource>;
 /// See [`xcit::Local`].
 pub type Local = xcit::Local<InSource>;
 /// See [`convnext::Downsampling`].
@@ -178,6 +182,8 @@ pub struct Network {
     pub tail: Tail,
     /// The depth head, where [`Config::head`] is one.
     pub dpt: Dpt,
+    /// The linear head over patches, where [`Config::head`] is one.
+    pub linear_head: LinearHead,
 }
 
 impl Network {
@@ -193,6 +199,7 @@ impl Network {
             mixer_blocks: Vec::new(),
             tail: Tail::default(),
             dpt: Dpt::default(),
+            linear_head: LinearHead::default(),
         }
     }
 
@@ -206,6 +213,7 @@ impl Network {
             Part::MixerBlock(i) => at(&mut self.mixer_blocks, i).walk(config, i, w),
             Part::Tail => self.tail.walk(config, w),
             Part::Dpt => config.depth_head().map_or(Ok(()), |widths| self.dpt.walk(config, widths, w)),
+            Part::LinearHead => config.linear_head().map_or(Ok(()), |widths| self.linear_head.walk(config, widths, w)),
         })
     }
 }

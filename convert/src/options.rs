@@ -117,7 +117,7 @@ pub struct Options {
     pub labels: Option<PathBuf>,
     /// Input height and width, instead of the source's; position embeddings are resampled.
     pub image_size: Option<(usize, usize)>,
-    /// A safetensors file with a linear layer, instead of the source's head.
+    /// A file with a linear layer, instead of the source's head: of the picture, or of its patches.
     pub head: Option<PathBuf>,
     /// The largest depth in metres, for depth networks whose files do not say it.
     pub max_depth: Option<f32>,

@@ -77,7 +77,7 @@ pub(crate) fn plan(network: &Network, config: &Config) -> Result<Vec<BlockPlan>,
     let mut plan = Vec::new();
     for_each_part(config, |part| {
         match part {
-            Part::Embedding | Part::Tail | Part::Dpt => {}
+            Part::Embedding | Part::Tail | Part::Dpt | Part::LinearHead => {}
             Part::Block(i) => plan.push(block_plan(&network.blocks[i], config, &mut stream)?),
             Part::Downsampling(stage) => {
                 let Downsampling { norm, linear } = &network.downsamplings[stage - 1];

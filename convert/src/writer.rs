@@ -3,7 +3,7 @@
 //! The bytes depend on the network and the options alone: no dates, no paths, and no version of this program unless the
 //! options have a provenance.
 
-use vitlet::config::{ConvNeXt, Enlarging, Xcit};
+use vitlet::config::{Answer, ConvNeXt, Enlarging, Xcit};
 use vitlet::layout::{ALIGNMENT, FORMAT_VERSION, TensorSpec, keys};
 use vitlet::picture::{CropRounding, Preprocess, Resize, SizeRule};
 use vitlet::{Config, Family, Named, Positions, Resampling};
@@ -127,6 +127,18 @@ fn hyperparameters(meta: &mut Metadata, c: &Config) {
         meta.put(keys::HEAD_FACTORS, 7, &[1]);
     }
     meta.text(keys::SCORES, c.scores.name());
+    if let Some(linear) = c.linear_head() {
+        let name = if linear.answer == Answer::Classes { "linear_classes" } else { "linear_depth" };
+        meta.text(keys::HEAD, name);
+        meta.counts(keys::LINEAR_TAPS, linear.taps());
+        meta.put(keys::LINEAR_NORM, 7, &[u8::from(linear.norm)]);
+        meta.put(keys::LINEAR_CLASS_TOKEN, 7, &[u8::from(linear.class_token)]);
+        meta.count(keys::LINEAR_CHANNELS, linear.channels);
+        if let Answer::Depth { min, max } = linear.answer {
+            meta.number(keys::LINEAR_MIN, min);
+            meta.number(keys::LINEAR_MAX, max);
+        }
+    }
     if let Some(dpt) = c.depth_head() {
         meta.text(keys::HEAD, "depth");
         meta.counts(keys::DEPTH_TAPS, &dpt.taps);

@@ -47,6 +47,7 @@ impl Config {
         ok(self.classes <= 1 << 20, "at most 1048576 classes")?;
         ok(!self.head_factors || self.classes > 0, "head factors without a head")?;
         self.depth_head().map_or(Ok(()), |dpt| dpt.check(self))?;
+        self.linear_head().map_or(Ok(()), |linear| linear.check(self))?;
         let (rows, columns) = self.table_grid();
         ok(
             within(rows, 65_536) && within(columns, 65_536) && rows.saturating_mul(columns) <= 65_536,

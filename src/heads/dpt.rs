@@ -212,8 +212,8 @@ pub(crate) fn forward(
     let b = Buffers::carve(c, dpt, threads, &mut Arena::over(memory));
     let mut w = Workers { memory: b.workers, worker_bytes: b.worker_bytes, ..workers };
     let (mut fusion, sizes) = (b.fusion, dpt.sizes(c.grid()));
-    for (k, tokens) in taps.maps(c).enumerate() {
-        reassemble(&mut w, c, dpt, (k, &parts.taps[k]), tokens, &mut fusion)?;
+    for (k, tokens) in taps.maps().enumerate() {
+        reassemble(&mut w, c, dpt, (k, &parts.taps[k]), tokens.patches, &mut fusion)?;
     }
     let Fusion { taps, x, y, .. } = fusion;
     for (k, part) in parts.taps.iter().enumerate().rev() {

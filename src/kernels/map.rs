@@ -112,6 +112,43 @@ impl Op for Relu<'_> {
     }
 }
 
+/// For each pixel the mean of `values` under the weights max(x, 0) + `offset` of its channels, x. Weights and products
+/// are added up in 16 lanes, channel after channel; then the lanes, and then one sum is divided by the other.
+pub(crate) struct WeightedMean<'a> {
+    /// x, `[pixels][pad16(channels) / 16]`.
+    pub weights: &'a [F32x16],
+    /// Positive.
+    pub offset: f32,
+    /// `[channels]`, zero in the lanes past them.
+    pub values: &'a [F32x16],
+    pub channels: usize,
+    /// `[pixels]`: a map of one channel.
+    pub out: &'a mut [F32x16],
+}
+
+impl Op for WeightedMean<'_> {
+    type Output = ();
+    const USES: Uses = Uses::Lanes;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        let Self { weights, offset, values, channels, out } = self;
+        assert_eq!(weights.len(), out.len() * values.len(), "a mean for each pixel");
+        for (pixel, out) in weights.chunks_exact(values.len()).zip(out) {
+            let (mut sum, mut weighted) = (s.splat(0.0), s.splat(0.0));
+            for (i, (x, value)) in pixel.iter().zip(values).enumerate() {
+                let weight = s.add(relu(s, s.load(x)), s.splat(offset));
+                let weight = s.keep_first(weight, (channels - 16 * i).min(16));
+                sum = s.add(sum, weight);
+                weighted = s.fma(weight, s.load(value), weighted);
+            }
+            let mut mean = ZERO;
+            mean.0[0] = s.sum(weighted) / s.sum(sum);
+            *out = mean;
+        }
+    }
+}
+
 /// Height and width of the output of a 3 x 3 convolution with a border of one zero.
 pub(crate) const fn convolved((height, width): (usize, usize), stride: usize) -> (usize, usize) {
     (height.div_ceil(stride), width.div_ceil(stride))

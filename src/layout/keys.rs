@@ -69,6 +69,12 @@ pub const DEPTH_HIDDEN: &str = "vitlet.depth.hidden";
 pub const DEPTH_METRIC: &str = "vitlet.depth.metric";
 pub const DEPTH_ENLARGING: &str = "vitlet.depth.enlarging";
 pub const DEPTH_MAX: &str = "vitlet.depth.max";
+pub const LINEAR_TAPS: &str = "vitlet.linear.taps";
+pub const LINEAR_NORM: &str = "vitlet.linear.norm";
+pub const LINEAR_CLASS_TOKEN: &str = "vitlet.linear.class_token";
+pub const LINEAR_CHANNELS: &str = "vitlet.linear.channels";
+pub const LINEAR_MIN: &str = "vitlet.linear.min_depth";
+pub const LINEAR_MAX: &str = "vitlet.linear.max_depth";
 pub const SCORES: &str = "vit.scores";
 
 /// Where the numbers stand that a family's rotations are computed from.

@@ -1,8 +1,8 @@
 //! The metadata of a model file, as hyperparameters and what stands beside them.
 
 use crate::config::{
-    Attention, Config, CropRounding, Dpt, Enlarging, Family, Head, Interpolation, LayerScale, MAX_EDGE, Named,
-    Positions, Preprocess, Resampling, Resize, SizeRule, StageConfig,
+    Answer, Attention, Config, CropRounding, Dpt, Enlarging, Family, Head, Interpolation, LayerScale, LinearHead,
+    MAX_EDGE, Named, Positions, Preprocess, Resampling, Resize, SizeRule, StageConfig,
 };
 use crate::error::Error;
 use crate::gguf::{File, Value};
@@ -149,9 +149,36 @@ impl<'a> Metadata<'_, 'a> {
         if self.0.get(keys::HEAD).is_none() {
             return Ok(Head::Classifier);
         }
-        if self.text(keys::HEAD)? != "depth" || !cfg!(feature = "depth") {
-            return Err(Error::Metadata { key: keys::HEAD, why: "this build of vitlet does not have the head" });
+        match self.text(keys::HEAD)? {
+            "depth" if cfg!(feature = "depth") => self.dpt(),
+            "linear_depth" if cfg!(feature = "linear") => {
+                let (min, max) = (self.f32(keys::LINEAR_MIN)?, self.f32(keys::LINEAR_MAX)?);
+                self.linear(Answer::Depth { min, max })
+            }
+            "linear_classes" if cfg!(feature = "linear") => self.linear(Answer::Classes),
+            _ => Err(Error::Metadata { key: keys::HEAD, why: "this build of vitlet does not have the head" }),
         }
+    }
+
+    fn linear(&self, answer: Answer) -> Result<Head, Error> {
+        let key = keys::LINEAR_TAPS;
+        let taps = self.get(key, |v| if let Value::U32s(n) = v { Some(n) } else { None })?;
+        let mut blocks = [0; 4];
+        if taps.len() > blocks.len() {
+            return Err(Error::Metadata { key, why: "more than four" });
+        }
+        blocks.iter_mut().zip(taps).for_each(|(block, tap)| *block = u32::from_le_bytes(*tap) as usize);
+        Ok(Head::Linear(LinearHead {
+            blocks,
+            count: taps.len(),
+            norm: self.flag(keys::LINEAR_NORM)?,
+            class_token: self.flag(keys::LINEAR_CLASS_TOKEN)?,
+            channels: self.len(keys::LINEAR_CHANNELS)?,
+            answer,
+        }))
+    }
+
+    fn dpt(&self) -> Result<Head, Error> {
         Ok(Head::Depth(Dpt {
             taps: self.four(keys::DEPTH_TAPS)?,
             reassembled: self.four(keys::DEPTH_REASSEMBLED)?,

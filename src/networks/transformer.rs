@@ -18,6 +18,7 @@ pub(super) use worker::{Memory, Worker, attention};
 use crate::arena::Arena;
 use crate::config::{Attention, Config, Family};
 use crate::error::Error;
+use crate::heads::TokensMut;
 use crate::kernels::Kernels;
 use crate::lanes::{F32x16, pad16};
 use crate::networks::{Run, Weights};
@@ -212,17 +213,25 @@ impl<'p> Pass<'p> {
         })
     }
 
-    /// The patches of the stream after the last norm, `[patches, pad16(dim)]`, for another head.
-    pub(crate) fn keep(&self, b: &mut Buffers<'_>, tokens: &mut [F32x16]) -> Result<(), Error> {
+    /// The stream, or what the last norm makes of it, for another head: patches, and the class token if it is read.
+    pub(crate) fn keep(&self, b: &mut Buffers<'_>, normalized: bool, tokens: TokensMut<'_>) -> Result<(), Error> {
         let (c, k, dim) = (self.c, self.k, self.dim());
-        let norm = self.weights.tail()?.norm.ok_or(Missing)?;
-        let patches = &b.x[c.prefix_tokens() * dim..];
-        let workers = Chunks::new(b.workers, b.worker_bytes);
-        for_each(self.executor, workers, Chunks::new(tokens, ROWS * dim), |_, i, out| {
-            let mut laps = Laps::start(self.watch.profile);
-            normalize(k, &norm, &patches[i * ROWS * dim..][..out.len()], out);
-            laps.end(Stage::Head);
-        })
+        let norm = if normalized { Some(self.weights.tail()?.norm.ok_or(Missing)?) } else { None };
+        let (class, patches) = (&b.x[..dim], &b.x[c.prefix_tokens() * dim..]);
+        let mut keep = |x: &[F32x16], out| {
+            let workers = Chunks::new(b.workers, b.worker_bytes);
+            for_each(self.executor, workers, Chunks::new(out, ROWS * dim), |_, i, out| {
+                let mut laps = Laps::start(self.watch.profile);
+                let x = &x[i * ROWS * dim..][..out.len()];
+                match &norm {
+                    Some(norm) => normalize(k, norm, x, out),
+                    None => out.copy_from_slice(x),
+                }
+                laps.end(Stage::Head);
+            })
+        };
+        tokens.class.map_or(Ok(()), |out| keep(class, out))?;
+        keep(patches, tokens.patches)
     }
 
     /// Norm, tokens, pooling, norm, features, head.

@@ -33,8 +33,9 @@ pub(crate) fn forward(
         pass.watch.go_on()?;
         let rows = if i + 1 == c.depth { pass.rows_read() } else { c.tokens() };
         pass.block(i, &block?, 0..c.tokens(), rows, b)?;
-        if let Some(tokens) = taps.of(c, i) {
-            pass.keep(b, tokens)?;
+        let normalized = taps.normalized;
+        if let Some(tokens) = taps.of(i) {
+            pass.keep(b, normalized, tokens)?;
         }
     }
     pass.head(b, out)

@@ -1,8 +1,9 @@
 //! The parts of a network, cut out of its file as the forward pass needs them.
 
-use crate::config::{Config, Dpt as Widths};
+use crate::config::{Config, Dpt as Widths, LinearHead as LinearWidths};
 use crate::error::Error;
 use crate::heads::dpt::Dpt;
+use crate::heads::linear::LinearHead;
 use crate::layout::Kept;
 use crate::networks::convnext::{ConvBlock, Downsampling};
 use crate::networks::resmlp::MixerBlock;
@@ -76,6 +77,13 @@ impl<'a> Weights<'a> {
     pub(crate) fn dpt(self, dpt: &Widths) -> Result<Dpt<InFile<'a>>, Error> {
         let mut head = Dpt::default();
         head.walk(self.config, dpt, &mut self.cut(self.at.head))?;
+        Ok(head)
+    }
+
+    /// The linear head, of these widths.
+    pub(crate) fn linear_head(self, widths: &LinearWidths) -> Result<LinearHead<InFile<'a>>, Error> {
+        let mut head = LinearHead::default();
+        head.walk(self.config, widths, &mut self.cut(self.at.head))?;
         Ok(head)
     }
 }

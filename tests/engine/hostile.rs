@@ -184,7 +184,7 @@ fn factors_before_the_head_are_announced_and_have_a_head() {
     assert!(matches!(wrong, Some(Error::Config("head factors without a head"))), "{wrong:?}");
 }
 
-fn mutate(file: &[u8], count: usize) {
+pub fn mutate(file: &[u8], count: usize) {
     assert!(file.len().is_multiple_of(64), "the file ends where the guard starts");
     let header = file.len() - {
         let mut memory = Guarded::new(file.len());

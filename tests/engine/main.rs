@@ -9,6 +9,7 @@ mod finite;
 mod hostile;
 mod interface;
 mod layerscale;
+mod patches;
 mod pruned;
 mod pytorch;
 mod sensitivity;

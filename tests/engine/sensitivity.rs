@@ -11,7 +11,7 @@ use vitlet_convert::Options;
 use crate::common::{checkpoints, convert, npy, relative_error, run};
 
 /// 100 times the 2e-5 to which f32 agrees with PyTorch.
-const LEAST: f64 = 2e-3;
+pub const LEAST: f64 = 2e-3;
 
 /// Biases of the keys (and of CaiT's mixing of scores) add the same number to all scores of a query and cancel in the
 /// softmax; `mask_token` is for pretraining. `num_batches_tracked` is BatchNorm's count. ViT-5's frequencies are equal
@@ -83,7 +83,7 @@ fn floats(tensor: &TensorView<'_>) -> Vec<f32> {
 }
 
 /// Adds or subtracts a tenth of the root mean square, in no regular order.
-fn disturb(values: &mut [f32]) {
+pub fn disturb(values: &mut [f32]) {
     let rms = (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt();
     let mut state = 1_u32;
     for x in values {

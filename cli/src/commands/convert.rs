@@ -49,7 +49,8 @@ pub struct ConvertArgs {
     #[arg(long)]
     ema: bool,
 
-    /// A safetensors file with a linear head, instead of the checkpoint's
+    /// A file with a linear head, instead of the checkpoint's: of the picture (safetensors), or of its patches, as
+    /// DINOv2's for depth and segmentation
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
 

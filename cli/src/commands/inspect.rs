@@ -257,7 +257,7 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         head_factors: c.head_factors,
         scores: c.scores.name(),
         outputs: Output::of(c).map(Named::name).collect(),
-        metric_depth: c.depth_head().map(|dpt| dpt.metric),
+        metric_depth: c.head.depth().map(|depth| depth.metric),
     }
 }
 

@@ -7,15 +7,28 @@ use vitlet::{Activation, Config, Family, Positions, Resampling};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::network::{Block, Embedding, Mlp, Network, Tail};
+use crate::network::{Block, Embedding, Mlp, Network, Source, Tail};
 use crate::options::Options;
 use crate::position;
+use crate::preprocess::Processor;
+
+/// What asks for a tensor, in errors.
+const ASKER: &str = "DINOv2";
 
 /// Width of a head in every DINOv2.
 const HEAD_DIM: usize = 64;
 
 /// No length of a DINOv2 is larger: the engine takes at most as many tokens.
 const MOST: usize = 1 << 16;
+
+/// Height and width of the pictures that the positions of the network whose names begin with `at` are for.
+///
+/// # Errors
+/// As [`network`].
+pub(crate) fn native(checkpoint: &Checkpoint, at: &str) -> Result<(usize, usize), Error> {
+    let Shape { side, patch, .. } = Shape::of(checkpoint, at)?;
+    Ok((side * patch, side * patch))
+}
 
 /// The letter that the authors' names have for a network of this width.
 pub(crate) fn size_name(dim: usize) -> Option<char> {
@@ -71,9 +84,7 @@ impl Shape {
         })
     }
 
-    fn config(&self, options: &Options) -> Config {
-        let edge = self.side * self.patch;
-        let (image_height, image_width) = options.image_size.unwrap_or((edge, edge));
+    fn config(&self, (image_height, image_width): (usize, usize)) -> Config {
         // With registers, the authors' networks resample without the offset and with antialiasing.
         let rule = if self.registers > 0 { Resampling::BicubicAntialias } else { Resampling::BicubicOffset };
         let vit = Vit {
@@ -98,19 +109,53 @@ impl Shape {
     }
 }
 
-/// The network whose names begin with `at`, without a head. Its input has the size that the positions are for, or
-/// `--image-size`.
+/// Whether a checkpoint without a config.json is DINOv2 as its authors save it: timm's has no token for masked patches.
+pub(crate) fn is_meant(checkpoint: &Checkpoint) -> bool {
+    ["mask_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.ls1.gamma", "norm.weight"]
+        .into_iter()
+        .all(|name| checkpoint.has(name))
+}
+
+/// Reads a checkpoint that [`is_meant`]: features and patch tokens, or the classifier of `--head`.
+///
+/// # Errors
+/// Missing or further tensors.
+pub(crate) fn read(mut checkpoint: Checkpoint, options: &Options) -> Result<Source, Error> {
+    let mut announcements = Vec::new();
+    checkpoint.describe(ASKER);
+    let shape = Shape::of(&checkpoint, "")?;
+    let native = native(&checkpoint, "")?;
+    let processor = Processor::usual("dinov2", options.image_size.unwrap_or(native));
+    let size = options.image_size.map_or_else(|| processor.output(), Ok)?;
+    let mut network = network(&mut checkpoint, "", size, options, &mut announcements)?;
+    if let Some(path) = &options.head {
+        network.tail.head = Some(crate::head::replace(path, &mut network.config, &mut announcements)?);
+    }
+    crate::checkpoint::announce_left_out(checkpoint.finish(&options.ignore)?, &mut announcements);
+    let preprocess = processor.preprocess(size, options, &mut announcements)?;
+    let (Shape { dim, depth, patch, .. }, (height, width)) = (&shape, size);
+    announcements.push(format!(
+        "the network is {ASKER}, as its tensors say: {depth} blocks, {dim} wide; pictures are prepared as for its \
+         classifiers, {width}x{height}"
+    ));
+    let registers = if shape.registers > 0 { "_reg" } else { "" };
+    let name = size_name(*dim).map_or("dinov2".to_owned(), |size| format!("dinov2_vit{size}{patch}{registers}"));
+    Ok(Source { network, preprocess, labels: None, name, license: None, url: None, folded_gammas: None, announcements })
+}
+
+/// The network whose names begin with `at`, without a head, for pictures of `size` (height, width).
 ///
 /// # Errors
 /// Tensors that are missing or of another shape.
 pub(crate) fn network(
     checkpoint: &mut Checkpoint,
     at: &str,
+    size: (usize, usize),
     options: &Options,
     announcements: &mut Vec<String>,
 ) -> Result<Network, Error> {
     let shape = Shape::of(checkpoint, at)?;
-    let mut config = shape.config(options);
+    let mut config = shape.config(size);
     crate::config::check_size(&config)?;
     let (dim, edge) = (config.dim, shape.side * shape.patch);
     let name = |name: &str| format!("{at}{name}");

@@ -9,6 +9,7 @@ mod layers;
 mod layerscale;
 mod onnx;
 mod outputs;
+mod patches;
 mod settings;
 mod sources;
 mod torch;

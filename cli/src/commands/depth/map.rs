@@ -17,7 +17,7 @@ pub enum Unit {
 impl Unit {
     /// Of a network's output; none where it has no depth head.
     pub fn of(c: &Config) -> Option<Self> {
-        c.depth_head().map(|head| if head.metric { Self::Metres } else { Self::Inverse })
+        c.head.depth().map(|depth| if depth.metric { Self::Metres } else { Self::Inverse })
     }
 }
 

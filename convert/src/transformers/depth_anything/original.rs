@@ -99,7 +99,8 @@ pub(crate) fn read(mut checkpoint: Checkpoint, src: &Path, options: &Options) ->
     // As a hub serves the first version, the folder has the name.
     let (file, folder) = (name(src), src.parent().map_or(String::new(), name));
     let version = Version::of(&format!("{folder}/{file}"), options, &mut announcements)?;
-    let mut network = timm::dinov2::network(&mut checkpoint, ENCODER, options, &mut announcements)?;
+    let size = options.image_size.map_or_else(|| timm::dinov2::native(&checkpoint, ENCODER), Ok)?;
+    let mut network = timm::dinov2::network(&mut checkpoint, ENCODER, size, options, &mut announcements)?;
     let (dim, depth) = (network.config.dim, network.config.depth);
     let widths = widths(&checkpoint, version.taps(depth), max_depth(&file, options, &mut announcements)?)?;
     network.config.head = Head::Depth(widths);
