@@ -173,7 +173,7 @@ refused "rgb.ppm: not a model file: no GGUF magic at the start" "$work/gcc/class
 refused "none.gguf: No such file or directory" "$work/gcc/classify" none.gguf rgb.ppm
 refused "frame.rgb: the frame ends too early" "$work/gcc/classify" "$OLDPWD/$model" frame.rgb rgb 4000 4000
 refused "session: this CPU has no kernels of that name" "$work/gcc/classify" -k mmx "$OLDPWD/$model" rgb.ppm
-refused "rgb.ppm: picture: the region of interest is empty or not inside the picture" "$work/gcc/classify" -c 90,0,20,20 "$OLDPWD/$model" rgb.ppm
+refused "rgb.ppm: region: 20 x 20 at x 90, y 0 is empty or not inside the picture of 101 x 75" "$work/gcc/classify" -c 90,0,20,20 "$OLDPWD/$model" rgb.ppm
 cd "$OLDPWD"
 
 flags=$(PKG_CONFIG_LIBDIR=$work/host/lib/pkgconfig pkg-config --cflags --libs vitlet)
