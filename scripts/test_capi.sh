@@ -79,16 +79,16 @@ echo "threads.cpp: four sessions of one model, an executor's callback and a pool
 depth_model=$work/depth.gguf
 target/release/vitlet convert -o "$depth_model" tests/fixtures/checkpoints/hf_depth_anything_metric >/dev/null
 depth_frame=("$depth_model" "$frames/frame.nv12" "$width" "$height")
-depth_line=$(target/release/vitlet depth -m "$depth_model" --raw "nv12:${width}x$height" --size 56x42 --digest "$frames/frame.nv12")
+depth_line=$(target/release/vitlet depth -m "$depth_model" --raw "nv12:${width}x$height" --digest "$frames/frame.nv12")
 depth_words=$(grep -oE 'at [0-9]+,[0-9]+' <<<"$depth_line")
 compare_depth() {
     local told
-    told=$("$@" -s 56x42 "${depth_frame[@]}")
+    told=$("$@" "${depth_frame[@]}")
     [ "$(digest <<<"$told")" = "$(digest <<<"$depth_line")" ] || die "depth: another digest than the program's"
     grep -q "nearest .* m $depth_words\$" <<<"$told" || die "depth: $told; the program: $depth_line"
 }
 compare_depth "$work/gcc/depth"
-compare_depth "$work/gcc/depth" -t 2
+compare_depth "$work/gcc/depth" -t 2 -s 56x42
 "$work/gcc/depth" -c 20,30,40,9 "${depth_frame[@]}" | grep -q "^nearest"
 if "$work/gcc/depth" "$model" "$frames/frame.nv12" "$width" "$height" 2>/dev/null; then die "depth of a classifier"; fi
 echo "depth.c with 1 and 2 threads gives the program's nearest point and digest"

@@ -423,6 +423,17 @@ vitlet_status vitlet_model_describe(const vitlet_model *model, vitlet_model_info
 // Requires: `model` is a model.
 vitlet_depth vitlet_model_depth(const vitlet_model *model);
 
+// The size of the network's input that the checkpoint's own code takes for a picture of `width` x `height` pixels, for
+// vitlet_options.input_width and vitlet_options.input_height. Depth models follow the aspect ratio of the picture; for
+// all others it is the model's own size. A picture that is turned by a quarter has its edges swapped.
+//
+// Requires: `model` is a model; `input_width` and `input_height` have room for a number.
+vitlet_status vitlet_model_input_size(const vitlet_model *model,
+                                      uint32_t width,
+                                      uint32_t height,
+                                      uint32_t *input_width,
+                                      uint32_t *input_height);
+
 // Copies the label of class `index`, in UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes`, with a NUL at
 // its end. Returns the length of the whole label in bytes, without the NUL, or 0 if there is no label. `buffer` may be
 // NULL.

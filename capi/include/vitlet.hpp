@@ -120,6 +120,13 @@ class Model {
         return detail::text([&](char *buffer, size_t bytes) { return vitlet_model_name(model_, buffer, bytes); });
     }
 
+    /// The input size (width, height) for a picture of this size, for `options.input_width` and `input_height`.
+    std::pair<uint32_t, uint32_t> input_size(uint32_t width, uint32_t height) const {
+        std::pair<uint32_t, uint32_t> size;
+        check(vitlet_model_input_size(model_, width, height, &size.first, &size.second), "input_size");
+        return size;
+    }
+
     /// What the numbers of a depth output are; VITLET_DEPTH_NONE where there is no such output.
     vitlet_depth depth() const { return vitlet_model_depth(model_); }
 

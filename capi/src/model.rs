@@ -268,6 +268,32 @@ pub unsafe extern "C" fn vitlet_model_depth(model: *const vitlet_model) -> vitle
     }
 }
 
+/// The size of the network's input that the checkpoint's own code takes for a picture of `width` x `height` pixels, for
+/// vitlet_options.input_width and vitlet_options.input_height. Depth models follow the aspect ratio of the picture; for
+/// all others it is the model's own size. A picture that is turned by a quarter has its edges swapped.
+///
+/// # Safety
+/// `model` is a model; `input_width` and `input_height` have room for a number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitlet_model_input_size(
+    model: *const vitlet_model,
+    width: u32,
+    height: u32,
+    input_width: *mut u32,
+    input_height: *mut u32,
+) -> vitlet_status {
+    status(|| {
+        // SAFETY: the caller's promises.
+        unsafe {
+            crate::pointers::check(input_width)?;
+            crate::pointers::check(input_height)?;
+            let size = shared(model)?.model()?.preprocess().size_for((height, width));
+            store(input_height, size.0)?;
+            Ok(store(input_width, size.1)?)
+        }
+    })
+}
+
 /// Copies the label of class `index`, in UTF-8, into `buffer` as snprintf() does: cut to `buffer_bytes`, with a NUL at
 /// its end. Returns the length of the whole label in bytes, without the NUL, or 0 if there is no label. `buffer` may be
 /// NULL.

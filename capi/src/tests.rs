@@ -241,6 +241,7 @@ fn null_pointers_are_statuses() {
     let mut memory = Memory::new(1 << 20);
     let (at, file, len) = (memory.start(), FILE.as_ptr().cast::<c_void>(), FILE.len());
     let (mut m, mut s, mut n, mut pool, none) = (null_mut(), null_mut(), 0, null_mut(), null_mut());
+    let (mut edge, mut edge_too) = (0, 0);
     let mut floats = [0.0; 16];
     // SAFETY: pointers that are not null are valid.
     let statuses = unsafe {
@@ -272,6 +273,9 @@ fn null_pointers_are_statuses() {
             vitlet_pool_start(&NO_POOL_OPTIONS, null_mut(), none),
             vitlet_pool_start(null(), &mut pool, none),
             vitlet_output_info(null(), 0, &mut shape()),
+            vitlet_model_input_size(null(), 1, 1, &mut edge, &mut edge_too),
+            vitlet_model_input_size(model, 1, 1, null_mut(), &mut edge_too),
+            vitlet_model_input_size(model, 1, 1, &mut edge, null_mut()),
             vitlet_output_info(session, 0, null_mut()),
         ]
     };
@@ -285,6 +289,9 @@ fn null_pointers_are_statuses() {
         assert_eq!(vitlet_model_name(null(), null_mut(), 0), 0);
         assert_eq!(vitlet_session_kernels(null(), null_mut(), 0), 0);
         assert_eq!((vitlet_model_depth(null()), vitlet_model_depth(model)), (vitlet_depth::None, vitlet_depth::None));
+        // A classifier's own size, whatever the picture's.
+        assert_eq!(vitlet_model_input_size(model, 640, 480, &mut edge, &mut edge_too), Status::Ok);
+        assert_eq!((edge, edge_too), (32, 32));
         assert_eq!(vitlet_digest(null(), 3), 0);
         assert_eq!(vitlet_output_count(null()), 0);
         assert_eq!(vitlet_output_data(null(), 0, &mut n), null());

@@ -3,10 +3,10 @@
 //     depth model.gguf frame.nv12 640 480
 //     depth -s 336x252 -c 160,120,320,360 model.gguf frame.nv12 640 480
 //
-// Options before the model: -t THREADS, -s WIDTHxHEIGHT of the network's input (multiples of the patch; keep the ratio
-// of the frame), -c X,Y,WIDTH,HEIGHT of the region in pixels of the frame. The network sees the whole frame, so that it
-// knows what the region is part of. Prints the nearest point, and the hash of the whole output that
-// `vitlet depth --raw nv12:WIDTHxHEIGHT --size WIDTHxHEIGHT --digest` prints.
+// Options before the model: -t THREADS, -s WIDTHxHEIGHT of the network's input (multiples of the patch) instead of the
+// size that the model asks for, -c X,Y,WIDTH,HEIGHT of the region in pixels of the frame. The network sees the whole
+// frame, so that it knows what the region is part of. Prints the nearest point, and the hash of the whole output that
+// `vitlet depth --raw nv12:WIDTHxHEIGHT --digest` prints.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +113,9 @@ int main(int argc, char **argv) {
         options.executor = vitlet_pool_executor(pool);
     }
     options.outputs = VITLET_OUTPUT_DEPTH;
+    if (!options.input_width) {
+        vitlet_model_input_size(model, picture.width, picture.height, &options.input_width, &options.input_height);
+    }
     options.max_picture_width = picture.width;
     options.max_picture_height = picture.height;
     size_t bytes, len;
