@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DepthAnythingForDepthEstimation, Dinov2Model
 
-from scenes import CLASSES, FAR, HELD_OUT, Scenes
+from scenes import CLASSES, FAR, HELD_OUT, SIDE, Scenes
 from train_scenes import PATCH, LinearHead, normalize
 
 BATCH = 25
 
 
-def held_out(count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def held_out(count: int, side: int = SIDE) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches of pictures, depth and classes of the first `count` held-out scenes, as scenes.py writes them."""
     for start in range(0, count, BATCH):
-        scenes = [Scenes(1, HELD_OUT + i).render() for i in range(start, min(start + BATCH, count))]
+        scenes = [Scenes(1, HELD_OUT + i).render(side, side) for i in range(start, min(start + BATCH, count))]
         yield tuple(torch.cat(parts) for parts in list(zip(*scenes))[:3])
 
 

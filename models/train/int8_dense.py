@@ -1,6 +1,6 @@
 """How dense networks run in int8, and which scheme suits convolutions: errors on held-out scenes.
 
-    int8_dense.py depth FOLDER [--count 200] [--only NAME ...]
+    int8_dense.py depth FOLDER [--count 200] [--side 126] [--only NAME ...]
     int8_dense.py segment FOLDER HEAD.pth [--count 200]
 
 FOLDER and HEAD.pth are as train_scenes.py writes them. The network runs in PyTorch with weights and activations rounded
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, DepthAnythingForDepthEstimation
 
 from eval_dense import depth_metrics, evaluate_segment, held_out, segment_parts, segmenter
+from scenes import SIDE
 from train_scenes import normalize
 
 
@@ -226,8 +227,8 @@ STUDIES = {
 }
 
 
-def study_depth(folder: Path, count: int, only: list[str] | None) -> None:
-    scenes = list(held_out(count))
+def study_depth(folder: Path, count: int, side: int, only: list[str] | None) -> None:
+    scenes = list(held_out(count, side))
     run = quantized(folder, {})
     reference = [run(normalize(rgb)) for rgb, _, _ in scenes]
     base = torch.cat([depth_metrics(p, d) for p, (_, d, _) in zip(reference, scenes)]).mean(0)
@@ -270,11 +271,12 @@ def main() -> None:
         t.add_argument("folder", type=Path)
         t.add_argument("--count", type=int, default=200)
     t.add_argument("head", type=Path)
+    sub.choices["depth"].add_argument("--side", type=int, default=SIDE)
     sub.choices["depth"].add_argument("--only", nargs="*")
     a = p.parse_args()
     torch.set_num_threads(1)
     if a.task == "depth":
-        study_depth(a.folder, a.count, a.only)
+        study_depth(a.folder, a.count, a.side, a.only)
     else:
         study_segment(a.folder, a.head, a.count)
 

@@ -114,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = DepthAnythingForDepthEstimation.from_pretrained(a.folder, dtype=torch.float32).eval()
     insert(model, a.size)
-    model.save_pretrained(a.out)
+    model.half().save_pretrained(a.out)
     shutil.copy(a.folder / "preprocessor_config.json", a.out)
 
 

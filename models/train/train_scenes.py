@@ -5,10 +5,10 @@
 One backbone (transformers' Dinov2 with LayerScale) has two heads: the DPT head of Depth Anything, and DINOv2's linear
 head (batch norm and a 1x1 convolution of the last layer's patch tokens). Writes, every few minutes and at the end,
 
-    OUT/depth           DepthAnythingForDepthEstimation, metric, by save_pretrained, with preprocessor_config.json
-    OUT/segment         the backbone alone as Dinov2Model
+    OUT/depth             DepthAnythingForDepthEstimation, metric, by save_pretrained, with preprocessor_config.json
+    OUT/segment           the backbone alone as Dinov2Model
     OUT/segment_head.pth  its linear head, as DINOv2's released heads are stored
-    OUT/training.pt     what --resume needs
+    OUT/training.pt       what --resume needs: the weights in f32, the optimizers
 
 The DPT head costs three times the backbone, and a fresh ViT learns where edges and horizons are long before it can use
 that head. A third, linear head therefore reads 7 x 7 depths and classes from each patch token from the start, and the
@@ -17,6 +17,7 @@ Products are rounded to bf16 (1.6 times faster on a Zen 4 core) until a tenth of
 """
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -183,10 +184,11 @@ class Pool:
 
 
 def save(net: Network, out: Path) -> None:
-    net.depth.save_pretrained(out / "depth")
-    state = {k: v.clone() for k, v in net.depth.backbone.state_dict().items()}
-    segment = Dinov2Model(net.depth.config.backbone_config)
-    segment.load_state_dict(state)
+    """Writes both networks, weights in f16, as the libraries that made them would."""
+    depth = copy.deepcopy(net.depth).half()
+    depth.save_pretrained(out / "depth")
+    segment = Dinov2Model(net.depth.config.backbone_config).half()
+    segment.load_state_dict(depth.backbone.state_dict())
     segment.save_pretrained(out / "segment")
     shared = {
         "do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255,
