@@ -127,13 +127,8 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendF32 { heads, dp, q, k, attention_scale, bias: relative, .. } = *self.op;
-        let chunks = dp / 16;
-        let query = (self.row + row) * heads + self.head;
-        let key = block * heads + self.head;
-        let q = slices(q, query * chunks, heads * chunks, chunks);
-        let k = slices(k, key * dp, heads * dp, dp);
-        let acc = dot_float::<S, F32x16, M, N>(s, q, dp, k, 1);
+        let AttendF32 { attention_scale, bias: relative, .. } = *self.op;
+        let acc = self.op.products::<S, M, N>(s, self.head, self.row + row, block);
         let out = &mut self.op.scores[row * self.tokens.blocks + block..];
         for (m, (acc, max)) in acc.iter().zip(&mut self.max[row..][..M]).enumerate() {
             let out = &mut out[m * self.tokens.blocks..][..N];
@@ -150,6 +145,35 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
 }
 
 impl AttendF32<'_> {
+    /// q k of one head: for the query rows from `row` on, and the keys of the 16-token blocks from `block` on.
+    #[inline(always)]
+    pub(super) fn products<S: Isa, const M: usize, const N: usize>(
+        &self,
+        s: S,
+        head: usize,
+        row: usize,
+        block: usize,
+    ) -> [[S::F; N]; M] {
+        let Self { heads, dp, q, k, .. } = *self;
+        let chunks = dp / 16;
+        let q = slices(q, (row * heads + head) * chunks, heads * chunks, chunks);
+        dot_float::<S, F32x16, M, N>(s, q, dp, slices(k, (block * heads + head) * dp, heads * dp, dp), 1)
+    }
+
+    /// The sums over tokens of a weight times v, of one head's chunks from `block` on.
+    #[inline(always)]
+    pub(super) fn weighted<S: Isa, const M: usize, const N: usize>(
+        &self,
+        s: S,
+        weights: [&[F32x16]; M],
+        head: usize,
+        block: usize,
+    ) -> [[S::F; N]; M] {
+        let Self { heads, dp, tokens, v, .. } = *self;
+        let (first, step) = (head * (dp / 16) + block, heads * (dp / 16));
+        dot_float::<S, F32x16, M, N>(s, weights, tokens, slices(v, first, 1, (tokens - 1) * step + 1), step)
+    }
+
     /// p in place of the scores of row `m` in the scratch; returns their sum.
     #[inline(always)]
     fn probabilities<S: Isa>(&mut self, s: S, tokens: &Tokens, m: usize, max: f32) -> f32 {
@@ -178,13 +202,10 @@ impl<S: Isa> Tile<S> for Values<'_, '_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendF32 { heads, dp, tokens, v, .. } = *self.op;
-        let (chunks, blocks) = (dp / 16, self.tokens.blocks);
-        let first = self.head * chunks + block;
-        let step = heads * chunks;
+        let (chunks, blocks) = (self.op.dp / 16, self.tokens.blocks);
+        let (first, step) = (self.head * chunks + block, self.op.heads * chunks);
         let p = slices(self.op.scores, row * blocks, blocks, blocks);
-        let v = slices(v, first, 1, (tokens - 1) * step + 1);
-        let acc = dot_float::<S, F32x16, M, N>(s, p, tokens, v, step);
+        let acc = self.op.weighted::<S, M, N>(s, p, self.head, block);
         let out = &mut self.op.out[(self.row + row) * step + first..];
         for (m, (acc, &inverse_sum)) in acc.iter().zip(&self.inverse_sum[row..][..M]).enumerate() {
             let out = &mut out[m * step..][..N];

@@ -320,7 +320,8 @@ impl Op for AttendI8<'_> {
                 if const { S::PAIRS } {
                     pair_rows_in_place(s, &mut self.p[..rows * tokens.blocks], tokens.blocks);
                 }
-                for_tiles(s, rows, 0..chunks, &mut Values { op: &mut self, tokens: &tokens, head, row, inverse_sum });
+                let (op, blocks, scale) = (&mut self, tokens.blocks, inverse_sum);
+                for_tiles(s, rows, 0..chunks, &mut Values::<0> { op, blocks, head, row, scale });
                 row += rows;
             }
         }
@@ -350,22 +351,9 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendI8 { heads, dp, q_codes, q_scale, k_codes, k_scale, k_sums, attention_scale, bias: relative, .. } =
-            *self.op;
-        let (chunks, groups) = (dp / 16, dp / 4);
-        let query = (self.row + row) * heads + self.head;
-        let key = block * heads + self.head;
-        let q = match const { S::PAIRS } {
-            true => slices(self.op.q, row * chunks, chunks, chunks),
-            false => slices(q_codes, query * chunks, heads * chunks, chunks),
-        };
-        let k = slices(k_codes, key * groups, heads * groups, groups);
-        let zero = s.splat_i(i32::from(S::CODE_XOR) - 128);
-        let mut start = [s.splat_i(0); N];
-        for (n, start) in start.iter_mut().enumerate() {
-            *start = s.mul_i(zero, s.load_i(&k_sums[key + n * heads]));
-        }
-        let acc = s.dot_i8::<M, N>(q, k, [start; M]);
+        let AttendI8 { heads, q_scale, k_scale, attention_scale, bias: relative, .. } = *self.op;
+        let (query, key) = ((self.row + row) * heads + self.head, block * heads + self.head);
+        let acc = self.op.products::<S, M, N>(s, self.head, (self.row, row), block);
         let (mut scale, mut bias) = ([s.splat(0.0); N], [s.splat(0.0); N]);
         for n in 0..N {
             (scale[n], bias[n]) = (s.load(&k_scale[key + n * heads]), s.load(self.tokens.bias(block + n)));
@@ -387,6 +375,32 @@ impl<S: Isa> Tile<S> for Scores<'_, '_> {
 }
 
 impl AttendI8<'_> {
+    /// q k of one head: for the rows of a tile that begins at query row `first`, from its row `row` on, and the keys of
+    /// the 16-token blocks from `block` on.
+    #[inline(always)]
+    pub(super) fn products<S: Isa, const M: usize, const N: usize>(
+        &self,
+        s: S,
+        head: usize,
+        (first, row): (usize, usize),
+        block: usize,
+    ) -> [[S::I; N]; M] {
+        let Self { heads, dp, q_codes, k_codes, k_sums, .. } = *self;
+        let (chunks, groups) = (dp / 16, dp / 4);
+        let (query, key) = ((first + row) * heads + head, block * heads + head);
+        let q = match const { S::PAIRS } {
+            true => slices(self.q, row * chunks, chunks, chunks),
+            false => slices(q_codes, query * chunks, heads * chunks, chunks),
+        };
+        let k = slices(k_codes, key * groups, heads * groups, groups);
+        let zero = s.splat_i(i32::from(S::CODE_XOR) - 128);
+        let mut start = [s.splat_i(0); N];
+        for (n, start) in start.iter_mut().enumerate() {
+            *start = s.mul_i(zero, s.load_i(&k_sums[key + n * heads]));
+        }
+        s.dot_i8::<M, N>(q, k, [start; M])
+    }
+
     /// p of row `row + m`, whose scores are those of `m` in the scratch; returns the sum of its codes.
     #[inline(always)]
     fn probabilities<S: Isa>(&mut self, s: S, tokens: &Tokens, head: usize, row: usize, m: usize, max: f32) -> i32 {
@@ -409,27 +423,30 @@ impl AttendI8<'_> {
     }
 }
 
-/// o of one head and of the query rows from `row` on; column blocks are chunks of its channels.
-struct Values<'a, 'b> {
-    op: &'a mut AttendI8<'b>,
-    tokens: &'a Tokens,
-    head: usize,
-    row: usize,
-    inverse_sum: [f32; MAX_ROWS],
+/// o of one head and of the query rows from `row` on; column blocks are chunks of its channels. The codes of the weights
+/// have the zero point `ZERO`.
+pub(super) struct Values<'a, 'b, const ZERO: i32> {
+    pub op: &'a mut AttendI8<'b>,
+    /// 16-token blocks.
+    pub blocks: usize,
+    pub head: usize,
+    pub row: usize,
+    /// Of each row, for its weights.
+    pub scale: [f32; MAX_ROWS],
 }
 
-impl<S: Isa> Tile<S> for Values<'_, '_> {
+impl<S: Isa, const ZERO: i32> Tile<S> for Values<'_, '_, ZERO> {
     const ROWS: usize = S::TILE_ROWS;
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
         let AttendI8 { heads, dp, v_codes, v_scale, v_sums, .. } = *self.op;
-        let (chunks, blocks) = (dp / 16, self.tokens.blocks);
+        let (chunks, blocks) = (dp / 16, self.blocks);
         let first = self.head * chunks + block;
         let groups = 4 * blocks;
         let p = slices(self.op.p, row * blocks, blocks, blocks);
         let v = slices(v_codes, first * groups, groups, groups);
-        let zero = s.splat_i(i32::from(S::CODE_XOR));
+        let zero = s.splat_i(i32::from(S::CODE_XOR) - ZERO);
         let mut start = [s.splat_i(0); N];
         for (n, start) in start.iter_mut().enumerate() {
             *start = s.mul_i(zero, s.load_i(&v_sums[first + n]));
@@ -437,10 +454,10 @@ impl<S: Isa> Tile<S> for Values<'_, '_> {
         let acc = s.dot_i8::<M, N>(p, v, [start; M]);
         let (width, v_scale) = (heads * chunks, &v_scale[first..][..N]);
         let out = &mut self.op.out[(self.row + row) * width + first..];
-        for (m, (acc, &inverse_sum)) in acc.iter().zip(&self.inverse_sum[row..][..M]).enumerate() {
+        for (m, (acc, &scale)) in acc.iter().zip(&self.scale[row..][..M]).enumerate() {
             let out = &mut out[m * width..][..N];
             for (n, &acc) in acc.iter().enumerate() {
-                let scale = s.mul(s.load(&v_scale[n]), s.splat(inverse_sum));
+                let scale = s.mul(s.load(&v_scale[n]), s.splat(scale));
                 s.store(s.mul(s.to_f32(acc), scale), &mut out[n]);
             }
         }

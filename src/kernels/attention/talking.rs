@@ -15,10 +15,9 @@
 
 use super::Tokens;
 use super::float::AttendF32;
-use super::int8::{AttendI8, quantize};
+use super::int8::{AttendI8, Values, quantize};
 use crate::kernels::dot_i8::{pair_rows, pair_rows_in_place};
 use crate::kernels::isa::Isa;
-use crate::kernels::linear::dot_float;
 use crate::kernels::math::exp_nonpositive;
 use crate::kernels::tiles::{MAX_ROWS, Tile, for_tiles, slices};
 use crate::kernels::{Op, Uses};
@@ -134,7 +133,7 @@ impl Op for TalkingI8<'_> {
                     pair_rows_in_place(s, &mut op.p[..rows * tokens.blocks], tokens.blocks);
                 }
                 let chunks = op.dp / 16;
-                for_tiles(s, rows, 0..chunks, &mut ValuesI8 { op, blocks: tokens.blocks, head, row, scale });
+                for_tiles(s, rows, 0..chunks, &mut Values::<128> { op, blocks: tokens.blocks, head, row, scale });
             }
             row += rows;
         }
@@ -154,65 +153,15 @@ impl<S: Isa> Tile<S> for ScoresI8<'_, '_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendI8 { heads, dp, q_codes, q_scale, k_codes, k_scale, k_sums, attention_scale, .. } = *self.op;
-        let (chunks, groups) = (dp / 16, dp / 4);
-        let query = (self.row + row) * heads + self.head;
-        let key = block * heads + self.head;
-        let q = match const { S::PAIRS } {
-            true => slices(self.op.q, row * chunks, chunks, chunks),
-            false => slices(q_codes, query * chunks, heads * chunks, chunks),
-        };
-        let k = slices(k_codes, key * groups, heads * groups, groups);
-        let zero = s.splat_i(i32::from(S::CODE_XOR) - 128);
-        let mut start = [s.splat_i(0); N];
-        for (n, start) in start.iter_mut().enumerate() {
-            *start = s.mul_i(zero, s.load_i(&k_sums[key + n * heads]));
-        }
-        let acc = s.dot_i8::<M, N>(q, k, [start; M]);
+        let AttendI8 { heads, q_scale, k_scale, attention_scale, .. } = *self.op;
+        let (query, key) = ((self.row + row) * heads + self.head, block * heads + self.head);
+        let acc = self.op.products::<S, M, N>(s, self.head, (self.row, row), block);
         for (m, acc) in acc.iter().enumerate() {
             let r = s.splat(q_scale[query + m * heads] * attention_scale);
             let out = &mut self.op.scores[((row + m) * heads + self.head) * self.blocks + block..][..N];
             for (n, &acc) in acc.iter().enumerate() {
                 let t = s.mul(s.mul(s.to_f32(acc), s.load(&k_scale[key + n * heads])), r);
                 s.store(t, &mut out[n]);
-            }
-        }
-    }
-}
-
-/// o of one head and of the query rows from `row` on; column blocks are chunks of its channels.
-struct ValuesI8<'a, 'b> {
-    op: &'a mut AttendI8<'b>,
-    blocks: usize,
-    head: usize,
-    row: usize,
-    scale: [f32; MAX_ROWS],
-}
-
-impl<S: Isa> Tile<S> for ValuesI8<'_, '_> {
-    const ROWS: usize = S::TILE_ROWS;
-
-    #[inline(always)]
-    fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendI8 { heads, dp, v_codes, v_scale, v_sums, .. } = *self.op;
-        let (chunks, blocks) = (dp / 16, self.blocks);
-        let first = self.head * chunks + block;
-        let groups = 4 * blocks;
-        let w = slices(self.op.p, row * blocks, blocks, blocks);
-        let v = slices(v_codes, first * groups, groups, groups);
-        let zero = s.splat_i(i32::from(S::CODE_XOR) - 128);
-        let mut start = [s.splat_i(0); N];
-        for (n, start) in start.iter_mut().enumerate() {
-            *start = s.mul_i(zero, s.load_i(&v_sums[first + n]));
-        }
-        let acc = s.dot_i8::<M, N>(w, v, [start; M]);
-        let (width, v_scale) = (heads * chunks, &v_scale[first..][..N]);
-        let out = &mut self.op.out[(self.row + row) * width + first..];
-        for (m, (acc, &scale)) in acc.iter().zip(&self.scale[row..][..M]).enumerate() {
-            let out = &mut out[m * width..][..N];
-            for (n, &acc) in acc.iter().enumerate() {
-                let scale = s.mul(s.load(&v_scale[n]), s.splat(scale));
-                s.store(s.mul(s.to_f32(acc), scale), &mut out[n]);
             }
         }
     }
@@ -263,11 +212,8 @@ impl<S: Isa> Tile<S> for ScoresF32<'_, '_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendF32 { heads, dp, q, k, attention_scale, .. } = *self.op;
-        let chunks = dp / 16;
-        let q = slices(q, ((self.row + row) * heads + self.head) * chunks, heads * chunks, chunks);
-        let k = slices(k, (block * heads + self.head) * dp, heads * dp, dp);
-        let acc = dot_float::<S, F32x16, M, N>(s, q, dp, k, 1);
+        let AttendF32 { heads, attention_scale, .. } = *self.op;
+        let acc = self.op.products::<S, M, N>(s, self.head, self.row + row, block);
         for (m, acc) in acc.iter().enumerate() {
             let out = &mut self.op.scores[((row + m) * heads + self.head) * self.blocks + block..][..N];
             for (out, &acc) in out.iter_mut().zip(acc) {
@@ -290,13 +236,10 @@ impl<S: Isa> Tile<S> for ValuesF32<'_, '_> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&mut self, s: S, row: usize, block: usize) {
-        let AttendF32 { heads, dp, tokens, v, .. } = *self.op;
-        let (chunks, blocks) = (dp / 16, self.blocks);
-        let first = self.head * chunks + block;
-        let step = heads * chunks;
+        let (heads, chunks, blocks) = (self.op.heads, self.op.dp / 16, self.blocks);
+        let (first, step) = (self.head * chunks + block, heads * chunks);
         let w = slices(self.op.scores, (row * heads + self.head) * blocks, heads * blocks, blocks);
-        let v = slices(v, first, 1, (tokens - 1) * step + 1);
-        let acc = dot_float::<S, F32x16, M, N>(s, w, tokens, v, step);
+        let acc = self.op.weighted::<S, M, N>(s, w, self.head, block);
         for (m, acc) in acc.iter().enumerate() {
             let out = &mut self.op.out[(self.row + row + m) * step + first..][..N];
             for (out, &acc) in out.iter_mut().zip(acc) {
