@@ -522,8 +522,9 @@ impl Config {
         if self.classes > 0 { self.classes } else { self.head.patch_classes() }
     }
 
-    /// What the weights of convolutions over maps are stored as: int8 has no scheme for them yet.
-    pub const fn map_precision(&self) -> Precision {
+    /// What the matrix is stored as that ends a head for dense outputs: in int8 models f32, since its errors would be
+    /// the output's.
+    pub const fn output_precision(&self) -> Precision {
         match self.precision {
             Precision::Int8 | Precision::F32 => Precision::F32,
             Precision::F16 => Precision::F16,

@@ -19,6 +19,7 @@ use crate::heads::linear::{self, LinearHead};
 use crate::kernels::Kernels;
 use crate::lanes::F32x16;
 use crate::layout::{Kept, TensorSpec};
+use crate::ops::Scheme;
 use crate::ops::map::Workers;
 use crate::output::{Output, Outputs};
 use crate::parallel::Executor;
@@ -157,7 +158,7 @@ impl<'r> Run<'r> {
     fn workers(&self) -> Workers<'r> {
         let Self { kernels: k, executor, watch, .. } = *self;
         let (profile, stage) = (watch.profile, Stage::Head);
-        Workers { k, executor, memory: &mut [], worker_bytes: 0, profile, stage, widens: true }
+        Workers { k, executor, memory: &mut [], worker_bytes: 0, profile, stage, scheme: Scheme::Head }
     }
 }
 

@@ -91,6 +91,16 @@ impl Operand<'_> {
     }
 }
 
+/// How convolutions over maps are computed, beside the precision of their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// XCiT's stem: every patch of an int8 convolution has a scale of its own, f16 is multiplied in f16 where the CPU
+    /// can.
+    Stem,
+    /// A head for dense outputs: a band of lines has one scale, f16 weights are widened and multiplied in f32.
+    Head,
+}
+
 /// Which [`Operand`] a matrix takes.
 #[derive(Clone, Copy)]
 enum Form {
@@ -138,16 +148,30 @@ impl<'w> OperandScratch<'w> {
         }
     }
 
-    /// The rows as they are, rounded to f16 for a CPU that computes in it unless the weights are to be widened.
+    /// Rows of codes that `fill` writes, `[rows, chunks]`, with one scale and zero point for all.
+    fn coded(
+        &mut self,
+        (rows, chunks): (usize, usize),
+        (scale, zero): (f32, i32),
+        fill: impl FnOnce(&mut [U8x16]),
+    ) -> Operand<'_> {
+        let encoded = &mut self.encoded;
+        fill(&mut encoded.codes[..rows * chunks]);
+        encoded.scale[..rows].fill(scale);
+        encoded.zero[..rows].fill(zero);
+        encoded.codes(rows, chunks)
+    }
+
+    /// The rows as they are, rounded to f16 for a CPU that computes in it except in heads.
     fn rows<'s>(
         &'s mut self,
         k: Kernels,
-        widens: bool,
+        scheme: Scheme,
         x: &'s [F32x16],
         rows: usize,
         into: &Linear<'_>,
     ) -> Operand<'s> {
-        if widens { self.pixels(k, x, rows, into) } else { self.plain(k, x, rows, into) }
+        if scheme == Scheme::Head { self.pixels(k, x, rows, into) } else { self.plain(k, x, rows, into) }
     }
 
     /// Pixels: as [`plain`](Self::plain), but never rounded to f16. Neighbours are nearly equal, so that the sums of a

@@ -15,6 +15,8 @@
 //! this way the convolution has a quarter of the pixels. From the last upsampling on, a worker takes bands of lines, so
 //! there is no map of the input's size with many channels.
 
+use core::ops::Range;
+
 use crate::arena::Arena;
 use crate::bytes::floats_mut;
 use crate::config::{Config, Dpt as Widths};
@@ -23,9 +25,9 @@ use crate::heads::Taps;
 use crate::kernels::Kernels;
 use crate::kernels::bilinear::{Corners, Resize};
 use crate::kernels::linear::Store;
-use crate::kernels::map::{Map, MapMut, Patches, Relu};
+use crate::kernels::map::{Map, MapMut, Relu};
 use crate::lanes::{F32x16, pad16};
-use crate::ops::map::{Conv3x3, End, Workers, worker_bytes};
+use crate::ops::map::{BAND, BandScratch, Conv3x3, End, PIXELS, Workers, band_bytes, lines_read, worker_bytes};
 use crate::ops::{OperandScratch, multiply};
 use crate::parallel::Chunks;
 use crate::parts::{Axis, InFile, Linear, Scope, Storage, Walk};
@@ -89,7 +91,6 @@ impl<M: Storage> Dpt<M> {
         let pixels = |(height, width): (usize, usize)| height * width;
         let (sizes, fused) = (dpt.sizes(c.grid()), Axis::dense(dpt.fused));
         let around = |channels: usize| Axis::padded(9, channels);
-        w.stored_as(c.map_precision());
         for (k, tap) in self.taps.iter_mut().enumerate() {
             let (n, size) = (dpt.reassembled[k], pixels(sizes[k]));
             w.enter(Scope::Tap(k));
@@ -115,6 +116,7 @@ impl<M: Storage> Dpt<M> {
         w.linear("depth.conv1", Axis::dense(dpt.fused / 2), around(dpt.fused), &mut self.conv1)?;
         w.rows(Stage::Head, c.image_height * c.image_width);
         w.linear("depth.conv2", Axis::dense(dpt.hidden), around(dpt.fused / 2), &mut self.conv2)?;
+        w.stored_as(c.output_precision());
         w.linear("depth.conv3", Axis::dense(1), Axis::dense(dpt.hidden), &mut self.conv3)?;
         w.stored_as(c.precision);
         Ok(())
@@ -179,10 +181,18 @@ struct Buffers<'a> {
 impl<'a> Buffers<'a> {
     fn carve(c: &Config, dpt: &Widths, threads: usize, arena: &mut Arena<'a>) -> Self {
         let widest = dpt.reassembled.into_iter().fold(dpt.fused, usize::max);
-        let inputs = (9 * pad16(widest)).max(pad16(c.dim));
         let mut band = Arena::counting();
         let _ = Band::carve(c, dpt, &mut band);
-        let worker_bytes = worker_bytes(inputs, c.map_precision()).max(band.used());
+        let (sizes, precision) = (dpt.sizes(c.grid()), c.precision);
+        let of = |(_, width): (usize, usize), channels, stride| band_bytes(width, channels, stride, precision);
+        let convolutions = [
+            worker_bytes(pad16(widest).max(pad16(c.dim)), precision),
+            of(c.grid(), dpt.reassembled[LAST], 2),
+            of(twice(sizes[0]), dpt.fused, 1),
+            band.used(),
+        ];
+        let reassembled = (0..=LAST).map(|k| of(sizes[k], dpt.reassembled[k].max(dpt.fused), 1));
+        let worker_bytes = convolutions.into_iter().chain(reassembled).fold(0, usize::max);
         Self {
             end: arena.take(Map::data_len(twice(dpt.sizes(c.grid())[0]), dpt.fused / 2)),
             fusion: Fusion::carve(c, dpt, arena),
@@ -237,8 +247,11 @@ pub(crate) fn forward(
     w.conv3x3(x, conv(&parts.conv1, End::Store), &mut end)?;
     let end = end.view();
     w.for_each(Chunks::new(out, LINES * c.image_width / 16), |k, memory, band, out| {
+        let mut b = Band::carve(c, dpt, &mut Arena::over(memory));
         let lines = LINES * band..(LINES * (band + 1)).min(c.image_height);
-        Band::carve(c, dpt, &mut Arena::over(memory)).run(k, c, dpt, parts, end, lines, floats_mut(out));
+        for (first, out) in lines.clone().step_by(BAND).zip(floats_mut(out).chunks_mut(BAND * c.image_width)) {
+            b.run(k, (c, dpt, parts), end, first..(first + BAND).min(lines.end), out);
+        }
     })
 }
 
@@ -284,19 +297,16 @@ fn conv<'c>(linear: &'c Linear<'c>, end: End) -> Conv3x3<'c> {
     Conv3x3 { linear, stride: 1, relu: false, end }
 }
 
-/// Lines of a band: 16, so that each band of the output starts at a chunk.
-const LINES: usize = 16;
-
-/// Pixels that go through the last convolutions together.
-const PIXELS: usize = 48;
+/// Lines that a worker takes at a time: 16, so that each of its pieces of the output starts at a chunk.
+const LINES: usize = 2 * BAND;
 
 /// One worker's memory for a band of lines of the output.
 struct Band<'w> {
-    /// The lines, and one above and one below, at the size of the input: `[LINES + 2, width, fused / 2]`.
+    /// The lines that [`BAND`] lines of the output read, at the size of the input: `[BAND + 2, width, fused / 2]`.
     upsampled: &'w mut [F32x16],
+    conv2: BandScratch<'w>,
+    /// Of the last convolution.
     operand: OperandScratch<'w>,
-    /// `[PIXELS, 9, fused / 2]`.
-    patches: &'w mut [F32x16],
     /// `[PIXELS, hidden]`.
     hidden: &'w mut [F32x16],
     /// `[PIXELS, 1]`.
@@ -305,51 +315,42 @@ struct Band<'w> {
 
 impl<'w> Band<'w> {
     fn carve(c: &Config, dpt: &Widths, arena: &mut Arena<'w>) -> Self {
-        let (inputs, hidden) = (9 * (pad16(dpt.fused / 2) / 16), pad16(dpt.hidden) / 16);
+        let (chunks, hidden) = (pad16(dpt.fused / 2) / 16, pad16(dpt.hidden) / 16);
         Self {
-            upsampled: arena.take(Map::data_len((LINES + 2, c.image_width), dpt.fused / 2)),
-            operand: OperandScratch::carve(PIXELS, inputs.max(hidden), 0, c.map_precision(), arena),
-            patches: arena.take(PIXELS * inputs),
+            upsampled: arena.take(Map::data_len((BAND + 2, c.image_width), dpt.fused / 2)),
+            conv2: BandScratch::carve(c.image_width, chunks, 1, c.precision, arena),
+            operand: OperandScratch::carve(PIXELS, hidden, 0, c.output_precision(), arena),
             hidden: arena.take(PIXELS * hidden),
             depth: arena.take(PIXELS),
         }
     }
 
-    /// The `lines` of the output, from the map `end` on.
-    #[allow(clippy::too_many_arguments)]
+    /// The `lines` of the output, at most [`BAND`], from the map `end` on.
     fn run(
-        mut self,
+        &mut self,
         k: Kernels,
-        c: &Config,
-        dpt: &Widths,
-        parts: &Dpt<InFile<'_>>,
+        (c, dpt, parts): (&Config, &Widths, &Dpt<InFile<'_>>),
         end: Map<'_>,
-        lines: core::ops::Range<usize>,
+        lines: Range<usize>,
         out: &mut [f32],
     ) {
-        let (size, width) = ((c.image_height, c.image_width), c.image_width);
-        // The lines above and below are outside of the picture at its border, where a convolution reads zeros.
-        let (top, bottom) = (lines.start.saturating_sub(1), (lines.end + 1).min(c.image_height));
-        let upsampled = &mut self.upsampled[..Map::data_len((bottom - top, width), end.channels)];
-        k.run(Resize { x: end, corners: Corners::Aligned, size, first: top, out: upsampled });
-        let map = Map::new(upsampled, (bottom - top, width), end.channels);
-        let first = (lines.start - top) * width;
-        let (inputs, hidden) = (9 * map.chunks(), parts.conv2.bias.len());
-        for (piece, out) in out[..lines.len() * width].chunks_mut(PIXELS).enumerate() {
-            let rows = out.len();
-            let patches = &mut self.patches[..rows * inputs];
-            k.run(Patches { x: map, stride: 1, relu: false, first: first + piece * PIXELS, out: patches });
-            let y = &mut self.hidden[..rows * hidden];
-            let a = self.operand.pixels(k, patches, rows, &parts.conv2);
-            multiply(k, a, rows, &parts.conv2, 0..hidden, Store { out: y, stride: hidden });
+        let Self { upsampled, conv2, operand, hidden, depth } = self;
+        let (size, chunks) = ((c.image_height, c.image_width), parts.conv2.bias.len());
+        let read = lines_read(lines.clone(), 1, c.image_height);
+        let upsampled = &mut upsampled[..Map::data_len((read.len(), c.image_width), end.channels)];
+        k.run(Resize { x: end, corners: Corners::Aligned, size, first: read.start, out: upsampled });
+        let x = Map::new(upsampled, (read.len(), c.image_width), end.channels);
+        conv2.convolve(k, conv(&parts.conv2, End::Relu), (x, read.start), lines, |a, pixels| {
+            let y = &mut hidden[..pixels.len() * chunks];
+            multiply(k, a, pixels.len(), &parts.conv2, 0..chunks, Store { out: y, stride: chunks });
             k.run(Relu { x: y });
-            let depth = &mut self.depth[..rows];
-            let a = self.operand.pixels(k, y, rows, &parts.conv3);
-            multiply(k, a, rows, &parts.conv3, 0..1, Store { out: depth, stride: 1 });
-            for (out, F32x16([y, ..])) in out.iter_mut().zip(depth) {
+            let depth = &mut depth[..pixels.len()];
+            let a = operand.pixels(k, y, pixels.len(), &parts.conv3);
+            multiply(k, a, pixels.len(), &parts.conv3, 0..1, Store { out: depth, stride: 1 });
+            for (out, F32x16([y, ..])) in out[pixels].iter_mut().zip(depth) {
                 *out = dpt.max_depth * if dpt.metric { 1.0 / (1.0 + libm::expf(-*y)) } else { positive(*y) };
             }
-        }
+        });
     }
 }
 

@@ -46,7 +46,7 @@ impl<M: Storage> LinearHead<M> {
     /// The walk's.
     pub fn walk<W: Walk<Storage = M>>(&mut self, c: &Config, head: &Widths, w: &mut W) -> Result<(), W::Error> {
         let (outputs, inputs) = (Axis::dense(head.channels), Axis::dense(c.dim));
-        w.stored_as(c.map_precision());
+        w.stored_as(c.output_precision());
         for (k, tap) in self.taps.iter_mut().enumerate().take(head.taps().len()) {
             w.enter(Scope::Tap(k));
             w.rows(Stage::Head, c.patches());
@@ -93,7 +93,7 @@ impl<'a> Buffers<'a> {
         let for_depth = |chunks: usize| if is_depth { chunks } else { 0 };
         // A line of the larger map, or lines of the output.
         let band = for_depth(Map::data_len((1, TIMES * grid.1), head.channels).max(LINES * c.image_width));
-        let worker_bytes = worker_bytes(pad16(c.dim), c.map_precision()).max(band * size_of::<F32x16>());
+        let worker_bytes = worker_bytes(pad16(c.dim), c.output_precision()).max(band * size_of::<F32x16>());
         Self {
             y: arena.take(Map::data_len(grid, head.channels)),
             class: arena.take(channels),

@@ -9,9 +9,12 @@
 //!
 //! What does not belong here: matrices (`linear`), threads (`ops`).
 
+use core::ops::Range;
+
 use super::isa::Isa;
+use super::rows;
 use super::{Op, Uses};
-use crate::lanes::{F32x16, pad16};
+use crate::lanes::{F32x16, U8x16, pad16};
 
 /// A map to be read.
 #[derive(Clone, Copy)]
@@ -51,6 +54,12 @@ impl<'a> Map<'a> {
     /// Chunks of a pixel.
     pub(crate) fn chunks(&self) -> usize {
         pad16(self.channels) / 16
+    }
+
+    /// Some lines.
+    pub(crate) fn lines(&self, lines: Range<usize>) -> Self {
+        let (line, height) = (self.width * self.chunks(), lines.len());
+        Self { data: &self.data[lines.start * line..lines.end * line], height, ..*self }
     }
 
     /// The pixels of line `y`.
@@ -154,10 +163,14 @@ pub(crate) const fn convolved((height, width): (usize, usize), stride: usize) ->
     (height.div_ceil(stride), width.div_ceil(stride))
 }
 
-/// The 3 x 3 pixels that each pixel of a convolution's output reads, from output `first` on, as many as `out` holds.
+/// The 3 x 3 pixels that each pixel of a convolution's output reads, from output `first` of the map on, as many as
+/// `out` holds.
 /// Those of output (v, u) are around pixel (`stride` v, `stride` u); outside of the map they are zero.
 pub(crate) struct Patches<'a> {
+    /// The lines that the outputs read, as many as the map has of them.
     pub x: Map<'a>,
+    /// The number of its first line in the map.
+    pub top: usize,
     pub stride: usize,
     /// Whether max(x, 0) is read in the place of x.
     pub relu: bool,
@@ -172,31 +185,123 @@ impl Op for Patches<'_> {
 
     #[inline(always)]
     fn run<S: Isa>(self, s: S) {
-        let Self { x, stride, relu, first, out } = self;
+        let Self { x, top, stride, relu, first, out } = self;
         x.check();
-        let chunks = x.chunks();
-        let (lines, across) = convolved(x.size(), stride);
-        let pixels = out.len() / (9 * chunks);
-        assert!(out.len() == pixels * 9 * chunks && first + pixels <= lines * across, "out is pixels of the output");
-        for (pixel, patch) in (first..).zip(out.chunks_exact_mut(9 * chunks)) {
-            let (y, center) = (stride * (pixel / across), stride * (pixel % across));
-            // Columns that there are; the first is missing left of the map.
-            let (left, right) = (center.saturating_sub(1), (center + 2).min(x.width));
-            let missing = left + 1 - center;
-            for (dy, taps) in patch.chunks_exact_mut(3 * chunks).enumerate() {
-                let line = (y + dy).wrapping_sub(1);
-                if line >= x.height {
-                    taps.fill(ZERO);
-                    continue;
-                }
-                let inside = &x.line(line)[left * chunks..right * chunks];
-                let (outside, rest) = taps.split_at_mut(missing * chunks);
-                let (taps, beyond) = rest.split_at_mut(inside.len());
-                outside.fill(ZERO);
-                beyond.fill(ZERO);
-                copy(s, relu, inside, taps);
+        assert!(out.len().is_multiple_of(9 * x.chunks()), "out is pixels of the output");
+        let lines = Lines { data: x.data, top, width: x.width, chunks: x.chunks() };
+        gather(lines, stride, first, ZERO, out, |x, out| copy(s, relu, x, out));
+    }
+}
+
+/// Some lines of a map.
+#[derive(Clone, Copy)]
+struct Lines<'a, T> {
+    /// `[lines, width, chunks]`.
+    data: &'a [T],
+    /// The first line's number in the map.
+    top: usize,
+    width: usize,
+    chunks: usize,
+}
+
+/// What [`Patches`] says, of lines: all lines that the outputs read and that the map has are there. A pixel outside of
+/// the map is `outside`.
+#[inline(always)]
+fn gather<T: Copy>(
+    lines: Lines<'_, T>,
+    stride: usize,
+    first: usize,
+    outside: T,
+    out: &mut [T],
+    copy: impl Fn(&[T], &mut [T]),
+) {
+    let Lines { data, top, width, chunks } = lines;
+    let across = width.div_ceil(stride);
+    let count = data.len() / (width * chunks);
+    for (pixel, patch) in (first..).zip(out.chunks_exact_mut(9 * chunks)) {
+        let (y, center) = (stride * (pixel / across), stride * (pixel % across));
+        // Columns that there are; the first is missing left of the map.
+        let (left, right) = (center.saturating_sub(1), (center + 2).min(width));
+        let missing = left + 1 - center;
+        for (dy, taps) in patch.chunks_exact_mut(3 * chunks).enumerate() {
+            let line = (y + dy).wrapping_sub(top + 1);
+            if line >= count {
+                taps.fill(outside);
+                continue;
             }
+            let inside = &data[(line * width + left) * chunks..(line * width + right) * chunks];
+            let (before, rest) = taps.split_at_mut(missing * chunks);
+            let (taps, beyond) = rest.split_at_mut(inside.len());
+            before.fill(outside);
+            beyond.fill(outside);
+            copy(inside, taps);
         }
+    }
+}
+
+/// Lines of a map in 8 bits, with one scale and zero point for all; docs/numerics.md, "Convolutions".
+#[derive(Clone, Copy)]
+pub(crate) struct Band<'a> {
+    /// `[lines, width, chunks]`; stored bytes are the u8 codes xor [`Isa::CODE_XOR`].
+    pub codes: &'a [U8x16],
+    /// The first line's number in the map.
+    pub top: usize,
+    pub width: usize,
+    pub chunks: usize,
+    pub zero: i32,
+}
+
+/// Quantizes some lines of a map into a [`Band`]. The output is scale and zero point.
+pub(crate) struct QuantizeBand<'a> {
+    pub x: &'a [F32x16],
+    /// Whether max(x, 0) is read in the place of x.
+    pub relu: bool,
+    /// As many as `x`.
+    pub codes: &'a mut [U8x16],
+}
+
+impl Op for QuantizeBand<'_> {
+    type Output = (f32, i32);
+    const USES: Uses = Uses::Lanes;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) -> (f32, i32) {
+        assert_eq!(self.x.len(), self.codes.len(), "a code for each value");
+        let read = |x: &F32x16| if self.relu { relu(s, s.load(x)) } else { s.load(x) };
+        let mut range = rows::Range::zero(s);
+        for x in self.x {
+            range.include(s, read(x));
+        }
+        let (scale, inverse, zero) = range.parameters(s);
+        let (inverse, zero_point) = (s.splat(inverse), s.splat(zero));
+        for (x, code) in self.x.iter().zip(self.codes) {
+            s.store_codes(s.fma(read(x), inverse, zero_point), code);
+        }
+        (scale, zero as i32)
+    }
+}
+
+/// [`Patches`] of the codes of a band.
+pub(crate) struct CodePatches<'a> {
+    pub band: Band<'a>,
+    pub stride: usize,
+    /// The first output, counted in the whole map.
+    pub first: usize,
+    /// `[pixels][3][3][chunks]`.
+    pub out: &'a mut [U8x16],
+}
+
+impl Op for CodePatches<'_> {
+    type Output = ();
+    const USES: Uses = Uses::Lanes;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, _: S) {
+        let Band { codes: data, top, width, chunks, zero, .. } = self.band;
+        // The code of zero.
+        let outside = U8x16([zero as u8 ^ S::CODE_XOR; 16]);
+        let lines = Lines { data, top, width, chunks };
+        gather(lines, self.stride, self.first, outside, self.out, |x, out| out.copy_from_slice(x));
     }
 }
 

@@ -144,12 +144,12 @@ pub(crate) struct Range<S: Isa> {
 
 impl<S: Isa> Range<S> {
     #[inline(always)]
-    fn zero(s: S) -> Self {
+    pub(super) fn zero(s: S) -> Self {
         Self { lo: s.splat(0.0), hi: s.splat(0.0), not_finite: s.splat(0.0) }
     }
 
     #[inline(always)]
-    fn include(&mut self, s: S, x: S::F) {
+    pub(super) fn include(&mut self, s: S, x: S::F) {
         self.lo = s.min(x, self.lo);
         self.hi = s.max(x, self.hi);
         self.not_finite = s.fma(x, s.splat(0.0), self.not_finite);
@@ -157,7 +157,7 @@ impl<S: Isa> Range<S> {
 
     /// Scale, its inverse, and the zero point (a whole number). The scale of a row that is not finite is not finite.
     #[inline(always)]
-    fn parameters(self, s: S) -> (f32, f32, f32) {
+    pub(super) fn parameters(self, s: S) -> (f32, f32, f32) {
         let (scale, inverse, zero) = asymmetric(s.min_lane(self.lo), s.max_lane(self.hi));
         (scale + s.sum(self.not_finite), inverse, zero)
     }

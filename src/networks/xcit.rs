@@ -31,7 +31,7 @@ use crate::networks::transformer::{self, Block, Input, Memory, Pass, ROWS};
 use crate::ops::attention::{KeysValues, Queries};
 use crate::ops::cross::{self, Channels, Matrices};
 use crate::ops::map::{self, Conv3x3, End, Map, MapMut, Workers};
-use crate::ops::{Residual, multiply, normalize};
+use crate::ops::{Residual, Scheme, multiply, normalize};
 use crate::parallel::Chunks;
 use crate::parts::{Depthwise, InFile, Linear, Missing, Storage, Walk};
 use crate::profile::Stage;
@@ -203,7 +203,7 @@ impl Pass<'_> {
             worker_bytes: b.worker_bytes,
             profile: self.watch.profile,
             stage: Stage::PatchEmbed,
-            widens: false,
+            scheme: Scheme::Stem,
         };
         let conv = |linear, end| Conv3x3 { linear, stride: 2, relu: false, end };
         let Maps([mut to, mut from]) = Maps::carve(c, &mut Arena::over(b.phases));

@@ -16,7 +16,7 @@
 
 use core::ops::Range;
 
-use super::{Operand, OperandScratch, multiply, normalize};
+use super::{Operand, OperandScratch, Scheme, multiply, normalize};
 use crate::arena::Arena;
 use crate::config::{Activation, Precision};
 use crate::error::Error;
@@ -24,9 +24,9 @@ use crate::kernels::Kernels;
 use crate::kernels::bilinear::{Resize, Sample};
 use crate::kernels::depthwise::DepthwiseConv;
 use crate::kernels::linear::{Add, Store};
-use crate::kernels::map::{Patches, Relu};
+use crate::kernels::map::{Band, CodePatches, Patches, QuantizeBand, Relu};
 use crate::kernels::rows::{Activate, AddRows};
-use crate::lanes::F32x16;
+use crate::lanes::{F32x16, U8x16, pad16};
 use crate::parallel::{Chunks, Executor, Split, for_each};
 use crate::parts::{Depthwise, Linear, Norm, Weight};
 use crate::profile::{Laps, Profile, Stage};
@@ -35,7 +35,7 @@ pub(crate) use crate::kernels::bilinear::Corners;
 pub(crate) use crate::kernels::map::{Map, MapMut, convolved};
 
 /// Pixels that a worker takes at a time at most: few enough that their patches stay in L2.
-const PIXELS: usize = 48;
+pub(crate) const PIXELS: usize = 48;
 
 /// Who works: every operation over maps is a method of these.
 pub(crate) struct Workers<'w> {
@@ -48,14 +48,20 @@ pub(crate) struct Workers<'w> {
     pub(crate) profile: Option<&'w Profile<'w>>,
     /// What the time of the operations is counted as.
     pub(crate) stage: Stage,
-    /// Whether f16 weights are widened and multiplied in f32 on every CPU, also where it computes in f16.
-    pub(crate) widens: bool,
+    pub(crate) scheme: Scheme,
 }
 
 /// Bytes that each worker needs for a convolution whose matrix has `inputs` inputs ([`Linear::k`]).
 pub(crate) fn worker_bytes(inputs: usize, precision: Precision) -> usize {
     let mut arena = Arena::counting();
     let _ = Scratch::carve(inputs, precision, &mut arena);
+    arena.used()
+}
+
+/// Bytes that each worker needs for a 3 x 3 convolution of a head, of a map `width` pixels wide.
+pub(crate) fn band_bytes(width: usize, channels: usize, stride: usize, precision: Precision) -> usize {
+    let mut arena = Arena::counting();
+    let _ = BandScratch::carve(width, pad16(channels) / 16, stride, precision, &mut arena);
     arena.used()
 }
 
@@ -84,6 +90,14 @@ pub(crate) struct Conv3x3<'c> {
     pub(crate) end: End,
 }
 
+fn stored_as(linear: &Linear<'_>) -> Precision {
+    match linear.weight {
+        Weight::Int8 { .. } => Precision::Int8,
+        Weight::F16 { .. } => Precision::F16,
+        Weight::F32 { .. } => Precision::F32,
+    }
+}
+
 /// One worker's memory, for [`PIXELS`] rows of one matrix.
 struct Scratch<'w> {
     operand: OperandScratch<'w>,
@@ -101,12 +115,78 @@ impl<'w> Scratch<'w> {
     }
 
     fn of(linear: &Linear<'_>, memory: &'w mut [u8]) -> Self {
-        let precision = match linear.weight {
-            Weight::Int8 { .. } => Precision::Int8,
-            Weight::F16 { .. } => Precision::F16,
-            Weight::F32 { .. } => Precision::F32,
-        };
-        Self::carve(linear.k, precision, &mut Arena::over(memory))
+        Self::carve(linear.k, stored_as(linear), &mut Arena::over(memory))
+    }
+}
+
+/// Lines of the output of a 3 x 3 convolution whose inputs have one scale, where it is int8 and of a head.
+pub(crate) const BAND: usize = 8;
+
+/// Lines of a map of `height` that lines of the output of a 3 x 3 convolution read.
+pub(crate) fn lines_read(output: Range<usize>, stride: usize, height: usize) -> Range<usize> {
+    (stride * output.start).saturating_sub(1)..(stride * (output.end - 1) + 2).min(height)
+}
+
+/// One worker's memory for a 3 x 3 convolution of a head.
+pub(crate) struct BandScratch<'w> {
+    operand: OperandScratch<'w>,
+    /// The lines that a band reads, in int8 convolutions.
+    codes: &'w mut [U8x16],
+    /// `[PIXELS, 9, chunks]`, in others.
+    patches: &'w mut [F32x16],
+}
+
+impl<'w> BandScratch<'w> {
+    /// For a map `width` pixels wide, of `chunks` chunks.
+    pub(crate) fn carve(
+        width: usize,
+        chunks: usize,
+        stride: usize,
+        precision: Precision,
+        arena: &mut Arena<'w>,
+    ) -> Self {
+        let is_int8 = precision == Precision::Int8;
+        let lines = stride * (BAND - 1) + 3;
+        Self {
+            operand: OperandScratch::carve(PIXELS, 9 * chunks, 0, precision, arena),
+            codes: arena.take(if is_int8 { lines * width * chunks } else { 0 }),
+            patches: arena.take(if is_int8 { 0 } else { PIXELS * 9 * chunks }),
+        }
+    }
+
+    /// The pixels of the lines `output` of a convolution, at most [`BAND`]: hands `rows` at a time, at most [`PIXELS`],
+    /// to `work`, with their number among these pixels. `x` has the lines that they read ([`lines_read`]), of which the
+    /// first is line `top` of the map.
+    pub(crate) fn convolve(
+        &mut self,
+        k: Kernels,
+        conv: Conv3x3<'_>,
+        (x, top): (Map<'_>, usize),
+        output: Range<usize>,
+        mut work: impl FnMut(Operand<'_>, Range<usize>),
+    ) {
+        let Conv3x3 { linear, stride, relu, .. } = conv;
+        let (chunks, across) = (x.chunks(), x.width.div_ceil(stride));
+        let pixels = output.len() * across;
+        let pieces = (0..pixels).step_by(PIXELS).map(|at| at..(at + PIXELS).min(pixels));
+        if let Weight::Int8 { .. } = linear.weight {
+            let codes = &mut self.codes[..x.data.len()];
+            let (scale, zero) = k.run(QuantizeBand { x: x.data, relu, codes });
+            let band = Band { codes, top, width: x.width, chunks, zero };
+            for piece in pieces {
+                let first = output.start * across + piece.start;
+                let shape = (piece.len(), 9 * chunks);
+                let fill = |out: &mut [U8x16]| k.run(CodePatches { band, stride, first, out });
+                work(self.operand.coded(shape, (scale, zero), fill), piece);
+            }
+            return;
+        }
+        for piece in pieces {
+            let first = output.start * across + piece.start;
+            let patches = &mut self.patches[..piece.len() * 9 * chunks];
+            k.run(Patches { x, top, stride, relu, first, out: patches });
+            work(self.operand.pixels(k, patches, piece.len(), linear), piece);
+        }
     }
 }
 
@@ -121,12 +201,12 @@ impl Workers<'_> {
     ) -> Result<(), Error> {
         assert_eq!(x.size(), y.view().size(), "a pixel for each pixel");
         let (from, to) = (x.chunks(), y.view().chunks());
-        let (pixels, widens) = (self.pixels_each(y.view()), self.widens);
+        let (pixels, scheme) = (self.pixels_each(y.view()), self.scheme);
         self.for_each(Chunks::new(y.data, pixels * to), |k, memory, piece, y| {
             let rows = y.len() / to;
             let x = &x.data[piece * pixels * from..][..rows * from];
             let mut scratch = Scratch::of(linear, memory);
-            let a = scratch.operand.rows(k, widens, x, rows, linear);
+            let a = scratch.operand.rows(k, scheme, x, rows, linear);
             convolve(k, a, rows, linear, 0..to, end, y);
         })
     }
@@ -135,15 +215,34 @@ impl Workers<'_> {
     pub(crate) fn conv3x3(&mut self, x: Map<'_>, conv: Conv3x3<'_>, y: &mut MapMut<'_>) -> Result<(), Error> {
         let Conv3x3 { linear, stride, relu, end } = conv;
         assert_eq!(convolved(x.size(), stride), y.view().size(), "a pixel for each patch");
+        if self.scheme == Scheme::Head {
+            return self.conv3x3_by_bands(x, conv, y);
+        }
         let (inputs, to) = (9 * x.chunks(), y.view().chunks());
-        let (pixels, widens) = (self.pixels_each(y.view()), self.widens);
+        let (pixels, scheme) = (self.pixels_each(y.view()), self.scheme);
         self.for_each(Chunks::new(y.data, pixels * to), |k, memory, piece, y| {
             let rows = y.len() / to;
             let mut scratch = Scratch::of(linear, memory);
             let patches = &mut scratch.patches[..rows * inputs];
-            k.run(Patches { x, stride, relu, first: piece * pixels, out: patches });
-            let a = scratch.operand.rows(k, widens, patches, rows, linear);
+            k.run(Patches { x, top: 0, stride, relu, first: piece * pixels, out: patches });
+            let a = scratch.operand.rows(k, scheme, patches, rows, linear);
             convolve(k, a, rows, linear, 0..to, end, y);
+        })
+    }
+
+    /// The same, band by band of the output.
+    fn conv3x3_by_bands(&mut self, x: Map<'_>, conv: Conv3x3<'_>, y: &mut MapMut<'_>) -> Result<(), Error> {
+        let Conv3x3 { linear, stride, end, .. } = conv;
+        let (precision, to) = (stored_as(linear), y.view().chunks());
+        let line = y.width * to;
+        self.for_each(Chunks::new(y.data, BAND * line), |k, memory, band, y| {
+            let output = BAND * band..BAND * band + y.len() / line;
+            let read = lines_read(output.clone(), stride, x.height);
+            let lines = x.lines(read.clone());
+            let mut scratch = BandScratch::carve(x.width, x.chunks(), stride, precision, &mut Arena::over(memory));
+            scratch.convolve(k, conv, (lines, read.start), output, |a, piece| {
+                convolve(k, a, piece.len(), linear, 0..to, end, &mut y[piece.start * to..piece.end * to]);
+            });
         })
     }
 
@@ -162,13 +261,13 @@ impl Workers<'_> {
     ) -> Result<(), Error> {
         assert_eq!((kernel * x.height, kernel * x.width), y.view().size(), "a square of pixels for each pixel");
         let (from, wide) = (x.chunks(), kernel * y.view().chunks());
-        let (across, widens) = (x.width * wide, self.widens);
+        let (across, scheme) = (x.width * wide, self.scheme);
         self.for_each(Chunks::new(y.data, kernel * across), |k, memory, line, y| {
             let x = &x.data[line * x.width * from..][..x.width * from];
             for (piece, x) in x.chunks(PIXELS * from).enumerate() {
                 let (rows, left) = (x.len() / from, piece * PIXELS * wide);
                 let mut scratch = Scratch::of(linear, memory);
-                let mut a = scratch.operand.rows(k, widens, x, rows, linear);
+                let mut a = scratch.operand.rows(k, scheme, x, rows, linear);
                 for (dy, y) in y.chunks_exact_mut(across).enumerate() {
                     let (blocks, y) = (dy * wide..(dy + 1) * wide, &mut y[left..][..rows * wide]);
                     convolve(k, a.again(), rows, linear, blocks, end, y);

@@ -423,8 +423,8 @@ impl AttendI8<'_> {
     }
 }
 
-/// o of one head and of the query rows from `row` on; column blocks are chunks of its channels. The codes of the weights
-/// have the zero point `ZERO`.
+/// o of one head and of the query rows from `row` on; column blocks are chunks of its channels. The codes of the
+/// weights have the zero point `ZERO`.
 pub(super) struct Values<'a, 'b, const ZERO: i32> {
     pub op: &'a mut AttendI8<'b>,
     /// 16-token blocks.

@@ -5,6 +5,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::bytes::floats_mut;
 use crate::kernels::rows::LayerNorm;
 use crate::kernels::test_data::{Random, bits};
 use crate::lanes::{F16x16, I8x16x4, I32x16, pad16};
@@ -206,25 +207,27 @@ impl Weights {
 fn everywhere(
     inputs: usize,
     precision: Precision,
+    scheme: Scheme,
     start: &Pixels,
     work: impl Fn(&mut Workers<'_>, &mut MapMut<'_>),
 ) -> Vec<Pixels> {
     let mut results: Vec<Pixels> = Vec::new();
-    let bytes = worker_bytes(inputs, precision);
+    let widest = SIZES.into_iter().map(|(_, width)| width).fold(0, usize::max);
+    let bytes = worker_bytes(inputs, precision).max(band_bytes(widest, inputs.div_ceil(9), 2, precision));
     for k in Kernels::available() {
         let mut of_these = Vec::new();
         for executor in [&Sequential as &dyn Executor, &Three] {
             let mut y = start.clone();
             let mut memory = vec![F32x16([f32::NAN; 16]); executor.threads() * bytes / 64];
             let memory = crate::bytes::scratch_from(&mut memory);
-            let (worker_bytes, profile, stage, widens) = (bytes, None, Stage::Head, false);
-            let mut workers = Workers { k, executor, memory, worker_bytes, profile, stage, widens };
+            let (worker_bytes, profile, stage) = (bytes, None, Stage::Head);
+            let mut workers = Workers { k, executor, memory, worker_bytes, profile, stage, scheme };
             work(&mut workers, &mut y.map_mut());
             of_these.push(y);
         }
         assert_eq!(bits(&of_these[0].data), bits(&of_these[1].data), "{}: threads", k.name());
         match results.first() {
-            Some(first) if precision != Precision::F16 || !k.computes_f16() => {
+            Some(first) if precision != Precision::F16 || scheme == Scheme::Head || !k.computes_f16() => {
                 assert_eq!(bits(&of_these[0].data), bits(&first.data), "{}", k.name());
             }
             _ => results.push(of_these.remove(0)),
@@ -235,7 +238,7 @@ fn everywhere(
 
 /// The pixels that `work` leaves, the same everywhere.
 fn floats_everywhere(start: &Pixels, work: impl Fn(&mut Workers<'_>, &mut MapMut<'_>)) -> Pixels {
-    everywhere(16, Precision::F32, start, work).remove(0)
+    everywhere(16, Precision::F32, Scheme::Head, start, work).remove(0)
 }
 
 /// As `end` says, `y` being what was there and `z` the convolution.
@@ -256,7 +259,9 @@ fn assert_convolution(
     value: impl Fn(usize, usize, usize) -> (f32, f32),
     work: impl Fn(&mut Workers<'_>, &mut MapMut<'_>),
 ) {
-    for (i, result) in everywhere(inputs, precision, start, work).into_iter().enumerate() {
+    let schemes = [Scheme::Stem, Scheme::Head];
+    let results = schemes.map(|scheme| everywhere(inputs, precision, scheme, start, &work).into_iter().enumerate());
+    for (i, result) in results.into_iter().flatten() {
         let expected = Pixels::of(start.size, start.channels, |y, x, n| value(y, x, n).0);
         if precision != Precision::Int8 && i == 0 {
             assert_eq!(bits(&result.data), bits(&expected.data));
@@ -280,6 +285,50 @@ fn for_cases(mut case: impl FnMut(Precision, (usize, usize), usize, usize, &mut 
                 case(precision, size, channels, CHANNELS[CHANNELS.len() - 1 - i], &mut random);
             }
         }
+    }
+}
+
+/// docs/numerics.md, "Convolutions": every band of 8 lines of the output has the scale of the lines that it reads.
+#[test]
+fn int8_convolutions_of_heads_have_a_scale_for_each_band() {
+    let mut random = Random::new(7);
+    for (size, stride, relu) in [((21, 5), 1, false), ((21, 5), 2, true), ((35, 3), 2, false), ((8, 9), 1, true)] {
+        let (mut x, channels, n) = (Pixels::random(size, 15, &mut random), 15, 17);
+        // Bands of very different ranges.
+        let line = x.data.len() / size.0;
+        for (y, line) in x.data.chunks_mut(line).enumerate() {
+            floats_mut(line).iter_mut().for_each(|v| *v *= 1.0 + (y * y) as f32);
+        }
+        let start = Pixels::random(convolved(size, stride), n, &mut random);
+        let weights = Weights::new(Precision::Int8, n, 9, channels, &mut random);
+        let read = |y: usize, x_: usize, c: usize| {
+            let v = x.at(y, x_, c);
+            if relu { v.max(0.0) } else { v }
+        };
+        let expected = Pixels::of(start.size, n, |v, u, n| {
+            let band = v / 8 * 8..(v / 8 * 8 + 8).min(start.size.0);
+            let lines = (stride * band.start).saturating_sub(1)..(stride * (band.end - 1) + 2).min(size.0);
+            let values = lines.flat_map(|y| (0..size.1).flat_map(move |u| (0..channels).map(move |c| (y, u, c))));
+            let (lo, hi) =
+                values.fold((0.0f32, 0.0f32), |(lo, hi), (y, u, c)| (lo.min(read(y, u, c)), hi.max(read(y, u, c))));
+            let (scale, inverse) = ((hi - lo) / 255.0, 255.0 / (hi - lo));
+            let zero = (-lo * inverse).clamp(0.0, 255.0).round_ties_even();
+            let mut sum = 0.0;
+            for (i, w) in weights.w[n * 9 * channels..][..9 * channels].iter().enumerate() {
+                let (dy, dx, c) = (i / channels / 3, i / channels % 3, i % channels);
+                let (y, u) = ((stride * v + dy).wrapping_sub(1), (stride * u + dx).wrapping_sub(1));
+                if y < size.0 && u < size.1 {
+                    let code = libm::fmaf(read(y, u, c), inverse, zero).clamp(0.0, 255.0).round_ties_even();
+                    sum += (code - zero) * w;
+                }
+            }
+            libm::fmaf(sum * scale, weights.scale[n], weights.bias[n])
+        });
+        let conv = Conv3x3 { linear: &weights.packed.linear(), stride, relu, end: End::Store };
+        let results = everywhere(9 * 16, Precision::Int8, Scheme::Head, &start, |workers, y| {
+            workers.conv3x3(x.map(), conv, y).unwrap();
+        });
+        assert!(bits(&results[0].data) == bits(&expected.data), "{size:?} {stride}");
     }
 }
 
@@ -360,7 +409,10 @@ fn activations_are_a_pass_over_the_output() {
     let linear = &weights.packed.linear();
     let convolve = |end| {
         let conv = Conv3x3 { linear, stride: 1, relu: false, end };
-        everywhere(linear.k, Precision::F32, &start, |workers, y| workers.conv3x3(x.map(), conv, y).unwrap()).remove(0)
+        everywhere(linear.k, Precision::F32, Scheme::Head, &start, |workers, y| {
+            workers.conv3x3(x.map(), conv, y).unwrap()
+        })
+        .remove(0)
     };
     let mut expected = convolve(End::Store);
     Kernels::scalar().run(Activate { x: &mut expected.data, chunks: 3, activation: Activation::Gelu });
@@ -373,7 +425,7 @@ fn a_residual_unit_adds_to_the_map_that_it_reads() {
     let mut random = Random::new(3);
     let x = Pixels::random((7, 5), 33, &mut random);
     let [first, second] = [0; 2].map(|_| Weights::new(Precision::F32, 33, 9, 33, &mut random));
-    let result = everywhere(9 * 48, Precision::F32, &x, |workers, y| {
+    let result = everywhere(9 * 48, Precision::F32, Scheme::Head, &x, |workers, y| {
         let mut between = Pixels::of(x.size, 33, |_, _, _| 0.0);
         let conv = |weights: &Weights, x: Map<'_>, relu, end, y: &mut MapMut<'_>, workers: &mut Workers<'_>| {
             let linear = &weights.packed.linear();

@@ -51,7 +51,7 @@ fn convolutions_of_3x3() {
         let conv = Conv3x3 { linear, stride, relu: false, end: End::Store };
         let work =
             |workers: &mut Workers<'_>, y: &mut MapMut<'_>| workers.conv3x3(x((4, 5), 3).map(), conv, y).unwrap();
-        assert_near(&everywhere(linear.k, Precision::F32, &start, work)[0], expected);
+        assert_near(&everywhere(linear.k, Precision::F32, Scheme::Head, &start, work)[0], expected);
     }
 }
 
