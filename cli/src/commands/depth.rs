@@ -26,7 +26,7 @@ use crate::pictures::{self, Source};
 use crate::results::{Done, PictureResult};
 use crate::sessions::{InputSize, Sessions};
 
-use map::{Depths, Summary, Unit};
+use map::{DepthMap, Depths, Summary, Unit};
 use writer::{Writer, WriterArgs};
 
 #[derive(Args)]
@@ -118,10 +118,10 @@ fn pictures(args: &DepthArgs, model: String, mut looker: Looker<'_>, mut writer:
         len => output::progress(len as u64, "{bar:40.cyan} {pos}/{len} pictures, {eta} left"),
     };
     for (i, source) in sources.iter().enumerate() {
-        match looker.picture(source) {
-            Ok((depths, mut done)) => {
-                if let (Some(writer), Some(path)) = (&mut writer, targets.get(i)) {
-                    writer.write(&depths.map(), &done.rest.depth, path)?;
+        match looker.picture(source, writer.is_some()) {
+            Ok((map, mut done)) => {
+                if let (Some(writer), Some(path), Some(map)) = (&mut writer, targets.get(i), map) {
+                    writer.write(&map, &done.rest.depth, path)?;
                     done.rest.output = Some(path.display().to_string());
                 }
                 inputs.done();
@@ -146,12 +146,15 @@ fn pictures(args: &DepthArgs, model: String, mut looker: Looker<'_>, mut writer:
 }
 
 impl Looker<'_> {
-    /// The depth of one picture.
-    fn picture(&mut self, source: &Source) -> Result<(Depths, Done<Told>)> {
+    /// The depth of one picture, and of each of its pixels if `each` is true.
+    fn picture(&mut self, source: &Source, each: bool) -> Result<(Option<DepthMap>, Done<Told>)> {
         let picture = pictures::load(source)?;
         let (depths, times, told) = self.look(&picture.borrow()).about(source)?;
         let (width, height) = (picture.width, picture.height);
-        Ok((depths, Done { image: source.to_string(), width, height, times, rest: told }))
+        // The picture's memory is free when that of the map is taken.
+        drop(picture);
+        let map = if each { Some(depths.map().about(source)?) } else { None };
+        Ok((map, Done { image: source.to_string(), width, height, times, rest: told }))
     }
 
     /// The depth of pixels. Errors say why only.

@@ -32,7 +32,7 @@ pub fn run(args: &DepthArgs, file: &ModelFile, mut looker: Looker<'_>, mut write
                 // Several streams count from 0 each.
                 Output::Folder(folder) => folder.join(format!("{count:06}.{}", writer.format.ending())),
             };
-            if let Err(e) = writer.write(&depths.map(), &told.depth, &path) {
+            if let Err(e) = writer.write(&depths.map()?, &told.depth, &path) {
                 let line = e.why("");
                 *broken.borrow_mut() = Some(line.clone());
                 return Err(line);

@@ -32,8 +32,8 @@ pub struct Depths {
 }
 
 impl Depths {
-    /// A number for each pixel of the picture.
-    pub fn map(&self) -> DepthMap {
+    /// A number for each pixel of the picture. Errors say why only.
+    pub fn map(&self) -> Result<DepthMap, String> {
         DepthMap::resized(&self.output, self.input, self.size)
     }
 }
@@ -86,9 +86,18 @@ impl DepthMap {
     /// The network's output `[rows, columns]` at the size of the picture, as transformers'
     /// `post_process_depth_estimation` resizes it: `torch.nn.functional.interpolate(mode="bicubic",
     /// align_corners=False)`, in f32. As there, a number may lie a little outside of the range of the output.
-    pub fn resized(output: &[f32], (rows, columns): (usize, usize), (width, height): (usize, usize)) -> Self {
+    ///
+    /// # Errors
+    /// No memory for that many pixels.
+    pub fn resized(
+        output: &[f32],
+        (rows, columns): (usize, usize),
+        (width, height): (usize, usize),
+    ) -> Result<Self, String> {
+        let mut data = Vec::new();
+        let pixels = width.saturating_mul(height);
+        data.try_reserve_exact(pixels).map_err(|_| format!("no memory is free for the depth of {pixels} pixels"))?;
         let (across, down) = (taps(columns, width), taps(rows, height));
-        let mut data = Vec::with_capacity(width * height);
         // Rows of the output that are resized across already, each in the place of its number modulo 4.
         let mut ring: [(Option<usize>, Vec<f32>); 4] = Default::default();
         for Taps { at, weights } in &down {
@@ -104,7 +113,7 @@ impl DepthMap {
             let four = at.map(|row| ring[row % 4].1.as_slice());
             data.extend((0..width).map(|x| four.iter().zip(weights).map(|(row, w)| row[x] * w).sum::<f32>()));
         }
-        Self { width, height, data }
+        Ok(Self { width, height, data })
     }
 }
 
@@ -151,8 +160,9 @@ mod tests {
     #[test]
     fn the_same_size_is_the_same_map() {
         let data: Vec<f32> = (0..35).map(|i| (i * 37 % 11) as f32).collect();
-        assert_eq!(DepthMap::resized(&data, (5, 7), (7, 5)).data, data);
-        assert_eq!(DepthMap::resized(&[3.0], (1, 1), (4, 2)).data, [3.0; 8]);
+        assert_eq!(DepthMap::resized(&data, (5, 7), (7, 5)).unwrap().data, data);
+        assert_eq!(DepthMap::resized(&[3.0], (1, 1), (4, 2)).unwrap().data, [3.0; 8]);
+        assert!(DepthMap::resized(&[3.0], (1, 1), (1, usize::MAX / 4)).is_err_and(|why| why.contains("no memory")));
     }
 
     /// `post_process_depth_estimation` of transformers 5.23 on `[[0, 3, 1], [4, 2, 7]]`.
@@ -160,7 +170,7 @@ mod tests {
     fn resized_as_transformers_does() {
         let output = [0.0, 3.0, 1.0, 4.0, 2.0, 7.0];
         for ((width, height), want) in WANT {
-            let got = DepthMap::resized(&output, (2, 3), (*width, *height)).data;
+            let got = DepthMap::resized(&output, (2, 3), (*width, *height)).unwrap().data;
             assert_eq!(got.len(), want.len());
             let off = got.iter().zip(*want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < 2e-5, "{width} x {height}: {off}");

@@ -105,7 +105,7 @@ impl<'m> Network<'m> {
         let answer = inference.picture(picture)?;
         let c = inference.plan().config();
         let input = (c.image_height, c.image_width);
-        Ok((DepthMap::resized(&answer.values, input, (truth.width, truth.height)).data, answer.times))
+        Ok((DepthMap::resized(&answer.values, input, (truth.width, truth.height))?.data, answer.times))
     }
 }
 
