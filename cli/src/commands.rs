@@ -10,3 +10,4 @@ pub mod eval;
 pub mod inspect;
 pub mod preprocess;
 pub mod run;
+pub mod segment;

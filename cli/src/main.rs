@@ -14,9 +14,11 @@ mod inference;
 #[cfg(test)]
 mod manual;
 mod mapped;
+mod maps;
 mod model;
 mod npy;
 mod output;
+mod panel;
 mod pictures;
 mod plot;
 mod preparation;
@@ -32,7 +34,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use commands::{bench, classify, compare, convert, depth, embed, eval, inspect, preprocess, run};
+use commands::{bench, classify, compare, convert, depth, embed, eval, inspect, preprocess, run, segment};
 use error::{Error, Result, Status};
 use output::{NAME, STRONG};
 
@@ -56,6 +58,8 @@ enum Command {
     Classify(classify::ClassifyArgs),
     /// Show or write how near every pixel of pictures is
     Depth(depth::DepthArgs),
+    /// Show or write what is where in pictures: a class for every pixel
+    Segment(segment::SegmentArgs),
     /// Write the features of pictures or frames to a .npy file
     Embed(embed::EmbedArgs),
     /// Run normalized tensors of a .npy file
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Some(Command::Convert(args)) => convert::run(args),
         Some(Command::Classify(args)) => classify::run(args),
         Some(Command::Depth(args)) => depth::run(args),
+        Some(Command::Segment(args)) => segment::run(args),
         Some(Command::Embed(args)) => embed::run(args),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Preprocess(args)) => preprocess::run(args),

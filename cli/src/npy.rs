@@ -1,4 +1,4 @@
-//! NumPy's .npy files of f32, in C order, little-endian: versions 1, 2 and 3 are read, version 1 is written
+//! NumPy's .npy files of f32 (written: of i32, too), in C order, little-endian: versions 1 to 3 are read, 1 is written
 //! (numpy/lib/format.py). A file starts with the magic, the version, the header's length and a Python dictionary:
 //!
 //!     \x93NUMPY 01 00 76 00 {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }   \n
@@ -27,6 +27,13 @@ pub fn read(path: &Path) -> Result<Array> {
 /// Writes `data` of `shape` to `path`.
 pub fn write(path: &Path, shape: &[usize], data: &[f32]) -> Result<()> {
     files::write(path, &format(shape, data))
+}
+
+/// Writes `data` of `shape` to `path`, as i32.
+pub fn write_i32(path: &Path, shape: &[usize], data: impl Iterator<Item = i32>) -> Result<()> {
+    let mut bytes = header("<i4", shape);
+    data.for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+    files::write(path, &bytes)
 }
 
 /// Refuses the name of a file that ends as another kind of file does: what is written to it is .npy all the same.
@@ -83,20 +90,26 @@ fn parse_shape(text: &str) -> Option<Vec<usize>> {
 }
 
 fn format(shape: &[usize], data: &[f32]) -> Vec<u8> {
+    let mut bytes = header("<f4", shape);
+    data.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+    bytes
+}
+
+/// All before the data, of elements `descr`.
+fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
     let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
     let dims = if shape.len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}");
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({dims}), }}");
     // The data starts at a multiple of 64, after magic, version, length, the header and its line break.
     let unpadded = MAGIC.len() + 4 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
     header.push('\n');
 
-    let mut bytes = Vec::with_capacity(MAGIC.len() + 4 + header.len() + data.len() * 4);
+    let mut bytes = Vec::with_capacity(MAGIC.len() + 4 + header.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&[1, 0]);
     bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
     bytes.extend_from_slice(header.as_bytes());
-    data.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
     bytes
 }
 

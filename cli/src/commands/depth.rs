@@ -1,32 +1,27 @@
 //! `vitlet depth`: how near every pixel of a picture is, as a picture in colours, as an array, or in a line.
 
 mod colors;
-mod frames;
 mod legend;
 pub mod map;
 mod picture;
-mod targets;
-mod writer;
+pub(crate) mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::ProgressBar;
 use serde::Serialize;
 use vitlet::Picture;
 
 use crate::backend;
-use crate::error::{Context, Error, Inputs, Result};
-use crate::files;
+use crate::error::{Error, Result};
 use crate::frames::FrameArgs;
 use crate::inference::{Answer, Compute, ComputeArgs, SizeArgs, Times};
+use crate::maps::{self, Job};
 use crate::model::ModelFile;
-use crate::output::{self, NAME, Out, QUIET, STRONG};
-use crate::pictures::{self, Source};
-use crate::results::{Done, PictureResult};
+use crate::output::STRONG;
 use crate::sessions::{InputSize, Sessions};
 
-use map::{DepthMap, Depths, Summary, Unit};
+use map::{Depths, Summary, Unit};
 use writer::{Writer, WriterArgs};
 
 #[derive(Args)]
@@ -60,15 +55,9 @@ pub struct DepthArgs {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    model: String,
-    results: Vec<PictureResult<Told>>,
-}
-
 /// The fields of `depth` for one picture or frame.
 #[derive(Serialize)]
-struct Told {
+pub struct Told {
     /// Width and height of the network's input.
     input: [usize; 2],
     depth: Summary,
@@ -80,7 +69,7 @@ struct Told {
 }
 
 /// What all pictures of a command have in common.
-struct Looker<'m> {
+pub struct Looker<'m> {
     unit: Unit,
     sessions: Sessions<'m>,
     digest: bool,
@@ -96,68 +85,14 @@ pub fn run(args: DepthArgs) -> Result<()> {
     let compute = Compute::new(&args.compute)?;
     let sessions = Sessions::new(&file, &compute, InputSize::new(&model, args.size.fitting(&file)?));
     let looker = Looker { unit, sessions, digest: args.digest };
-    match args.frames.is_some() {
-        true => frames::run(&args, &file, looker, writer),
-        false => pictures(&args, file.name.clone(), looker, writer),
-    }
+    let DepthArgs { ref images, ref model, ref frames, json, .. } = args;
+    Job { images, model, file: &file, frames, json }.run(looker, writer)
 }
 
-fn pictures(args: &DepthArgs, model: String, mut looker: Looker<'_>, mut writer: Option<Writer>) -> Result<()> {
-    let sources = pictures::list(&args.images)?;
-    let targets = match &writer {
-        Some(writer) => targets::targets(&writer.output, writer.format, &args.images, &sources, &args.model)?,
-        None => Vec::new(),
-    };
-    files::refuse_stdout(args.json, &targets)?;
+impl maps::Looker for Looker<'_> {
+    type Seen = Depths;
+    type Told = Told;
 
-    let mut out = output::beside(&targets);
-    let mut document = Document { model, results: Vec::new() };
-    let mut inputs = Inputs::default();
-    let bar = match sources.len() {
-        ..2 => ProgressBar::hidden(),
-        len => output::progress(len as u64, "{bar:40.cyan} {pos}/{len} pictures, {eta} left"),
-    };
-    for (i, source) in sources.iter().enumerate() {
-        match looker.picture(source, writer.is_some()) {
-            Ok((map, mut done)) => {
-                if let (Some(writer), Some(path), Some(map)) = (&mut writer, targets.get(i), map) {
-                    writer.write(&map, &done.rest.depth, path)?;
-                    done.rest.output = Some(path.display().to_string());
-                }
-                inputs.done();
-                match args.json {
-                    true => document.results.push(PictureResult::Done(done)),
-                    false => bar.suspend(|| print(&mut out, &done))?,
-                }
-            }
-            Err(e) => {
-                bar.suspend(|| inputs.failed(&e));
-                document.results.push(PictureResult::failed(source.to_string(), &e));
-            }
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    if args.json {
-        drop(out);
-        output::json(&document)?;
-    }
-    inputs.end()
-}
-
-impl Looker<'_> {
-    /// The depth of one picture, and of each of its pixels if `each` is true.
-    fn picture(&mut self, source: &Source, each: bool) -> Result<(Option<DepthMap>, Done<Told>)> {
-        let picture = pictures::load(source)?;
-        let (depths, times, told) = self.look(&picture.borrow()).about(source)?;
-        let (width, height) = (picture.width, picture.height);
-        // The picture's memory is free when that of the map is taken.
-        drop(picture);
-        let map = if each { Some(depths.map().about(source)?) } else { None };
-        Ok((map, Done { image: source.to_string(), width, height, times, rest: told }))
-    }
-
-    /// The depth of pixels. Errors say why only.
     fn look(&mut self, picture: &Picture<'_>) -> Result<(Depths, Times, Told), String> {
         let (width, height) = picture.seen();
         let inference = self.sessions.of_picture(width, height)?;
@@ -170,21 +105,20 @@ impl Looker<'_> {
             output: None,
             digest: self.digest.then(|| format!("{:016x}", vitlet::digest(&values))),
         };
-        Ok((Depths { output: values, input, size }, times, told))
+        let enlarging = c.head.depth().map(|depth| depth.enlarging).unwrap_or_default();
+        Ok((Depths { output: values, input, size, enlarging }, times, told))
     }
 }
 
-fn print(out: &mut Out, done: &Done<Told>) -> Result<()> {
-    let (image, ms, text) = (&done.image, done.times.ms, done.rest.text());
-    Ok(writeln!(out, "{NAME}{image}{NAME:#}  {QUIET}{ms:.2} ms{QUIET:#}  {text}")?)
-}
-
-impl Told {
-    /// The end of a line for people.
+impl maps::Told for Told {
     fn text(&self) -> String {
-        let output = self.output.as_ref().map_or(String::new(), |path| format!("  {QUIET}->{QUIET:#} {path}"));
+        let output = maps::written(self.output.as_ref());
         let digest = self.digest.as_ref().map_or(String::new(), |digest| format!("  digest {digest}"));
         format!("{}{digest}{output}", words(&self.depth))
+    }
+
+    fn set_output(&mut self, path: &Path) {
+        self.output = Some(path.display().to_string());
     }
 }
 

@@ -120,7 +120,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     }
     let results = match (&args.model, &args.dataset) {
         (Some(model), Some(dataset)) => match args.backend.open(model)? {
-            Network::Model(file) if file.parse()?.config().depth_head().is_some() => {
+            Network::Model(file) if file.parse()?.config().head.depth().is_some() => {
                 return depth::run(&args, &file, dataset);
             }
             network => measure(&args, &network, dataset)?,

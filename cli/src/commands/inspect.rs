@@ -100,8 +100,10 @@ struct Hyperparameters {
     classes: usize,
     head_factors: bool,
     scores: &'static str,
-    /// What the network gives: logits, features, tokens, depth.
+    /// What the network gives: logits, features, tokens, depth, logits_map.
     outputs: Vec<&'static str>,
+    /// Of a linear head over the patches; 0 without one.
+    patch_classes: usize,
     /// Of a depth head: in metres, or the inverse of a distance.
     #[serde(skip_serializing_if = "Option::is_none")]
     metric_depth: Option<bool>,
@@ -257,6 +259,7 @@ fn hyperparameters(model: &Model) -> Hyperparameters {
         head_factors: c.head_factors,
         scores: c.scores.name(),
         outputs: Output::of(c).map(Named::name).collect(),
+        patch_classes: c.head.patch_classes(),
         metric_depth: c.head.depth().map(|depth| depth.metric),
     }
 }
@@ -332,6 +335,9 @@ fn outcome(d: &Document) -> String {
     let c = &d.config;
     let factors = if c.head_factors { ", factors before the head" } else { "" };
     match (c.classes, d.labels) {
+        (0, labels) if c.patch_classes > 0 => {
+            format!("{} classes of patches, {labels} labels, features, pooling {}", c.patch_classes, c.pooling)
+        }
         (0, _) if c.metric_depth.is_some() => {
             let unit = if c.metric_depth == Some(true) { "in metres" } else { "inverse, up to scale and shift" };
             format!("depth ({unit}), features, pooling {}", c.pooling)

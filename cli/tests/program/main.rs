@@ -18,6 +18,7 @@ mod onnx;
 mod outputs;
 mod pictures;
 mod run;
+mod segment;
 mod sizes;
 mod stream;
 mod terminal;

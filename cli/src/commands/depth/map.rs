@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use vitlet::Config;
+use vitlet::config::Enlarging;
 
 /// What the numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -29,12 +30,14 @@ pub struct Depths {
     pub input: (usize, usize),
     /// Width and height of the picture.
     pub size: (usize, usize),
+    /// From one to the other.
+    pub enlarging: Enlarging,
 }
 
 impl Depths {
     /// A number for each pixel of the picture. Errors say why only.
     pub fn map(&self) -> Result<DepthMap, String> {
-        DepthMap::resized(&self.output, self.input, self.size)
+        DepthMap::resized(self.enlarging, &self.output, self.input, self.size)
     }
 }
 
@@ -83,13 +86,13 @@ impl Summary {
 }
 
 impl DepthMap {
-    /// The network's output `[rows, columns]` at the size of the picture, as transformers'
-    /// `post_process_depth_estimation` resizes it: `torch.nn.functional.interpolate(mode="bicubic",
-    /// align_corners=False)`, in f32. As there, a number may lie a little outside of the range of the output.
+    /// The network's output `[rows, columns]` at the size of the picture, in f32, as the file says that the network's
+    /// own code resizes it. As there, a bicubic number may lie a little outside of the range of the output.
     ///
     /// # Errors
     /// No memory for that many pixels.
     pub fn resized(
+        enlarging: Enlarging,
         output: &[f32],
         (rows, columns): (usize, usize),
         (width, height): (usize, usize),
@@ -97,7 +100,7 @@ impl DepthMap {
         let mut data = Vec::new();
         let pixels = width.saturating_mul(height);
         data.try_reserve_exact(pixels).map_err(|_| format!("no memory is free for the depth of {pixels} pixels"))?;
-        let (across, down) = (taps(columns, width), taps(rows, height));
+        let (across, down) = (taps(enlarging, columns, width), taps(enlarging, rows, height));
         // Rows of the output that are resized across already, each in the place of its number modulo 4.
         let mut ring: [(Option<usize>, Vec<f32>); 4] = Default::default();
         for Taps { at, weights } in &down {
@@ -136,19 +139,27 @@ impl Taps {
     }
 }
 
-/// Keys' cubic convolution with a = -0.75 for `to` pixels from `from`; the border is repeated.
-fn taps(from: usize, to: usize) -> Vec<Taps> {
+/// For `to` pixels from `from`: Keys' cubic convolution with a = -0.75, or linear interpolation; the border is repeated.
+fn taps(enlarging: Enlarging, from: usize, to: usize) -> Vec<Taps> {
     const A: f32 = -0.75;
     let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
     let far = |x: f32| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
     let scale = from as f32 / to as f32;
     let last = from as isize - 1;
     let tap = |i: usize| {
-        let x = scale * (i as f32 + 0.5) - 0.5;
+        let x = match enlarging {
+            Enlarging::Bicubic => scale * (i as f32 + 0.5) - 0.5,
+            Enlarging::Bilinear => (scale * (i as f32 + 0.5) - 0.5).max(0.0),
+            Enlarging::BilinearAligned => i as f32 * (last as f32 / to.saturating_sub(1).max(1) as f32),
+        };
         let first = x.floor();
         let t = x - first;
         let at = [-1, 0, 1, 2].map(|step| (first as isize + step).clamp(0, last) as usize);
-        Taps { at, weights: [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)] }
+        let weights = match enlarging {
+            Enlarging::Bicubic => [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)],
+            Enlarging::Bilinear | Enlarging::BilinearAligned => [0.0, 1.0 - t, t, 0.0],
+        };
+        Taps { at, weights }
     };
     (0..to).map(tap).collect()
 }
@@ -156,13 +167,30 @@ fn taps(from: usize, to: usize) -> Vec<Taps> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vitlet::Named;
 
     #[test]
     fn the_same_size_is_the_same_map() {
         let data: Vec<f32> = (0..35).map(|i| (i * 37 % 11) as f32).collect();
-        assert_eq!(DepthMap::resized(&data, (5, 7), (7, 5)).unwrap().data, data);
-        assert_eq!(DepthMap::resized(&[3.0], (1, 1), (4, 2)).unwrap().data, [3.0; 8]);
-        assert!(DepthMap::resized(&[3.0], (1, 1), (1, usize::MAX / 4)).is_err_and(|why| why.contains("no memory")));
+        for (enlarging, _) in Enlarging::NAMES {
+            assert_eq!(DepthMap::resized(*enlarging, &data, (5, 7), (7, 5)).unwrap().data, data);
+            assert_eq!(DepthMap::resized(*enlarging, &[3.0], (1, 1), (4, 2)).unwrap().data, [3.0; 8]);
+        }
+        let endless = DepthMap::resized(Enlarging::Bicubic, &[3.0], (1, 1), (1, usize::MAX / 4));
+        assert!(endless.is_err_and(|why| why.contains("no memory")));
+    }
+
+    /// `torch.nn.functional.interpolate(mode="bilinear")` on `[[0, 3, 1], [4, 2, 7]]`, to 3 x 5.
+    #[test]
+    fn resized_as_the_authors_codes_do() {
+        let want = [
+            (Enlarging::BilinearAligned, [0.0, 1.5, 3.0, 2.0, 1.0, 2.0, 2.25, 2.5, 3.25, 4.0, 4.0, 3.0, 2.0, 4.5, 7.0]),
+            (Enlarging::Bilinear, [0.0, 1.2, 3.0, 1.8, 1.0, 2.0, 2.2, 2.5, 3.4, 4.0, 4.0, 3.2, 2.0, 5.0, 7.0]),
+        ];
+        for (enlarging, want) in want {
+            let got = DepthMap::resized(enlarging, &[0.0, 3.0, 1.0, 4.0, 2.0, 7.0], (2, 3), (5, 3)).unwrap().data;
+            assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{enlarging:?}: {got:?}");
+        }
     }
 
     /// `post_process_depth_estimation` of transformers 5.23 on `[[0, 3, 1], [4, 2, 7]]`.
@@ -170,7 +198,7 @@ mod tests {
     fn resized_as_transformers_does() {
         let output = [0.0, 3.0, 1.0, 4.0, 2.0, 7.0];
         for ((width, height), want) in WANT {
-            let got = DepthMap::resized(&output, (2, 3), (*width, *height)).unwrap().data;
+            let got = DepthMap::resized(Enlarging::Bicubic, &output, (2, 3), (*width, *height)).unwrap().data;
             assert_eq!(got.len(), want.len());
             let off = got.iter().zip(*want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < 2e-5, "{width} x {height}: {off}");

@@ -3,8 +3,8 @@
 use png::{BitDepth, ColorType, Compression, Encoder, EncodingError};
 
 use super::colors::{Palette, Scale};
-use super::legend::Legend;
 use super::map::{DepthMap, Unit};
+use crate::panel::Panel;
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use std::io::Write;
 pub const FARTHEST_METRES: f32 = 65.535;
 
 /// A picture of 8 bits and three channels. Errors say why only.
-pub fn colors(map: &DepthMap, scale: Scale, palette: &Palette, legend: Option<&Legend>) -> Result<Vec<u8>, String> {
+pub fn colors(map: &DepthMap, scale: Scale, palette: &Palette, legend: Option<&Panel>) -> Result<Vec<u8>, String> {
     encode(map, ColorType::Rgb, BitDepth::Eight, &[], |y, depths, row| {
         row.extend(depths.iter().flat_map(|depth| palette.at(scale.nearness(*depth))));
         if let Some(legend) = legend {

@@ -1,17 +1,34 @@
 //! Writes depth maps as the command line asks for: colours, 16 bits, or arrays.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::colors::{Colormap, Palette, Scale};
-use super::legend::Legend;
-use super::map::{DepthMap, Summary, Unit};
+use super::legend::legend;
+use super::map::{DepthMap, Depths, Summary, Unit};
 use super::picture;
-use super::targets::{Format, Output};
-use crate::error::{Context, Error, Result, why};
+use super::{Looker, Told};
+use crate::error::{Context, Error, Result};
+use crate::maps;
+use crate::maps::targets::{Format, Output};
 use crate::{files, npy, output};
+
+/// How depths are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DepthFormat {
+    /// A PNG in colours
+    Color,
+    /// A gray PNG of 16 bits: millimetres, or relative inverse depth from 0 to 65535
+    Png16,
+    /// A NumPy array f32 [height, width]
+    Npy,
+}
+
+impl Format for DepthFormat {
+    const PNG: Self = Self::Color;
+    const NPY: Self = Self::Npy;
+}
 
 /// Where and how depths are written.
 #[derive(Args)]
@@ -23,7 +40,7 @@ pub struct WriterArgs {
 
     /// What to write, instead of what the ending of -o says
     #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
-    format: Option<Format>,
+    format: Option<DepthFormat>,
 
     /// Colours, of which the light or warm end is near [default: inferno]
     #[arg(long, value_enum, value_name = "NAME", requires = "output")]
@@ -47,8 +64,8 @@ fn range(text: &str) -> Result<(f32, f32), &'static str> {
 
 /// What `-o` and the options beside it ask for.
 pub struct Writer {
-    pub output: Output,
-    pub format: Format,
+    output: Output,
+    format: DepthFormat,
     palette: Palette,
     range: Option<(f32, f32)>,
     legend: bool,
@@ -66,11 +83,11 @@ impl Writer {
         let (output, format) = Output::new(path, args.format)?;
         let wrong = |option: &str, why: &str| Err(Error::Usage(format!("{option} is for {why}")));
         match (format, unit) {
-            (Format::Color, _) => {}
+            (DepthFormat::Color, _) => {}
             _ if args.colormap.is_some() => return wrong("--colormap", "colours, FILE.png"),
             _ if args.no_legend => return wrong("--no-legend", "colours, FILE.png"),
-            (Format::Npy, _) if args.range.is_some() => return wrong("--range", "pictures, FILE.png"),
-            (Format::Png16, Unit::Metres) if args.range.is_some() => {
+            (DepthFormat::Npy, _) if args.range.is_some() => return wrong("--range", "pictures, FILE.png"),
+            (DepthFormat::Png16, Unit::Metres) if args.range.is_some() => {
                 return wrong("--range", "colours; 16 bits of distances are always millimetres");
             }
             _ => {}
@@ -83,30 +100,6 @@ impl Writer {
             legend: unit == Unit::Metres && !args.no_legend,
             clipped: false,
         }))
-    }
-
-    /// Writes one map to `path`, whose folder is made.
-    ///
-    /// # Errors
-    /// The system's, in one line that names the path.
-    pub fn write(&mut self, map: &DepthMap, summary: &Summary, path: &Path) -> Result<()> {
-        if let (Output::Folder(_), Some(folder)) = (&self.output, path.parent()) {
-            fs::create_dir_all(folder).map_err(|e| Error::new(folder.display(), why(&e)))?;
-        }
-        let scale = Scale::new(summary, self.range);
-        let bytes = match self.format {
-            Format::Npy => return npy::write(path, &[map.height, map.width], &map.data),
-            Format::Png16 => {
-                self.tell_clipped(summary, path);
-                picture::sixteen_bits(map, summary.unit, scale)
-            }
-            Format::Color => {
-                let size = (map.width, map.height);
-                let legend = self.legend.then(|| Legend::new(scale, &self.palette, size)).flatten();
-                picture::colors(map, scale, &self.palette, legend.as_ref())
-            }
-        };
-        files::write(path, &bytes.about(path.display())?)
     }
 
     fn tell_clipped(&mut self, summary: &Summary, path: &Path) {
@@ -122,9 +115,36 @@ impl Writer {
     }
 }
 
-impl Format {
-    /// As `--format` takes it.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_string())
+impl maps::Writer<Looker<'_>> for Writer {
+    type Map = DepthMap;
+
+    fn output(&self) -> &Output {
+        &self.output
+    }
+
+    fn ending(&self) -> &'static str {
+        self.format.ending()
+    }
+
+    fn map(&self, depths: Depths) -> Result<DepthMap, String> {
+        depths.map()
+    }
+
+    fn write(&mut self, map: &DepthMap, told: &Told, path: &Path) -> Result<()> {
+        let summary = &told.depth;
+        let scale = Scale::new(summary, self.range);
+        let bytes = match self.format {
+            DepthFormat::Npy => return npy::write(path, &[map.height, map.width], &map.data),
+            DepthFormat::Png16 => {
+                self.tell_clipped(summary, path);
+                picture::sixteen_bits(map, summary.unit, scale)
+            }
+            DepthFormat::Color => {
+                let size = (map.width, map.height);
+                let legend = self.legend.then(|| legend(scale, &self.palette, size)).flatten();
+                picture::colors(map, scale, &self.palette, legend.as_ref())
+            }
+        };
+        files::write(path, &bytes.about(path.display())?)
     }
 }

@@ -105,7 +105,9 @@ impl<'m> Network<'m> {
         let answer = inference.picture(picture)?;
         let c = inference.plan().config();
         let input = (c.image_height, c.image_width);
-        Ok((DepthMap::resized(&answer.values, input, (truth.width, truth.height))?.data, answer.times))
+        let enlarging = c.head.depth().map(|depth| depth.enlarging).unwrap_or_default();
+        let size = (truth.width, truth.height);
+        Ok((DepthMap::resized(enlarging, &answer.values, input, size)?.data, answer.times))
     }
 }
 

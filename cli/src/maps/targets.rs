@@ -1,4 +1,4 @@
-//! Where the depth of each picture goes: one file, or a folder with a file for each.
+//! Where what is seen in each picture goes: one file, or a folder with a file for each.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -11,21 +11,21 @@ use crate::error::{Error, Result, why};
 use crate::files;
 use crate::pictures::Source;
 
-/// How depths are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A PNG in colours
-    Color,
-    /// A gray PNG of 16 bits: millimetres, or relative inverse depth from 0 to 65535
-    Png16,
-    /// A NumPy array f32 [height, width]
-    Npy,
-}
+/// Kinds of files that a command writes, as `--format` names them.
+pub trait Format: Copy + PartialEq + ValueEnum {
+    /// What FILE.png and a folder stand for.
+    const PNG: Self;
+    /// What FILE.npy stands for. All others are pictures.
+    const NPY: Self;
 
-impl Format {
     /// Of its files' names.
-    pub fn ending(self) -> &'static str {
-        if self == Self::Npy { "npy" } else { "png" }
+    fn ending(self) -> &'static str {
+        if self == Self::NPY { "npy" } else { "png" }
+    }
+
+    /// As `--format` takes it.
+    fn name(self) -> String {
+        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_string())
     }
 }
 
@@ -48,22 +48,22 @@ impl Output {
     ///
     /// # Errors
     /// Files that are neither .png nor .npy, or not of the `format` that was asked for.
-    pub fn new(path: &Path, format: Option<Format>) -> Result<(Self, Format)> {
+    pub fn new<F: Format>(path: &Path, format: Option<F>) -> Result<(Self, F)> {
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
         let is_folder = path.is_dir() || path.to_string_lossy().ends_with(MAIN_SEPARATOR_STR);
         let is_device = !is_folder && path.exists() && !vitlet_convert::output::is_regular(path);
         let of_ending = match ending.as_deref() {
-            _ if is_device => return Ok((Self::File(path.to_path_buf()), format.unwrap_or(Format::Color))),
-            _ if is_folder => return Ok((Self::Folder(path.to_path_buf()), format.unwrap_or(Format::Color))),
+            _ if is_device => return Ok((Self::File(path.to_path_buf()), format.unwrap_or(F::PNG))),
+            _ if is_folder => return Ok((Self::Folder(path.to_path_buf()), format.unwrap_or(F::PNG))),
             None if path.exists() => {
                 return Err(Error::new(
                     path.display(),
                     "a file, not a folder, and its name ends in neither .png nor .npy",
                 ));
             }
-            None => return Ok((Self::Folder(path.to_path_buf()), format.unwrap_or(Format::Color))),
-            Some("png") => Format::Color,
-            Some("npy") => Format::Npy,
+            None => return Ok((Self::Folder(path.to_path_buf()), format.unwrap_or(F::PNG))),
+            Some("png") => F::PNG,
+            Some("npy") => F::NPY,
             Some(_) => {
                 let why = "FILE.png, FILE.npy or a folder; a new folder whose name has an ending ends with a slash";
                 return Err(Error::Usage(format!("-o {}: {why}", path.display())));
@@ -86,7 +86,7 @@ impl Output {
 /// One file for several pictures, or a name that is still an input or another picture's.
 pub fn targets(
     output: &Output,
-    format: Format,
+    ending: &str,
     arguments: &[PathBuf],
     sources: &[Source],
     model: &Path,
@@ -105,7 +105,7 @@ pub fn targets(
     };
     let inputs = Inputs::new(inputs());
     let names: Vec<PathBuf> = sources.iter().map(|source| name(source, arguments)).collect();
-    let short = |name: &Path| folder.join(name.with_extension(format.ending()));
+    let short = |name: &Path| folder.join(name.with_extension(ending));
     let mut asked: HashMap<PathBuf, Vec<&Source>> = HashMap::new();
     for (source, name) in sources.iter().zip(&names) {
         asked.entry(short(name)).or_default().push(source);
@@ -113,10 +113,10 @@ pub fn targets(
     let is_own =
         |path: &PathBuf, source: &Source| asked.get(path).is_none_or(|all| all.iter().all(|one| *one == source));
     let target = |source: &Source, name: &Path| {
-        let full = folder.join(format!("{}.{}", name.display(), format.ending()));
+        let full = folder.join(format!("{}.{}", name.display(), ending));
         let of_own = [short(name), full].into_iter().find(|path| is_own(path, source) && !inputs.contains(path));
         of_own.ok_or_else(|| {
-            let (name, ending) = (name.display(), format.ending());
+            let name = name.display();
             let why = format!("{name} and {name}.{ending} are inputs; name another folder");
             Error::new(folder.display(), why)
         })
@@ -146,8 +146,9 @@ fn name(source: &Source, arguments: &[PathBuf]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::depth::writer::DepthFormat as Kind;
 
-    fn output(path: &str, format: Option<Format>) -> Result<(Output, Format), String> {
+    fn output(path: &str, format: Option<Kind>) -> Result<(Output, Kind), String> {
         Output::new(Path::new(path), format).map_err(|e| e.why(""))
     }
 
@@ -155,16 +156,16 @@ mod tests {
     fn files_and_folders_are_told_by_their_names() {
         let file = |path: &str| Output::File(PathBuf::from(path));
         let folder = |path: &str| Output::Folder(PathBuf::from(path));
-        assert_eq!(output("a.PNG", None), Ok((file("a.PNG"), Format::Color)));
-        assert_eq!(output("a.png", Some(Format::Png16)), Ok((file("a.png"), Format::Png16)));
-        assert_eq!(output("x/a.npy", None), Ok((file("x/a.npy"), Format::Npy)));
-        assert_eq!(output("new", Some(Format::Npy)), Ok((folder("new"), Format::Npy)));
-        assert_eq!(output("new.v2/", None), Ok((folder("new.v2/"), Format::Color)));
-        for (wrong, format) in [("a.npy", Format::Color), ("a.npy", Format::Png16), ("a.png", Format::Npy)] {
+        assert_eq!(output("a.PNG", None), Ok((file("a.PNG"), Kind::Color)));
+        assert_eq!(output("a.png", Some(Kind::Png16)), Ok((file("a.png"), Kind::Png16)));
+        assert_eq!(output("x/a.npy", None), Ok((file("x/a.npy"), Kind::Npy)));
+        assert_eq!(output("new", Some(Kind::Npy)), Ok((folder("new"), Kind::Npy)));
+        assert_eq!(output("new.v2/", None), Ok((folder("new.v2/"), Kind::Color)));
+        for (wrong, format) in [("a.npy", Kind::Color), ("a.npy", Kind::Png16), ("a.png", Kind::Npy)] {
             assert!(output(wrong, Some(format)).unwrap_err().contains("another kind of file"));
         }
         assert!(output("a.jpg", None).unwrap_err().contains("FILE.png"));
-        assert!(output("/dev/null", None) == Ok((file("/dev/null"), Format::Color)) || cfg!(not(unix)));
+        assert!(output("/dev/null", None) == Ok((file("/dev/null"), Kind::Color)) || cfg!(not(unix)));
     }
 
     /// Outputs, below the folder `to`, of files below a scratch folder.
@@ -178,7 +179,7 @@ mod tests {
         let sources: Vec<Source> = files.iter().map(|file| Source::File(path(file))).collect();
         let arguments: Vec<PathBuf> = arguments.iter().map(|argument| path(argument)).collect();
         let to = path(to);
-        let targets = targets(&Output::Folder(to.clone()), Format::Color, &arguments, &sources, &path("model.gguf"));
+        let targets = targets(&Output::Folder(to.clone()), "png", &arguments, &sources, &path("model.gguf"));
         let targets = targets.map_err(|e| e.why(""))?;
         assert!(to.is_dir());
         Ok(targets.iter().map(|target| target.strip_prefix(&to).unwrap().display().to_string()).collect())
