@@ -227,3 +227,25 @@ fn a_loss_can_be_a_failed_check_and_options_of_classifiers_are_refused() {
     assert_eq!(json(&format!("eval -m {model} {set} --limit 1 --json"))["results"].as_array().unwrap().len(), 1);
     assert_eq!(json(&format!("eval -m {model} {set} --json"))["unit"], json!("metres"));
 }
+
+/// Networks that were trained on rendered scenes, on scenes that they have not seen: int8 keeps AbsRel within 2 % of
+/// f32, and delta 1 within 0.3 points.
+#[test]
+fn int8_keeps_the_depth_of_trained_networks() {
+    let scene = Scene::new();
+    let scenes = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/scenes");
+    for name in ["depth", "depth-outliers"] {
+        let [model, reference] = ["int8", "f32"].map(|precision| {
+            let model = scene.path(&format!("{name}-{precision}.gguf"));
+            stdout(&format!("convert {} -o {model} --precision {precision}", scenes.join(name).display()));
+            model
+        });
+        let held_out = scenes.join("held-out");
+        let check = format!("eval -m {model} {} --reference {reference} --max-drop 0.3 --json", held_out.display());
+        let document = json(&check);
+        let paired = |key: &str| ["model", "reference"].map(|of| document["reference"][key][of].as_f64().unwrap());
+        let ([abs_rel, its_abs_rel], [delta1, _]) = (paired("abs_rel"), paired("delta1"));
+        assert_eq!((&document["n"], &document["unit"]), (&24.into(), &"metres".into()));
+        assert!(abs_rel < 1.02 * its_abs_rel && abs_rel < 0.08 && delta1 > 0.94, "{name}: {abs_rel}, {delta1}");
+    }
+}
