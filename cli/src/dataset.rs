@@ -63,9 +63,9 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// The pictures of a CSV, each with the file of its distances.
-pub fn depths(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-    csv::open_depths(path)
+/// The pictures of a CSV, each with the file of `what` is known of it; `columns` are what headers call that.
+pub fn pairs(path: &Path, columns: &[&str], what: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
+    csv::open_pairs(path, columns, what)
 }
 
 fn open_directory(path: &Path, classes: &Classes) -> Result<Dataset> {

@@ -6,6 +6,8 @@ mod paired;
 mod print;
 mod records;
 mod reference;
+mod samples;
+mod segment;
 mod summary;
 
 use std::path::{Path, PathBuf};
@@ -41,7 +43,8 @@ pub struct EvalArgs {
     model: Option<PathBuf>,
 
     /// A directory with one folder per class, a directory of unlabelled pictures, or a CSV of path,label lines; for a
-    /// depth model a directory of pictures with depth beside them (.npy or 16-bit .png), or a CSV of path,depth lines
+    /// depth model a directory of pictures with depth beside them (.npy or 16-bit .png), or a CSV of path,depth lines;
+    /// for a segmentation model the same with .png files of class numbers, or a CSV of path,classes lines
     #[arg(value_name = "DIR_OR_CSV", required_unless_present = "merge")]
     dataset: Option<PathBuf>,
 
@@ -53,7 +56,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "reference")]
     reference_logits: Option<PathBuf>,
 
-    /// Exit with status 3 if top-1 (or delta 1 of a depth model) is more than this many points below the reference's
+    /// Exit with status 3 if top-1 (delta 1 of a depth model, mIoU of a segmentation model) is more than this many points below the reference's
     #[arg(long, value_name = "POINTS")]
     max_drop: Option<f64>,
 
@@ -81,6 +84,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "METRES", value_parser = positive)]
     max_depth: Option<f32>,
 
+    /// Of a segmentation model: label 0 is no class, and label 1 is the first class (ADE20k's files)
+    #[arg(long)]
+    reduce_zero_label: bool,
+
     #[command(flatten)]
     compute: ComputeArgs,
 
@@ -95,6 +102,29 @@ pub struct EvalArgs {
 
 fn positive(text: &str) -> Result<f32, &'static str> {
     text.parse().ok().filter(|x: &f32| x.is_finite() && *x > 0.0).ok_or("a number above 0")
+}
+
+/// Of a comparison over the pixels of pictures.
+fn refuse_options_of_classifiers(args: &EvalArgs) -> Result<()> {
+    let given = [
+        (args.flips.is_some(), "--flips"),
+        (args.reference_logits.is_some(), "--reference-logits"),
+        (args.shard.is_some(), "--shard"),
+    ];
+    if let Some((_, option)) = given.iter().find(|(given, _)| *given) {
+        return Err(Error::Usage(format!("{option} is for models with classes of pictures, not of pixels")));
+    }
+    match args.max_drop.is_some() && args.reference.is_none() {
+        true => Err(Error::Usage("--max-drop needs a reference".to_string())),
+        false => Ok(()),
+    }
+}
+
+/// A 95 % interval in words, times `times`.
+fn paired_range(interval: Option<[f64; 2]>, times: f64, decimals: usize) -> String {
+    interval.map_or("no interval of one picture".to_string(), |[low, high]| {
+        format!("95 % interval [{:+.decimals$}, {:+.decimals$}]", low * times, high * times)
+    })
 }
 
 /// What `--json` prints: the summary for people who read it, and the records that `--merge` reads.
@@ -122,6 +152,9 @@ pub fn run(args: EvalArgs) -> Result<()> {
         (Some(model), Some(dataset)) => match args.backend.open(model)? {
             Network::Model(file) if file.parse()?.config().head.depth().is_some() => {
                 return depth::run(&args, &file, dataset);
+            }
+            Network::Model(file) if file.parse()?.config().head.patch_classes() > 0 => {
+                return segment::run(&args, &file, dataset);
             }
             network => measure(&args, &network, dataset)?,
         },

@@ -80,12 +80,9 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// What headers call the column of the files with distances.
-const DEPTH_COLUMNS: [&str; 5] = ["depth", "depth_path", "depth_file", "ground_truth", "gt"];
-
-/// Pictures and the files with their distances, in the order of the lines `path,depth`. Paths are relative to the CSV; a
-/// path with the delimiter in it stands in quotes.
-pub fn open_depths(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+/// Pictures and the files with `what` is known of them, in the order of the lines `path,file`. Paths are relative to the
+/// CSV; a path with the delimiter in it stands in quotes. Headers call the second column as `known` says.
+pub fn open_pairs(path: &Path, known: &[&str], what: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
     let bytes = fs::read(path).map_err(|e| Error::new(path.display(), why(&e)))?;
     let text = text(&bytes).about(path.display())?;
     let base = path.parent().unwrap_or(Path::new(""));
@@ -102,14 +99,14 @@ pub fn open_depths(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
         if std::mem::take(&mut first) && !fields.iter().any(is_file) {
             let find =
                 |known: &[&str]| fields.iter().position(|f| known.iter().any(|name| f.eq_ignore_ascii_case(name)));
-            columns = find(&PATH_COLUMNS).zip(find(&DEPTH_COLUMNS)).unwrap_or(columns);
+            columns = find(&PATH_COLUMNS).zip(find(known)).unwrap_or(columns);
             let line = fields.join(",");
             output::note(&format!("{}: the first line is read as a header: {line}", path.display()));
             continue;
         }
         let line = record.position().map_or(0, csv::Position::line);
         let field = |i: usize| fields.get(i).filter(|field| !field.is_empty()).map(|field| base.join(field));
-        let pair = field(columns.0).zip(field(columns.1)).ok_or("not a line path,depth");
+        let pair = field(columns.0).zip(field(columns.1)).ok_or_else(|| format!("not a line path,{what}"));
         pairs.push(pair.about(format!("{}, line {line}", path.display()))?);
     }
     Ok(pairs)

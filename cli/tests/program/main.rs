@@ -7,6 +7,7 @@ mod compare;
 mod depth;
 mod eval;
 mod eval_depth;
+mod eval_segment;
 mod eval_trained;
 mod finite;
 mod hub;

@@ -1,14 +1,15 @@
 //! `vitlet eval` of a depth model: how far its distances are from measured ones, and whether a reference in f32 is
 //! closer. docs/eval.md explains the report.
 
-mod metrics;
+pub mod metrics;
 mod truth;
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::EvalArgs;
+use super::samples::{self, DEPTH, Sample};
+use super::{EvalArgs, paired_range, refuse_options_of_classifiers};
 use crate::backend;
 use crate::commands::depth::map::{DepthMap, Unit};
 use crate::error::{Context, Error, Inputs, Result};
@@ -20,7 +21,7 @@ use crate::results::{Done, PictureResult};
 use crate::sessions::{InputSize, Sessions};
 use crate::stats;
 use metrics::{Metrics, Pair, Paired};
-use truth::{Sample, Truth};
+use truth::Truth;
 use vitlet::{Named, Precision};
 
 /// What `--json` prints.
@@ -114,13 +115,16 @@ impl<'m> Network<'m> {
 /// Measures the model in `file`.
 pub fn run(args: &EvalArgs, file: &ModelFile, dataset: &Path) -> Result<()> {
     refuse_options_of_classifiers(args)?;
+    if args.reduce_zero_label {
+        return Err(Error::Usage("--reduce-zero-label is for models with classes of pixels".to_string()));
+    }
     let compute = Compute::new(&args.compute)?;
     let mut network = Network::new(file, &compute)?;
     let reference_file = args.reference.as_deref().map(ModelFile::open_or_convert).transpose()?;
     let mut reference = reference_file.as_ref().map(|file| reference(file, &compute, network.unit)).transpose()?;
-    let mut samples = truth::open(dataset)?;
+    let mut samples = samples::open(dataset, &DEPTH)?;
     samples.truncate(args.limit.unwrap_or(usize::MAX));
-    truth::note_missing(&samples, dataset);
+    samples::note_missing(&samples, dataset, &DEPTH);
 
     let (mut inputs, mut results) = (Inputs::default(), Vec::new());
     let bar = output::progress(samples.len() as u64, "{bar:40.cyan} {pos}/{len} pictures, {eta} left");
@@ -150,21 +154,6 @@ pub fn run(args: &EvalArgs, file: &ModelFile, dataset: &Path) -> Result<()> {
         document.decide(args.max_drop)?;
     }
     end
-}
-
-fn refuse_options_of_classifiers(args: &EvalArgs) -> Result<()> {
-    let given = [
-        (args.flips.is_some(), "--flips"),
-        (args.reference_logits.is_some(), "--reference-logits"),
-        (args.shard.is_some(), "--shard"),
-    ];
-    if let Some((_, option)) = given.iter().find(|(given, _)| *given) {
-        return Err(Error::Usage(format!("{option} is for models with classes, not for depth")));
-    }
-    match args.max_drop.is_some() && args.reference.is_none() {
-        true => Err(Error::Usage("--max-drop needs a reference".to_string())),
-        false => Ok(()),
-    }
 }
 
 /// The model to compare with: f32, and of the same unit.
@@ -286,17 +275,12 @@ impl Comparison {
         let Paired { difference, interval, reference, .. } = self.abs_rel;
         let relative =
             if reference > 0.0 { format!(" ({:+.2} %)", 100.0 * difference / reference) } else { String::new() };
-        let range = |interval: Option<[f64; 2]>, times: f64, decimals: usize| {
-            interval.map_or("no interval of one picture".to_string(), |[low, high]| {
-                format!("95 % interval [{:+.decimals$}, {:+.decimals$}]", low * times, high * times)
-            })
-        };
         let worse = interval.is_some_and(|[low, _]| low > 0.0);
         let style = if worse { ERROR } else { STRONG };
-        let text = format!("{style}AbsRel {difference:+.4}{relative}{style:#}, {}", range(interval, 1.0, 4));
+        let text = format!("{style}AbsRel {difference:+.4}{relative}{style:#}, {}", paired_range(interval, 1.0, 4));
         writeln!(out, "  {QUIET}{:<11}{QUIET:#} {text}", "verdict")?;
         let Paired { difference, interval, .. } = self.delta1;
-        let text = format!("delta 1 {:+.2} points, {}", 100.0 * difference, range(interval, 100.0, 2));
+        let text = format!("delta 1 {:+.2} points, {}", 100.0 * difference, paired_range(interval, 100.0, 2));
         writeln!(out, "  {:<11} {text}", "")?;
         writeln!(out, "  {:<11} {}", "", self.meaning())?;
         Ok(())
