@@ -228,13 +228,14 @@ fn a_loss_can_be_a_failed_check_and_options_of_classifiers_are_refused() {
     assert_eq!(json(&format!("eval -m {model} {set} --json"))["unit"], json!("metres"));
 }
 
-/// Networks that were trained on rendered scenes, on scenes that they have not seen: int8 keeps AbsRel within 2 % of
-/// f32, and delta 1 within 0.3 points.
+/// Networks that were trained on rendered scenes, on scenes that they have not seen: f32 has the AbsRel and delta 1 that
+/// `models/train/eval_dense.py --count 24` has by PyTorch, and int8 keeps AbsRel within 2 %, and delta 1 within 0.3
+/// points.
 #[test]
 fn int8_keeps_the_depth_of_trained_networks() {
     let scene = Scene::new();
     let scenes = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/scenes");
-    for name in ["depth", "depth-outliers"] {
+    for (name, torch) in [("depth", [0.0635, 0.9616]), ("depth-outliers", [0.0677, 0.9571])] {
         let [model, reference] = ["int8", "f32"].map(|precision| {
             let model = scene.path(&format!("{name}-{precision}.gguf"));
             stdout(&format!("convert {} -o {model} --precision {precision}", scenes.join(name).display()));
@@ -244,8 +245,11 @@ fn int8_keeps_the_depth_of_trained_networks() {
         let check = format!("eval -m {model} {} --reference {reference} --max-drop 0.3 --json", held_out.display());
         let document = json(&check);
         let paired = |key: &str| ["model", "reference"].map(|of| document["reference"][key][of].as_f64().unwrap());
-        let ([abs_rel, its_abs_rel], [delta1, _]) = (paired("abs_rel"), paired("delta1"));
+        let ([abs_rel, its_abs_rel], [delta1, its_delta1]) = (paired("abs_rel"), paired("delta1"));
         assert_eq!((&document["n"], &document["unit"]), (&24.into(), &"metres".into()));
-        assert!(abs_rel < 1.02 * its_abs_rel && abs_rel < 0.08 && delta1 > 0.94, "{name}: {abs_rel}, {delta1}");
+        for (got, want) in [its_abs_rel, its_delta1].iter().zip(torch) {
+            assert!((got - want).abs() < 2e-4, "{name}: {got}, PyTorch has {want}");
+        }
+        assert!(abs_rel < 1.02 * its_abs_rel && delta1 > its_delta1 - 0.003, "{name}: {abs_rel}, {delta1}");
     }
 }

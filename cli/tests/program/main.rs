@@ -8,7 +8,6 @@ mod depth;
 mod eval;
 mod eval_depth;
 mod eval_segment;
-mod eval_trained;
 mod finite;
 mod hub;
 mod hub_cache;
