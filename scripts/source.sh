@@ -19,8 +19,14 @@ trap 'rm -rf "$work"' EXIT
 git archive --prefix="$name/" HEAD | tar -x -C "$work"
 ./scripts/manual.sh "$work/$name/share"
 mkdir "$work/$name/.cargo"
-# The command prints the configuration, with a path relative to where it runs.
-(cd "$work/$name" && cargo vendor --quiet --locked vendor >.cargo/config.toml)
+(cd "$work/$name" && cargo vendor --quiet --locked vendor >/dev/null)
+cat >"$work/$name/.cargo/config.toml" <<END
+[source.crates-io]
+replace-with = "vendored-sources"
+
+[source.vendored-sources]
+directory = "vendor"
+END
 tar "${same_bytes[@]}" -C "$work" -c "$name" | xz -T2 -6 >"$out/$name-source.tar.xz.tmp"
 mv "$out/$name-source.tar.xz.tmp" "$out/$name-source.tar.xz"
 echo "$out/$name-source.tar.xz"
