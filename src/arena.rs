@@ -52,6 +52,13 @@ impl<'a> Arena<'a> {
     }
 }
 
+/// Bytes that `carve` takes.
+pub(crate) fn counted<'a, T>(carve: impl FnOnce(&mut Arena<'a>) -> T) -> usize {
+    let mut arena = Arena::counting();
+    let _ = carve(&mut arena);
+    arena.used()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,22 +12,22 @@
 //! ```
 //!
 //! Upsampling is bilinear with aligned corners. The paper has it before the convolution of 1 x 1. They commute, and
-//! this way the convolution has a quarter of the pixels. From the last upsampling on, a worker takes bands of lines, so
-//! there is no map of the input's size with many channels.
+//! this way the convolution has a quarter of the pixels. The last two upsamplings are made line by line for the
+//! convolutions that follow, so there is neither map whole.
 
 use core::ops::Range;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, counted};
 use crate::bytes::floats_mut;
 use crate::config::{Config, Dpt as Widths};
 use crate::error::Error;
 use crate::heads::Taps;
 use crate::kernels::Kernels;
-use crate::kernels::bilinear::{Corners, Resize};
+use crate::kernels::bilinear::Corners;
 use crate::kernels::linear::Store;
 use crate::kernels::map::{Map, MapMut, Relu};
 use crate::lanes::{F32x16, pad16};
-use crate::ops::map::{BAND, BandScratch, Conv3x3, End, PIXELS, Workers, band_bytes, lines_read, worker_bytes};
+use crate::ops::map::{BAND, Conv3x3, End, PIXELS, ResizedScratch, Workers, band_bytes, worker_bytes};
 use crate::ops::{OperandScratch, multiply};
 use crate::parallel::Chunks;
 use crate::parts::{Axis, InFile, Linear, Scope, Storage, Walk};
@@ -137,20 +137,16 @@ impl<M: Storage> Unit<M> {
     }
 }
 
-/// Memory from the taps to the first convolution of the end.
-struct Fusion<'a> {
+/// Memory of the head's first phase. The phases are one over another, and what one leaves for the next stands first.
+struct Reassembly<'a> {
     /// The reassembled maps.
     taps: [&'a mut [F32x16]; 4],
     /// A tap after its projection, and after it is resized.
     projected: &'a mut [F32x16],
     resized: &'a mut [F32x16],
-    /// The fused map.
-    x: &'a mut [F32x16],
-    /// What is between the convolutions of a unit, and before an upsampling.
-    y: &'a mut [F32x16],
 }
 
-impl<'a> Fusion<'a> {
+impl<'a> Reassembly<'a> {
     fn carve(c: &Config, dpt: &Widths, arena: &mut Arena<'a>) -> Self {
         let (grid, sizes) = (c.grid(), dpt.sizes(c.grid()));
         let most = |of: &dyn Fn(usize) -> usize| (0..=LAST).map(of).fold(0, usize::max);
@@ -158,10 +154,32 @@ impl<'a> Fusion<'a> {
             taps: sizes.map(|size| arena.take(Map::data_len(size, dpt.fused))),
             projected: arena.take(most(&|k| Map::data_len(grid, dpt.reassembled[k]))),
             resized: arena.take(most(&|k| Map::data_len(sizes[k], dpt.reassembled[k]))),
-            x: arena.take(Map::data_len(twice(sizes[0]), dpt.fused)),
-            y: arena.take(Map::data_len(sizes[0], dpt.fused)),
         }
     }
+}
+
+/// Memory of the second phase.
+struct Fusion<'a> {
+    /// [`Reassembly::taps`].
+    taps: [&'a mut [F32x16]; 4],
+    /// The fused map.
+    x: &'a mut [F32x16],
+}
+
+impl<'a> Fusion<'a> {
+    fn carve(c: &Config, dpt: &Widths, arena: &mut Arena<'a>) -> Self {
+        let sizes = dpt.sizes(c.grid());
+        Self {
+            taps: sizes.map(|size| arena.take(Map::data_len(size, dpt.fused))),
+            x: arena.take(Map::data_len(sizes[0], dpt.fused)),
+        }
+    }
+}
+
+/// The map of the third phase: the first convolution of the end, `[8 height, 8 width, fused / 2]` for a grid of height x
+/// width patches.
+fn carve_end<'a>(c: &Config, dpt: &Widths, arena: &mut Arena<'a>) -> &'a mut [F32x16] {
+    arena.take(Map::data_len(twice(dpt.sizes(c.grid())[0]), dpt.fused / 2))
 }
 
 const fn twice((height, width): (usize, usize)) -> (usize, usize) {
@@ -170,9 +188,10 @@ const fn twice((height, width): (usize, usize)) -> (usize, usize) {
 
 /// What the head needs beside [`Taps`].
 struct Buffers<'a> {
-    /// The first convolution of the end, `[8 height, 8 width, fused / 2]` for a grid of height x width patches.
-    end: &'a mut [F32x16],
-    fusion: Fusion<'a>,
+    /// What is between the convolutions of a unit and before an upsampling, and what the end begins with.
+    y: &'a mut [F32x16],
+    /// [`Reassembly`], then [`Fusion`], then [`carve_end`].
+    phases: &'a mut [u8],
     /// `[threads][worker_bytes]`.
     workers: &'a mut [u8],
     worker_bytes: usize,
@@ -181,21 +200,24 @@ struct Buffers<'a> {
 impl<'a> Buffers<'a> {
     fn carve(c: &Config, dpt: &Widths, threads: usize, arena: &mut Arena<'a>) -> Self {
         let widest = dpt.reassembled.into_iter().fold(dpt.fused, usize::max);
-        let mut band = Arena::counting();
-        let _ = Band::carve(c, dpt, &mut band);
         let (sizes, precision) = (dpt.sizes(c.grid()), c.precision);
         let of = |(_, width): (usize, usize), channels, stride| band_bytes(width, channels, stride, precision);
         let convolutions = [
             worker_bytes(pad16(widest).max(pad16(c.dim)), precision),
             of(c.grid(), dpt.reassembled[LAST], 2),
-            of(twice(sizes[0]), dpt.fused, 1),
-            band.used(),
+            counted(|arena| ResizedScratch::carve(twice(sizes[0]).1, dpt.fused, precision, arena)),
+            counted(|arena| Band::carve(c, dpt, arena)),
         ];
         let reassembled = (0..=LAST).map(|k| of(sizes[k], dpt.reassembled[k].max(dpt.fused), 1));
         let worker_bytes = convolutions.into_iter().chain(reassembled).fold(0, usize::max);
+        let phases = [
+            counted(|arena| Reassembly::carve(c, dpt, arena)),
+            counted(|arena| Fusion::carve(c, dpt, arena)),
+            counted(|arena| carve_end(c, dpt, arena)),
+        ];
         Self {
-            end: arena.take(Map::data_len(twice(dpt.sizes(c.grid())[0]), dpt.fused / 2)),
-            fusion: Fusion::carve(c, dpt, arena),
+            y: arena.take(Map::data_len(sizes[0], dpt.fused)),
+            phases: arena.take(phases.into_iter().fold(0, usize::max)),
             workers: arena.take(threads.saturating_mul(worker_bytes)),
             worker_bytes,
         }
@@ -204,9 +226,7 @@ impl<'a> Buffers<'a> {
 
 /// Bytes that [`forward`] needs.
 pub(crate) fn bytes(c: &Config, dpt: &Widths, threads: usize) -> usize {
-    let mut arena = Arena::counting();
-    let _ = Buffers::carve(c, dpt, threads, &mut arena);
-    arena.used()
+    counted(|arena| Buffers::carve(c, dpt, threads, arena))
 }
 
 /// Computes the depth of every pixel of the input, `[height, width]`, into `out`. `workers` come without memory.
@@ -221,11 +241,12 @@ pub(crate) fn forward(
 ) -> Result<(), Error> {
     let b = Buffers::carve(c, dpt, threads, &mut Arena::over(memory));
     let mut w = Workers { memory: b.workers, worker_bytes: b.worker_bytes, ..workers };
-    let (mut fusion, sizes) = (b.fusion, dpt.sizes(c.grid()));
+    let (y, sizes) = (b.y, dpt.sizes(c.grid()));
+    let mut reassembly = Reassembly::carve(c, dpt, &mut Arena::over(b.phases));
     for (k, tokens) in taps.maps().enumerate() {
-        reassemble(&mut w, c, dpt, (k, &parts.taps[k]), tokens.patches, &mut fusion)?;
+        reassemble(&mut w, c, dpt, (k, &parts.taps[k]), tokens.patches, &mut reassembly)?;
     }
-    let Fusion { taps, x, y, .. } = fusion;
+    let Fusion { taps, x } = Fusion::carve(c, dpt, &mut Arena::over(b.phases));
     for (k, part) in parts.taps.iter().enumerate().rev() {
         let mut map = MapMut::new(x, sizes[k], dpt.fused);
         let mut between = MapMut::new(y, sizes[k], dpt.fused);
@@ -239,12 +260,13 @@ pub(crate) fn forward(
         }
         unit(&mut w, &part.unit2, &mut map, &mut between)?;
         w.conv1x1(map.view(), &part.fuse, End::Store, &mut between)?;
-        let finer = k.checked_sub(1).map_or(twice(sizes[0]), |k| sizes[k]);
-        w.resize(between.view(), Corners::Aligned, &mut MapMut::new(x, finer, dpt.fused))?;
+        if let Some(finer) = k.checked_sub(1) {
+            w.resize(between.view(), Corners::Aligned, &mut MapMut::new(x, sizes[finer], dpt.fused))?;
+        }
     }
-    let x = Map::new(x, twice(sizes[0]), dpt.fused);
-    let mut end = MapMut::new(b.end, x.size(), dpt.fused / 2);
-    w.conv3x3(x, conv(&parts.conv1, End::Store), &mut end)?;
+    let end = carve_end(c, dpt, &mut Arena::over(b.phases));
+    let mut end = MapMut::new(end, twice(sizes[0]), dpt.fused / 2);
+    w.resized_conv3x3(Map::new(y, sizes[0], dpt.fused), conv(&parts.conv1, End::Store), &mut end)?;
     let end = end.view();
     w.for_each(Chunks::new(out, LINES * c.image_width / 16), |k, memory, band, out| {
         let mut b = Band::carve(c, dpt, &mut Arena::over(memory));
@@ -262,7 +284,7 @@ fn reassemble(
     dpt: &Widths,
     (k, part): (usize, &Tap<InFile<'_>>),
     tokens: &[F32x16],
-    b: &mut Fusion<'_>,
+    b: &mut Reassembly<'_>,
 ) -> Result<(), Error> {
     let (n, size) = (dpt.reassembled[k], dpt.sizes(c.grid())[k]);
     let mut projected = MapMut::new(b.projected, c.grid(), n);
@@ -302,9 +324,7 @@ const LINES: usize = 2 * BAND;
 
 /// One worker's memory for a band of lines of the output.
 struct Band<'w> {
-    /// The lines that [`BAND`] lines of the output read, at the size of the input: `[BAND + 2, width, fused / 2]`.
-    upsampled: &'w mut [F32x16],
-    conv2: BandScratch<'w>,
+    conv2: ResizedScratch<'w>,
     /// Of the last convolution.
     operand: OperandScratch<'w>,
     /// `[PIXELS, hidden]`.
@@ -315,10 +335,9 @@ struct Band<'w> {
 
 impl<'w> Band<'w> {
     fn carve(c: &Config, dpt: &Widths, arena: &mut Arena<'w>) -> Self {
-        let (chunks, hidden) = (pad16(dpt.fused / 2) / 16, pad16(dpt.hidden) / 16);
+        let hidden = pad16(dpt.hidden) / 16;
         Self {
-            upsampled: arena.take(Map::data_len((BAND + 2, c.image_width), dpt.fused / 2)),
-            conv2: BandScratch::carve(c.image_width, chunks, 1, c.precision, arena),
+            conv2: ResizedScratch::carve(c.image_width, dpt.fused / 2, c.precision, arena),
             operand: OperandScratch::carve(PIXELS, hidden, 0, c.output_precision(), arena),
             hidden: arena.take(PIXELS * hidden),
             depth: arena.take(PIXELS),
@@ -334,13 +353,9 @@ impl<'w> Band<'w> {
         lines: Range<usize>,
         out: &mut [f32],
     ) {
-        let Self { upsampled, conv2, operand, hidden, depth } = self;
+        let Self { conv2, operand, hidden, depth } = self;
         let (size, chunks) = ((c.image_height, c.image_width), parts.conv2.bias.len());
-        let read = lines_read(lines.clone(), 1, c.image_height);
-        let upsampled = &mut upsampled[..Map::data_len((read.len(), c.image_width), end.channels)];
-        k.run(Resize { x: end, corners: Corners::Aligned, size, first: read.start, out: upsampled });
-        let x = Map::new(upsampled, (read.len(), c.image_width), end.channels);
-        conv2.convolve(k, conv(&parts.conv2, End::Relu), (x, read.start), lines, |a, pixels| {
+        conv2.convolve(k, conv(&parts.conv2, End::Relu), (end, size), lines, |a, pixels| {
             let y = &mut hidden[..pixels.len() * chunks];
             multiply(k, a, pixels.len(), &parts.conv2, 0..chunks, Store { out: y, stride: chunks });
             k.run(Relu { x: y });

@@ -19,7 +19,7 @@
 
 use core::mem::swap;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, counted};
 use crate::bytes::floats_mut;
 use crate::config::{Activation, Config, Xcit};
 use crate::error::Error;
@@ -120,13 +120,6 @@ fn class_attention<'a>(c: &Config, arena: &mut Arena<'a>) -> (Queries<'a>, KeysV
     let attention = transformer::attention(c);
     let queries = Queries::carve(&attention, c.precision, 1, arena);
     (queries, KeysValues::carve(&attention, c.precision, c.tokens(), arena))
-}
-
-/// Bytes that `carve` takes.
-fn counted<T>(carve: impl FnOnce(&mut Arena<'static>) -> T) -> usize {
-    let mut arena = Arena::counting();
-    let _ = carve(&mut arena);
-    arena.used()
 }
 
 /// What the stem's convolutions make, every other one in the same place.

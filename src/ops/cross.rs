@@ -2,7 +2,7 @@
 //!
 //! In int8 models the matrices are int8, in the others f32.
 
-use crate::arena::Arena;
+use crate::arena::{Arena, counted};
 use crate::config::{Config, Precision};
 use crate::error::Error;
 use crate::kernels::Kernels;
@@ -59,9 +59,7 @@ impl<'w> Scratch<'w> {
 
 /// Bytes that a worker needs for [`Matrices::make`].
 pub(crate) fn worker_bytes(c: &Config) -> usize {
-    let mut arena = Arena::counting();
-    let _ = Scratch::carve(c, &mut arena);
-    arena.used()
+    counted(|arena| Scratch::carve(c, arena))
 }
 
 /// What the matrices are made of.

@@ -17,7 +17,7 @@
 use core::ops::Range;
 
 use super::{Operand, OperandScratch, Scheme, multiply, normalize};
-use crate::arena::Arena;
+use crate::arena::{Arena, counted};
 use crate::config::{Activation, Precision};
 use crate::error::Error;
 use crate::kernels::Kernels;
@@ -53,16 +53,12 @@ pub(crate) struct Workers<'w> {
 
 /// Bytes that each worker needs for a convolution whose matrix has `inputs` inputs ([`Linear::k`]).
 pub(crate) fn worker_bytes(inputs: usize, precision: Precision) -> usize {
-    let mut arena = Arena::counting();
-    let _ = Scratch::carve(inputs, precision, &mut arena);
-    arena.used()
+    counted(|arena| Scratch::carve(inputs, precision, arena))
 }
 
 /// Bytes that each worker needs for a 3 x 3 convolution of a head, of a map `width` pixels wide.
 pub(crate) fn band_bytes(width: usize, channels: usize, stride: usize, precision: Precision) -> usize {
-    let mut arena = Arena::counting();
-    let _ = BandScratch::carve(width, pad16(channels) / 16, stride, precision, &mut arena);
-    arena.used()
+    counted(|arena| BandScratch::carve(width, pad16(channels) / 16, stride, precision, arena))
 }
 
 /// What becomes of the values that a convolution makes.
@@ -123,7 +119,7 @@ impl<'w> Scratch<'w> {
 pub(crate) const BAND: usize = 8;
 
 /// Lines of a map of `height` that lines of the output of a 3 x 3 convolution read.
-pub(crate) fn lines_read(output: Range<usize>, stride: usize, height: usize) -> Range<usize> {
+fn lines_read(output: Range<usize>, stride: usize, height: usize) -> Range<usize> {
     (stride * output.start).saturating_sub(1)..(stride * (output.end - 1) + 2).min(height)
 }
 
@@ -190,6 +186,39 @@ impl<'w> BandScratch<'w> {
     }
 }
 
+/// One worker's memory for a 3 x 3 convolution of a map that is resized line by line.
+pub(crate) struct ResizedScratch<'w> {
+    /// The lines that a band reads, `[BAND + 2, width, chunks]`.
+    lines: &'w mut [F32x16],
+    band: BandScratch<'w>,
+}
+
+impl<'w> ResizedScratch<'w> {
+    /// For a map that becomes `width` pixels wide.
+    pub(crate) fn carve(width: usize, channels: usize, precision: Precision, arena: &mut Arena<'w>) -> Self {
+        Self {
+            lines: arena.take(Map::data_len((BAND + 2, width), channels)),
+            band: BandScratch::carve(width, pad16(channels) / 16, 1, precision, arena),
+        }
+    }
+
+    /// As [`BandScratch::convolve`] with a stride of 1, of `x` resized to `size` with aligned corners.
+    pub(crate) fn convolve(
+        &mut self,
+        k: Kernels,
+        conv: Conv3x3<'_>,
+        (x, size): (Map<'_>, (usize, usize)),
+        output: Range<usize>,
+        work: impl FnMut(Operand<'_>, Range<usize>),
+    ) {
+        let read = lines_read(output.clone(), 1, size.0);
+        let shape = (read.len(), size.1);
+        let lines = &mut self.lines[..Map::data_len(shape, x.channels)];
+        k.run(Resize { x, corners: Corners::Aligned, size, first: read.start, out: lines });
+        self.band.convolve(k, conv, (Map::new(lines, shape, x.channels), read.start), output, work);
+    }
+}
+
 impl Workers<'_> {
     /// y = W x + b of every pixel: a convolution of 1 x 1.
     pub(crate) fn conv1x1(
@@ -242,6 +271,19 @@ impl Workers<'_> {
             let mut scratch = BandScratch::carve(x.width, x.chunks(), stride, precision, &mut Arena::over(memory));
             scratch.convolve(k, conv, (lines, read.start), output, |a, piece| {
                 convolve(k, a, piece.len(), linear, 0..to, end, &mut y[piece.start * to..piece.end * to]);
+            });
+        })
+    }
+
+    /// The same of `x` at the size of `y`, bilinear with aligned corners: no such map exists at once.
+    pub(crate) fn resized_conv3x3(&mut self, x: Map<'_>, conv: Conv3x3<'_>, y: &mut MapMut<'_>) -> Result<(), Error> {
+        let (size, to, linear) = (y.view().size(), y.view().chunks(), conv.linear);
+        let line = y.width * to;
+        self.for_each(Chunks::new(y.data, BAND * line), |k, memory, band, y| {
+            let output = BAND * band..BAND * band + y.len() / line;
+            let mut scratch = ResizedScratch::carve(size.1, x.channels, stored_as(linear), &mut Arena::over(memory));
+            scratch.convolve(k, conv, (x, size), output, |a, piece| {
+                convolve(k, a, piece.len(), linear, 0..to, conv.end, &mut y[piece.start * to..piece.end * to]);
             });
         })
     }

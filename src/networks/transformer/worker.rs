@@ -4,7 +4,7 @@
 use core::ops::Range;
 
 use super::{Block, Mlp, Pass, ROWS, Rotation, normalize_in_place};
-use crate::arena::Arena;
+use crate::arena::{Arena, counted};
 use crate::bytes::{floats, floats_mut};
 use crate::config::{Attention, Config, Family};
 use crate::kernels::linear::{Add, Store};
@@ -48,9 +48,7 @@ impl<'w> Memory<'w> {
     }
 
     pub(crate) fn bytes(c: &Config) -> usize {
-        let mut arena = Arena::counting();
-        let _ = Self::carve(c, &mut arena);
-        arena.used()
+        counted(|arena| Self::carve(c, arena))
     }
 }
 
