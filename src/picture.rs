@@ -63,8 +63,8 @@ impl Preprocess {
     }
 
     /// The input size (height, width) that the checkpoint's own code takes for a picture of `size` (height, width):
-    /// where there is a [`SizeRule`], that of the picture, else that of the preparation. It may be larger than a network
-    /// allows; none of its edges is 0.
+    /// where there is a [`SizeRule`], that of the picture, else that of the preparation. It may be larger than a
+    /// network allows; none of its edges is 0.
     pub fn size_for(&self, size: (u32, u32)) -> (u32, u32) {
         match self.size_rule {
             Some(rule) if size.0 > 0 && size.1 > 0 => {

@@ -125,8 +125,8 @@ fn equals_pillow_torchvision_timm_and_transformers() {
     assert!(count > 200, "{count} cases");
 }
 
-/// OpenCV resizes in floating point, vitlet rounds each axis to bytes: half a level times the sum of the absolute weights
-/// (at most 1.375), and half a level again.
+/// OpenCV resizes in floating point, vitlet rounds each axis to bytes: half a level times the sum of the absolute
+/// weights (at most 1.375), and half a level again.
 #[test]
 fn is_opencvs_cubic_filter_to_a_level() {
     let mut count = 0;

@@ -176,8 +176,8 @@ impl<'a> Fusion<'a> {
     }
 }
 
-/// The map of the third phase: the first convolution of the end, `[8 height, 8 width, fused / 2]` for a grid of height x
-/// width patches.
+/// The map of the third phase: the first convolution of the end, `[8 height, 8 width, fused / 2]` for a grid of height
+/// x width patches.
 fn carve_end<'a>(c: &Config, dpt: &Widths, arena: &mut Arena<'a>) -> &'a mut [F32x16] {
     arena.take(Map::data_len(twice(dpt.sizes(c.grid())[0]), dpt.fused / 2))
 }

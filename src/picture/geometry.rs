@@ -1,7 +1,8 @@
 //! Sizes: how large the resized picture is, and which part of it the network sees.
 //!
 //! The arithmetic follows torchvision (`Resize`, `center_crop`), timm (`ResizeKeepRatio`, `center_crop_or_pad`) and
-//! transformers (`center_crop`, `DPTImageProcessor`) in IEEE f64, in their order of operations, so that every size and offset is theirs.
+//! transformers (`center_crop`, `DPTImageProcessor`) in IEEE f64, in their order of operations, so that every size and
+//! offset is theirs.
 
 use crate::config::{CropRounding, Resize, Scale, SizeRule};
 use crate::error::PictureError;

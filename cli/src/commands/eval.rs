@@ -56,7 +56,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "reference")]
     reference_logits: Option<PathBuf>,
 
-    /// Exit with status 3 if top-1 (delta 1 of a depth model, mIoU of a segmentation model) is more than this many points below the reference's
+    /// Exit with status 3 if top-1 (delta 1 of a depth model, mIoU of a segmentation model) is more than this many
+    /// points below the reference's
     #[arg(long, value_name = "POINTS")]
     max_drop: Option<f64>,
 

@@ -80,8 +80,8 @@ pub fn open(path: &Path, classes: &Classes) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Pictures and the files with `what` is known of them, in the order of the lines `path,file`. Paths are relative to the
-/// CSV; a path with the delimiter in it stands in quotes. Headers call the second column as `known` says.
+/// Pictures and the files with `what` is known of them, in the order of the lines `path,file`. Paths are relative to
+/// the CSV; a path with the delimiter in it stands in quotes. Headers call the second column as `known` says.
 pub fn open_pairs(path: &Path, known: &[&str], what: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
     let bytes = fs::read(path).map_err(|e| Error::new(path.display(), why(&e)))?;
     let text = text(&bytes).about(path.display())?;

@@ -228,9 +228,9 @@ fn a_loss_can_be_a_failed_check_and_options_of_classifiers_are_refused() {
     assert_eq!(json(&format!("eval -m {model} {set} --json"))["unit"], json!("metres"));
 }
 
-/// Networks that were trained on rendered scenes, on scenes that they have not seen: f32 has the AbsRel and delta 1 that
-/// `models/train/eval_dense.py --count 24` has by PyTorch, and int8 keeps AbsRel within 2 %, and delta 1 within 0.3
-/// points.
+/// Networks that were trained on rendered scenes, on scenes that they have not seen: f32 has the AbsRel and delta 1
+/// that `models/train/eval_dense.py --count 24` has by PyTorch, and int8 keeps AbsRel within 2 %, and delta 1 within
+/// 0.3 points.
 #[test]
 fn int8_keeps_the_depth_of_trained_networks() {
     let scene = Scene::new();

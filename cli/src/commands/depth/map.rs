@@ -139,7 +139,8 @@ impl Taps {
     }
 }
 
-/// For `to` pixels from `from`: Keys' cubic convolution with a = -0.75, or linear interpolation; the border is repeated.
+/// For `to` pixels from `from`: Keys' cubic convolution with a = -0.75, or linear interpolation; the border is
+/// repeated.
 fn taps(enlarging: Enlarging, from: usize, to: usize) -> Vec<Taps> {
     const A: f32 = -0.75;
     let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;

@@ -4,8 +4,8 @@
 //! IoU of a class = pixels that are and were found / pixels that are or were found        mIoU: the mean over classes
 //! ```
 //!
-//! over all pixels of a data set (Everingham et al. 2010, "The Pascal Visual Object Classes Challenge"). A class that is
-//! nowhere, neither in the labels nor in what was found, has no IoU.
+//! over all pixels of a data set (Everingham et al. 2010, "The Pascal Visual Object Classes Challenge"). A class that
+//! is nowhere, neither in the labels nor in what was found, has no IoU.
 
 use super::super::depth::metrics::Paired;
 
