@@ -16,7 +16,7 @@ use crate::backend::OnnxFile;
 use crate::board::{self, Board};
 use crate::camera::RawFormat;
 use crate::error::{Context, Error, Result};
-use crate::inference::{Compute, ComputeArgs, Inference, synthetic_input};
+use crate::inference::{Compute, ComputeArgs, Inference, SizeArgs, synthetic_input};
 use crate::model::{BUILT_IN_NOTE, ModelFile};
 use crate::output::{self, NAME, Out, QUIET, STRONG, WARNING};
 use crate::{files, hub};
@@ -43,6 +43,9 @@ pub struct BenchArgs {
     /// Time this ONNX file, run by tract in f32 on one thread, between the model's inferences
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
+
+    #[command(flatten)]
+    size: SizeArgs,
 
     #[command(flatten)]
     compute: ComputeArgs,
@@ -209,6 +212,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
         return layerscale::run(args);
     }
     files::refuse_stdout(args.json, &args.plot)?;
+    if args.size.get().is_some() && args.reference.is_some() {
+        return Err(Error::new("--size", "an ONNX file has one size; leave out --reference"));
+    }
     if let Some(plot) = &args.plot {
         files::refuse_inputs(plot, args.model.iter().chain(&args.reference))?;
     }
@@ -226,9 +232,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     };
     let model = file.parse()?;
     let compute = Compute::new(&args.compute)?;
-    let mut inference = Inference::new(&file, &compute)?;
+    let mut inference = Inference::with(&file, &compute, compute.run(args.size.fitting(&file)?))?;
 
-    let c = *model.config();
+    let c = *inference.plan().config();
     let input = synthetic_input(c.input_len());
     // The first of the runs that warm up. It also checks the output, so it is done with --warmup 0, too.
     let ready = Instant::now();

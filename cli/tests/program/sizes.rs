@@ -25,6 +25,17 @@ fn run_takes_the_size_of_its_tensor() {
     assert!(why.contains("`vitlet convert --image-size`"), "{why}");
 }
 
+#[test]
+fn bench_takes_a_size() {
+    let scene = Scene::new();
+    let model = scene.model("hf_vit", "int8");
+    let tokens = |size: &str| json(&format!("bench -m {model} --iters 1 --warmup 0 --json {size}"))["tokens"].clone();
+    // Patches of 8 x 8 pixels, and the class token.
+    assert_eq!([tokens("--size 40x24"), tokens("")], [16, 17]);
+    let why = error(&format!("bench -m {model} --size 40x24 --reference x.onnx"), 1);
+    assert!(why.contains("--size: an ONNX file has one size"), "{why}");
+}
+
 /// A file that does not state its rule is resampled as timm does it, and that is said.
 #[test]
 fn pictures_take_a_size() {
