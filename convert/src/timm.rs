@@ -139,7 +139,7 @@ pub(crate) fn what_we_run() -> &'static str {
      convnext_atto to convnext_xlarge (not _ols, _rms, _mlp nor V2) or any plain ViT with \
      embed_dim, depth, num_heads, patch_size and img_size in model_args, and transformers' vit, deit, dinov2, \
      dinov2_with_registers, dinov3_vit, beit, data2vec-vision, depth_anything and convnext; and \
-     ViT-5 from its authors' state dict"
+     DINOv2, Depth Anything and ViT-5 from their authors' state dicts"
 }
 
 /// Arguments that change nothing at inference, or that are read elsewhere.

@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::bytes::floats_mut;
+use crate::kernels::map::WeightedMean;
 use crate::kernels::rows::LayerNorm;
 use crate::kernels::test_data::{Random, bits};
 use crate::lanes::{F16x16, I8x16x4, I32x16, pad16};
@@ -13,6 +14,45 @@ use crate::layout::k8;
 use crate::parallel::Sequential;
 
 mod torch;
+
+/// Weights and products in 16 lanes, the lanes added by halves, as docs/numerics.md has it; lanes past the channels hold
+/// what must not count.
+#[test]
+fn weighted_means_are_those_of_their_definition() {
+    let mut random = Random::new(71);
+    for channels in [1, 15, 16, 33, 256] {
+        let (chunks, pixels) = (pad16(channels) / 16, 9);
+        let (weights, mut values) = (random.chunks(pixels * chunks), random.chunks(chunks));
+        for (c, value) in values.iter_mut().flat_map(|chunk| &mut chunk.0).enumerate() {
+            *value = if c < channels { *value } else { 0.0 };
+        }
+        let halves = |mut lanes: [f32; 16]| {
+            for half in [8, 4, 2, 1] {
+                (0..half).for_each(|l| lanes[l] += lanes[l + half]);
+            }
+            lanes[0]
+        };
+        let expected: Vec<f32> = weights
+            .chunks_exact(chunks)
+            .map(|pixel| {
+                let (mut sum, mut weighted) = ([0.0; 16], [0.0; 16]);
+                for (c, (x, value)) in pixel.iter().flat_map(|x| x.0).zip(values.iter().flat_map(|v| v.0)).enumerate() {
+                    let weight = if c < channels { x.max(0.0) + 0.1 } else { 0.0 };
+                    sum[c % 16] += weight;
+                    weighted[c % 16] = f32::mul_add(weight, value, weighted[c % 16]);
+                }
+                halves(weighted) / halves(sum)
+            })
+            .collect();
+        for kernels in Kernels::available() {
+            let mut out = vec![F32x16([f32::NAN; 16]); pixels];
+            kernels.run(WeightedMean { weights: &weights, offset: 0.1, values: &values, channels, out: &mut out });
+            for (got, want) in out.iter().zip(&expected) {
+                assert_eq!((got.0[0].to_bits(), got.0[1]), (want.to_bits(), 0.0), "{channels} {}", kernels.name());
+            }
+        }
+    }
+}
 
 const SIZES: [(usize, usize); 5] = [(1, 1), (1, 9), (9, 1), (7, 5), (13, 11)];
 const CHANNELS: [usize; 4] = [1, 15, 16, 33];

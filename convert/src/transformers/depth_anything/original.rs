@@ -181,7 +181,8 @@ fn preparation(c: &Config, options: &Options, announcements: &mut Vec<String>) -
     let interpolation = options.interpolation.unwrap_or(Interpolation::BicubicOpencv);
     if interpolation == Interpolation::BicubicOpencv {
         announcements.push(
-            "the authors' code resizes pictures in floating point, vitlet in bytes: pixels differ by about half a level"
+            "the authors' code resizes pictures in floating point, vitlet in bytes: pixels differ by about half a level, and \
+             by more where the filter goes beyond black or white"
                 .to_owned(),
         );
     }
