@@ -261,7 +261,7 @@ pub enum vitlet_depth {
 pub unsafe extern "C" fn vitlet_model_depth(model: *const vitlet_model) -> vitlet_depth {
     // SAFETY: the caller's promise.
     let model = unsafe { shared(model).ok().and_then(|model| model.model().ok()) };
-    match model.and_then(|model| model.config().depth_head().map(|head| head.metric)) {
+    match model.and_then(|model| model.config().head.depth().map(|depth| depth.metric)) {
         None => vitlet_depth::None,
         Some(true) => vitlet_depth::Metres,
         Some(false) => vitlet_depth::Inverse,

@@ -356,7 +356,7 @@ fn broken_arguments_are_statuses() {
     assert_eq!(parse(&mut memory, &FILE[64..]), Err(Status::NotGguf));
     let failed = |options| open(&options).err();
     assert_eq!(failed(vitlet_options { threads: 257, ..NO_OPTIONS }), Some(Status::Options));
-    assert_eq!(failed(vitlet_options { outputs: 16, ..NO_OPTIONS }), Some(Status::Value));
+    assert_eq!(failed(vitlet_options { outputs: 32, ..NO_OPTIONS }), Some(Status::Value));
     assert_eq!(failed(vitlet_options { prefault: 2, ..NO_OPTIONS }), Some(Status::Value));
     assert_eq!(failed(vitlet_options { prefault: 1, ..NO_OPTIONS }), None);
     assert_eq!(failed(vitlet_options { kernels: c"mmx".as_ptr(), ..NO_OPTIONS }), Some(Status::Kernels));
