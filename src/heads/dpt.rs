@@ -25,12 +25,12 @@ use crate::heads::Taps;
 use crate::kernels::Kernels;
 use crate::kernels::bilinear::Corners;
 use crate::kernels::linear::Store;
-use crate::kernels::map::{Map, MapMut, Relu};
+use crate::kernels::map::{Map, MapMut, Relu, ToOneChannel};
 use crate::lanes::{F32x16, pad16};
 use crate::ops::map::{BAND, Conv3x3, End, PIXELS, ResizedScratch, Workers, band_bytes, worker_bytes};
-use crate::ops::{OperandScratch, multiply};
+use crate::ops::multiply;
 use crate::parallel::Chunks;
-use crate::parts::{Axis, InFile, Linear, Scope, Storage, Walk};
+use crate::parts::{Axis, InFile, Linear, Scope, Storage, Walk, Weight};
 use crate::profile::Stage;
 
 /// The head.
@@ -325,12 +325,12 @@ const LINES: usize = 2 * BAND;
 /// One worker's memory for a band of lines of the output.
 struct Band<'w> {
     conv2: ResizedScratch<'w>,
-    /// Of the last convolution.
-    operand: OperandScratch<'w>,
+    /// The weights of the last convolution, `[hidden]`.
+    conv3: &'w mut [F32x16],
     /// `[PIXELS, hidden]`.
     hidden: &'w mut [F32x16],
-    /// `[PIXELS, 1]`.
-    depth: &'w mut [F32x16],
+    /// `[PIXELS]`.
+    depth: &'w mut [f32],
 }
 
 impl<'w> Band<'w> {
@@ -338,7 +338,7 @@ impl<'w> Band<'w> {
         let hidden = pad16(dpt.hidden) / 16;
         Self {
             conv2: ResizedScratch::carve(c.image_width, dpt.fused / 2, c.precision, arena),
-            operand: OperandScratch::carve(PIXELS, hidden, 0, c.output_precision(), arena),
+            conv3: arena.take(hidden),
             hidden: arena.take(PIXELS * hidden),
             depth: arena.take(PIXELS),
         }
@@ -353,20 +353,42 @@ impl<'w> Band<'w> {
         lines: Range<usize>,
         out: &mut [f32],
     ) {
-        let Self { conv2, operand, hidden, depth } = self;
+        let Self { conv2, conv3, hidden, depth } = self;
+        let (scale, bias) = row_of_one(&parts.conv3, conv3);
         let (size, chunks) = ((c.image_height, c.image_width), parts.conv2.bias.len());
         conv2.convolve(k, conv(&parts.conv2, End::Relu), (end, size), lines, |a, pixels| {
             let y = &mut hidden[..pixels.len() * chunks];
             multiply(k, a, pixels.len(), &parts.conv2, 0..chunks, Store { out: y, stride: chunks });
             k.run(Relu { x: y });
             let depth = &mut depth[..pixels.len()];
-            let a = operand.pixels(k, y, pixels.len(), &parts.conv3);
-            multiply(k, a, pixels.len(), &parts.conv3, 0..1, Store { out: depth, stride: 1 });
-            for (out, F32x16([y, ..])) in out[pixels].iter_mut().zip(depth) {
+            k.run(ToOneChannel { x: y, w: conv3, scale, bias, out: depth });
+            for (out, y) in out[pixels].iter_mut().zip(depth) {
                 *out = dpt.max_depth * if dpt.metric { 1.0 / (1.0 + libm::expf(-*y)) } else { positive(*y) };
             }
         });
     }
+}
+
+/// The row of a matrix with one output, as a row of its inputs; its scale and its bias.
+fn row_of_one(linear: &Linear<'_>, row: &mut [F32x16]) -> (f32, f32) {
+    let first = |of: &[F32x16]| of.first().map_or(0.0, |chunk| chunk.0[0]);
+    row.fill(F32x16([0.0; 16]));
+    let row = floats_mut(row).iter_mut();
+    let scale = match linear.weight {
+        Weight::F32 { values } => {
+            row.zip(values).for_each(|(w, value)| *w = value.0[0]);
+            1.0
+        }
+        Weight::F16 { values, scale } => {
+            row.zip(values).for_each(|(w, value)| *w = half::f16::from_bits(value.0[0]).to_f32());
+            first(scale)
+        }
+        Weight::Int8 { .. } => {
+            debug_assert!(false, "`Config::output_precision` is not int8");
+            0.0
+        }
+    };
+    (scale, first(linear.bias))
 }
 
 /// ReLU; NaN for NaN.

@@ -158,6 +158,39 @@ impl Op for WeightedMean<'_> {
     }
 }
 
+/// A convolution of 1 x 1 to one channel: `out = scale * sum(x w) + bias` for the rows of `x`. The sum is lane by lane
+/// over the chunks of a row, fused, then that of [`Isa::sum`].
+pub(crate) struct ToOneChannel<'a> {
+    /// `[rows, pad16(channels) / 16]`.
+    pub x: &'a [F32x16],
+    /// `[pad16(channels) / 16]`.
+    pub w: &'a [F32x16],
+    pub scale: f32,
+    pub bias: f32,
+    /// `[rows]`.
+    pub out: &'a mut [f32],
+}
+
+impl Op for ToOneChannel<'_> {
+    type Output = ();
+    const USES: Uses = Uses::Lanes;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, s: S) {
+        let Self { x, w, scale, bias, out } = self;
+        assert_eq!(x.len(), out.len() * w.len(), "a row for each output");
+        for (row, out) in x.chunks_exact(w.len()).zip(out) {
+            let mut sum = s.splat(0.0);
+            for (x, w) in row.iter().zip(w) {
+                sum = s.fma(s.load(x), s.load(w), sum);
+            }
+            let mut y = F32x16([0.0; 16]);
+            s.store(s.fma(s.splat(s.sum(sum)), s.splat(scale), s.splat(bias)), &mut y);
+            *out = y.0[0];
+        }
+    }
+}
+
 /// Height and width of the output of a 3 x 3 convolution with a border of one zero.
 pub(crate) const fn convolved((height, width): (usize, usize), stride: usize) -> (usize, usize) {
     (height.div_ceil(stride), width.div_ceil(stride))
