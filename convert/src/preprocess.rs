@@ -163,7 +163,7 @@ fn enlarged(size: (usize, usize), pct: f64) -> Result<(u32, u32), Error> {
 pub(crate) fn size_rule_in_words(size: (usize, usize)) -> String {
     format!(
         "pictures keep their aspect ratio where a command takes the size that the file's rule gives, as vitlet depth \
-         does; other commands stretch them to {}x{} pixels, and --size WxH sets another size",
+         and vitlet segment do; other commands stretch them to {}x{} pixels, and --size WxH sets another size",
         size.1, size.0
     )
 }

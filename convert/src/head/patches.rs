@@ -7,7 +7,7 @@ use std::path::Path;
 
 use vitlet::config::{Answer, LinearHead as Widths};
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize, Scale, SizeRule};
-use vitlet::{Config, Head, Pooling, Positions};
+use vitlet::{Config, Head, Named, Pooling, Positions};
 
 use crate::checkpoint::Checkpoint;
 use crate::diagonal;
@@ -228,6 +228,10 @@ fn prepare(c: &mut Config, p: &mut Preprocess, options: &Options, announcements:
         size_rule: follows.then_some(rule),
         ..*p
     };
+    announcements.push(format!(
+        "for the head over patches, pictures are prepared whole: {width}x{height}, {}",
+        p.interpolation.name()
+    ));
     if follows {
         announcements.push(preprocess::size_rule_in_words((c.image_height, c.image_width)));
     }

@@ -46,6 +46,7 @@ fn heads_say_their_task_and_files_their_largest_depth() {
     let depth = convert_ok(&fixture("dinov2_own"), &with(published("nyu_linear4_head")));
     announced(&depth, "the head reads the patches after blocks 1, 2, 3, 5");
     announced(&depth, "depth in metres up to 10, as the file's name says");
+    announced(&depth, "for the head over patches, pictures are prepared whole: 42x42, bilinear");
     announced(&depth, "pictures keep their aspect ratio");
     let p = *Model::parse(&depth.bytes).expect("a model").preprocess();
     assert_eq!((p.resize, p.size_for((30, 60))), (Resize::Exact { height: 42, width: 42 }, (42, 84)));
