@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), vitlet_convert::Error> {
-//! use std::path::Path;
+//! use std::path::{Path, PathBuf};
 //! use vitlet_convert::{Options, convert, write_file};
 //!
 //! let converted = convert(Path::new("checkpoint"), &Options::default(), &mut |_| {})?;
@@ -290,7 +290,7 @@ fn read_checkpoint(dir: &Path, file: Option<&Path>, options: &Options) -> Result
     let mut announcements = Vec::new();
     let mut checkpoint = Checkpoint::open(&files, options.ema, &mut announcements)?;
     let mut source = if depth_anything::is_meant(&checkpoint) {
-        depth_anything::read(checkpoint, file.unwrap_or(dir), options)?
+        depth_anything::read(checkpoint, files.first().map_or(dir, PathBuf::as_path), options)?
     } else if vit5::is_meant(&checkpoint, options) {
         if described {
             announcements.push("config.json is not read: the tensors of a ViT-5 say everything".to_owned());

@@ -65,7 +65,11 @@ fn version_and_largest_depth_are_options() {
 #[test]
 fn the_names_of_the_published_files_say_version_and_largest_depth() {
     let scratch = tempfile::tempdir().expect("a directory");
-    let of = |file: &str| convert_ok(&named(scratch.path(), file), &Options::default());
+    let of = |file: &str| {
+        let path = scratch.path().join(file);
+        let source = if path.is_dir() { path } else { named(scratch.path(), file) };
+        convert_ok(&source, &Options::default())
+    };
     let is = |file: &str, taps, metric, max_depth| {
         let dpt = head(&of(file));
         assert_eq!((dpt.taps, dpt.metric, dpt.max_depth), (taps, metric, max_depth), "{file}");
@@ -76,6 +80,9 @@ fn the_names_of_the_published_files_say_version_and_largest_depth() {
     is("LiheYoung/depth_anything_vitl14/weights.safetensors", [1, 2, 3, 4], false, 1.0);
     is("depth_anything_v2_metric_hypersim_vits.safetensors", spread, true, 20.0);
     is("Depth_Anything_V2_metric_VKITTI_vits.safetensors", spread, true, 80.0);
+    // A folder, as the Hub serves it.
+    named(scratch.path(), "folder/depth_anything_v2_metric_hypersim_vits.safetensors");
+    is("folder", spread, true, 20.0);
     announced(&of("depth_anything_v2_metric_vkitti_vits.safetensors"), "up to 80, as the file's name says");
     is("metric/vkitti/weights.safetensors", spread, false, 1.0);
     let unknown = named(scratch.path(), "my_metric.safetensors");
