@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), vitlet_convert::Error> {
-//! use std::path::{Path, PathBuf};
+//! use std::path::Path;
 //! use vitlet_convert::{Options, convert, write_file};
 //!
 //! let converted = convert(Path::new("checkpoint"), &Options::default(), &mut |_| {})?;
@@ -18,7 +18,7 @@
 #![deny(unsafe_code)]
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aligned_vec::{AVec, ConstAlign};
 use vitlet::layout::Kept;
