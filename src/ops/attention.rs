@@ -294,16 +294,16 @@ impl<'a> KeysValues<'a> {
                     out,
                 };
                 match talking {
-                    None => k.run(attend),
-                    Some(talking) => k.run(TalkingI8 { attend, talking }),
+                    Some(talking) if cfg!(feature = "cait") => k.run(TalkingI8 { attend, talking }),
+                    _ => k.run(attend),
                 }
             }
             (Values::Float { k: keys, v }, QueryRows::Float(q)) => {
                 let attend =
                     AttendF32 { first, rows, q, k: keys, v, heads, dp, tokens, attention_scale, bias, scores, out };
                 match talking {
-                    None => k.run(attend),
-                    Some(talking) => k.run(TalkingF32 { attend, talking }),
+                    Some(talking) if cfg!(feature = "cait") => k.run(TalkingF32 { attend, talking }),
+                    _ => k.run(attend),
                 }
             }
             (Values::Int8(_), QueryRows::Float(_)) | (Values::Float { .. }, QueryRows::Int8 { .. }) => {
