@@ -200,7 +200,7 @@ impl<'p> Pass<'p> {
         let workers = Chunks::new(b.workers, b.worker_bytes);
         self.for_rows(workers, span.start, Chunks::new(&mut x[..rows * dim], ROWS * dim), |mut w, x| {
             let queries = (w.first - span.start, x.len() / dim);
-            w.attend(index, block.mixing(c), qkv, queries);
+            w.attend(index, block.score_change(c), qkv, queries);
             if is_parallel {
                 w.expand(&block.mlp, x);
             }

@@ -80,7 +80,7 @@ type Int8Block<'a> = (KeysBlock<'a>, &'a mut [F32x16]);
 type KeysBlock<'a> = (&'a mut [I8x16x4], (&'a mut [F32x16], &'a mut [I32x16]));
 
 /// What happens to scores beside the softmax.
-pub(crate) enum Mixing<'a> {
+pub(crate) enum ScoreChange<'a> {
     None,
     /// A bias by relative position is added.
     Relative(RelativeBias<'a>),
@@ -99,7 +99,7 @@ pub(crate) struct AttentionScratch<'w> {
 }
 
 impl<'w> AttentionScratch<'w> {
-    /// For keys and values of `tokens` tokens; `mixes_heads` as [`Mixing::Heads`] does.
+    /// For keys and values of `tokens` tokens; `mixes_heads` as [`ScoreChange::Heads`] does.
     pub(crate) fn carve(
         a: &Attention,
         precision: Precision,
@@ -260,14 +260,14 @@ impl<'a> KeysValues<'a> {
         k: Kernels,
         a: &Attention,
         (first, queries): (usize, QueryRows<'_>),
-        mixing: Mixing<'_>,
+        change: ScoreChange<'_>,
         scratch: &mut AttentionScratch<'_>,
         out: &mut [F32x16],
     ) {
         let &Attention { heads, head_dim, scale: attention_scale } = a;
         let (rows, dp) = (out.len() / width(a), pad16(head_dim));
-        let bias = if let Mixing::Relative(bias) = mixing { Some(bias) } else { None };
-        let talking = if let Mixing::Heads(talking) = mixing { Some(talking) } else { None };
+        let bias = if let ScoreChange::Relative(bias) = change { Some(bias) } else { None };
+        let talking = if let ScoreChange::Heads(talking) = change { Some(talking) } else { None };
         let AttentionScratch { scores, p, q } = scratch;
         let tokens = self.tokens;
         match (&self.values, queries) {

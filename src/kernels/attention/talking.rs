@@ -11,6 +11,9 @@
 //! The mixing is f32 in every precision. In int8, w of a query and head is quantized again, symmetrically (its weights
 //! have both signs): o[g][c] = f32(sum over j of codes) * (s_V[c] * s_w); docs/numerics.md, "Talking heads".
 //!
+//! Products and values are those of plain attention ([`AttendI8`], [`AttendF32`]). The tiles of scores stay apart: here
+//! all heads' scores of a row are mixed before there is a maximum, there bias and maximum are taken in the tile.
+//!
 //! A tile's rows of scores of all heads are kept, `[rows][heads][Tb]`, and a row of all heads beside them.
 
 use super::Tokens;

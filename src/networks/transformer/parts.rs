@@ -4,7 +4,7 @@ use crate::config::{Activation, Config, Family};
 use crate::kernels::attention::RelativeBias;
 use crate::kernels::attention::talking::TalkingHeads;
 use crate::networks::xcit::Local;
-use crate::ops::attention::Mixing;
+use crate::ops::attention::ScoreChange;
 use crate::parts::{Axis, Branch, InFile, Scope, Storage, Walk};
 use crate::profile::Stage;
 
@@ -127,14 +127,14 @@ pub struct Talking<M: Storage> {
 
 impl<'a> Block<InFile<'a>> {
     /// What its attention does to scores beside the softmax.
-    pub(super) fn mixing(&self, c: &Config) -> Mixing<'a> {
+    pub(super) fn score_change(&self, c: &Config) -> ScoreChange<'a> {
         match (self.bias, &self.talking) {
-            (Some(tables), _) => Mixing::Relative(RelativeBias { tables, grid: c.grid() }),
+            (Some(tables), _) => ScoreChange::Relative(RelativeBias { tables, grid: c.grid() }),
             (None, Some(talking)) if cfg!(feature = "cait") => {
                 let &Talking { logits, logits_bias, weights, weights_bias } = talking;
-                Mixing::Heads(TalkingHeads { logits, logits_bias, weights, weights_bias })
+                ScoreChange::Heads(TalkingHeads { logits, logits_bias, weights, weights_bias })
             }
-            (None, _) => Mixing::None,
+            (None, _) => ScoreChange::None,
         }
     }
 }

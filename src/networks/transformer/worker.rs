@@ -9,7 +9,7 @@ use crate::bytes::{floats, floats_mut};
 use crate::config::{Attention, Config, Family};
 use crate::kernels::linear::{Add, Store};
 use crate::lanes::{F32x16, pad16};
-use crate::ops::attention::{AttentionScratch, KeysValues, KeysValuesBlock, Mixing, Queries, QueriesBlock};
+use crate::ops::attention::{AttentionScratch, KeysValues, KeysValuesBlock, Queries, QueriesBlock, ScoreChange};
 use crate::ops::mixing::MixingScratch;
 use crate::ops::{Operand, OperandScratch, Residual, multiply};
 use crate::parts::{InFile, Linear, Norm};
@@ -148,7 +148,7 @@ impl<'w, 'p> Worker<'w, 'p> {
     pub(crate) fn attend(
         &mut self,
         index: usize,
-        mixing: Mixing<'_>,
+        change: ScoreChange<'_>,
         (queries, keys): (&Queries<'_>, &KeysValues<'_>),
         (query, rows): (usize, usize),
     ) {
@@ -157,7 +157,7 @@ impl<'w, 'p> Worker<'w, 'p> {
         let Memory { attention: scratch, attended, .. } = &mut self.memory;
         let attended = &mut attended[..rows * width];
         let queries = (query, queries.rows(&attention, query..query + rows));
-        keys.attend(k, &attention, queries, mixing, scratch, attended);
+        keys.attend(k, &attention, queries, change, scratch, attended);
         self.laps.end(Stage::Attention);
         self.pass.watch.show(Place::Heads(index), self.first, attended, width);
     }
