@@ -1,6 +1,7 @@
 //! Commands that find something for every pixel: pictures or frames, a line each, and with `-o` a file each. A command
 //! says what it sees in one picture ([`Looker`]) and how that is written ([`Writer`]).
 
+pub mod png;
 pub mod targets;
 
 use std::cell::RefCell;

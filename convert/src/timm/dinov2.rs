@@ -110,10 +110,11 @@ impl Shape {
 }
 
 /// Whether a checkpoint without a config.json is DINOv2 as its authors save it: timm's has no token for masked patches.
+/// Names may have a prefix.
 pub(crate) fn is_meant(checkpoint: &Checkpoint) -> bool {
-    ["mask_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.ls1.gamma", "norm.weight"]
-        .into_iter()
-        .all(|name| checkpoint.has(name))
+    ["mask_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.ls1.gamma", "norm.weight"].into_iter().all(|end| {
+        checkpoint.names().any(|name| name.strip_suffix(end).is_some_and(|p| p.is_empty() || p.ends_with('.')))
+    })
 }
 
 /// Reads a checkpoint that [`is_meant`]: features and patch tokens, or the classifier of `--head`.
@@ -123,6 +124,9 @@ pub(crate) fn is_meant(checkpoint: &Checkpoint) -> bool {
 pub(crate) fn read(mut checkpoint: Checkpoint, options: &Options) -> Result<Source, Error> {
     let mut announcements = Vec::new();
     checkpoint.describe(ASKER);
+    let depth = checkpoint.names().filter(|name| name.ends_with(".ls1.gamma")).count();
+    let anchors = ["mask_token".to_owned(), "patch_embed.proj.weight".to_owned(), format!("blocks.{}.", depth - 1)];
+    checkpoint.unwrap(&[anchors.to_vec()], &options.ignore, &mut announcements)?;
     let shape = Shape::of(&checkpoint, "")?;
     let native = native(&checkpoint, "")?;
     let processor = Processor::usual("dinov2", options.image_size.unwrap_or(native));

@@ -135,7 +135,7 @@ fn what_does_not_fit_is_answered_with_what_does() {
     fs::write(dir.join("config.json"), "{}").expect("written");
     refused(dir, &Options { num_classes: Some(10), ..Options::default() }, &["--num-classes: goes with --arch"]);
     let onnx = root().join("tests/fixtures/onnx/vit/legacy13.onnx");
-    refused(&onnx, &arch("test_vit"), &["--arch and --num-classes are for checkpoints"]);
+    refused(&onnx, &arch("test_vit"), &["--arch, --num-classes and --max-depth are for checkpoints"]);
 }
 
 /// Lengths that no file has to pay for, since another one is 0.

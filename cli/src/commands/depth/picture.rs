@@ -1,19 +1,18 @@
 //! Depth maps as PNG: colours for people, 16 bits for programs. Rows are made one after another.
 
-use png::{BitDepth, ColorType, Compression, Encoder, EncodingError};
+use ::png::{BitDepth, ColorType};
 
 use super::colors::{Palette, Scale};
 use super::map::{DepthMap, Unit};
+use crate::maps::png;
 use crate::panel::Panel;
-
-use std::io::Write;
 
 /// Millimetres in 16 bits end here.
 pub const FARTHEST_METRES: f32 = 65.535;
 
 /// A picture of 8 bits and three channels. Errors say why only.
 pub fn colors(map: &DepthMap, scale: Scale, palette: &Palette, legend: Option<&Panel>) -> Result<Vec<u8>, String> {
-    encode(map, ColorType::Rgb, BitDepth::Eight, &[], |y, depths, row| {
+    png::encode(&map.data, map.width, (ColorType::Rgb, BitDepth::Eight), &[], |y, depths, row| {
         row.extend(depths.iter().flat_map(|depth| palette.at(scale.nearness(*depth))));
         if let Some(legend) = legend {
             legend.cover(y, row);
@@ -38,39 +37,7 @@ pub fn sixteen_bits(map: &DepthMap, unit: Unit, scale: Scale) -> Result<Vec<u8>,
             ("Value of 65535", scale.near.to_string()),
         ],
     };
-    encode(map, ColorType::Grayscale, BitDepth::Sixteen, &text, |_, depths, row| {
+    png::encode(&map.data, map.width, (ColorType::Grayscale, BitDepth::Sixteen), &text, |_, depths, row| {
         row.extend(depths.iter().flat_map(|depth| code(*depth).to_be_bytes()));
     })
-}
-
-/// Encodes the rows that `fill` makes of a row's number and depths.
-fn encode(
-    map: &DepthMap,
-    color: ColorType,
-    depth: BitDepth,
-    text: &[(&str, String)],
-    fill: impl Fn(usize, &[f32], &mut Vec<u8>),
-) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let mut written = || -> Result<(), EncodingError> {
-        let mut encoder = Encoder::new(&mut bytes, map.width as u32, map.height as u32);
-        encoder.set_color(color);
-        encoder.set_depth(depth);
-        encoder.set_compression(Compression::Fast);
-        for (keyword, value) in text {
-            encoder.add_text_chunk((*keyword).to_string(), value.clone())?;
-        }
-        let mut writer = encoder.write_header()?;
-        let mut stream = writer.stream_writer()?;
-        let mut row = Vec::new();
-        for (y, depths) in map.data.chunks_exact(map.width).enumerate() {
-            row.clear();
-            fill(y, depths, &mut row);
-            stream.write_all(&row)?;
-        }
-        stream.finish()?;
-        writer.finish()
-    };
-    written().map_err(|e| e.to_string())?;
-    Ok(bytes)
 }

@@ -1,16 +1,16 @@
 //! Writes segmentations: colours over the picture with a legend, class ids as a gray PNG, or arrays.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use ::png::{BitDepth, ColorType};
 use clap::{Args, ValueEnum};
-use png::{BitDepth, ColorType, Compression, Encoder, EncodingError};
 use vitlet::picture::{CropRounding, Interpolation, Preprocess, Resize};
 use vitlet::{Kernels, Picture};
 
 use super::classes::{ClassMap, Share};
 use super::{Looker, Seen, Told};
 use crate::error::{Context, Result};
+use crate::maps::png;
 use crate::maps::targets::{Format, Output};
 use crate::panel::{self, LETTER, PAD, Panel};
 use crate::{files, maps, npy};
@@ -99,13 +99,15 @@ impl maps::Writer<Looker<'_>> for Writer {
                 return npy::write_i32(path, &[*height, *width], ids.iter().map(|id| i32::from(*id)));
             }
             SegmentFormat::Ids if self.classes > 256 => {
-                encode(map, ColorType::Grayscale, BitDepth::Sixteen, |_, ids, row| {
+                png::encode(&map.ids, map.width, (ColorType::Grayscale, BitDepth::Sixteen), &[], |_, ids, row| {
                     row.extend(ids.iter().flat_map(|id| id.to_be_bytes()));
                 })
             }
-            SegmentFormat::Ids => encode(map, ColorType::Grayscale, BitDepth::Eight, |_, ids, row| {
-                row.extend(ids.iter().map(|id| *id as u8));
-            }),
+            SegmentFormat::Ids => {
+                png::encode(&map.ids, map.width, (ColorType::Grayscale, BitDepth::Eight), &[], |_, ids, row| {
+                    row.extend(ids.iter().map(|id| *id as u8));
+                })
+            }
             SegmentFormat::Overlay => {
                 let legend = self.legend.then(|| legend(&told.classes, (*width, *height))).flatten();
                 overlay(map, &seen.under, legend.as_ref())
@@ -197,7 +199,7 @@ pub fn memory<T: Clone + Default>(len: usize) -> Result<Vec<T>, String> {
 
 /// Colours over the picture `[height, width, 3]`. Errors say why only.
 fn overlay(map: &ClassMap, under: &[u8], legend: Option<&Panel>) -> Result<Vec<u8>, String> {
-    encode(map, ColorType::Rgb, BitDepth::Eight, |y, ids, row| {
+    png::encode(&map.ids, map.width, (ColorType::Rgb, BitDepth::Eight), &[], |y, ids, row| {
         let (pixels, _) = under[3 * y * map.width..][..3 * map.width].as_chunks::<3>();
         for (pixel, id) in pixels.iter().zip(ids) {
             let over = colour(usize::from(*id));
@@ -208,34 +210,6 @@ fn overlay(map: &ClassMap, under: &[u8], legend: Option<&Panel>) -> Result<Vec<u
             legend.cover(y, row);
         }
     })
-}
-
-/// Encodes the rows that `fill` makes of a row's number and classes.
-fn encode(
-    map: &ClassMap,
-    color: ColorType,
-    depth: BitDepth,
-    fill: impl Fn(usize, &[u16], &mut Vec<u8>),
-) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let mut written = || -> Result<(), EncodingError> {
-        let mut encoder = Encoder::new(&mut bytes, map.width as u32, map.height as u32);
-        encoder.set_color(color);
-        encoder.set_depth(depth);
-        encoder.set_compression(Compression::Fast);
-        let mut writer = encoder.write_header()?;
-        let mut stream = writer.stream_writer()?;
-        let mut row = Vec::new();
-        for (y, ids) in map.ids.chunks_exact(map.width).enumerate() {
-            row.clear();
-            fill(y, ids, &mut row);
-            stream.write_all(&row)?;
-        }
-        stream.finish()?;
-        writer.finish()
-    };
-    written().map_err(|e| e.to_string())?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
