@@ -28,7 +28,7 @@ data=$(cat models/cifar10-vit-layerscale/model.{gguf,safetensors} models/cifar10
 file=$(stat -c %s "$program")
 echo "program: $file bytes, $((file - data)) without model, checkpoint and pictures; text $(bytes .text), rodata $(($(bytes .rodata) - data)) without them"
 # All commands, picture formats and kernels; the size of a C program with libvitlet.a is checked further down.
-(($(bytes .text) + $(bytes .rodata) - data <= 3500000)) || die "the program has grown"
+(($(bytes .text) + $(bytes .rodata) - data <= 3950000)) || die "the program has grown"
 
 say "Boards: the same logits as this machine's"
 cargo build --release --quiet
