@@ -1,6 +1,6 @@
 # Sourced by cross.sh: the way to a board by ssh.
 #
-#     ask_board USER@HOST               whether ssh gets there, and whether the programs that are built run there; names the board
+#     ask_board USER@HOST               whether ssh gets there, and whether the programs run there; names the board
 #     copy_to_board USER@HOST FILE...   copies files into the board's folder vitlet
 
 # What the board answers: its machine, and its model where the kernel knows it.
