@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use vitlet::Picture;
@@ -15,7 +16,7 @@ use vitlet::Picture;
 use crate::error::{Context, Error, Inputs, Result, why};
 use crate::files;
 use crate::frames::{Found, FrameArgs, Tell};
-use crate::inference::Times;
+use crate::inference::{ComputeArgs, SizeArgs, Times};
 use crate::model::ModelFile;
 use crate::output::{self, NAME, Out, QUIET};
 use crate::pictures::{self, Source};
@@ -64,12 +65,38 @@ pub trait Writer<L: Looker> {
 }
 
 /// The arguments that these commands share.
-pub struct Job<'j> {
-    pub images: &'j [PathBuf],
-    pub model: &'j Path,
-    pub file: &'j ModelFile,
-    pub frames: &'j FrameArgs,
+#[derive(Args)]
+pub struct MapArgs {
+    /// Model file, or hf:OWNER/NAME
+    #[arg(short, long, value_name = "FILE")]
+    pub model: PathBuf,
+
+    /// JPEG, PNG, WebP or BMP files, directories, or - for standard input
+    #[arg(required_unless_present = "camera", value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub frames: FrameArgs,
+
+    #[command(flatten)]
+    pub size: SizeArgs,
+
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+
+    /// Show a hash of the bits of the network's output: equal on every machine for int8 models
+    #[arg(long)]
+    pub digest: bool,
+
+    /// Print one JSON document, or one per line and frame with --raw and --camera
+    #[arg(long)]
     pub json: bool,
+}
+
+/// What is done with them.
+pub struct Job<'j> {
+    pub args: &'j MapArgs,
+    pub file: &'j ModelFile,
 }
 
 #[derive(Serialize)]
@@ -84,16 +111,18 @@ impl Job<'_> {
     /// # Errors
     /// Outputs that would be inputs or each other, and pictures that were left out.
     pub fn run<L: Looker, W: Writer<L>>(&self, looker: L, writer: Option<W>) -> Result<()> {
-        if self.frames.is_some() { self.frames(looker, writer) } else { self.pictures(looker, writer) }
+        if self.args.frames.is_some() { self.frames(looker, writer) } else { self.pictures(looker, writer) }
     }
 
     fn pictures<L: Looker, W: Writer<L>>(&self, mut looker: L, mut writer: Option<W>) -> Result<()> {
-        let sources = pictures::list(self.images)?;
+        let sources = pictures::list(&self.args.images)?;
         let targets = match &writer {
-            Some(writer) => targets::targets(writer.output(), writer.ending(), self.images, &sources, self.model)?,
+            Some(writer) => {
+                targets::targets(writer.output(), writer.ending(), &self.args.images, &sources, &self.args.model)?
+            }
             None => Vec::new(),
         };
-        files::refuse_stdout(self.json, &targets)?;
+        files::refuse_stdout(self.args.json, &targets)?;
 
         let mut out = output::beside(&targets);
         let mut document = Document { model: &self.file.name, results: Vec::new() };
@@ -107,7 +136,7 @@ impl Job<'_> {
             match seen(&mut looker, source, target) {
                 Ok(Ok(done)) => {
                     inputs.done();
-                    match self.json {
+                    match self.args.json {
                         true => document.results.push(PictureResult::Done(done)),
                         false => bar.suspend(|| print(&mut out, &done))?,
                     }
@@ -121,7 +150,7 @@ impl Job<'_> {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        if self.json {
+        if self.args.json {
             drop(out);
             output::json(&document)?;
         }
@@ -133,16 +162,19 @@ impl Job<'_> {
     fn frames<L: Looker, W: Writer<L>>(&self, mut looker: L, mut writer: Option<W>) -> Result<()> {
         let outputs: Vec<_> = writer.iter().map(|writer| writer.output().path().to_path_buf()).collect();
         for output in &outputs {
-            files::refuse_inputs(output, self.images.iter().map(PathBuf::as_path).chain([self.model]))?;
+            files::refuse_inputs(
+                output,
+                self.args.images.iter().map(PathBuf::as_path).chain([self.args.model.as_path()]),
+            )?;
         }
-        files::refuse_stdout(self.json, &outputs)?;
+        files::refuse_stdout(self.args.json, &outputs)?;
         let broken = RefCell::new(None);
         let unchanged = || match &*broken.borrow() {
             Some(line) => Err(Error::Failed(String::clone(line))),
             None => self.file.unchanged(),
         };
         let mut count = 0_u64;
-        self.frames.each(self.images, Tell::new(self.json, &outputs), &unchanged, &mut |frame| {
+        self.args.frames.each(&self.args.images, Tell::new(self.args.json, &outputs), &unchanged, &mut |frame| {
             let (seen, times, mut told) = looker.look(&frame.picture)?;
             if let Some(writer) = &mut writer {
                 let path = match writer.output() {

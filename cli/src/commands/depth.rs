@@ -6,7 +6,7 @@ pub mod map;
 mod picture;
 pub(crate) mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
@@ -14,9 +14,8 @@ use vitlet::Picture;
 
 use crate::backend;
 use crate::error::{Error, Result};
-use crate::frames::FrameArgs;
-use crate::inference::{Answer, Compute, ComputeArgs, SizeArgs, Times};
-use crate::maps::{self, Job};
+use crate::inference::{Answer, Compute, Times};
+use crate::maps::{self, Job, MapArgs};
 use crate::model::ModelFile;
 use crate::output::STRONG;
 use crate::sessions::{InputSize, Sessions};
@@ -26,33 +25,11 @@ use writer::{Writer, WriterArgs};
 
 #[derive(Args)]
 pub struct DepthArgs {
-    /// Model file, or hf:OWNER/NAME
-    #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
-
-    /// JPEG, PNG, WebP or BMP files, directories, or - for standard input
-    #[arg(required_unless_present = "camera", value_name = "IMAGE")]
-    images: Vec<PathBuf>,
+    #[command(flatten)]
+    maps: MapArgs,
 
     #[command(flatten)]
     writer: WriterArgs,
-
-    #[command(flatten)]
-    frames: FrameArgs,
-
-    #[command(flatten)]
-    size: SizeArgs,
-
-    #[command(flatten)]
-    compute: ComputeArgs,
-
-    /// Show a hash of the bits of the network's output: equal on every machine for int8 models
-    #[arg(long)]
-    digest: bool,
-
-    /// Print one JSON document, or one per line and frame with --raw and --camera
-    #[arg(long)]
-    json: bool,
 }
 
 /// The fields of `depth` for one picture or frame.
@@ -76,17 +53,16 @@ pub struct Looker<'m> {
 }
 
 pub fn run(args: DepthArgs) -> Result<()> {
-    let file = ModelFile::open(&args.model)?;
+    let file = ModelFile::open(&args.maps.model)?;
     let model = file.parse()?;
     let Some(unit) = Unit::of(model.config()) else {
         return Err(Error::new(&file.name, format!("no depth head: {}", backend::commands_for(model.config()))));
     };
     let writer = Writer::new(&args.writer, unit)?;
-    let compute = Compute::new(&args.compute)?;
-    let sessions = Sessions::new(&file, &compute, InputSize::new(&model, args.size.fitting(&file)?));
-    let looker = Looker { unit, sessions, digest: args.digest };
-    let DepthArgs { ref images, ref model, ref frames, json, .. } = args;
-    Job { images, model, file: &file, frames, json }.run(looker, writer)
+    let compute = Compute::new(&args.maps.compute)?;
+    let sessions = Sessions::new(&file, &compute, InputSize::new(&model, args.maps.size.fitting(&file)?));
+    let looker = Looker { unit, sessions, digest: args.maps.digest };
+    Job { args: &args.maps, file: &file }.run(looker, writer)
 }
 
 impl maps::Looker for Looker<'_> {

@@ -3,7 +3,7 @@
 pub(crate) mod classes;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
@@ -11,9 +11,8 @@ use vitlet::{Model, Picture};
 
 use crate::backend;
 use crate::error::{Error, Result};
-use crate::frames::FrameArgs;
-use crate::inference::{Answer, Compute, ComputeArgs, SizeArgs, Times};
-use crate::maps::{self, Job};
+use crate::inference::{Answer, Compute, Times};
+use crate::maps::{self, Job, MapArgs};
 use crate::model::ModelFile;
 use crate::output::STRONG;
 use crate::sessions::{InputSize, Sessions};
@@ -23,33 +22,11 @@ use writer::{Writer, WriterArgs, percent, rgb};
 
 #[derive(Args)]
 pub struct SegmentArgs {
-    /// Model file, or hf:OWNER/NAME
-    #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
-
-    /// JPEG, PNG, WebP or BMP files, directories, or - for standard input
-    #[arg(required_unless_present = "camera", value_name = "IMAGE")]
-    images: Vec<PathBuf>,
+    #[command(flatten)]
+    maps: MapArgs,
 
     #[command(flatten)]
     writer: WriterArgs,
-
-    #[command(flatten)]
-    frames: FrameArgs,
-
-    #[command(flatten)]
-    size: SizeArgs,
-
-    #[command(flatten)]
-    compute: ComputeArgs,
-
-    /// Show a hash of the bits of the network's output: equal on every machine for int8 models
-    #[arg(long)]
-    digest: bool,
-
-    /// Print one JSON document, or one per line and frame with --raw and --camera
-    #[arg(long)]
-    json: bool,
 }
 
 /// The fields of `segment` for one picture or frame.
@@ -98,16 +75,15 @@ pub(crate) fn labels(model: &Model<'_>, name: &str) -> Result<Vec<String>> {
 }
 
 pub fn run(args: SegmentArgs) -> Result<()> {
-    let file = ModelFile::open(&args.model)?;
+    let file = ModelFile::open(&args.maps.model)?;
     let model = file.parse()?;
     let labels = labels(&model, &file.name)?;
     let writer = Writer::new(&args.writer, labels.len())?;
-    let compute = Compute::new(&args.compute)?;
-    let sessions = Sessions::new(&file, &compute, InputSize::new(&model, args.size.fitting(&file)?));
+    let compute = Compute::new(&args.maps.compute)?;
+    let sessions = Sessions::new(&file, &compute, InputSize::new(&model, args.maps.size.fitting(&file)?));
     let keeps_pictures = writer.as_ref().is_some_and(Writer::needs_picture);
-    let looker = Looker { sessions, labels, digest: args.digest, keeps_pictures };
-    let SegmentArgs { ref images, ref model, ref frames, json, .. } = args;
-    Job { images, model, file: &file, frames, json }.run(looker, writer)
+    let looker = Looker { sessions, labels, digest: args.maps.digest, keeps_pictures };
+    Job { args: &args.maps, file: &file }.run(looker, writer)
 }
 
 impl maps::Looker for Looker<'_> {

@@ -30,10 +30,7 @@ impl<'m> Reference<'m> {
         if facts.classes != classes {
             return Err(Error::new(network.name(), format!("{} classes, the model has {classes}", facts.classes)));
         }
-        if facts.precision != Precision::F32.name() {
-            let why = format!("{} weights: a reference is f32 (`vitlet convert --precision f32`)", facts.precision);
-            return Err(Error::new(network.name(), why));
-        }
+        require_f32(network.name(), facts.precision)?;
         Ok(Self { name: network.name().to_string(), source: Source::Network(runner) })
     }
 
@@ -61,4 +58,13 @@ impl<'m> Reference<'m> {
             }
         }
     }
+}
+
+/// Refuses a reference with other weights than f32.
+pub fn require_f32(name: &str, precision: &str) -> Result<()> {
+    if precision == Precision::F32.name() {
+        return Ok(());
+    }
+    let why = format!("{precision} weights: a reference is f32 (`vitlet convert --precision f32`)");
+    Err(Error::new(name, why))
 }

@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
+use super::EvalArgs;
 use crate::dataset;
-use crate::error::{Error, Result};
-use crate::output;
+use crate::error::{Error, Inputs, Result};
+use crate::output::{self, Out};
 use crate::pictures::{self, Source};
+use crate::results::{Done, PictureResult};
 
 /// Distances.
 pub const DEPTH: Kind = Kind {
@@ -55,7 +59,7 @@ pub struct Sample {
 const PICTURES: [&str; 3] = ["pictures", "images", "rgb"];
 
 /// The samples of a data set, in the order of names or of the lines of a CSV.
-pub fn open(path: &Path, kind: &Kind) -> Result<Vec<Sample>> {
+fn open(path: &Path, kind: &Kind) -> Result<Vec<Sample>> {
     let samples: Vec<Sample> = match path.is_dir() {
         true => below(path, kind),
         false => dataset::pairs(path, kind.columns, kind.what)?
@@ -67,6 +71,65 @@ pub fn open(path: &Path, kind: &Kind) -> Result<Vec<Sample>> {
         return Err(Error::new(path.display(), format!("no {}: {}", kind.what, kind.cure)));
     }
     Ok(samples)
+}
+
+/// Measures the samples of a data set, at most `limit`, with progress. A sample that `one` cannot measure is named and
+/// left out.
+///
+/// # Errors
+/// A data set without samples.
+pub fn measure<T>(
+    dataset: &Path,
+    kind: &Kind,
+    limit: Option<usize>,
+    mut one: impl FnMut(&Sample) -> Result<Done<T>>,
+) -> Result<(Inputs, Vec<PictureResult<T>>)> {
+    let mut samples = open(dataset, kind)?;
+    samples.truncate(limit.unwrap_or(usize::MAX));
+    note_missing(&samples, dataset, kind);
+    let (mut inputs, mut results) = (Inputs::default(), Vec::new());
+    let bar = output::progress(samples.len() as u64, "{bar:40.cyan} {pos}/{len} pictures, {eta} left");
+    for sample in &samples {
+        match one(sample) {
+            Ok(done) => {
+                inputs.done();
+                results.push(PictureResult::Done(done));
+            }
+            Err(e) => {
+                bar.suspend(|| inputs.failed(&e));
+                results.push(PictureResult::failed(sample.picture.to_string(), &e));
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok((inputs, results))
+}
+
+/// What was found over all samples.
+pub trait Report: Serialize + Sized {
+    /// For people.
+    fn print(&self, out: &mut Out) -> Result<()>;
+
+    /// # Errors
+    /// More than `max_drop` points lost against the reference.
+    fn decide(&self, max_drop: Option<f64>) -> Result<()>;
+
+    /// Prints it, and decides where there were samples.
+    ///
+    /// # Errors
+    /// As [`Report::decide`], and samples that were left out.
+    fn conclude(&self, args: &EvalArgs, inputs: &Inputs) -> Result<()> {
+        match args.json {
+            true => output::json(self)?,
+            false => self.print(&mut output::stdout())?,
+        }
+        let end = inputs.end();
+        if !matches!(end, Err(Error::AllFailed)) {
+            self.decide(args.max_drop)?;
+        }
+        end
+    }
 }
 
 fn below(folder: &Path, kind: &Kind) -> Vec<Sample> {

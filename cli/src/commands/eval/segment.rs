@@ -7,16 +7,17 @@ mod truth;
 use std::path::Path;
 
 use serde::Serialize;
-use vitlet::{Named, Precision};
+use vitlet::Named;
 
 use super::depth::metrics::Paired;
-use super::samples::{self, CLASSES, Sample};
+use super::reference::require_f32;
+use super::samples::{self, CLASSES, Report, Sample};
 use super::{EvalArgs, paired_range, refuse_options_of_classifiers};
 use crate::commands::segment::{classes::ClassMap, labels};
-use crate::error::{Context, Error, Inputs, Result};
+use crate::error::{Context, Error, Result};
 use crate::inference::{Compute, Times};
 use crate::model::ModelFile;
-use crate::output::{self, ERROR, NAME, Out, QUIET, STRONG};
+use crate::output::{ERROR, NAME, Out, QUIET, STRONG};
 use crate::pictures::{self, Rgb8};
 use crate::results::{Done, PictureResult};
 use crate::sessions::{InputSize, Sessions};
@@ -129,47 +130,17 @@ pub fn run(args: &EvalArgs, file: &ModelFile, dataset: &Path) -> Result<()> {
     let mut network = Network::new(file, &compute)?;
     let reference_file = args.reference.as_deref().map(ModelFile::open_or_convert).transpose()?;
     let mut reference = reference_file.as_ref().map(|file| reference(file, &compute, names.len())).transpose()?;
-    let mut samples = samples::open(dataset, &CLASSES)?;
-    samples.truncate(args.limit.unwrap_or(usize::MAX));
-    samples::note_missing(&samples, dataset, &CLASSES);
-
-    let (mut inputs, mut results) = (Inputs::default(), Vec::new());
-    let bar = output::progress(samples.len() as u64, "{bar:40.cyan} {pos}/{len} pictures, {eta} left");
-    for sample in &samples {
-        match measure(args, sample, &mut network, reference.as_mut()) {
-            Ok(done) => {
-                inputs.done();
-                results.push(PictureResult::Done(done));
-            }
-            Err(e) => {
-                bar.suspend(|| inputs.failed(&e));
-                results.push(PictureResult::failed(sample.picture.to_string(), &e));
-            }
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let (inputs, results) = samples::measure(dataset, &CLASSES, args.limit, |sample| {
+        measure(args, sample, &mut network, reference.as_mut())
+    })?;
     let document = Document::new(file, &names, results, reference_file.map(|file| file.name))?;
-    if args.json {
-        output::json(&document)?;
-    } else {
-        document.print(&mut output::stdout())?;
-    }
-    let end = inputs.end();
-    if !matches!(end, Err(Error::AllFailed)) {
-        document.decide(args.max_drop)?;
-    }
-    end
+    document.conclude(args, &inputs)
 }
 
 /// The model to compare with: f32, and with as many classes.
 fn reference<'m>(file: &'m ModelFile, compute: &'m Compute, classes: usize) -> Result<Network<'m>> {
     let network = Network::new(file, compute)?;
-    let precision = file.parse()?.config().precision;
-    if precision != Precision::F32 {
-        let why = format!("{} weights: a reference is f32 (`vitlet convert --precision f32`)", precision.name());
-        return Err(Error::new(&file.name, why));
-    }
+    require_f32(&file.name, file.parse()?.config().precision.name())?;
     match network.classes == classes {
         true => Ok(network),
         false => Err(Error::new(&file.name, format!("{} classes, the model has {classes}", network.classes))),
@@ -252,7 +223,9 @@ impl Document {
             results,
         })
     }
+}
 
+impl Report for Document {
     fn print(&self, out: &mut Out) -> Result<()> {
         let Self { model, precision, n, .. } = self;
         writeln!(out, "{NAME}{model}{NAME:#}  {precision}, {n} pictures")?;
